@@ -1,0 +1,212 @@
+"""The contract of a backend: opaque keys, opaque bytes, lifetimes.
+
+A backend stores bytes under string keys for a while. It knows nothing of models or fields. Read the
+methods of :class:`BaseBackend` top to bottom: that is the whole contract, and a subclass that
+defines ``get``, ``set`` and ``delete`` already keeps it. Override the batch methods where the engine
+has a faster way. :mod:`cacheorm.testing` holds the tests that every backend has to pass.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..errors import BackendError
+from ..types import TTL, KeepTTL, Outcome, Value, check_ttl
+
+__all__ = ["BaseBackend", "next_count"]
+
+_COUNTER_LIMIT = 1 << 63
+
+# The read-then-write fallbacks below hold it, so that they are atomic among themselves within one
+# process. One lock for all backends: a subclass need not call ``__init__``, and engines override them.
+_fallback_lock = threading.RLock()
+
+
+def next_count(key: str, stored: bytes | None, delta: int) -> int:
+    """Give the value of a counter after a step.
+
+    Args:
+        key: the counter's key, for messages.
+        stored: its present bytes, ``None`` where it does not exist (it starts from 0).
+        delta: the step, positive or negative.
+
+    Raises:
+        TypeError: ``delta`` is no integer.
+        BackendError: the entry is no integer, or the result leaves the range of a signed 64-bit
+            integer (the range that Redis counts in; all backends keep to it).
+    """
+    if type(delta) is not int:
+        raise TypeError(f"the step of a counter must be an int, got {type(delta).__name__}")
+    try:
+        current = int(stored) if stored is not None else 0
+    except ValueError:
+        raise BackendError(f"{key}: cannot count, the entry is not an integer") from None
+    count = current + delta
+    if not -_COUNTER_LIMIT <= count < _COUNTER_LIMIT:
+        raise BackendError(f"{key}: cannot count past the range of a 64-bit integer")
+    return count
+
+
+class BaseBackend:
+    """A store of bytes under string keys, each entry with a lifetime.
+
+    Args:
+        default_ttl: lifetime in seconds of entries written with ``ttl=None``; ``0`` never expires.
+
+    Keys are ``str``. Values are ``bytes``, ``str``, ``int`` or ``float`` and are read back as
+    ``bytes``. Wherever a method takes ``ttl``: ``None`` is ``default_ttl``, ``0`` never expires, and a
+    negative number is a :exc:`ValueError`. An entry past its lifetime does not exist, for any method.
+
+    Raises (all methods):
+        InvalidKeyError: a key that this backend cannot hold; nothing was sent.
+        BackendError: the engine failed. ``maybe_applied`` says whether a write may have happened.
+    """
+
+    default_ttl: int = 600
+
+    in_process: bool = False
+    """Whether entries live in this process's memory only, out of everybody else's reach."""
+
+    chunk_size: int = 1000
+    """How many rows a bulk operation hands over at a time unless it says otherwise."""
+
+    def __init__(self, default_ttl: int = 600) -> None:
+        self.default_ttl = check_ttl(default_ttl)
+
+    # -- what a subclass must define -----------------------------------------------------------
+
+    def get(self, key: str) -> bytes | None:
+        """Return the value of ``key``, or ``None``."""
+        raise NotImplementedError
+
+    def set(self, key: str, value: Value, ttl: TTL = None) -> bool:
+        """Store ``value`` under ``key``, over whatever is there. Return ``True`` if it is stored."""
+        raise NotImplementedError
+
+    def delete(self, key: str) -> bool:
+        """Remove ``key``. Return whether it existed."""
+        raise NotImplementedError
+
+    # -- one entry -------------------------------------------------------------------------------
+
+    def has(self, key: str) -> bool:
+        """Return whether ``key`` exists."""
+        return self.get(key) is not None
+
+    def replace(self, key: str, value: Value, ttl: TTL | KeepTTL = None) -> bool:
+        """Store ``value`` only if ``key`` exists. Return whether it did.
+
+        ``ttl`` may be :data:`~cacheorm.types.KEEP_TTL`: the entry keeps the lifetime it has.
+        """
+        with _fallback_lock:
+            if not self.has(key):
+                return False
+            if isinstance(ttl, KeepTTL):
+                ttl = self.ttl(key)
+            return self.set(key, value, ttl) is not False
+
+    def add(self, key: str, value: Value, ttl: TTL = None) -> bool:
+        """Store ``value`` only if ``key`` does not exist. Return whether it was stored."""
+        with _fallback_lock:
+            return not self.has(key) and self.set(key, value, ttl) is not False
+
+    def incr(self, key: str, delta: int = 1, ttl: TTL = None) -> int:
+        """Add ``delta`` to a counter, atomically, and return its new value.
+
+        A counter that does not exist starts from 0 and lives for ``ttl``; one that exists keeps the
+        lifetime it has, so that a counter of events per minute does not live on with each event.
+
+        Raises:
+            BackendError: the entry is no integer, or would leave the signed 64-bit range.
+        """
+        with _fallback_lock:
+            stored = self.get(key)
+            count = next_count(key, stored, delta)
+            self.set(key, count, ttl if stored is None else self.ttl(key))
+            return count
+
+    def decr(self, key: str, delta: int = 1, ttl: TTL = None) -> int:
+        """Subtract ``delta`` from a counter; it may go below zero. Otherwise like :meth:`incr`."""
+        return self.incr(key, -delta, ttl)
+
+    def touch(self, key: str, ttl: TTL = None) -> bool:
+        """Give an existing entry a new lifetime. Return whether it exists."""
+        with _fallback_lock:
+            value = self.get(key)
+            return value is not None and self.set(key, value, ttl) is not False
+
+    def ttl(self, key: str) -> int | None:
+        """Return the seconds that ``key`` has left, rounded up; 0 if it never expires, ``None`` if
+        it does not exist."""
+        raise NotImplementedError(f"{type(self).__name__} does not tell lifetimes")
+
+    # -- batches ---------------------------------------------------------------------------------
+
+    def get_many(self, *keys: str) -> list[bytes | None]:
+        """Return the values of ``keys`` in their order, ``None`` for each that does not exist."""
+        return [self.get(key) for key in keys]
+
+    def get_chunks(self, keys: Sequence[str]) -> Iterator[list[bytes | None]]:
+        """Yield the values of ``keys`` in their order, as lists that together are as long as ``keys``.
+
+        An engine that can work ahead yields each part as it arrives, so that the caller decodes one
+        while the server makes the next.
+        """
+        yield self.get_many(*keys)
+
+    def get_dict(self, *keys: str) -> dict[str, bytes | None]:
+        """Return ``{key: value or None}``."""
+        return dict(zip(keys, self.get_many(*keys), strict=True))
+
+    def set_many(self, mapping: Mapping[str, Value], ttl: TTL = None) -> dict[str, bool]:
+        """Store all entries; return ``{key: stored?}``.
+
+        Not a transaction: each entry is stored or refused by itself. A result with an attribute
+        ``reasons`` (see :class:`~cacheorm.types.Outcome`) says why an entry was refused.
+        """
+        return Outcome({key: self.set(key, value, ttl) is not False for key, value in mapping.items()})
+
+    def replace_many(self, mapping: Mapping[str, Value], ttl: TTL | KeepTTL = None) -> dict[str, bool]:
+        """Store the entries whose keys exist; return ``{key: existed and stored?}``."""
+        return Outcome({key: self.replace(key, value, ttl) for key, value in mapping.items()})
+
+    def add_many(self, mapping: Mapping[str, Value], ttl: TTL = None) -> dict[str, bool]:
+        """Store the entries whose keys do not exist; return ``{key: stored?}``."""
+        return Outcome({key: self.add(key, value, ttl) for key, value in mapping.items()})
+
+    def delete_many(self, *keys: str) -> bool:
+        """Remove all ``keys``; return ``True`` only if every one existed. A key given twice counts once."""
+        return all([self.delete(key) for key in dict.fromkeys(keys)])
+
+    # -- the backend as a whole ------------------------------------------------------------------
+
+    def check_key(self, key: str) -> None:
+        """Raise :exc:`~cacheorm.errors.InvalidKeyError` for a key this backend cannot hold."""
+
+    def clear(self) -> None:
+        """Remove every entry of the store, other programs' entries included."""
+        raise NotImplementedError(f"{type(self).__name__} cannot be cleared")
+
+    def ping(self) -> bool:
+        """Return ``True`` if the engine answers; raise :exc:`~cacheorm.errors.BackendError` if not."""
+        return True
+
+    def stats(self) -> dict[str, Any]:
+        """Return figures of the engine: at least those of ``entries``, ``hits``, ``misses``,
+        ``evictions`` that it counts."""
+        return {}
+
+    def close(self) -> None:
+        """Release connections and files. A closed backend opens them again when it is used."""
+
+    def __enter__(self) -> BaseBackend:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _seconds(self, ttl: TTL) -> int:
+        """Give a lifetime as whole seconds, with the backend's default filled in."""
+        return self.default_ttl if ttl is None else check_ttl(ttl)

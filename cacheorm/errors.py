@@ -1,0 +1,165 @@
+"""Every error cacheorm raises on purpose.
+
+::
+
+    CacheORMError
+    ├── ValidationError (ValueError)   a value that a field does not take, or a missing one
+    ├── PayloadError                   stored bytes that are no row of the model
+    ├── InvalidKeyError (ValueError)   a key that the backend cannot hold
+    ├── WriteError                     rows that the backend refused
+    ├── BackendError                   the backend failed; the driver's error is ``__cause__``
+    └── DoesNotExist                   no such row; every model has its own subclass
+
+Messages name the model, the key and the field. They give the *type* of an offending value and never
+the value itself: rows hold passwords and personal data, and messages end up in logs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+__all__ = [
+    "BackendError",
+    "CacheORMError",
+    "DoesNotExist",
+    "FailedRow",
+    "InvalidKeyError",
+    "PayloadError",
+    "ValidationError",
+    "WriteError",
+]
+
+
+class CacheORMError(Exception):
+    """Root of all errors that cacheorm raises on purpose."""
+
+
+class ValidationError(CacheORMError, ValueError):
+    """A row has values that its fields do not take, or lacks required ones.
+
+    All bad fields of one row are reported together.
+
+    Args:
+        model: name of the model, or ``None`` outside one.
+        problems: ``(field name, problem)`` pairs, at least one.
+        row: position of the row in a bulk call, ``None`` for a single row.
+        key: the row's key, where its primary key is good.
+
+    Attributes:
+        model, problems, row, key: as given.
+    """
+
+    def __init__(
+        self,
+        model: str | None,
+        problems: Iterable[tuple[str, str]],
+        row: int | None = None,
+        key: str | None = None,
+    ) -> None:
+        self.model = model
+        self.problems = list(problems)
+        self.row = row
+        self.key = key
+        super().__init__(model, self.problems, row, key)
+
+    def __str__(self) -> str:
+        prefix = f"{self.model}." if self.model else ""
+        parts = [
+            problem if problem.startswith("missing value for ") else f"{prefix}{field}: {problem}"
+            for field, problem in self.problems
+        ]
+        where = [] if self.row is None else [f"row {self.row}"]
+        if self.key is not None:
+            where.append(f"key {self.key}")
+        return "; ".join(parts) + (f" ({', '.join(where)})" if where else "")
+
+
+class PayloadError(CacheORMError):
+    """Stored bytes cannot be read as a row of the model.
+
+    Args:
+        reason: what is wrong, in words.
+        model: name of the model.
+        key: key under which the payload is stored.
+        field: the field that could not be read, ``None`` when the payload as a whole is bad.
+        serializer: name of the serializer that read it.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        model: str | None = None,
+        key: str | None = None,
+        field: str | None = None,
+        serializer: str | None = None,
+    ) -> None:
+        self.reason = reason
+        self.model = model
+        self.key = key
+        self.field = field
+        self.serializer = serializer
+        super().__init__(reason)
+
+    def __str__(self) -> str:
+        subject = ".".join(part for part in (self.model, self.field) if part)
+        where = f"key {self.key}" if self.key is not None else ""
+        how = f"read as {self.serializer}" if self.serializer else ""
+        context = ", ".join(part for part in (where, how) if part)
+        return (f"{subject}: " if subject else "") + self.reason + (f" ({context})" if context else "")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (PayloadError, (self.reason,), self.__dict__)
+
+
+class InvalidKeyError(CacheORMError, ValueError):
+    """A key that the backend cannot hold; raised before any byte is sent."""
+
+
+class FailedRow(NamedTuple):
+    """One row that was not stored: its model's name, its key, and why."""
+
+    model: str
+    key: str
+    reason: str
+
+
+class WriteError(CacheORMError):
+    """The backend refused some rows; rows of the call that are not in ``failed`` are stored.
+
+    Attributes:
+        failed: a :class:`FailedRow` for each row that is not stored.
+    """
+
+    def __init__(self, failed: Sequence[FailedRow]) -> None:
+        self.failed = list(failed)
+        super().__init__(self.failed)
+
+    def __str__(self) -> str:
+        shown = "; ".join(f"{row.model} {row.key}: {row.reason}" for row in self.failed[:3])
+        more = len(self.failed) - 3
+        rows = "row was" if len(self.failed) == 1 else "rows were"
+        return f"{len(self.failed)} {rows} not stored: {shown}" + (f"; and {more} more" if more > 0 else "")
+
+
+class BackendError(CacheORMError):
+    """The backend could not be reached or answered with an error; ``__cause__`` is the driver's error.
+
+    Args:
+        message: what was attempted, against which server, and what came of it. No credentials.
+        maybe_applied: whether a write may have taken effect although no reply was read. ``False``
+            means that it certainly did not.
+    """
+
+    def __init__(self, message: str, *, maybe_applied: bool = False) -> None:
+        self.maybe_applied = maybe_applied
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{text} (the write may have been applied)" if self.maybe_applied else text
+
+
+class DoesNotExist(CacheORMError):
+    """No row has the given primary key. ``Model.DoesNotExist`` is a subclass of its own per model."""
