@@ -1,0 +1,101 @@
+"""Builds the extensions; everything declarative is in pyproject.toml.
+
+``CACHEORM_NO_EXTENSIONS=1`` builds the pure version. ``CACHEORM_REQUIRE_EXTENSIONS=1`` makes a failed compile
+an error. With neither, a failed compile gives the pure version and one line that says so.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CCompilerError, ExecError, PlatformError
+
+PACKAGE = "cacheorm._speedups"
+DIRECTIVES = {"language_level": 3}
+
+
+def is_set(variable: str) -> bool:
+    return os.environ.get(variable, "0") not in ("", "0")
+
+
+def find_extensions() -> list[Extension]:
+    """Find what to compile, by name: nobody has to list a new module here.
+
+    Every ``_X_c.pyx`` is a twin of ``_X_py.py`` and compiled. A ``_X_py.py`` without a twin is a source for both
+    versions: importable as it is, and compiled under a second name.
+    """
+    folder = Path(*PACKAGE.split("."))
+    sources = {path.stem: path for path in folder.glob("_*_c.pyx")}
+    for path in folder.glob("_*_py.py"):
+        sources.setdefault(path.stem.removesuffix("_py") + "_c", path)
+    return [Extension(f"{PACKAGE}.{name}", [path.as_posix()]) for name, path in sorted(sources.items())]
+
+
+class BuildExtensions(build_ext):
+    """Compile all extensions or none: the package takes them all or nothing."""
+
+    def run(self) -> None:
+        # Not caught when the extensions are required: the compiler's own message is the best there is.
+        if is_set("CACHEORM_REQUIRE_EXTENSIONS"):
+            self.translate()
+            super().run()
+            return
+        # Raised by Cython for a source that it does not take. Its own class can only be named where it is installed.
+        failures: tuple[type[Exception], ...] = (CCompilerError, ExecError, PlatformError, ImportError)
+        try:
+            from Cython.Compiler.Errors import CompileError
+        except ImportError:
+            pass
+        else:
+            failures += (CompileError,)
+        try:
+            self.translate()
+            super().run()
+        except failures as error:
+            self.give_up(error)
+
+    def translate(self) -> None:
+        """Turn the Cython sources into C, outside the package.
+
+        Done here and not at import, so that commands that compile nothing (``sdist``) need no Cython and see the
+        sources as they are, and so that a ``.c`` never lies beside a ``.py`` of the same name.
+        """
+        from Cython.Build import cythonize
+
+        translated = cythonize(
+            [Extension(extension.name, list(extension.sources)) for extension in self.extensions],
+            build_dir="build/cython",
+            compiler_directives=DIRECTIVES,
+            quiet=True,
+        )
+        for extension, made in zip(self.extensions, translated, strict=True):
+            extension.sources = made.sources
+
+    def give_up(self, error: Exception) -> None:
+        """Leave a pure package: nothing half built, and a wheel that says it runs anywhere."""
+        for extension in self.extensions:
+            Path(self.get_ext_fullpath(extension.name)).unlink(missing_ok=True)
+            Path(self.build_lib, self.get_ext_filename(extension.name)).unlink(missing_ok=True)
+        self.extensions = self.distribution.ext_modules = []
+        wheel = self.distribution.get_command_obj("bdist_wheel", create=False)
+        if wheel is not None:
+            wheel.root_is_pure = True
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        print(
+            f"cacheorm: building the pure Python version, because the extensions could not be compiled ({reason})",
+            file=sys.stderr,
+        )
+
+
+pure = is_set("CACHEORM_NO_EXTENSIONS")
+if pure and is_set("CACHEORM_REQUIRE_EXTENSIONS"):
+    raise SystemExit("CACHEORM_NO_EXTENSIONS and CACHEORM_REQUIRE_EXTENSIONS exclude each other: unset one of them")
+
+setup(
+    ext_modules=[] if pure else find_extensions(),
+    cmdclass={"build_ext": BuildExtensions},
+)
