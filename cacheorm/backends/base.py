@@ -69,8 +69,9 @@ class BaseBackend:
     in_process: bool = False
     """Whether entries live in this process's memory only, out of everybody else's reach."""
 
-    chunk_size: int = 1000
-    """How many rows a bulk operation hands over at a time unless it says otherwise."""
+    chunk_size: int = 10_000
+    """How many rows a bulk operation hands over at a time unless it says otherwise. It bounds memory;
+    how many of them make one request is the backend's own affair."""
 
     def __init__(self, default_ttl: int = 600) -> None:
         self.default_ttl = check_ttl(default_ttl)

@@ -1,0 +1,127 @@
+"""An ORM whose rows live in a cache: typed models over Redis, memcached, SQLite files or memory.
+
+>>> import cacheorm as co
+>>> class User(co.Model):
+...     id = co.IntegerField(primary_key=True)
+...     name = co.StringField()
+>>> sam = User.create(id=1, name="Sam")
+>>> User.get(id=1).name
+'Sam'
+"""
+
+from typing import Any
+
+from ._speedups import enabled as speedups_enabled
+from .backends import (
+    BaseBackend,
+    FileSystemBackend,
+    MemcachedBackend,
+    RedisBackend,
+    SimpleBackend,
+    backend_from_url,
+)
+from .errors import (
+    BackendError,
+    CacheORMError,
+    DoesNotExist,
+    FailedRow,
+    InvalidKeyError,
+    PayloadError,
+    ValidationError,
+    WriteError,
+)
+from .fields import (
+    BinaryField,
+    BooleanField,
+    CompositeKey,
+    DateField,
+    DateTimeField,
+    DateTimeTZField,
+    DecimalField,
+    EnumField,
+    Field,
+    FloatField,
+    ForeignKeyField,
+    IntegerField,
+    JSONField,
+    ListField,
+    ShortUUIDField,
+    StringField,
+    StructField,
+    TimeField,
+    TimestampField,
+    UUIDField,
+)
+from .metadata import bind, configure, defaults
+from .models import CacheBuilder, Model
+from .serializers import (
+    BaseSerializer,
+    JSONSerializer,
+    MessagePackSerializer,
+    PickleSerializer,
+    ProtobufSerializer,
+    SerializerRegistry,
+    registry,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BackendError",
+    "BaseBackend",
+    "BaseSerializer",
+    "BinaryField",
+    "BooleanField",
+    "CacheBuilder",
+    "CacheORMError",
+    "CompositeKey",
+    "DateField",
+    "DateTimeField",
+    "DateTimeTZField",
+    "DecimalField",
+    "DoesNotExist",
+    "EnumField",
+    "FailedRow",
+    "Field",
+    "FileSystemBackend",
+    "FloatField",
+    "ForeignKeyField",
+    "IntegerField",
+    "InvalidKeyError",
+    "JSONField",
+    "JSONSerializer",
+    "ListField",
+    "MemcachedBackend",
+    "MessagePackSerializer",
+    "Model",
+    "PayloadError",
+    "PickleSerializer",
+    "ProtobufSerializer",
+    "RedisBackend",
+    "SerializerRegistry",
+    "ShortUUIDField",
+    "SimpleBackend",
+    "StringField",
+    "StructField",
+    "TimeField",
+    "TimestampField",
+    "UUIDField",
+    "ValidationError",
+    "WriteError",
+    "backend_from_url",
+    "bind",
+    "configure",
+    "default_backend",
+    "registry",
+    "speedups_enabled",
+]
+
+default_backend: BaseBackend
+"""The backend of models that declare none; :func:`configure` sets it."""
+
+
+def __getattr__(name: str) -> Any:
+    # Looked up at each use, because configure() may have set another since.
+    if name == "default_backend":
+        return defaults.backend
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,57 @@
+"""The hot code, compiled or pure: the one place that chooses between them, all or nothing.
+
+``CACHEORM_NO_EXTENSIONS=1`` in the environment takes the pure versions; ``CACHEORM_REQUIRE_EXTENSIONS=1``
+makes missing extensions an error. Otherwise the compiled versions are taken where they were built.
+
+=========== ==================================================================================
+``convert`` field conversion: Python values to stored forms and back
+``slots``   the descriptor over an instance's hidden slots
+``keys``    primary keys to backend keys
+``mapping`` rows to payloads and back, through any serializer
+``rows``    rows to msgpack payloads and back, straight from and to the slots
+``wire``    the protocols of Redis and memcached: requests packed, replies parsed, no I/O
+=========== ==================================================================================
+
+``convert``, ``keys`` and ``mapping`` have one source, built under a second name. The others are twins:
+the ``.pyx`` works on C buffers, the ``_py`` module is the readable reference.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+__all__ = ["convert", "enabled", "keys", "mapping", "rows", "slots", "wire"]
+
+
+def _set(variable: str) -> bool:
+    return os.environ.get(variable, "0") not in ("", "0")
+
+
+enabled = False
+"""Whether the compiled versions are in use."""
+
+if not TYPE_CHECKING and not _set("CACHEORM_NO_EXTENSIONS"):
+    try:
+        from . import _convert_c as convert
+        from . import _keys_c as keys
+        from . import _mapping_c as mapping
+        from . import _rows_c as rows
+        from . import _slots_c as slots
+        from . import _wire_c as wire
+    except ImportError as error:
+        if _set("CACHEORM_REQUIRE_EXTENSIONS"):
+            raise ImportError(
+                "cacheorm's extensions are required (CACHEORM_REQUIRE_EXTENSIONS) but cannot be imported; "
+                "install a prebuilt wheel, or a C compiler and run: pip install --force-reinstall cacheorm"
+            ) from error
+    else:
+        enabled = True
+
+if not enabled:
+    from . import _convert_py as convert
+    from . import _keys_py as keys
+    from . import _mapping_py as mapping
+    from . import _rows_py as rows
+    from . import _slots_py as slots
+    from . import _wire_py as wire

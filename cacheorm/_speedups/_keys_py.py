@@ -1,0 +1,179 @@
+"""Primary keys to backend keys. One source: importable as it is, and compiled under a second name.
+
+A key is ``<prefix>:<field>:<value>`` for each key field, such as ``m:user:id:7``. Values are
+percent-encoded (RFC 3986) wherever they are not printable ASCII, or hold ``%`` or ``:``, so that no two
+primary keys share a key and a key is always legal in memcached and on a Redis command line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from hashlib import blake2b
+from typing import Any
+
+from ..errors import ValidationError
+
+__all__ = ["MAX_KEY_BYTES", "Identity", "escape"]
+
+MAX_KEY_BYTES = 250
+"""The longest key that memcached takes; generated keys keep to it on every backend."""
+
+_DIGEST_BYTES = 16
+# No escaped text holds "%~" ("%" is always followed by two hex digits), so a digested key never equals
+# one that was short enough to stay as it is.
+_DIGEST_MARK = "%~"
+
+_UNSAFE = re.compile(r"[^!-$&-9;-~]")
+_UNSAFE_BUT_COLON = re.compile(r"[^!-$&-~]")
+
+_MISSING: Any = object()
+
+
+def _percent(match: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in match.group().encode("utf-8", "surrogatepass"))
+
+
+def escape(text: str, colon: bool = False) -> str:
+    """Percent-encode what is not printable ASCII, and ``%``, and ``:`` unless ``colon`` allows it."""
+    pattern = _UNSAFE_BUT_COLON if colon else _UNSAFE
+    return text if pattern.search(text) is None else pattern.sub(_percent, text)
+
+
+def _text(stored: Any) -> str:
+    if type(stored) is str:
+        return escape(stored)
+    if type(stored) is int:
+        return str(stored)
+    if isinstance(stored, bytes):
+        return escape(stored.decode("latin-1"))
+    return escape(str(stored))
+
+
+class Identity:
+    """Tells rows of one model apart: finds the primary key in a row and makes its key.
+
+    Args:
+        model: the model class.
+        fields: its primary-key fields, in key order.
+        prefix: what every key starts with, escaped; not used with a formatter.
+        formatter: a ``%``-format string or a callable of the stored key values, or ``None``.
+    """
+
+    def __init__(
+        self, model: Any, fields: Iterable[Any], prefix: str, formatter: str | Callable[..., str] | None
+    ) -> None:
+        self.model = model
+        self.name = model.__name__
+        self.fields = tuple(fields)
+        self.single = len(self.fields) == 1
+        self.formatter = formatter
+        self._steps = [
+            (field, field.accepted_names, field.converter, f":{escape(field.name)}:") for field in self.fields
+        ]
+        self._prefix = prefix
+        self._names = {name for field in self.fields for name in field.accepted_names}
+
+    def identify(self, rows: Iterable[Any], strict: bool, many: bool = True) -> tuple[list[tuple[Any, ...]], list[str]]:
+        """Find the primary keys of rows.
+
+        Args:
+            rows: mappings and instances of the model.
+            strict: whether a mapping may hold nothing but the primary key.
+            many: whether errors should say which row it is.
+
+        Returns:
+            The primary keys, each a tuple of Python values as a read would give them, and the
+            backend keys, both as long as ``rows``.
+
+        Raises:
+            ValidationError: a key value is missing or of the wrong type.
+            TypeError: something that is no row, or names that are not the primary key's.
+        """
+        pks = []
+        keys = []
+        position = 0
+        for row in rows:
+            try:
+                pk, stored = self._find(row, strict)
+            except ValidationError as error:
+                raise ValidationError(self.name, error.problems, position if many else None) from error.__cause__
+            pks.append(pk)
+            keys.append(self.key(stored))
+            position += 1
+        return pks, keys
+
+    def _find(self, row: Any, strict: bool) -> tuple[tuple[Any, ...], list[Any]]:
+        is_mapping = isinstance(row, Mapping)
+        if not is_mapping and type(row) is not self.model:
+            raise TypeError(
+                f"{self.name}: a row is a dict or an instance of {self.name}, got {type(row).__name__}"
+            )
+        pk = []
+        stored = []
+        problems = []
+        for field, names, converter, _ in self._steps:
+            value: Any = None
+            if is_mapping:
+                for name in names:
+                    value = row.get(name)
+                    if value is not None:
+                        break
+            else:
+                value = field.peek(row)
+            if value is None:
+                problems.append((field.name, f"missing value for <Field: {self.name}.{field.name}>"))
+                continue
+            try:
+                one = converter.dump(value)
+                pk.append(converter.canonical(value, one))
+                stored.append(one)
+            except ValueError as error:
+                problems.append((field.name, str(error)))
+        if strict and is_mapping and (len(row) > len(self.fields) or not self._names.issuperset(row)):
+            self._refuse_extra(row)
+        if problems:
+            raise ValidationError(self.name, problems)
+        return tuple(pk), stored
+
+    def _refuse_extra(self, row: Mapping[str, Any]) -> None:
+        extra = ", ".join(repr(name) for name in row if name not in self._names)
+        key = ", ".join(field.name for field in self.fields)
+        if extra:
+            raise TypeError(f"{self.name}: {extra} does not belong to the primary key ({key})")
+        raise TypeError(f"{self.name}: a part of the primary key ({key}) is given twice")
+
+    def key(self, stored: list[Any]) -> str:
+        """Make the key of a row from the stored forms of its key values."""
+        if self.formatter is not None:
+            return self._format(stored)
+        key = self._prefix
+        position = 0
+        for _, _, _, label in self._steps:
+            value = stored[position]
+            position += 1
+            # A reference to a composite key is a list. How many values it has is fixed by its model,
+            # so writing them one after another keeps keys apart.
+            key += label + (":".join([_text(part) for part in value]) if type(value) is list else _text(value))
+        if len(key) > MAX_KEY_BYTES:
+            digest = blake2b(key.encode("ascii"), digest_size=_DIGEST_BYTES).hexdigest()
+            key = key[: MAX_KEY_BYTES - len(_DIGEST_MARK) - len(digest)] + _DIGEST_MARK + digest
+        return key
+
+    def _format(self, stored: list[Any]) -> str:
+        values: list[Any] = []
+        for value in stored:
+            if type(value) is list:
+                values.extend(value)
+            else:
+                values.append(value)
+        formatter = self.formatter
+        try:
+            key = formatter % tuple(values) if isinstance(formatter, str) else formatter(*values)  # type: ignore[misc]
+        except Exception as error:
+            raise ValueError(
+                f"{self.name}: index_formatter cannot format the primary key: {type(error).__name__}"
+            ) from error
+        if type(key) is not str or not key:
+            raise ValueError(f"{self.name}: index_formatter gave {type(key).__name__}, expected a key (str)")
+        return key

@@ -1,0 +1,255 @@
+"""Rows to payloads and back, through any serializer. One source, also compiled under a second name.
+
+This is the general path: it takes every field, every serializer and every malformed input, and it is
+where all errors about rows are made. The codec of :mod:`._rows_py` does the common cases of msgpack
+faster and hands everything else to this one.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ..errors import PayloadError, ValidationError
+
+__all__ = ["MappingRows", "adopt"]
+
+_ABSENT: Any = object()
+
+
+def adopt(model: Any, fields: Mapping[str, Any], rows: Iterable[Any], plain: bool) -> list[Any]:
+    """Turn rows into instances: instances as they are, mappings into new ones.
+
+    Args:
+        model: the model class.
+        fields: the field for every name that a row may use.
+        rows: mappings and instances.
+        plain: whether instances can be made without calling the model's ``__init__``.
+
+    Raises:
+        TypeError: something that is no row of this model, or an unknown name.
+    """
+    instances = []
+    for row in rows:
+        if type(row) is model:
+            instances.append(row)
+        elif not isinstance(row, Mapping):
+            raise TypeError(
+                f"{model.__name__}: a row is a dict or an instance of {model.__name__}, got {type(row).__name__}"
+            )
+        elif plain:
+            instance = model.__new__(model)
+            for name, value in row.items():
+                field = fields.get(name)
+                if field is None:
+                    raise model._meta.unknown_name(name)
+                field.__set__(instance, value)
+            instances.append(instance)
+        else:
+            instances.append(model(**row))
+    return instances
+
+
+class MappingRows:
+    """Packs the rows of one model as ``{field name: stored value}`` and reads them back.
+
+    The primary key is not part of a payload: whoever reads a row knows its key.
+
+    Args:
+        model: the model class.
+        fields: all its fields, in declaration order.
+        key_fields: those of the primary key.
+        identity: the model's :class:`~._keys_py.Identity`, to name the row in errors.
+        serializer: name of the serializer, for errors.
+        pack: ``{name: stored}`` to bytes.
+        unpack: bytes to a mapping.
+        skip_invalid: whether a payload that cannot be read counts as no row rather than as an error.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        fields: Iterable[Any],
+        key_fields: Iterable[Any],
+        identity: Any,
+        serializer: str,
+        pack: Callable[[dict[str, Any]], bytes],
+        unpack: Callable[[bytes], Any],
+        skip_invalid: bool,
+    ) -> None:
+        self.model = model
+        self.name = model.__name__
+        self.key_fields = tuple(key_fields)
+        self.columns = tuple(field for field in fields if field not in self.key_fields)
+        self.identity = identity
+        self.serializer = serializer
+        self.skip_invalid = skip_invalid
+        self._steps = [(field, field.converter, field not in self.key_fields) for field in fields]
+        self._pack = pack
+        self._unpack = unpack
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def dump_many(self, instances: list[Any], many: bool = True) -> list[bytes]:
+        """Pack instances, filling in defaults and turning their values into what a read gives.
+
+        Args:
+            instances: instances of the model.
+            many: whether errors should say which row it is.
+
+        Raises:
+            ValidationError: all bad fields of the first bad row.
+            TypeError: the serializer cannot hold the type of a stored value.
+        """
+        position = 0
+        payloads = []
+        for instance in instances:
+            payloads.append(self.dump(instance, position if many else None))
+            position += 1
+        return payloads
+
+    def dump(self, instance: Any, position: int | None = None) -> bytes:
+        """Pack one instance; ``position`` is its place in a bulk call."""
+        row = self.convert(instance, position, True)
+        try:
+            return self._pack(row)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise self._unpackable(row, error) from error
+
+    def convert(self, instance: Any, position: int | None, complete: bool) -> dict[str, Any]:
+        """Convert an instance's values in place and give the stored ones.
+
+        Args:
+            instance: an instance of the model.
+            position: its place in a bulk call, for errors.
+            complete: whether values that were never set get their defaults or are missing;
+                ``False`` leaves them out.
+        """
+        row: dict[str, Any] = {}
+        problems = []
+        cause: BaseException | None = None
+        for field, converter, in_payload in self._steps:
+            value = field.peek(instance, _ABSENT)
+            if value is _ABSENT:
+                if not complete:
+                    continue
+                value = None if field.null and field.default is None else field.make_default()
+            elif value is None and not field.null:
+                value = field.make_default()
+            try:
+                if value is None:
+                    if not field.null:
+                        problems.append((field.name, f"missing value for <Field: {self.name}.{field.name}>"))
+                        continue
+                    stored = canonical = None
+                else:
+                    stored = converter.dump(value)
+                    canonical = converter.canonical(value, stored)
+                for validator in field.validators:
+                    validator(canonical)
+            except ValueError as error:
+                problems.append((field.name, str(error)))
+                cause = cause or error.__cause__
+                continue
+            field.poke(instance, canonical)
+            if in_payload:
+                row[field.name] = stored
+        if problems:
+            raise ValidationError(self.name, problems, position, self._key_of(instance)) from cause
+        return row
+
+    def _key_of(self, instance: Any) -> str | None:
+        try:
+            return self.identity.identify([instance], False)[1][0]  # type: ignore[no-any-return]
+        except (TypeError, ValueError):
+            return None
+
+    def _unpackable(self, row: dict[str, Any], error: Exception) -> Exception:
+        for name, stored in row.items():
+            try:
+                self._pack({name: stored})
+            except (TypeError, ValueError, OverflowError) as found:
+                kind = TypeError if isinstance(found, TypeError) else ValueError
+                return kind(f"{self.name}.{name}: the {self.serializer} serializer cannot hold it: {found}")
+        return TypeError(f"{self.name}: the {self.serializer} serializer cannot hold the row: {error}")
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def load_many(self, payloads: list[bytes | None], pks: list[tuple[Any, ...]], keys: list[str]) -> list[Any]:
+        """Read payloads as instances.
+
+        Args:
+            payloads: as a backend gave them, ``None`` for a miss.
+            pks: the primary keys, as :meth:`Identity.identify` gave them.
+            keys: the keys, for errors.
+
+        Returns:
+            A list as long as ``payloads``: an instance, or ``None`` for a miss.
+
+        Raises:
+            PayloadError: a payload that is no row of the model (a miss with ``skip_invalid``).
+        """
+        # Everything made here lives on, so that a collection in between would only walk it in vain.
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            return [
+                None if payload is None else self.load(payload, pk, key)
+                for payload, pk, key in zip(payloads, pks, keys, strict=True)
+            ]
+        finally:
+            if collecting:
+                gc.enable()
+
+    def load(self, payload: bytes, pk: tuple[Any, ...], key: str) -> Any:
+        """Read one payload as an instance, or ``None`` with ``skip_invalid`` when it cannot be."""
+        try:
+            return self._load(payload, pk, key)
+        except PayloadError:
+            if self.skip_invalid:
+                return None
+            raise
+
+    def _load(self, payload: bytes, pk: tuple[Any, ...], key: str) -> Any:
+        try:
+            row = self._unpack(payload)
+        except Exception as error:
+            raise self._invalid(f"cannot be decoded ({type(error).__name__})", key) from error
+        if not isinstance(row, Mapping):
+            raise self._invalid(f"expected a map of fields, got {type(row).__name__}", key)
+        instance = self.model.__new__(self.model)
+        for field, value in zip(self.key_fields, pk, strict=True):
+            field.poke(instance, value)
+        for field, converter, in_payload in self._steps:
+            if not in_payload:
+                continue
+            stored = row.get(field.name, _ABSENT)
+            if stored is _ABSENT:
+                value = self._late_default(field, converter, key)
+            elif stored is None:
+                if not field.null:
+                    raise self._invalid("is null, and the field takes no null", key, field.name)
+                value = None
+            else:
+                try:
+                    value = converter.load(stored)
+                except ValueError as error:
+                    raise self._invalid(str(error), key, field.name) from error
+            field.poke(instance, value)
+        return instance
+
+    def _late_default(self, field: Any, converter: Any, key: str) -> Any:
+        """Give the value of a field that the model did not have when the row was written."""
+        value = field.make_default()
+        if value is None:
+            if not field.null:
+                raise self._invalid("has no value, and the field no default", key, field.name)
+            return None
+        try:
+            return converter.canonical(value, converter.dump(value))
+        except ValueError as error:
+            raise self._invalid(f"has no value, and its default is wrong: {error}", key, field.name) from error
+
+    def _invalid(self, reason: str, key: str, field: str | None = None) -> PayloadError:
+        return PayloadError(reason, model=self.name, key=key, field=field, serializer=self.serializer)

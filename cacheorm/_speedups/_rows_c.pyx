@@ -1,0 +1,720 @@
+"""Rows to msgpack payloads and back, on C buffers: the compiled twin of ``_rows_py.py``.
+
+Decoding expects a map with the model's columns in plan order, one ``memcmp`` per name, and writes each value
+straight into the instance's slot. Encoding reads the slots and writes msgpack into a growing buffer.
+Whatever is not expected (another order, missing or unknown names, wrong types, broken bytes, a value
+that needs a default) goes to the general path, which reads or converts the row from the start and
+makes all errors. So this file never raises an error about a row, and both paths agree by construction.
+
+Format: https://github.com/msgpack/msgpack/blob/master/spec.md
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.datetime cimport datetime_new, import_datetime
+from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_FromDouble
+from cpython.long cimport PyLong_AsLongLongAndOverflow
+from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
+from cpython.object cimport PyObject, PyObject_TypeCheck, PyTypeObject
+from cpython.ref cimport Py_INCREF, Py_XDECREF
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.math cimport isfinite
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.string cimport memcmp, memcpy
+from types import MemberDescriptorType
+import datetime as _datetime
+
+import msgpack
+
+from ._convert_py import (
+    KIND_BOOL,
+    KIND_DATETIME_TZ,
+    KIND_ENUM,
+    KIND_FLOAT,
+    KIND_INT,
+    KIND_STR,
+)
+from ._mapping_c import MappingRows
+
+cdef extern from *:
+    """
+    #include <structmember.h>
+    #include <descrobject.h>
+    """
+    ctypedef struct PyMemberDef:
+        int type
+        Py_ssize_t offset
+        int flags
+    ctypedef struct PyMemberDescrObject:
+        PyMemberDef *d_member
+    PyTypeObject *PyDescr_TYPE(PyObject *)
+    const int T_OBJECT_EX
+    int PyGC_Disable()
+    int PyGC_Enable()
+    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+    bint PyUnicode_IS_COMPACT_ASCII(object text)
+    void *PyUnicode_DATA(object text)
+    Py_ssize_t PyUnicode_GET_LENGTH(object text)
+
+import_datetime()
+
+__all__ = ["MsgpackRows", "pack", "unpack"]
+
+cdef object UTC = _datetime.timezone.utc
+cdef object DATETIME = _datetime.datetime
+
+cdef enum Kind:
+    OTHER = 0
+    INT = 1
+    STR = 2
+    BOOL = 3
+    FLOAT = 4
+    ENUM = 5
+    DATETIME_TZ = 7
+
+# The numbers above are compile-time copies of the converters' own.
+assert (KIND_INT, KIND_STR, KIND_BOOL, KIND_FLOAT, KIND_ENUM, KIND_DATETIME_TZ) == (1, 2, 3, 4, 5, 7)
+
+
+def pack(value):
+    """Pack a value as msgpack, text as ``str`` and bytes as ``bin``."""
+    return msgpack.packb(value, use_bin_type=True)
+
+
+def unpack(payload):
+    """Read one msgpack value; anything after it is an error."""
+    return msgpack.unpackb(payload, raw=False, strict_map_key=False)
+
+
+# -- a growing buffer --------------------------------------------------------------------------------
+
+cdef struct Buffer:
+    char *data
+    Py_ssize_t size
+    Py_ssize_t capacity
+
+
+cdef int reserve(Buffer *buffer, Py_ssize_t more) except -1:
+    """Make room for ``more`` bytes after what is written."""
+    cdef Py_ssize_t capacity
+    cdef char *data
+    if more <= buffer.capacity - buffer.size:
+        return 0
+    capacity = buffer.capacity * 2
+    if capacity < buffer.size + more:
+        capacity = buffer.size + more
+    data = <char *> PyMem_Realloc(buffer.data, capacity)
+    if data is NULL:
+        raise MemoryError
+    buffer.data = data
+    buffer.capacity = capacity
+    return 0
+
+
+cdef inline void put(Buffer *buffer, uint8_t byte) noexcept:
+    # The caller has reserved room.
+    buffer.data[buffer.size] = <char> byte
+    buffer.size += 1
+
+
+cdef inline void put_big_endian(Buffer *buffer, uint64_t number, int width) noexcept:
+    cdef int shift = (width - 1) * 8
+    while shift >= 0:
+        put(buffer, (number >> shift) & 0xFF)
+        shift -= 8
+
+
+cdef int put_bytes(Buffer *buffer, const char *data, Py_ssize_t size) except -1:
+    reserve(buffer, size)
+    memcpy(buffer.data + buffer.size, data, size)
+    buffer.size += size
+    return 0
+
+
+cdef int put_text(Buffer *buffer, const char *data, Py_ssize_t size) except -1:
+    reserve(buffer, size + 5)
+    if size < 32:
+        put(buffer, 0xA0 | <uint8_t> size)
+    elif size <= 0xFF:
+        put(buffer, 0xD9)
+        put(buffer, <uint8_t> size)
+    elif size <= 0xFFFF:
+        put(buffer, 0xDA)
+        put_big_endian(buffer, size, 2)
+    elif size <= 0xFFFFFFFF:
+        put(buffer, 0xDB)
+        put_big_endian(buffer, size, 4)
+    else:
+        raise ValueError("text is longer than msgpack can hold")
+    memcpy(buffer.data + buffer.size, data, size)
+    buffer.size += size
+    return 0
+
+
+cdef int put_int(Buffer *buffer, object number) except -1:
+    """Write an int in its shortest form; beyond a signed 64-bit int, as the library does."""
+    cdef int overflow = 0
+    cdef int64_t value = PyLong_AsLongLongAndOverflow(number, &overflow)
+    if overflow:
+        return put_packed(buffer, number)
+    reserve(buffer, 9)
+    if value >= 0:
+        if value < 0x80:
+            put(buffer, <uint8_t> value)
+        elif value <= 0xFF:
+            put(buffer, 0xCC)
+            put_big_endian(buffer, value, 1)
+        elif value <= 0xFFFF:
+            put(buffer, 0xCD)
+            put_big_endian(buffer, value, 2)
+        elif value <= 0xFFFFFFFF:
+            put(buffer, 0xCE)
+            put_big_endian(buffer, value, 4)
+        else:
+            put(buffer, 0xCF)
+            put_big_endian(buffer, value, 8)
+    elif value >= -0x20:
+        put(buffer, <uint8_t> (value & 0xFF))
+    elif value >= -0x80:
+        put(buffer, 0xD0)
+        put_big_endian(buffer, <uint64_t> value, 1)
+    elif value >= -0x8000:
+        put(buffer, 0xD1)
+        put_big_endian(buffer, <uint64_t> value, 2)
+    elif value >= -0x80000000LL:
+        put(buffer, 0xD2)
+        put_big_endian(buffer, <uint64_t> value, 4)
+    else:
+        put(buffer, 0xD3)
+        put_big_endian(buffer, <uint64_t> value, 8)
+    return 0
+
+
+cdef inline bint fits(object number) except -1:
+    """Tell whether an int is one of 64 bits, which needs no other form to be stored in."""
+    cdef int overflow = 0
+    PyLong_AsLongLongAndOverflow(number, &overflow)
+    return overflow == 0
+
+
+cdef int put_float(Buffer *buffer, double value) except -1:
+    cdef uint64_t bits
+    memcpy(&bits, &value, sizeof(bits))
+    reserve(buffer, 9)
+    put(buffer, 0xCB)
+    put_big_endian(buffer, bits, 8)
+    return 0
+
+
+cdef int put_packed(Buffer *buffer, object value) except -1:
+    """Write any value as the msgpack library packs it."""
+    cdef bytes packed = pack(value)
+    return put_bytes(buffer, PyBytes_AS_STRING(packed), PyBytes_GET_SIZE(packed))
+
+
+cdef int put_stored(Buffer *buffer, object stored) except -1:
+    """Write a stored value of any type."""
+    cdef Py_ssize_t size
+    cdef const char *data
+    if stored is None:
+        reserve(buffer, 1)
+        put(buffer, 0xC0)
+    elif type(stored) is str:
+        if PyUnicode_IS_COMPACT_ASCII(stored):
+            put_text(buffer, <const char *> PyUnicode_DATA(stored), PyUnicode_GET_LENGTH(stored))
+        else:
+            # Not PyUnicode_AsUTF8AndSize: it would leave a copy of the text in the string for good.
+            encoded = (<str> stored).encode("utf-8")
+            put_text(buffer, PyBytes_AS_STRING(encoded), PyBytes_GET_SIZE(encoded))
+    elif type(stored) is int:
+        put_int(buffer, stored)
+    elif type(stored) is float:
+        put_float(buffer, PyFloat_AS_DOUBLE(stored))
+    else:
+        put_packed(buffer, stored)
+    return 0
+
+
+# -- reading -----------------------------------------------------------------------------------------
+
+cdef struct Reader:
+    const uint8_t *at
+    const uint8_t *end
+
+
+cdef inline uint64_t big_endian(const uint8_t *at, int width) noexcept:
+    cdef uint64_t number = 0
+    cdef int i
+    for i in range(width):
+        number = (number << 8) | at[i]
+    return number
+
+
+cdef int take_text(Reader *reader, const char **data, Py_ssize_t *size) noexcept:
+    """Find the bytes of a str; 0 if the next value is none or ends past the buffer."""
+    cdef Py_ssize_t left = reader.end - reader.at
+    cdef uint8_t head
+    cdef int width
+    cdef uint64_t length
+    if left < 1:
+        return 0
+    head = reader.at[0]
+    if 0xA0 <= head <= 0xBF:
+        width = 0
+        length = head & 0x1F
+    elif 0xD9 <= head <= 0xDB:
+        width = 1 << (head - 0xD9)
+        if left < 1 + width:
+            return 0
+        length = big_endian(reader.at + 1, width)
+    else:
+        return 0
+    if length > <uint64_t> (left - 1 - width):
+        return 0
+    data[0] = <const char *> reader.at + 1 + width
+    size[0] = <Py_ssize_t> length
+    reader.at += 1 + width + length
+    return 1
+
+
+cdef int skip(Reader *reader) noexcept:
+    """Step over one value of any type; 0 if it ends past the buffer or is no msgpack."""
+    # Counts the values still to be stepped over instead of recursing, so that depth costs nothing.
+    cdef uint64_t pending = 1
+    cdef uint64_t size
+    cdef uint8_t head
+    cdef int width
+    cdef Py_ssize_t left
+    while pending:
+        left = reader.end - reader.at
+        # Every value takes a byte at least: a count beyond that is a lie.
+        if left < 1 or pending > <uint64_t> left:
+            return 0
+        pending -= 1
+        head = reader.at[0]
+        width = 0
+        size = 0
+        if head < 0x80 or head >= 0xE0 or head == 0xC0 or head == 0xC2 or head == 0xC3:
+            pass
+        elif head <= 0x8F:
+            pending += 2 * <uint64_t> (head & 0x0F)
+        elif head <= 0x9F:
+            pending += head & 0x0F
+        elif head <= 0xBF:
+            size = head & 0x1F
+        elif head == 0xC1:
+            return 0
+        elif head <= 0xC6 or 0xD9 <= head <= 0xDB:
+            width = 1 << (head - 0xC4 if head <= 0xC6 else head - 0xD9)
+            if left < 1 + width:
+                return 0
+            size = big_endian(reader.at + 1, width)
+        elif head <= 0xC9:
+            width = 1 << (head - 0xC7)
+            if left < 1 + width:
+                return 0
+            size = big_endian(reader.at + 1, width) + 1
+        elif head == 0xCA:
+            size = 4
+        elif head == 0xCB:
+            size = 8
+        elif head <= 0xCF:
+            size = <uint64_t> 1 << (head - 0xCC)
+        elif head <= 0xD3:
+            size = <uint64_t> 1 << (head - 0xD0)
+        elif head <= 0xD8:
+            size = (<uint64_t> 1 << (head - 0xD4)) + 1
+        else:
+            width = 2 if head == 0xDC or head == 0xDE else 4
+            if left < 1 + width:
+                return 0
+            pending += big_endian(reader.at + 1, width) * (2 if head >= 0xDE else 1)
+        if size > <uint64_t> (left - 1 - width):
+            return 0
+        reader.at += 1 + width + size
+    return 1
+
+
+cdef object take_int(Reader *reader):
+    """Read an int, or give ``None`` if the next value is none."""
+    cdef Py_ssize_t left = reader.end - reader.at
+    cdef uint8_t head
+    cdef int width
+    cdef uint64_t number
+    if left < 1:
+        return None
+    head = reader.at[0]
+    if head < 0x80:
+        reader.at += 1
+        return head
+    if head >= 0xE0:
+        reader.at += 1
+        return <int> head - 0x100
+    if not 0xCC <= head <= 0xD3:
+        return None
+    width = 1 << ((head - 0xCC) & 3)
+    if left < 1 + width:
+        return None
+    number = big_endian(reader.at + 1, width)
+    reader.at += 1 + width
+    if head <= 0xCF:
+        return number
+    # Move the sign bit to the top and back, which copies it over the whole number.
+    return (<int64_t> (number << (64 - 8 * width))) >> (64 - 8 * width)
+
+
+cdef int take_float(Reader *reader, double *value) noexcept:
+    cdef uint64_t bits
+    if reader.end - reader.at < 9 or reader.at[0] != 0xCB:
+        return 0
+    bits = big_endian(reader.at + 1, 8)
+    memcpy(value, &bits, sizeof(bits))
+    reader.at += 9
+    return 1
+
+
+cdef object take_any(Reader *reader):
+    """Read a value of any type; raises if it is no msgpack."""
+    cdef const char *data
+    cdef Py_ssize_t size
+    cdef double number
+    cdef const uint8_t *start = reader.at
+    if take_text(reader, &data, &size):
+        return PyUnicode_DecodeUTF8(data, size, NULL)
+    value = take_int(reader)
+    if value is not None:
+        return value
+    if take_float(reader, &number):
+        return number
+    if not skip(reader):
+        raise ValueError("no msgpack")
+    return unpack(PyBytes_FromStringAndSize(<const char *> start, reader.at - start))
+
+
+cdef inline int digits(const char *text, int count) noexcept:
+    """Read decimal digits; -1 if there is anything else."""
+    cdef int number = 0
+    cdef int i
+    for i in range(count):
+        if not c'0' <= text[i] <= c'9':
+            return -1
+        number = number * 10 + (text[i] - c'0')
+    return number
+
+
+cdef object utc_datetime(const char *text, Py_ssize_t size):
+    """Read ``YYYY-MM-DDTHH:MM:SS[.ffffff]+00:00``, what the field writes; ``None`` for any other form."""
+    cdef int year, month, day, hour, minute, second
+    cdef int microsecond = 0
+    if size == 32:
+        if text[19] != c'.':
+            return None
+        microsecond = digits(text + 20, 6)
+    elif size != 25:
+        return None
+    if memcmp(text + size - 6, b"+00:00", 6) != 0:
+        return None
+    if text[4] != c'-' or text[7] != c'-' or text[10] != c'T' or text[13] != c':' or text[16] != c':':
+        return None
+    year = digits(text, 4)
+    month = digits(text + 5, 2)
+    day = digits(text + 8, 2)
+    hour = digits(text + 11, 2)
+    minute = digits(text + 14, 2)
+    second = digits(text + 17, 2)
+    if year < 0 or month < 0 or day < 0 or hour < 0 or minute < 0 or second < 0 or microsecond < 0:
+        return None
+    return datetime_new(year, month, day, hour, minute, second, microsecond, UTC)
+
+
+# -- the codec ---------------------------------------------------------------------------------------
+
+cdef struct Column:
+    int kind
+    bint null
+    bint in_payload
+    Py_ssize_t offset
+    char *name       # packed as msgpack; owned by the codec's tuple of names
+    Py_ssize_t name_size
+    PyObject *converter  # borrowed from the codec's list
+    PyObject *members    # of an enum: stored value -> member; borrowed from its converter
+
+
+cdef inline void store(PyObject *instance, Py_ssize_t offset, object value) noexcept:
+    """Put a value into a slot; the caller has checked that the instance has it."""
+    cdef PyObject **place = <PyObject **> (<char *> instance + offset)
+    cdef PyObject *old = place[0]
+    Py_INCREF(value)
+    place[0] = <PyObject *> value
+    Py_XDECREF(old)
+
+
+cdef class MsgpackRows:
+    """The :class:`~._mapping_py.MappingRows` of the msgpack serializer."""
+
+    cdef readonly object general
+    cdef readonly object model
+    cdef readonly tuple columns
+    cdef readonly tuple key_fields
+    cdef Column *plan
+    cdef Py_ssize_t count          # columns in plan, key fields included
+    cdef Py_ssize_t stored         # those in the payload
+    cdef list converters
+    cdef tuple packed_names
+    cdef tuple key_offsets
+    cdef bytes header
+    cdef bint inline_dump
+
+    def __cinit__(self):
+        self.plan = NULL
+
+    def __dealloc__(self):
+        PyMem_Free(self.plan)
+
+    def __init__(self, model, fields, key_fields, identity, skip_invalid):
+        if self.plan is not NULL:
+            raise RuntimeError("a codec is made once")
+        fields = tuple(fields)
+        self.general = MappingRows(model, fields, key_fields, identity, "msgpack", pack, unpack, skip_invalid)
+        self.model = model
+        self.columns = self.general.columns
+        self.key_fields = self.general.key_fields
+        self.converters = [field.converter for field in fields]
+        self.packed_names = tuple([pack(field.name) for field in fields])
+        self.key_offsets = tuple([self._offset(field) for field in self.key_fields])
+        self.count = len(fields)
+        self.stored = len(self.columns)
+        # As the library writes an empty map, with the count of ours: 0x80, 0xDE or 0xDF.
+        if self.stored < 16:
+            self.header = bytes([0x80 | self.stored])
+        elif self.stored <= 0xFFFF:
+            self.header = b"\xde" + int(self.stored).to_bytes(2, "big")
+        else:
+            self.header = b"\xdf" + int(self.stored).to_bytes(4, "big")
+        self.plan = <Column *> PyMem_Malloc(max(self.count, 1) * sizeof(Column))
+        if self.plan is NULL:
+            raise MemoryError
+        self.inline_dump = True
+        cdef Py_ssize_t i
+        for i in range(self.count):
+            self._fill(i, fields[i])
+
+    cdef int _fill(self, Py_ssize_t i, field) except -1:
+        cdef Column *column = &self.plan[i]
+        converter = self.converters[i]
+        name = <bytes> self.packed_names[i]
+        column.kind = converter.kind
+        column.null = field.null
+        column.in_payload = field not in self.key_fields
+        column.offset = self._offset(field)
+        column.name = PyBytes_AS_STRING(name)
+        column.name_size = PyBytes_GET_SIZE(name)
+        column.converter = <PyObject *> converter
+        column.members = NULL
+        if column.kind == ENUM:
+            members = converter.members
+            # 1, 1.0 and True are the same dict key; only where the stored values are plain text and ints is a
+            # lookup without a look at the type the same as what the converter does.
+            if type(members) is dict and all([type(stored) in (int, str) for stored in members]):
+                column.members = <PyObject *> members
+            else:
+                column.kind = OTHER
+        elif column.kind == STR:
+            if converter.max_length is not None:
+                column.kind = OTHER
+        elif column.kind not in (INT, BOOL, FLOAT, DATETIME_TZ):
+            column.kind = OTHER
+        if field.validators:
+            self.inline_dump = False
+        return 0
+
+    cdef Py_ssize_t _offset(self, field) except -1:
+        cdef PyMemberDef *definition
+        member = field.member
+        if type(member) is not MemberDescriptorType:
+            raise TypeError("the field has no slot")
+        if not issubclass(self.general.model, <object> PyDescr_TYPE(<PyObject *> member)):
+            raise TypeError("the field belongs to another model")
+        definition = (<PyMemberDescrObject *> <PyObject *> member).d_member
+        if definition.type != T_OBJECT_EX:
+            raise TypeError("the field has no slot")
+        return definition.offset
+
+    # -- writing -------------------------------------------------------------------------------------
+
+    def dump_many(self, list instances, bint many=True):
+        """Pack instances, filling in defaults and turning their values into what a read gives."""
+        cdef Buffer buffer
+        cdef Py_ssize_t position
+        cdef list payloads = []
+        buffer.size = 0
+        buffer.capacity = 512
+        buffer.data = <char *> PyMem_Malloc(buffer.capacity)
+        if buffer.data is NULL:
+            raise MemoryError
+        try:
+            for position in range(len(instances)):
+                instance = instances[position]
+                if self.inline_dump and PyObject_TypeCheck(instance, <PyTypeObject *> self.model):
+                    buffer.size = 0
+                    if self._dump(&buffer, instance):
+                        payloads.append(PyBytes_FromStringAndSize(buffer.data, buffer.size))
+                        continue
+                payloads.append(self.general.dump(instance, position if many else None))
+        finally:
+            PyMem_Free(buffer.data)
+        return payloads
+
+    cdef bint _dump(self, Buffer *buffer, instance) except -1:
+        """Pack one instance; false if the general path has to."""
+        cdef Py_ssize_t i
+        cdef Column *column
+        cdef PyObject *slot
+        put_bytes(buffer, PyBytes_AS_STRING(self.header), PyBytes_GET_SIZE(self.header))
+        for i in range(self.count):
+            column = &self.plan[i]
+            slot = (<PyObject **> (<char *> <PyObject *> instance + column.offset))[0]
+            if slot is NULL:
+                return False
+            # A converter may run any code, the slot's owner's included: hold the value meanwhile.
+            value = <object> slot
+            if column.in_payload:
+                put_bytes(buffer, column.name, column.name_size)
+            if value is None:
+                if not column.null:
+                    return False
+                stored = None
+            elif column.kind == STR and type(value) is str and PyUnicode_IS_COMPACT_ASCII(value):
+                stored = value
+            elif column.kind == FLOAT and type(value) is float and isfinite(PyFloat_AS_DOUBLE(value)):
+                stored = value
+            elif column.kind == BOOL and type(value) is bool:
+                stored = 1 if value else 0
+            elif column.kind == INT and type(value) is int and fits(value):
+                stored = value
+            else:
+                converter = <object> column.converter
+                try:
+                    stored = converter.dump(value)
+                    canonical = converter.canonical(value, stored)
+                except Exception:
+                    return False
+                store(<PyObject *> instance, column.offset, canonical)
+            if column.in_payload:
+                try:
+                    put_stored(buffer, stored)
+                except (TypeError, ValueError, OverflowError):
+                    return False
+        return True
+
+    def dump(self, instance, position=None):
+        """Pack one instance; ``position`` is its place in a bulk call."""
+        return self.general.dump(instance, position)
+
+    def convert(self, instance, position, complete):
+        """Convert an instance's values in place and give the stored ones."""
+        return self.general.convert(instance, position, complete)
+
+    # -- reading -------------------------------------------------------------------------------------
+
+    def load_many(self, list payloads, list pks, list keys):
+        """Read payloads as instances; see :meth:`MappingRows.load_many`."""
+        cdef Py_ssize_t i
+        cdef Py_ssize_t count = len(payloads)
+        cdef list rows = []
+        if len(pks) != count or len(keys) != count:
+            raise ValueError("payloads, primary keys and keys must be of one length")
+        # Everything made here lives on, so that a collection in between would only walk it in vain.
+        cdef int collecting = PyGC_Disable()
+        try:
+            for i in range(count):
+                payload = payloads[i]
+                rows.append(None if payload is None else self.load(payload, pks[i], keys[i]))
+        finally:
+            if collecting:
+                PyGC_Enable()
+        return rows
+
+    cpdef load(self, payload, tuple pk, key):
+        """Read one payload as an instance, or ``None`` with ``skip_invalid`` when it cannot be."""
+        cdef Reader reader
+        cdef Py_ssize_t i
+        if type(payload) is bytes and len(pk) == len(self.key_offsets):
+            instance = self.model.__new__(self.model)
+            if PyObject_TypeCheck(instance, <PyTypeObject *> self.model):
+                reader.at = <const uint8_t *> PyBytes_AS_STRING(payload)
+                reader.end = reader.at + PyBytes_GET_SIZE(payload)
+                if self._load(&reader, instance):
+                    for i in range(len(pk)):
+                        store(<PyObject *> instance, <Py_ssize_t> self.key_offsets[i], pk[i])
+                    return instance
+        return self.general.load(payload, pk, key)
+
+    cdef bint _load(self, Reader *reader, instance) except -1:
+        """Read one row into an instance; false if the general path has to."""
+        cdef Py_ssize_t i
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(self.header)
+        cdef Column *column
+        if reader.end - reader.at < size or memcmp(reader.at, PyBytes_AS_STRING(self.header), size) != 0:
+            return False
+        reader.at += size
+        for i in range(self.count):
+            column = &self.plan[i]
+            if not column.in_payload:
+                continue
+            if reader.end - reader.at <= column.name_size:
+                return False
+            if memcmp(reader.at, column.name, column.name_size) != 0:
+                return False
+            reader.at += column.name_size
+            if reader.at[0] == 0xC0:
+                if not column.null:
+                    return False
+                reader.at += 1
+                store(<PyObject *> instance, column.offset, None)
+                continue
+            try:
+                value = self._value(reader, column)
+            except Exception:
+                return False
+            if value is None:
+                return False
+            store(<PyObject *> instance, column.offset, value)
+        return reader.at == reader.end
+
+    cdef object _value(self, Reader *reader, Column *column):
+        """Read one value that is not null; ``None`` if the general path has to."""
+        cdef const char *data
+        cdef Py_ssize_t size
+        cdef double number
+        cdef const uint8_t *start = reader.at
+        if column.kind == STR:
+            if take_text(reader, &data, &size):
+                return PyUnicode_DecodeUTF8(data, size, NULL)
+        elif column.kind == INT:
+            value = take_int(reader)
+            if value is not None:
+                return value
+        elif column.kind == FLOAT:
+            if take_float(reader, &number):
+                if isfinite(number):
+                    return PyFloat_FromDouble(number)
+                reader.at = start
+        elif column.kind == BOOL:
+            if reader.end > reader.at and reader.at[0] <= 1:
+                reader.at += 1
+                return start[0] == 1
+        elif column.kind == ENUM:
+            stored = take_any(reader)
+            if type(stored) is int or type(stored) is str:
+                member = (<dict> <object> column.members).get(stored)
+                if member is not None:
+                    return member
+            reader.at = start
+        elif column.kind == DATETIME_TZ:
+            if take_text(reader, &data, &size):
+                value = utc_datetime(data, size)
+                if value is not None:
+                    return value
+                reader.at = start
+        # What the field's own converter makes of it; a wrong value raises, and the general path reports it.
+        return (<object> column.converter).load(take_any(reader))

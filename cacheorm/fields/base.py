@@ -1,0 +1,169 @@
+"""The base of all fields: a descriptor over a slot, and the two conversions that subclasses override."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from types import MemberDescriptorType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypedDict, TypeVar, overload
+
+from .._speedups import convert, slots
+from ..errors import ValidationError
+
+if TYPE_CHECKING:
+    from ..models import Model
+
+__all__ = ["Field", "FieldOptions", "IndexFormatter"]
+
+T = TypeVar("T")
+
+IndexFormatter = str | Callable[..., str]
+"""How a primary key becomes a key: a ``%``-format string or a callable of the stored key values."""
+
+_IMMUTABLE = (type(None), bool, int, float, str, bytes, tuple, frozenset)
+
+
+class FieldOptions(TypedDict, total=False):
+    """Options that every field takes besides ``null``."""
+
+    default: Any
+    primary_key: bool
+    index_formatter: IndexFormatter | None
+    validators: Iterable[Callable[[Any], object]]
+
+
+class Field(slots.Slot, Generic[T]):
+    """A typed attribute of a model.
+
+    On an instance it reads and writes the value; on the class it is the field itself.
+
+    Args:
+        null: whether ``None`` is a value.
+        default: value for rows that give none, or a callable that makes it. A mutable default is
+            copied for each instance. ``None`` means that there is none.
+        primary_key: whether this field is the model's primary key.
+        index_formatter: see :data:`IndexFormatter`; only on a primary key.
+        validators: callables that get the converted value on every write and raise
+            :exc:`ValueError` to refuse it.
+
+    Custom fields override :meth:`cache_value` and :meth:`python_value`.
+    """
+
+    def __init__(
+        self,
+        null: bool = False,
+        default: Any = None,
+        primary_key: bool = False,
+        index_formatter: IndexFormatter | None = None,
+        validators: Iterable[Callable[[Any], object]] = (),
+    ) -> None:
+        if index_formatter is not None and not primary_key:
+            raise ValueError("index_formatter goes with primary_key=True: it makes the key of a row")
+        if primary_key and null:
+            raise ValueError("a primary key cannot be null: a row without one has no key")
+        self.null = null
+        self.default = default
+        self.primary_key = primary_key
+        self.index_formatter = index_formatter
+        self.validators = tuple(validators)
+        self.model: type[Model] | None = None
+        self.name = ""
+        self._own = self.make_converter()
+
+    # -- conversion ------------------------------------------------------------------------------
+
+    def make_converter(self) -> Any:
+        """Build the converter that this field's own conversions use; see ``_speedups/_convert_py.py``."""
+        return convert.Anything()
+
+    @property
+    def converter(self) -> Any:
+        """The converter of this field: its own, or one that calls the methods a subclass overrides."""
+        cls = type(self)
+        if cls.cache_value is Field.cache_value and cls.python_value is Field.python_value:
+            return self._own
+        return convert.Methods(self.cache_value, self.python_value)
+
+    def cache_value(self, value: Any) -> Any:
+        """Convert a Python value to its stored form: str, int, float, bytes, None, lists and dicts of them.
+
+        Raises:
+            ValidationError: the field does not take this value.
+        """
+        return self._named(self._own.dump, value)
+
+    def python_value(self, value: Any) -> Any:
+        """Convert a stored form back to the Python value.
+
+        Raises:
+            ValidationError: no value of this field is stored like this.
+        """
+        return self._named(self._own.load, value)
+
+    def _named(self, convert_value: Callable[[Any], Any], value: Any) -> Any:
+        if value is None:
+            return None
+        try:
+            return convert_value(value)
+        except ValueError as error:
+            model = self.model.__name__ if self.model else None
+            raise ValidationError(model, [(self.name or type(self).__name__, str(error))]) from error
+
+    # -- defaults --------------------------------------------------------------------------------
+
+    def make_default(self) -> Any:
+        """Give the default for one row: called if callable, copied if mutable, ``None`` if there is none."""
+        default = self.default
+        if callable(default):
+            return default()
+        return default if isinstance(default, _IMMUTABLE) else copy.deepcopy(default)
+
+    def unset(self, instance: Any) -> Any:
+        """Give what reading a field without a value gives: its default.
+
+        A default that is made or copied is kept on the instance, so that the next read and the write
+        see the same one. A primary key is made only when the row is written: until then the instance
+        has none.
+        """
+        if self.primary_key or self.default is None:
+            return None
+        value = self.make_default()
+        if callable(self.default) or value is not self.default:
+            self.poke(instance, value)
+        return value
+
+    # -- belonging to a model --------------------------------------------------------------------
+
+    def bind(self, model: type[Model], name: str, member: MemberDescriptorType) -> None:
+        """Belong to ``model`` as ``name``, with values in the slot behind ``member``."""
+        self.model = model
+        self.name = name
+        self.member = member
+        self.attach(member)
+
+    @property
+    def accepted_names(self) -> tuple[str, ...]:
+        """The names under which a row may give this field's value."""
+        return (self.name,)
+
+    def clone(self) -> Self:
+        """Give an unbound copy, for a model that inherits this field."""
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        copied.model = None
+        copied._own = copied.make_converter()
+        return copied
+
+    def __repr__(self) -> str:
+        owner = f"{self.model.__name__}.{self.name}" if self.model else "(unbound)"
+        return f"<{type(self).__name__}: {owner}>"
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, instance: None, owner: type) -> Self: ...
+        @overload
+        def __get__(self, instance: object, owner: type | None = None) -> T: ...
+        def __get__(self, instance: object | None, owner: type | None = None) -> Any: ...
+
+        def __set__(self, instance: object, value: T) -> None: ...

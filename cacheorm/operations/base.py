@@ -1,0 +1,127 @@
+"""What all operations share: rows in, a generator of requests, a result."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Generic, Self, TypeVar
+
+from ..errors import BackendError, FailedRow, WriteError
+from ..metadata import RowPlan
+from ..store import Call, Request, run
+from ..types import KeepTTL, check_ttl
+
+__all__ = ["Operation", "Steps", "WriteOperation", "as_rows", "slices"]
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+Steps = Generator[Request, Any, R]
+"""An operation under way: it yields requests, is sent replies, and returns its result."""
+
+_JITTER_PARTS = 8
+
+
+def as_rows(rows: tuple[Any, ...]) -> Iterable[Any]:
+    """Give the rows of a call that takes either rows or one iterable of them."""
+    if len(rows) == 1:
+        only = rows[0]
+        if not isinstance(only, (Mapping, str, bytes)) and isinstance(only, Iterable):
+            return only
+    return rows
+
+
+def slices(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Cut an iterable into lists of at most ``size`` items."""
+    iterator = iter(items)
+    while part := list(islice(iterator, size)):
+        yield part
+
+
+class Operation(Generic[R]):
+    """A request over the rows of one model; nothing happens until :meth:`execute`.
+
+    Args:
+        plan: the model's plan.
+        rows: mappings or instances.
+        many: whether the result is that of many rows; a single-row operation uses the backend's
+            single-key methods.
+    """
+
+    def __init__(self, plan: RowPlan, rows: Iterable[Any], many: bool) -> None:
+        self._plan = plan
+        self._rows = rows
+        self._many = many
+        self._chunk: int | None = None
+
+    def chunk_size(self, rows: int) -> Self:
+        """Hand ``rows`` rows to the backend at a time; by default as many as the backend prefers."""
+        if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
+            raise ValueError("chunk_size must be a whole number of rows, at least 1")
+        self._chunk = rows
+        return self
+
+    def steps(self) -> Steps[R]:
+        """Give the operation as a generator of requests, for a driver to run."""
+        raise NotImplementedError
+
+    def execute(self) -> R:
+        """Do it, and give the result."""
+        return run(self.steps())
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self._plan.model.__name__}>"
+
+
+class WriteOperation(Operation[R]):
+    """An operation that writes rows with a lifetime."""
+
+    _ttl: int | KeepTTL | None = None
+
+    def ttl(self, seconds: float) -> Self:
+        """Let the rows live for ``seconds`` (0: for ever) instead of the model's ttl.
+
+        Raises:
+            ValueError: a negative number, or a fraction of a second.
+        """
+        self._ttl = check_ttl(seconds)
+        return self
+
+    def _pick_ttl(self) -> int | KeepTTL | None:
+        return self._plan.pick_ttl() if self._ttl is None else self._ttl
+
+    def _write_many(self, method: str, keys: Sequence[str], payloads: Sequence[bytes]) -> Steps[dict[str, bool]]:
+        """Write distinct keys in slices, and give ``{key: stored?}``.
+
+        Raises:
+            WriteError: the backend refused some; all slices have been sent all the same.
+        """
+        name = self._plan.model.__name__
+        backend = self._plan.backend
+        size = self._chunk or backend.chunk_size
+        if self._ttl is None and self._plan.options.ttl_jitter:
+            # A batch has one lifetime, so rows spread over a few batches spread their expiry.
+            size = min(size, -(-len(keys) // _JITTER_PARTS))
+        stored: dict[str, bool] = {}
+        failed: list[FailedRow] = []
+        for start in range(0, len(keys), max(size, 1)):
+            part = keys[start : start + size]
+            batch = dict(zip(part, payloads[start : start + size], strict=True))
+            try:
+                outcome = yield Call(backend, method, (batch, self._pick_ttl()))
+            except BackendError as error:
+                if start:
+                    error.add_note(f"{start} of {len(keys)} rows of {name} had been written before")
+                raise
+            reasons: Mapping[str, str] = getattr(outcome, "reasons", {})
+            failed += [FailedRow(name, key, reason) for key, reason in reasons.items()]
+            if method == "set_many":
+                failed += [
+                    FailedRow(name, key, "refused by the backend")
+                    for key in part
+                    if key not in reasons and not outcome.get(key, False)
+                ]
+            stored.update(outcome)
+        if failed:
+            raise WriteError(failed)
+        return stored

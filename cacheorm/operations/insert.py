@@ -1,0 +1,94 @@
+"""Writing whole rows."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from ..errors import FailedRow, WriteError
+from ..store import Call
+from .base import R, Steps, WriteOperation
+
+__all__ = ["GetOrCreate", "ModelInsert"]
+
+
+class ModelInsert(WriteOperation[R]):
+    """Writes rows, over whatever is there, and gives the instances in the order given.
+
+    All rows are converted before the first byte is sent: a bad one means that nothing was written.
+
+    Raises (on execute):
+        ValidationError: all bad fields of the first bad row.
+        WriteError: rows that the backend refused; all others are stored.
+    """
+
+    _if_absent = False
+
+    def if_absent(self) -> Self:
+        """Write only rows whose key does not exist; the result has ``None`` for the others."""
+        self._if_absent = True
+        return self
+
+    def steps(self) -> Steps[R]:
+        result: Any = yield from (self._insert_many() if self._many else self._insert_one())
+        return result  # type: ignore[no-any-return]
+
+    def _insert_one(self) -> Steps[Any]:
+        plan = self._plan
+        resolved = plan.resolved()
+        instances = plan.adopt(self._rows)
+        payload = resolved.codec.dump_many(instances, False)[0]
+        key = plan.identity.identify(instances, False, False)[1][0]
+        method = "add" if self._if_absent else "set"
+        stored = yield Call(resolved.backend, method, (key, payload, self._pick_ttl()))
+        if self._if_absent:
+            return instances[0] if stored else None
+        if stored is False:
+            raise WriteError([FailedRow(plan.model.__name__, key, "refused by the backend")])
+        return instances[0]
+
+    def _insert_many(self) -> Steps[list[Any]]:
+        plan = self._plan
+        codec = plan.resolved().codec
+        instances = plan.adopt(self._rows)
+        payloads = codec.dump_many(instances)
+        keys = plan.identity.identify(instances, False)[1]
+        if self._if_absent:
+            first: dict[str, int] = {}
+            for position, key in enumerate(keys):
+                first.setdefault(key, position)
+            added = yield from self._write_many("add_many", list(first), [payloads[at] for at in first.values()])
+            return [
+                instance if added[key] and first[key] == position else None
+                for position, (key, instance) in enumerate(zip(keys, instances, strict=True))
+            ]
+        last = dict(zip(keys, payloads, strict=True))
+        if len(last) < len(keys):
+            keys, payloads = list(last), list(last.values())
+        yield from self._write_many("set_many", keys, payloads)
+        return instances
+
+
+class GetOrCreate(WriteOperation[tuple[Any, bool]]):
+    """Reads a row, or writes it if there is none; of several writers one wins, and all get its row."""
+
+    def steps(self) -> Steps[tuple[Any, bool]]:
+        """Run; the rows are the primary key, and the row to create."""
+        plan = self._plan
+        resolved = plan.resolved()
+        wanted, full = self._rows
+        pks, keys = plan.identity.identify([wanted], True, False)
+        instance: Any = None
+        for method in ("add", "set"):
+            payload = yield Call(resolved.backend, "get", (keys[0],))
+            found = None if payload is None else resolved.codec.load(payload, pks[0], keys[0])
+            if found is not None:
+                return found, False
+            if instance is None:
+                (instance,) = plan.adopt([full])
+                packed = resolved.codec.dump_many([instance], False)[0]
+            # "add" loses against a racer, whose row the second turn reads. If that one finds nothing
+            # either, what is there is no readable row or has expired since, and "set" ends it.
+            stored = yield Call(resolved.backend, method, (keys[0], packed, self._pick_ttl()))
+            if stored is not False and stored is not None:
+                return instance, True
+        raise WriteError([FailedRow(plan.model.__name__, keys[0], "refused by the backend")])

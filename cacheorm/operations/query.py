@@ -1,0 +1,58 @@
+"""Reading rows by primary key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..store import Call, Fetch
+from .base import Operation, R, Steps, slices
+
+__all__ = ["ModelQuery"]
+
+
+class ModelQuery(Operation[R]):
+    """Reads rows; gives an instance or ``None`` for each, in the order asked.
+
+    Raises (on execute):
+        ValidationError: a part of a primary key is missing or of the wrong type.
+        TypeError: names that are not the primary key's.
+        PayloadError: stored bytes that are no row of the model.
+    """
+
+    def steps(self) -> Steps[R]:
+        result: Any = yield from (self._query_many() if self._many else self._query_one())
+        return result  # type: ignore[no-any-return]
+
+    def _query_one(self) -> Steps[Any]:
+        resolved = self._plan.resolved()
+        pks, keys = self._plan.identity.identify(self._rows, True, False)
+        payload = yield Call(resolved.backend, "get", (keys[0],))
+        return None if payload is None else resolved.codec.load(payload, pks[0], keys[0])
+
+    def _query_many(self) -> Steps[list[Any]]:
+        resolved = self._plan.resolved()
+        found: list[Any] = []
+        for part in slices(self._rows, self._chunk or resolved.backend.chunk_size):
+            pks, keys = self._plan.identity.identify(part, True)
+            found += yield from read(resolved, pks, keys)
+        return found
+
+
+def read(resolved: Any, pks: list[tuple[Any, ...]], keys: list[str]) -> Steps[list[Any]]:
+    """Read rows; the same key at several places gives the same instance there."""
+    distinct = dict(zip(keys, pks, strict=True)) if len(keys) > 1 else {}
+    repeated = len(distinct) < len(keys) > 1
+    asked, wanted = (list(distinct), list(distinct.values())) if repeated else (keys, pks)
+    rows: list[Any] = []
+
+    def receive(position: int, payloads: list[bytes | None]) -> None:
+        end = position + len(payloads)
+        whole = position == 0 and end == len(asked)
+        part = (wanted, asked) if whole else (wanted[position:end], asked[position:end])
+        rows.extend(resolved.codec.load_many(payloads, *part))
+
+    yield Fetch(resolved.backend, asked, receive)
+    if repeated:
+        by_key = dict(zip(asked, rows, strict=True))
+        return [by_key[key] for key in keys]
+    return rows
