@@ -1,0 +1,35 @@
+"""Stands in for the ``cython`` module where sources run as plain Python.
+
+Importing the real one costs milliseconds, and it is not there in most installations. When Cython
+compiles a source, its own built-in ``cython`` replaces this one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeVar
+
+__all__ = ["ccall", "cclass", "cfunc", "compiled", "declare"]
+
+T = TypeVar("T")
+
+compiled: Final = False
+"""Whether the source was compiled."""
+
+
+def cclass(cls: T) -> T:
+    """Make a class an extension type, with its declared attributes in a C struct."""
+    return cls
+
+
+def ccall(function: T) -> T:
+    """Make a method callable from C and from Python."""
+    return function
+
+
+def cfunc(function: T) -> T:
+    """Make a function callable from C alone."""
+    return function
+
+
+def declare(kind: Any = None, visibility: str = "private") -> Any:
+    """Declare an attribute of an extension type."""
