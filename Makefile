@@ -4,16 +4,26 @@
 #
 # Written for GNU make 3.81, which is what macOS has.
 
-SHELL := /bin/sh
 VENV := .venv
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
 BIN := $(VENV)/bin
+endif
 # The interpreter for $(VENV); the newest that works when empty.
 PYTHON ?=
 # Further arguments: make test-compiled PYTEST="-k keys", make demo DEMO="--backend redis://localhost"
 PYTEST ?=
 DEMO ?=
-# Two workers start a second set of servers, and pay for it from two cores on.
+# Processes that run the suite; each starts its own servers.
 WORKERS ?= 2
+
+# What a run is told apart by; the variables of the caller's environment must not leak from one build into the other.
+PURE = env -u CACHEORM_REQUIRE_EXTENSIONS CACHEORM_NO_EXTENSIONS=1
+COMPILED = env -u CACHEORM_NO_EXTENSIONS CACHEORM_REQUIRE_EXTENSIONS=1
+
+# The steps share .venv, build/ and the machine's cores.
+.NOTPARALLEL:
 
 EXTENSION_SOURCES = $(wildcard cacheorm/_speedups/_*_c.pyx cacheorm/_speedups/_*_py.py cacheorm/_speedups/*.pxd)
 
@@ -31,28 +41,36 @@ test: lint types test-pure test-compiled test-packaging test-pythons ## set up a
 
 # ---- set-up: each step leaves a stamp and is repeated only when what it was made from changed
 
-$(BIN)/python:
-	scripts/make_venv.sh $(VENV) $(PYTHON)
+# Each step may be cut off halfway, so the stamp is set last.
+$(VENV)/.made:
+	@scripts/make_venv.sh $(VENV) $(PYTHON)
+	@touch $@
 
-# The build runs without isolation, so that the extensions can be rebuilt one by one: its requirements are needed here.
-$(VENV)/.build-requirements: pyproject.toml | $(BIN)/python
+# The build runs without isolation, so that only what changed is compiled again: its requirements are needed here.
+$(VENV)/.build-requirements: pyproject.toml | $(VENV)/.made
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' > $@.txt
 	$(BIN)/python -m pip install --quiet --upgrade -r $@.txt
 	@mv $@.txt $@
 
 # Editable: tests and coverage see the sources. The extensions come from $(VENV)/.built, so this step compiles none.
 $(VENV)/.installed-demo: pyproject.toml $(VENV)/.build-requirements
-	env -u CACHEORM_REQUIRE_EXTENSIONS CACHEORM_NO_EXTENSIONS=1 $(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[demo]'
+	$(PURE) $(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[demo]'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml $(VENV)/.build-requirements
-	env -u CACHEORM_REQUIRE_EXTENSIONS CACHEORM_NO_EXTENSIONS=1 $(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[dev]'
+	$(PURE) $(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[dev]'
+	@scripts/install_pylibmc.sh $(BIN)/python
+	@touch $@
+
+$(VENV)/.installed-release: | $(VENV)/.made
+	$(BIN)/python -m pip install --quiet build cibuildwheel
 	@touch $@
 
 $(VENV)/.built: setup.py $(EXTENSION_SOURCES) $(VENV)/.build-requirements
 	@echo "Building the extensions"
 	$(BIN)/python setup.py --quiet build_ext --inplace --parallel 2
-	@touch $@
+	@# Without a compiler there are none, and the next run tries again.
+	@if ls cacheorm/_speedups/_*_c.*.so >/dev/null 2>&1; then touch $@; fi
 
 .PHONY: servers
 servers: ## install redis-server and memcached if they are missing
@@ -82,15 +100,15 @@ types: $(VENV)/.installed-dev ## mypy --strict on the package; mypy and pyright 
 # Coverage is of the Python sources, so it is measured where they run.
 .PHONY: test-pure
 test-pure: $(VENV)/.installed-dev servers ## the suite on the pure version, with coverage
-	env -u CACHEORM_REQUIRE_EXTENSIONS CACHEORM_NO_EXTENSIONS=1 $(BIN)/python -m pytest -m 'not packaging' -n $(WORKERS) --cov --cov-report=term $(PYTEST)
+	$(PURE) $(BIN)/python -m pytest --ignore=tests/packaging -n $(WORKERS) --cov --cov-report=term $(PYTEST)
 
 .PHONY: test-compiled
 test-compiled: $(VENV)/.installed-dev $(VENV)/.built servers ## the suite on the compiled version
-	env -u CACHEORM_NO_EXTENSIONS CACHEORM_REQUIRE_EXTENSIONS=1 $(BIN)/python -m pytest -m 'not packaging' -n $(WORKERS) $(PYTEST)
+	$(COMPILED) $(BIN)/python -m pytest --ignore=tests/packaging -n $(WORKERS) $(PYTEST)
 
 .PHONY: test-packaging
 test-packaging: $(VENV)/.installed-dev ## build, install and inspect source distribution and wheels
-	env -u CACHEORM_NO_EXTENSIONS -u CACHEORM_REQUIRE_EXTENSIONS $(BIN)/python -m pytest -m packaging $(PYTEST)
+	env -u CACHEORM_NO_EXTENSIONS -u CACHEORM_REQUIRE_EXTENSIONS $(BIN)/python -m pytest tests/packaging $(PYTEST)
 
 .PHONY: test-pythons
 test-pythons: $(VENV)/.installed-dev ## a wheel and a quick run on every Python from 3.11 on that is found
@@ -99,16 +117,21 @@ test-pythons: $(VENV)/.installed-dev ## a wheel and a quick run on every Python 
 # ---- releases
 
 .PHONY: build
-build: sdist ## a source distribution, and a wheel for this machine
-	$(BIN)/python -m build --wheel
+build: $(VENV)/.installed-release ## a source distribution, and a wheel made from it, in dist/
+	$(BIN)/python -m build
 
 .PHONY: sdist
-sdist: $(VENV)/.installed-dev ## a source distribution in dist/
+sdist: $(VENV)/.installed-release ## a source distribution in dist/
 	$(BIN)/python -m build --sdist
 
+# For the architectures of this machine; pyproject.toml lists all that are released.
 .PHONY: wheels
-wheels: $(VENV)/.installed-dev ## wheels for this platform in dist/, through cibuildwheel
-	$(BIN)/cibuildwheel --output-dir dist
+wheels: $(VENV)/.installed-release ## wheels of all Pythons for this platform in dist/, through cibuildwheel
+	$(BIN)/cibuildwheel --archs auto64 --output-dir dist
+
+.PHONY: changelog
+changelog: $(VENV)/.installed-dev ## show what the fragments in changes/ will become
+	$(BIN)/towncrier build --draft
 
 .PHONY: clean
 clean: ## remove everything that was built, .venv included

@@ -54,4 +54,5 @@ if ! works "$python" "$is_complete"; then
 fi
 
 echo "Making $directory with $("$python" --version) ($python)"
-"$python" -m venv "$directory"
+# --clear: what an attempt that was cut off left there is not to be built upon.
+"$python" -m venv --clear "$directory"

@@ -1,0 +1,162 @@
+"""What is in a source distribution and in wheels, and that each works where nothing else is installed."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from email.message import Message
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+from .conftest import ROOT, build_wheel, make_environment, run
+
+SPEEDUPS = ROOT / "cacheorm" / "_speedups"
+SMOKE = ROOT / "scripts" / "smoke.py"
+TWINS = {path.stem for path in SPEEDUPS.glob("_*_c.pyx")}
+EXTENSIONS = TWINS | {path.stem.removesuffix("_py") + "_c" for path in SPEEDUPS.glob("_*_py.py")}
+
+
+def names(archive: Path) -> set[str]:
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as wheel:
+            return set(wheel.namelist())
+    with tarfile.open(archive) as source:
+        return {name.partition("/")[2] for name in source.getnames()}
+
+
+def extensions(wheel: Path) -> set[str]:
+    return {Path(name).name.partition(".")[0] for name in names(wheel) if name.endswith((".so", ".pyd"))}
+
+
+def metadata(wheel: Path) -> Message:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        return Parser().parsestr(archive.read(name).decode())
+
+
+def python_sources() -> set[str]:
+    return {path.relative_to(ROOT).as_posix() for path in (ROOT / "cacheorm").rglob("*.py")}
+
+
+def test_the_source_distribution_holds_all_that_builds_and_tests_the_package(sdist: Path) -> None:
+    content = names(sdist)
+    assert python_sources() <= content
+    assert {f"cacheorm/_speedups/{twin}.pyx" for twin in TWINS} <= content
+    assert {"setup.py", "pyproject.toml", "LICENSE", "README.md", "Makefile", "cacheorm/py.typed"} <= content
+    assert {"scripts/smoke.py", "tests/packaging/test_distributions.py"} <= content
+
+
+def test_the_source_distribution_holds_nothing_that_was_built(sdist: Path) -> None:
+    assert [name for name in names(sdist) if name.endswith((".c", ".so", ".pyd", ".pyc")) or "build/" in name] == []
+
+
+def test_the_compiled_wheel_holds_every_extension_and_every_python_source(compiled_wheel: Path) -> None:
+    assert extensions(compiled_wheel) == EXTENSIONS
+    assert python_sources() <= names(compiled_wheel)
+
+
+def test_the_pure_wheel_runs_anywhere(pure_wheel: Path) -> None:
+    assert pure_wheel.name.endswith("-py3-none-any.whl")
+    assert extensions(pure_wheel) == set()
+    assert python_sources() <= names(pure_wheel)
+
+
+@pytest.mark.parametrize("wheel", ["compiled_wheel", "pure_wheel"])
+def test_wheels_are_typed_and_hold_no_sources_of_extensions(wheel: str, request: pytest.FixtureRequest) -> None:
+    content = names(request.getfixturevalue(wheel))
+    assert "cacheorm/py.typed" in content
+    assert [name for name in content if name.endswith((".c", ".pyx", ".pxd"))] == []
+    assert {name.partition("/")[0].partition("-")[0] for name in content} == {"cacheorm"}
+
+
+def test_the_metadata_say_what_is_needed_and_what_may_be_added(pure_wheel: Path) -> None:
+    found = metadata(pure_wheel)
+    assert found["License-Expression"] == "MIT"
+    assert found["Requires-Python"] == ">=3.11"
+    required = {
+        re.split(r"[^\w-]", requirement)[0] for requirement in found.get_all("Requires-Dist") if ";" not in requirement
+    }
+    assert required == {"msgpack", "msgspec"}
+    assert {"all", "bench", "demo", "dev", "memcached", "protobuf", "redis"} == set(found.get_all("Provides-Extra"))
+    for minor in (11, 12, 13, 14):
+        assert f"Programming Language :: Python :: 3.{minor}" in found.get_all("Classifier")
+
+
+def test_the_version_is_the_one_the_package_says(pure_wheel: Path) -> None:
+    (stated,) = re.findall(r'^__version__ = "(.+)"$', (ROOT / "cacheorm" / "__init__.py").read_text(), re.MULTILINE)
+    assert metadata(pure_wheel)["Version"] == stated
+
+
+@pytest.mark.parametrize(("wheel", "build"), [("compiled_wheel", "--compiled"), ("pure_wheel", "--pure")])
+def test_a_wheel_works_in_an_empty_environment(
+    wheel: str, build: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    python = make_environment(tmp_path / "environment")
+    run(python, "-m", "pip", "install", request.getfixturevalue(wheel))
+    assert str(tmp_path) in run(python, SMOKE, build).stdout
+
+
+def test_the_compiled_wheel_runs_pure_on_request(compiled_wheel: Path, tmp_path: Path) -> None:
+    python = make_environment(tmp_path / "environment")
+    run(python, "-m", "pip", "install", compiled_wheel)
+    run(python, SMOKE, "--pure", CACHEORM_NO_EXTENSIONS="1")
+    run(python, SMOKE, "--compiled", CACHEORM_REQUIRE_EXTENSIONS="1")
+
+
+def test_the_pure_wheel_refuses_to_run_where_extensions_are_required(pure_wheel: Path, tmp_path: Path) -> None:
+    python = make_environment(tmp_path / "environment")
+    run(python, "-m", "pip", "install", pure_wheel)
+    done = subprocess.run(
+        [python, "-c", "import cacheorm"],
+        env={"CACHEORM_REQUIRE_EXTENSIONS": "1"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    assert "ImportError" in done.stderr
+    assert "CACHEORM_REQUIRE_EXTENSIONS" in done.stderr
+
+
+@pytest.mark.parametrize("state", ["compiled", "pure"])
+def test_the_source_distribution_installs_with_plain_pip(state: str, sdist: Path, tmp_path: Path) -> None:
+    """With build isolation: [build-system] names all that the build needs."""
+    variables = {"compiled": {"CACHEORM_REQUIRE_EXTENSIONS": "1"}, "pure": {"CACHEORM_NO_EXTENSIONS": "1"}}[state]
+    python = make_environment(tmp_path / "environment")
+    run(python, "-m", "pip", "install", "--no-cache-dir", sdist, **variables)
+    run(python, SMOKE, f"--{state}")
+
+
+def test_the_source_tree_installs_as_it_was_cloned(source_tree: Path, tmp_path: Path) -> None:
+    wheel, _ = build_wheel(source_tree, tmp_path)
+    assert extensions(wheel) == EXTENSIONS
+    # A generated .c beside a .py of the same name would be taken for its source by the next build.
+    assert list((source_tree / "cacheorm").rglob("*.c")) == []
+
+
+def test_without_a_compiler_the_build_is_pure_and_says_so_in_one_line(sdist: Path, tmp_path: Path) -> None:
+    wheel, output = build_wheel(sdist, tmp_path, CC="no-such-compiler", CXX="no-such-compiler")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert extensions(wheel) == set()
+    said = [line.strip() for line in output.splitlines() if "building the pure Python version" in line]
+    assert len(said) == 1
+    assert "no-such-compiler" in said[0]
+
+
+def test_without_a_compiler_required_extensions_are_an_error(sdist: Path, tmp_path: Path) -> None:
+    with pytest.raises(pytest.fail.Exception, match="no-such-compiler"):
+        build_wheel(sdist, tmp_path, CC="no-such-compiler", CACHEORM_REQUIRE_EXTENSIONS="1")
+
+
+def test_asking_for_extensions_and_for_none_is_an_error(source_tree: Path) -> None:
+    with pytest.raises(pytest.fail.Exception, match="exclude each other"):
+        run(
+            *(sys.executable, source_tree / "setup.py", "--version"),
+            CACHEORM_NO_EXTENSIONS="1",
+            CACHEORM_REQUIRE_EXTENSIONS="1",
+        )
