@@ -28,9 +28,13 @@ class Declared:
 
 
 def declare(
-    create: Callable[..., ModelBase], mcs: type[ModelBase], name: str, bases: tuple[type, ...], namespace: dict[str, Any],
+    create: Callable[..., ModelBase],
+    mcs: type[ModelBase],
+    name: str,
+    bases: tuple[type, ...],
+    namespace: dict[str, Any],
     kwargs: dict[str, Any],
-) -> ModelBase:  # fmt: skip
+) -> ModelBase:
     """Create a model class.
 
     Raises:
@@ -47,7 +51,9 @@ def declare(
     given = _meta_options(namespace.get("Meta"))
     options = Options.parse(name, given, parents[0].options if parents else None)
     if options.abstract and concrete:
-        raise TypeError(f"{name} is abstract and inherits {concrete[0].__name__}, which has rows: make that one abstract")
+        raise TypeError(
+            f"{name} is abstract and inherits {concrete[0].__name__}, which has rows: make that one abstract"
+        )
     own = _own_fields(namespace)
     fields = _all_fields(parents, own, namespace)
     composite = _settle_key(name, fields, own, options, parents)
@@ -78,7 +84,9 @@ def declare(
     return cls  # type: ignore[no-any-return]
 
 
-def _complete(cls: type[Model], options: Options, fields: dict[str, Field[Any]], composite: CompositeKey | None) -> None:
+def _complete(
+    cls: type[Model], options: Options, fields: dict[str, Field[Any]], composite: CompositeKey | None
+) -> None:
     if composite is not None:
         composite.bind(cls)
         key_fields = tuple(fields[one] for one in composite.field_names)
@@ -88,7 +96,9 @@ def _complete(cls: type[Model], options: Options, fields: dict[str, Field[Any]],
     for one, field in fields.items():
         for accepted in set(field.accepted_names):
             if accepted in taken:
-                raise ValueError(f"{cls.__name__}: {taken[accepted]} and {one} both use the name {accepted!r}")
+                raise ValueError(
+                    f"{cls.__name__}: {taken[accepted]} and {one} both use the name {accepted!r}"
+                )
             taken[accepted] = one
     plan = RowPlan(cls, options, fields, key_fields, composite)
     cls._meta = plan
@@ -113,15 +123,17 @@ def _all_fields(
 ) -> dict[str, Field[Any]]:
     fields: dict[str, Field[Any]] = {}
     for parent in reversed(parents):
-        for one, field in parent.fields.items():
-            # A name that the subclass uses for something else is no field any more.
-            if one in own or one not in namespace:
-                fields[one] = field
+        # A name that the subclass uses for something else is no field any more.
+        fields |= {one: field for one, field in parent.fields.items() if one in own or one not in namespace}
     return {one: own[one] if one in own else field.clone() for one, field in {**fields, **own}.items()}
 
 
 def _settle_key(
-    name: str, fields: dict[str, Field[Any]], own: dict[str, Field[Any]], options: Options, parents: list[Declared]
+    name: str,
+    fields: dict[str, Field[Any]],
+    own: dict[str, Field[Any]],
+    options: Options,
+    parents: list[Declared],
 ) -> CompositeKey | None:
     """Give the composite key, if there is one, and leave ``primary_key`` on the key field only."""
     own_keys = [one for one, field in own.items() if field.primary_key]
@@ -142,7 +154,9 @@ def _settle_key(
     return composite.clone() if composite is not None else None
 
 
-def _with_key(name: str, fields: dict[str, Field[Any]], composite: CompositeKey | None) -> dict[str, Field[Any]]:
+def _with_key(
+    name: str, fields: dict[str, Field[Any]], composite: CompositeKey | None
+) -> dict[str, Field[Any]]:
     """Give the fields of a model with rows: it has a primary key, ``id`` if it declares none."""
     if composite is not None:
         for one in composite.field_names:
@@ -161,5 +175,7 @@ def _with_key(name: str, fields: dict[str, Field[Any]], composite: CompositeKey 
 def _give_exception(cls: Any) -> None:
     parent = getattr(cls, "DoesNotExist", errors.DoesNotExist)
     cls.DoesNotExist = type(
-        "DoesNotExist", (parent,), {"__module__": cls.__module__, "__qualname__": f"{cls.__qualname__}.DoesNotExist"}
+        "DoesNotExist",
+        (parent,),
+        {"__module__": cls.__module__, "__qualname__": f"{cls.__qualname__}.DoesNotExist"},
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,16 @@ from .types import check_ttl
 if TYPE_CHECKING:
     from .models import Model
 
-__all__ = ["Defaults", "Options", "RowPlan", "bind", "configure", "defaults", "resolve_backend", "resolve_serializer"]
+__all__ = [
+    "Defaults",
+    "Options",
+    "RowPlan",
+    "bind",
+    "configure",
+    "defaults",
+    "resolve_backend",
+    "resolve_serializer",
+]
 
 _backends_by_url: dict[str, BaseBackend] = {}
 
@@ -56,7 +65,7 @@ def resolve_serializer(serializer: BaseSerializer | str | None) -> BaseSerialize
     if serializer is None or isinstance(serializer, BaseSerializer):
         return serializer
     raise TypeError(
-        f"serializer must be a registered name or an instance of a BaseSerializer, got {type(serializer).__name__}"
+        f"serializer must be a registered name or a BaseSerializer, got {type(serializer).__name__}"
     )
 
 
@@ -138,12 +147,14 @@ class Options:
         for option in given:
             if option not in known:
                 close = difflib.get_close_matches(option, known, 1)
-                hint = f"; did you mean {close[0]!r}?" if close else f"; known are: {', '.join(sorted(known))}"
+                hint = (
+                    f"; did you mean {close[0]!r}?" if close else f"; known are: {', '.join(sorted(known))}"
+                )
                 raise TypeError(f"{model}.Meta has no option {option!r}{hint}")
         values = {
             name: getattr(inherited, name) for name in known if inherited and name not in cls.NOT_INHERITED
         }
-        checks = {
+        checks: dict[str, Callable[[Any], Any]] = {
             "backend": resolve_backend,
             "serializer": resolve_serializer,
             "ttl": lambda ttl: None if ttl is None else check_ttl(ttl),
@@ -164,25 +175,25 @@ class Options:
         return cls(**values)
 
 
-def _check_jitter(jitter: float) -> float:
+def _check_jitter(jitter: Any) -> float:
     if isinstance(jitter, bool) or not isinstance(jitter, (int, float)) or not 0 <= jitter <= 1:
         raise ValueError("expected a fraction from 0 to 1")
     return float(jitter)
 
 
-def _check_on_invalid(what: str) -> str:
+def _check_on_invalid(what: Any) -> str:
     if what not in ("raise", "miss"):
         raise ValueError("expected 'raise' or 'miss'")
-    return what
+    return str(what)
 
 
-def _check_name(name: str | None) -> str | None:
+def _check_name(name: Any) -> str | None:
     if name is not None and (not isinstance(name, str) or not name):
         raise TypeError("expected a text that is not empty")
     return name
 
 
-def _check_primary_key(key: CompositeKey | None) -> CompositeKey | None:
+def _check_primary_key(key: Any) -> CompositeKey | None:
     if key is not None and not isinstance(key, CompositeKey):
         raise ValueError("required primary key: expected a CompositeKey, or a field with primary_key=True")
     return key
@@ -225,7 +236,9 @@ class RowPlan:
     def __post_init__(self) -> None:
         put = object.__setattr__
         put(self, "names", {name: one for one in self.fields.values() for name in one.accepted_names})
-        put(self, "references", tuple(one for one in self.fields.values() if isinstance(one, ForeignKeyField)))
+        put(
+            self, "references", tuple(one for one in self.fields.values() if isinstance(one, ForeignKeyField))
+        )
         formatter = (self.composite or self.key_fields[0]).index_formatter
         put(self, "identity", keys.Identity(self.model, self.key_fields, self.prefix, formatter))
         if self.options.serializer is not None:
@@ -288,10 +301,10 @@ class RowPlan:
     def _check(self, backend: BaseBackend | None, serializer: BaseSerializer) -> None:
         """Refuse a serializer that cannot hold these rows, or must not on this backend."""
         name = self.model.__name__
-        if backend is not None and not backend.in_process and serializer.trusted_only:
+        if backend is not None and serializer.trusted_only and not getattr(backend, "in_process", False):
             raise TypeError(
-                f"{name}: pickle on {type(backend).__name__} is refused, because whoever can write to the server "
-                "could run code here; use msgpack or json, or signed pickles: co.PickleSerializer(secret=...)"
+                f"{name}: pickle on {type(backend).__name__} is refused, because whoever can write to it could "
+                "run code here; use msgpack or json, or signed pickles: co.PickleSerializer(secret=...)"
             )
         serializer.check_fields(name, [one for one in self.fields.values() if one not in self.key_fields])
 
@@ -308,6 +321,11 @@ class RowPlan:
         close = difflib.get_close_matches(name, self.names, 1)
         hint = f"; did you mean {close[0]!r}?" if close else f"; it has: {', '.join(self.names)}"
         return TypeError(f"{self.model.__name__} has no field {name!r}{hint}")
+
+    def not_a_row(self, row: Any) -> TypeError:
+        """Give the error for something that is neither a mapping nor an instance of the model."""
+        name = self.model.__name__
+        return TypeError(f"{name}: a row is a dict or an instance of {name}, got {type(row).__name__}")
 
     def row_of(self, pk: Any) -> dict[str, Any]:
         """Give the row that names a primary key, from its value or tuple of values.

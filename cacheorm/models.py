@@ -19,14 +19,18 @@ __all__ = ["CacheBuilder", "Model", "ModelBase"]
 class ModelBase(type):
     """The metaclass of models; :mod:`cacheorm.declaration` does its work."""
 
-    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> ModelBase:
+    def __new__(
+        mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any
+    ) -> ModelBase:
         if not any(isinstance(base, ModelBase) for base in bases):
             return super().__new__(mcs, name, bases, namespace, **kwargs)
         return declare(super().__new__, mcs, name, bases, namespace, kwargs)
 
     def __getattr__(cls, name: str) -> Any:
         if name == "_meta":
-            raise AttributeError(f"{cls.__name__} is abstract and has no rows: declare a model that inherits it")
+            raise AttributeError(
+                f"{cls.__name__} is abstract and has no rows: declare a model that inherits it"
+            )
         raise AttributeError(f"type object {cls.__name__!r} has no attribute {name!r}")
 
     def __repr__(cls) -> str:
@@ -47,10 +51,11 @@ class Model(metaclass=ModelBase):
                 ttl = 3600
 
     Meta options: ``primary_key`` (a :class:`CompositeKey`), ``backend`` (instance or URL), ``serializer``
-    (instance or registered name), ``ttl`` (seconds; 0 never expires), ``ttl_jitter`` (the fraction of the ttl
-    by which lifetimes are shortened at random, so that rows written together do not expire together), ``name`` and
-    ``namespace`` (both part of the key), ``on_invalid`` (``"raise"``, or ``"miss"``: what bytes that are
-    no row of the model count as), ``abstract``. They are inherited, but for ``name``, ``primary_key`` and ``abstract``.
+    (instance or registered name), ``ttl`` (seconds; 0 never expires), ``ttl_jitter`` (the fraction of the
+    ttl by which lifetimes are shortened at random, so that rows written together do not expire
+    together), ``name`` and ``namespace`` (both part of the key), ``on_invalid`` (``"raise"`` or ``"miss"``:
+    what bytes that are no row of the model count as), ``abstract``. They are inherited, but for ``name``,
+    ``primary_key`` and ``abstract``.
 
     Without a primary key of its own a model gets ``id = UUIDField(primary_key=True, default=uuid.uuid4)``.
 
@@ -111,23 +116,27 @@ class Model(metaclass=ModelBase):
         if type(self) is not type(other):
             return NotImplemented
         pk = self._pk
-        return pk is not None and bool(pk == other._pk)  # type: ignore[attr-defined]
+        return pk is not None and bool(pk == other._pk)
 
     def __hash__(self) -> int:
         return hash((type(self), self._pk))
 
     def __repr__(self) -> str:
         shown = []
-        for name, field in type(self)._meta.fields.items():
+        for field in type(self)._meta.fields.values():
             value = field.peek(self)
             if value is not None:
-                shown.append(f"{field.accepted_names[-1]}={'***' if getattr(field, 'secret', False) else repr(value)}")
+                shown.append(
+                    f"{field.accepted_names[-1]}={'***' if getattr(field, 'secret', False) else repr(value)}"
+                )
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def __getstate__(self) -> dict[str, Any]:
         absent = object()
         values = {name: field.peek(self, absent) for name, field in type(self)._meta.fields.items()}
-        state: dict[str, Any] = {"values": {name: value for name, value in values.items() if value is not absent}}
+        state: dict[str, Any] = {
+            "values": {name: value for name, value in values.items() if value is not absent}
+        }
         if self._relations:
             state["related"] = self._relations
         if getattr(self, "__dict__", None):

@@ -66,10 +66,12 @@ def _refuse_twin(plan: RowPlan) -> None:
     for other in _living(_by_prefix, plan.prefix):
         if (other.__module__, other.__qualname__) == (model.__module__, model.__qualname__):
             continue  # the same source executed again, as notebooks and reloads do
-        if other._meta.options.backend is plan.options.backend and _formatter(other._meta) == _formatter(plan):
+        if other._meta.options.backend is plan.options.backend and _formatter(other._meta) == _formatter(
+            plan
+        ):
+            names = " and ".join(f"{one.__module__}.{one.__qualname__}" for one in (model, other))
             raise TypeError(
-                f"{model.__module__}.{model.__qualname__} and {other.__module__}.{other.__qualname__} would write "
-                f"the same keys ({plan.prefix}:...) to the same backend: "
+                f"{names} would write the same keys ({plan.prefix}:...) to the same backend: "
                 "give one of them another Meta.name or Meta.namespace"
             )
 

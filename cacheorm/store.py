@@ -57,7 +57,7 @@ def run(steps: Generator[Request, Any, R]) -> R:
         while True:
             try:
                 reply = perform(request)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - not handled here, but handed to the operation
                 request = steps.throw(error)
             else:
                 request = steps.send(reply)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping
-from typing import Final, Union
+from typing import Any, Final
 
-__all__ = ["KEEP_TTL", "KeepTTL", "TTL", "Outcome", "Value", "check_ttl", "to_bytes"]
+__all__ = ["KEEP_TTL", "TTL", "KeepTTL", "Outcome", "Value", "check_ttl", "to_bytes"]
 
-Value = Union[bytes, str, int, float]
+Value = bytes | str | int | float
 """What a backend stores; it is read back as ``bytes``."""
 
 
@@ -26,11 +26,11 @@ class KeepTTL:
 KEEP_TTL: Final = KeepTTL()
 """In place of a ttl for ``replace``: the entry keeps the lifetime it has."""
 
-TTL = Union[int, float, None]
+TTL = int | float | None
 """A lifetime in seconds: ``None`` is the backend's default, ``0`` never expires."""
 
 
-def to_bytes(value: Value | bytearray | memoryview | None) -> bytes | None:
+def to_bytes(value: Any) -> bytes | None:
     """Give the bytes under which a backend stores a value.
 
     Args:
@@ -49,12 +49,12 @@ def to_bytes(value: Value | bytearray | memoryview | None) -> bytes | None:
         return b"%d" % value
     if isinstance(value, float):
         return repr(float(value)).encode("ascii")
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return bytes(value)
-    raise TypeError(f"cannot store {type(value).__name__} as bytes: expected bytes, str, int or float")
+    if not isinstance(value, (bytes, bytearray, memoryview)):
+        raise TypeError(f"cannot store {type(value).__name__} as bytes: expected bytes, str, int or float")
+    return bytes(value)
 
 
-def check_ttl(ttl: float) -> int:
+def check_ttl(ttl: Any) -> int:
     """Give a lifetime as whole seconds.
 
     Args:
@@ -96,6 +96,8 @@ class Outcome(dict[str, bool]):
 
     __slots__ = ("reasons",)
 
-    def __init__(self, stored: Mapping[str, bool] | None = None, reasons: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, stored: Mapping[str, bool] | None = None, reasons: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(stored or {})
         self.reasons: dict[str, str] = dict(reasons or {})

@@ -1,7 +1,7 @@
 """The cities and countries of the world as models: written, read back, updated and deleted in bulk.
 
-    python examples/cities.py                                # an SQLite file, then this process's memory
-    python examples/cities.py --backend redis://localhost    # any backend URL
+python examples/cities.py                                # an SQLite file, then this process's memory
+python examples/cities.py --backend redis://localhost    # any backend URL
 """
 
 from __future__ import annotations
@@ -101,7 +101,12 @@ class Steps:
         """Apply ``operation`` to slices of ``rows`` and give all its results."""
         results = []
         seconds = 0.0
-        columns = (TextColumn("{task.description:<34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (
+            TextColumn("{task.description:<34}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
         with Progress(*columns, console=console) as progress:
             task = progress.add_task(what, total=len(rows))
             for part in slices(rows):
@@ -138,11 +143,15 @@ def tour(backend: co.BaseBackend, label: str, limit: int | None) -> tuple[Steps,
 
         capitals = {(country["iso"], country["capital"]) for country in countries}
         changes = [
-            {"id": city["id"], "is_capital": True} for city in cities if (city["country_id"], city["name"]) in capitals
+            {"id": city["id"], "is_capital": True}
+            for city in cities
+            if (city["country_id"], city["name"]) in capitals
         ]
         steps.run("update_many capitals", changes, lambda rows: City.update_many(rows).execute())
         wanted = {(name, city["id"]) for city in cities for name in FAMOUS if city["name"] == name}
-        shown = [city for city in City.query_many([{"id": pk} for _, pk in wanted]).execute() if city is not None]
+        shown = [
+            city for city in City.query_many([{"id": pk} for _, pk in wanted]).execute() if city is not None
+        ]
         for city in shown:
             _ = city.country.name  # loads the country while it is still there
 
@@ -170,7 +179,9 @@ def print_cities(cities: Sequence[City]) -> None:
     """Print the largest city of each famous name."""
     table = Table(title="a few of them")
     for column in ("city", "country", "population", "latitude", "longitude", "capital", "also called"):
-        table.add_column(column, justify="right" if column in ("population", "latitude", "longitude") else "left")
+        table.add_column(
+            column, justify="right" if column in ("population", "latitude", "longitude") else "left"
+        )
     largest: dict[str, City] = {}
     for city in sorted(cities, key=lambda city: city.population):
         largest[city.name] = city
@@ -191,8 +202,12 @@ def print_cities(cities: Sequence[City]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the tour on the backends asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backend", metavar="URL", help="a backend URL; default: an SQLite file, then memory")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--backend", metavar="URL", help="a backend URL; default: an SQLite file, then memory"
+    )
     parser.add_argument("--cities", type=int, metavar="N", help="only the first N cities")
     options = parser.parse_args(arguments)
     console.print(f"cacheorm {co.__version__}, {'compiled' if co.speedups_enabled else 'pure Python'}")

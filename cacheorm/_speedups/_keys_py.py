@@ -74,7 +74,9 @@ class Identity:
         self._prefix = prefix
         self._names = {name for field in self.fields for name in field.accepted_names}
 
-    def identify(self, rows: Iterable[Any], strict: bool, many: bool = True) -> tuple[list[tuple[Any, ...]], list[str]]:
+    def identify(
+        self, rows: Iterable[Any], strict: bool, many: bool = True
+    ) -> tuple[list[tuple[Any, ...]], list[str]]:
         """Find the primary keys of rows.
 
         Args:
@@ -92,23 +94,21 @@ class Identity:
         """
         pks = []
         keys = []
-        position = 0
-        for row in rows:
+        for position, row in enumerate(rows):
             try:
                 pk, stored = self._find(row, strict)
             except ValidationError as error:
-                raise ValidationError(self.name, error.problems, position if many else None) from error.__cause__
+                raise ValidationError(
+                    self.name, error.problems, position if many else None
+                ) from error.__cause__
             pks.append(pk)
             keys.append(self.key(stored))
-            position += 1
         return pks, keys
 
     def _find(self, row: Any, strict: bool) -> tuple[tuple[Any, ...], list[Any]]:
         is_mapping = isinstance(row, Mapping)
         if not is_mapping and type(row) is not self.model:
-            raise TypeError(
-                f"{self.name}: a row is a dict or an instance of {self.name}, got {type(row).__name__}"
-            )
+            raise self.model._meta.not_a_row(row)
         pk = []
         stored = []
         problems = []
@@ -148,13 +148,13 @@ class Identity:
         if self.formatter is not None:
             return self._format(stored)
         key = self._prefix
-        position = 0
-        for _, _, _, label in self._steps:
+        for position, (_, _, _, label) in enumerate(self._steps):
             value = stored[position]
-            position += 1
             # A reference to a composite key is a list. How many values it has is fixed by its model,
             # so writing them one after another keeps keys apart.
-            key += label + (":".join([_text(part) for part in value]) if type(value) is list else _text(value))
+            key += label + (
+                ":".join([_text(part) for part in value]) if type(value) is list else _text(value)
+            )
         if len(key) > MAX_KEY_BYTES:
             digest = blake2b(key.encode("ascii"), digest_size=_DIGEST_BYTES).hexdigest()
             key = key[: MAX_KEY_BYTES - len(_DIGEST_MARK) - len(digest)] + _DIGEST_MARK + digest

@@ -35,9 +35,7 @@ def adopt(model: Any, fields: Mapping[str, Any], rows: Iterable[Any], plain: boo
         if type(row) is model:
             instances.append(row)
         elif not isinstance(row, Mapping):
-            raise TypeError(
-                f"{model.__name__}: a row is a dict or an instance of {model.__name__}, got {type(row).__name__}"
-            )
+            raise model._meta.not_a_row(row)
         elif plain:
             instance = model.__new__(model)
             for name, value in row.items():
@@ -102,12 +100,7 @@ class MappingRows:
             ValidationError: all bad fields of the first bad row.
             TypeError: the serializer cannot hold the type of a stored value.
         """
-        position = 0
-        payloads = []
-        for instance in instances:
-            payloads.append(self.dump(instance, position if many else None))
-            position += 1
-        return payloads
+        return [self.dump(instance, place if many else None) for place, instance in enumerate(instances)]
 
     def dump(self, instance: Any, position: int | None = None) -> bytes:
         """Pack one instance; ``position`` is its place in a bulk call."""
@@ -176,7 +169,9 @@ class MappingRows:
 
     # -- reading ---------------------------------------------------------------------------------
 
-    def load_many(self, payloads: list[bytes | None], pks: list[tuple[Any, ...]], keys: list[str]) -> list[Any]:
+    def load_many(
+        self, payloads: list[bytes | None], pks: list[tuple[Any, ...]], keys: list[str]
+    ) -> list[Any]:
         """Read payloads as instances.
 
         Args:
@@ -249,7 +244,9 @@ class MappingRows:
         try:
             return converter.canonical(value, converter.dump(value))
         except ValueError as error:
-            raise self._invalid(f"has no value, and its default is wrong: {error}", key, field.name) from error
+            raise self._invalid(
+                f"has no value, and its default is wrong: {error}", key, field.name
+            ) from error
 
     def _invalid(self, reason: str, key: str, field: str | None = None) -> PayloadError:
         return PayloadError(reason, model=self.name, key=key, field=field, serializer=self.serializer)

@@ -139,8 +139,7 @@ class BaseBackend:
             return value is not None and self.set(key, value, ttl) is not False
 
     def ttl(self, key: str) -> int | None:
-        """Return the seconds that ``key`` has left, rounded up; 0 if it never expires, ``None`` if
-        it does not exist."""
+        """Return the seconds ``key`` has left, rounded up; 0 if it never expires, ``None`` without it."""
         raise NotImplementedError(f"{type(self).__name__} does not tell lifetimes")
 
     # -- batches ---------------------------------------------------------------------------------
@@ -179,7 +178,8 @@ class BaseBackend:
 
     def delete_many(self, *keys: str) -> bool:
         """Remove all ``keys``; return ``True`` only if every one existed. A key given twice counts once."""
-        return all([self.delete(key) for key in dict.fromkeys(keys)])
+        existed = [self.delete(key) for key in dict.fromkeys(keys)]
+        return all(existed)
 
     # -- the backend as a whole ------------------------------------------------------------------
 
@@ -195,8 +195,7 @@ class BaseBackend:
         return True
 
     def stats(self) -> dict[str, Any]:
-        """Return figures of the engine: at least those of ``entries``, ``hits``, ``misses``,
-        ``evictions`` that it counts."""
+        """Return figures of the engine: of ``entries``, ``hits``, ``misses``, ``evictions`` those it counts."""
         return {}
 
     def close(self) -> None:

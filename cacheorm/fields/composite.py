@@ -16,7 +16,7 @@ __all__ = ["CompositeKey"]
 class CompositeKey:
     """A primary key of several fields, for ``Meta.primary_key``.
 
-    On an instance it is the tuple of the fields' values (of the ids, for foreign keys); setting it sets them all.
+    On an instance it is the tuple of the fields' values, of the ids for foreign keys; setting it sets all.
 
     Args:
         field_names: names of two or more fields of the model, in key order.
@@ -62,7 +62,7 @@ class CompositeKey:
         """
         if not isinstance(value, (tuple, list)):
             raise TypeError(
-                f"{self!r} takes a tuple or list of {len(self.field_names)} values, got {type(value).__name__}"
+                f"{self!r} takes a tuple of {len(self.field_names)} values, got {type(value).__name__}"
             )
         if len(value) != len(self.field_names):
             raise ValueError(f"{self!r} takes {len(self.field_names)} values, got {len(value)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import MemberDescriptorType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
 from .._speedups import convert
 from ..errors import CacheORMError
@@ -31,7 +31,9 @@ class _Reference(convert.Converter):
         if isinstance(value, self.field.rel_model):
             value = value._pk
             if value is None:
-                raise ValueError(f"the {self.field.rel_model.__name__} it refers to has no primary key yet: save it")
+                raise ValueError(
+                    f"the {self.field.rel_model.__name__} it refers to has no primary key yet: save it"
+                )
         return value
 
     def dump(self, value: Any) -> Any:
@@ -52,7 +54,9 @@ class _Reference(convert.Converter):
         if meta.composite is None:
             return meta.key_fields[0].converter.load(stored)
         if not isinstance(stored, (list, tuple)) or len(stored) != len(meta.key_fields):
-            raise ValueError(f"expected a list of {len(meta.key_fields)} key values, got {type(stored).__name__}")
+            raise ValueError(
+                f"expected a list of {len(meta.key_fields)} key values, got {type(stored).__name__}"
+            )
         return tuple(field.converter.load(part) for field, part in zip(meta.key_fields, stored, strict=True))
 
     def canonical(self, value: Any, stored: Any) -> Any:
@@ -157,7 +161,9 @@ class ForeignKeyField(Field[T]):
     def bind(self, model: type[Model], name: str, member: MemberDescriptorType) -> None:
         self.object_id_name = self._given_id_name or (name if name.endswith("_id") else f"{name}_id")
         if self._given_id_name == name:
-            raise ValueError(f"{model.__name__}.{name}: object_id_name needs a name other than the field's own")
+            raise ValueError(
+                f"{model.__name__}.{name}: object_id_name needs a name other than the field's own"
+            )
         if self.target == "self":
             self.target = model
         super().bind(model, name, member)
@@ -210,4 +216,4 @@ class ForeignKeyField(Field[T]):
         copied = super().clone()
         if copied.target is self.model:
             copied.target = "self"
-        return cast(Self, copied)
+        return copied

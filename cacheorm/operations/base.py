@@ -54,7 +54,7 @@ class Operation(Generic[R]):
         self._many = many
         self._chunk: int | None = None
 
-    def chunk_size(self, rows: int) -> Self:
+    def chunk_size(self, rows: Any) -> Self:
         """Hand ``rows`` rows to the backend at a time; by default as many as the backend prefers."""
         if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
             raise ValueError("chunk_size must be a whole number of rows, at least 1")
@@ -90,7 +90,9 @@ class WriteOperation(Operation[R]):
     def _pick_ttl(self) -> int | KeepTTL | None:
         return self._plan.pick_ttl() if self._ttl is None else self._ttl
 
-    def _write_many(self, method: str, keys: Sequence[str], payloads: Sequence[bytes]) -> Steps[dict[str, bool]]:
+    def _write_many(
+        self, method: str, keys: Sequence[str], payloads: Sequence[bytes]
+    ) -> Steps[dict[str, bool]]:
         """Write distinct keys in slices, and give ``{key: stored?}``.
 
         Raises:

@@ -48,7 +48,7 @@ class BaseSerializer:
     def row_codec(
         self, model: Any, fields: Iterable[Any], key_fields: Iterable[Any], identity: Any, skip_invalid: bool
     ) -> Any:
-        """Build what packs and reads the rows of one model, :class:`~cacheorm._speedups.mapping.MappingRows`."""
+        """Build what packs and reads the rows of one model; see ``_speedups/_mapping_py.py``."""
         return mapping.MappingRows(
             model, fields, key_fields, identity, str(self), self.dumps, self.load_row, skip_invalid
         )
@@ -72,7 +72,9 @@ class SerializerRegistry:
         """
         with self._lock:
             if unique_name in self._serializers:
-                raise ValueError(f"a serializer is already registered as {unique_name!r}; unregister it first")
+                raise ValueError(
+                    f"a serializer is already registered as {unique_name!r}; unregister it first"
+                )
             self._serializers[unique_name] = serializer
 
     def unregister(self, unique_name: str) -> None:
@@ -101,4 +103,4 @@ class SerializerRegistry:
 
 
 registry = SerializerRegistry()
-"""The registry that ``Meta.serializer`` looks names up in; presets are ``json``, ``msgpack`` and ``pickle``."""
+"""Where ``Meta.serializer`` looks names up; ``json``, ``msgpack`` and ``pickle`` are preset."""

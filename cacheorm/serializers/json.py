@@ -24,8 +24,8 @@ class JSONSerializer(BaseSerializer):
         """Pack ``obj`` as JSON.
 
         Raises:
-            TypeError: for anything but str, int, float, bool, None, lists, tuples and dicts with string keys. Bytes
-                have no form in JSON: ``BinaryField(ensure_str=True)`` stores them as text.
+            TypeError: for anything but str, int, float, bool, None, lists, tuples and dicts with string
+                keys. Bytes have no form in JSON: ``BinaryField(ensure_str=True)`` stores them as text.
             ValueError: for NaN and infinities, and for text that is not valid Unicode.
         """
         # msgspec would write NaN as null, bytes as base64 and dates as text: all read back as something else.

@@ -13,8 +13,8 @@ __all__ = ["PickleSerializer"]
 class PickleSerializer(BaseSerializer):
     """Python's pickle. Reading a pickle runs code that the pickle names, so it is for trusted bytes only.
 
-    :meth:`dumps` and :meth:`loads` work on their own. A model may use it on a backend in this process's memory;
-    on any other backend, whoever can write to the server could run code here, and the model is refused.
+    :meth:`dumps` and :meth:`loads` work on their own. A model may use it on a backend in this process's
+    memory; on any other, whoever can write to it could run code here, and the model is refused.
     """
 
     name = "pickle"

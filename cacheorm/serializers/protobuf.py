@@ -17,7 +17,7 @@ __all__ = ["ProtobufSerializer"]
 class _Member:
     """How one field of a message is set and read."""
 
-    __slots__ = ("enum", "has_presence", "is_map", "message", "name", "repeated")
+    __slots__ = ("has_presence", "is_map", "message", "name", "repeated")
 
     def __init__(self, field: FieldDescriptor) -> None:
         self.name: str = field.name
@@ -26,8 +26,10 @@ class _Member:
         nested = field.message_type
         self.is_map = bool(nested is not None and nested.GetOptions().map_entry)
         self.message = _Shape(nested) if nested is not None and not self.is_map else None
-        if self.is_map and nested.fields_by_name["value"].message_type is not None:
-            raise TypeError(f"protobuf map field {field.full_name}: values that are messages are not supported")
+        if self.is_map and nested is not None and nested.fields_by_name["value"].message_type is not None:
+            raise TypeError(
+                f"protobuf map field {field.full_name}: values that are messages are not supported"
+            )
 
     def put(self, message: Message, value: Any) -> None:
         """Set this field of ``message`` from plain Python values."""
@@ -76,7 +78,9 @@ class _Shape:
 
     def fill(self, message: Message, row: Any) -> None:
         if not isinstance(row, Mapping):
-            raise TypeError(f"expected a mapping for the protobuf message {self.full_name}, got {type(row).__name__}")
+            raise TypeError(
+                f"expected a mapping for the protobuf message {self.full_name}, got {type(row).__name__}"
+            )
         members = self.members
         for name, value in row.items():
             if value is None:
@@ -108,14 +112,14 @@ class ProtobufSerializer(BaseSerializer):
         TypeError: ``descriptor`` is no message class.
     """
 
-    def __init__(self, descriptor: type[Message]) -> None:
+    def __init__(self, descriptor: Any) -> None:
         shape = getattr(descriptor, "DESCRIPTOR", None)
         if not isinstance(descriptor, type) or not hasattr(shape, "fields"):
             raise TypeError(
                 "ProtobufSerializer takes a generated message class such as user_pb2.User, "
                 f"got {type(descriptor).__name__}"
             )
-        self._message = descriptor
+        self._message: type[Message] = descriptor
         self._shape = _Shape(shape)
         self.name = f"protobuf {self._shape.full_name}"
 
@@ -132,7 +136,9 @@ class ProtobufSerializer(BaseSerializer):
         elif isinstance(obj, self._message):
             message = obj
         else:
-            raise TypeError(f"expected a mapping or a {self._shape.full_name} message, got {type(obj).__name__}")
+            raise TypeError(
+                f"expected a mapping or a {self._shape.full_name} message, got {type(obj).__name__}"
+            )
         return message.SerializeToString()
 
     def loads(self, s: bytes) -> Message:
@@ -161,6 +167,8 @@ class ProtobufSerializer(BaseSerializer):
         if missing:
             problems.append(f"has no field {', '.join(missing)}")
         if flat:
-            problems.append(f"cannot tell null from zero or empty for {', '.join(flat)}: declare it `optional`")
+            problems.append(
+                f"cannot tell null from zero or empty for {', '.join(flat)}: declare it `optional`"
+            )
         if problems:
             raise TypeError(f"{model}: the protobuf message {self._shape.full_name} {' and '.join(problems)}")
