@@ -1,0 +1,379 @@
+"""The protocols of Redis and memcached without I/O, pure Python: the readable twin of ``_wire_c.pyx``.
+
+Requests of whole batches are packed into one buffer; memcached's replies are parsed as they arrive.
+
+* RESP, the Redis protocol: https://redis.io/docs/latest/develop/reference/protocol-spec/
+* memcached's meta commands: https://github.com/memcached/memcached/blob/master/doc/protocol.txt
+
+Values are ``bytes`` here (:func:`encode_values` makes them so), keys ``str`` that were checked with
+:func:`check_keys` or :func:`check_memcached_keys` before anything was sent. Functions that pack a part of a
+batch take ``start`` and ``stop``, positions in the lists of the whole batch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ..errors import InvalidKeyError
+from ..types import Value, to_bytes
+
+__all__ = [
+    "MetaReader",
+    "check_keys",
+    "check_memcached_keys",
+    "encode_values",
+    "pack_command",
+    "pack_keys",
+    "pack_meta",
+    "pack_meta_get",
+    "pack_meta_set",
+    "pack_set",
+    "total_size",
+]
+
+_MAX_KEY_BYTES = 250
+_MAX_LINE = 4096
+_MAX_VALUE = 1 << 30
+
+_FORBIDDEN = re.compile(rb"[\x00-\x20\x7f]")
+
+
+def check_keys(keys: Sequence[str]) -> None:
+    """Raise :exc:`InvalidKeyError` unless every key is a ``str`` that UTF-8 can encode."""
+    for key in keys:
+        _encode(key)
+
+
+def _encode(key: str) -> bytes:
+    if not isinstance(key, str):
+        raise InvalidKeyError(f"a key must be a str, got {type(key).__name__}")
+    try:
+        return key.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InvalidKeyError(f"key {key[:80]!a} cannot be encoded as UTF-8") from None
+
+
+def check_memcached_keys(keys: Sequence[str]) -> None:
+    """Raise :exc:`InvalidKeyError` unless memcached takes every key.
+
+    It takes 1 to 250 bytes of UTF-8 without space and control characters. Those end a key or a command, so
+    that the rest of such a key would be run as a command of its own.
+    """
+    for key in keys:
+        encoded = _encode(key)
+        if not 0 < len(encoded) <= _MAX_KEY_BYTES:
+            raise InvalidKeyError(
+                f"key {key[:80]!a} has {len(encoded)} bytes; memcached takes 1 to {_MAX_KEY_BYTES}"
+            )
+        if _FORBIDDEN.search(encoded):
+            raise InvalidKeyError(
+                f"key {key[:80]!a} holds a space or a control character; memcached takes none"
+            )
+
+
+def encode_values(keys: Sequence[str], values: list[Value]) -> list[bytes]:
+    """Give all values as bytes: the list itself where they are, a new one otherwise.
+
+    Raises:
+        TypeError: a value is of another type than :data:`~cacheorm.types.Value` names.
+        ValueError: a text cannot be encoded as UTF-8.
+    """
+    if all(type(value) is bytes for value in values):
+        return values  # type: ignore[return-value]
+    return [_encode_value(key, value) for key, value in zip(keys, values, strict=True)]
+
+
+def _encode_value(key: str, value: Value) -> bytes:
+    try:
+        encoded = to_bytes(value)
+    except TypeError as error:
+        raise TypeError(f"{key}: {error}") from None
+    except UnicodeEncodeError:
+        raise ValueError(f"{key}: the text cannot be encoded as UTF-8") from None
+    if encoded is None:
+        raise TypeError(f"{key}: cannot store NoneType as bytes: expected bytes, str, int or float")
+    return encoded
+
+
+def total_size(values: Sequence[bytes | None]) -> int:
+    """Give the bytes in ``values`` together, where ``None`` is none."""
+    return sum(len(value) for value in values if value is not None)
+
+
+# -- RESP ----------------------------------------------------------------------------------------------
+
+
+def pack_command(args: Sequence[bytes | str | int]) -> bytes:
+    """Pack one Redis command, its name first."""
+    parts = [b"*%d\r\n" % len(args)]
+    for arg in args:
+        data = arg if isinstance(arg, bytes) else str(arg).encode("utf-8")
+        parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
+    return b"".join(parts)
+
+
+def pack_keys(name: bytes, keys: Sequence[str], start: int, stop: int) -> bytes:
+    """Pack one Redis command over many keys, such as ``MGET`` or ``DEL``."""
+    stop = min(stop, len(keys))
+    parts = [b"*%d\r\n$%d\r\n%b\r\n" % (max(stop - start, 0) + 1, len(name), name)]
+    for i in range(start, stop):
+        key = keys[i].encode("utf-8")
+        parts.append(b"$%d\r\n%b\r\n" % (len(key), key))
+    return b"".join(parts)
+
+
+def pack_set(
+    keys: Sequence[str],
+    values: Sequence[bytes],
+    ttl: int,
+    condition: bytes,
+    start: int,
+    stop: int,
+    limit: int,
+) -> tuple[bytes, int]:
+    """Pack a Redis ``SET`` for each entry, and stop early once the buffer has ``limit`` bytes.
+
+    Args:
+        keys: the keys of the whole batch.
+        values: their values.
+        ttl: seconds; 0 never expires, -1 keeps the lifetime that the entry has.
+        condition: ``b"NX"`` (only where absent), ``b"XX"`` (only where present) or ``b""``.
+        start: the first entry to pack; it is packed whatever its size.
+        stop: the entry to stop before.
+        limit: bytes.
+
+    Returns:
+        The buffer, and the position of the first entry that is not in it.
+    """
+    if ttl > 0:
+        seconds = b"%d" % ttl
+        options, tail = 2, b"$2\r\nEX\r\n$%d\r\n%b\r\n" % (len(seconds), seconds)
+    elif ttl < 0:
+        options, tail = 1, b"$7\r\nKEEPTTL\r\n"
+    else:
+        options, tail = 0, b""
+    if condition:
+        options += 1
+        tail += b"$%d\r\n%b\r\n" % (len(condition), condition)
+    head = b"*%d\r\n$3\r\nSET\r\n" % (3 + options)
+    stop = min(stop, len(keys), len(values))
+    parts: list[bytes] = []
+    size = 0
+    position = start
+    while position < stop and (size < limit or not parts):
+        key, value = keys[position].encode("utf-8"), values[position]
+        part = b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (head, len(key), key, len(value), value, tail)
+        parts.append(part)
+        size += len(part)
+        position += 1
+    return b"".join(parts), position
+
+
+# -- memcached -----------------------------------------------------------------------------------------
+
+
+def pack_meta(name: bytes, keys: Sequence[str], flags: bytes, start: int, stop: int) -> bytes:
+    """Pack one meta command without a value, such as ``md``, for each key; every one is answered.
+
+    ``flags`` is what follows the key, such as ``b"t c"``.
+    """
+    tail = b" %b\r\n" % flags if flags else b"\r\n"
+    return b"".join([b"%b %b%b" % (name, key.encode("utf-8"), tail) for key in keys[start:stop]])
+
+
+def pack_meta_get(keys: Sequence[str], start: int, stop: int) -> bytes:
+    """Pack quiet meta gets, closed by ``mn``: hits are answered with their key, misses not at all."""
+    return pack_meta(b"mg", keys, b"k v q", start, stop) + b"mn\r\n"
+
+
+def pack_meta_set(
+    keys: Sequence[str],
+    values: Sequence[bytes],
+    exptime: int,
+    mode: bytes,
+    start: int,
+    stop: int,
+    limit: int,
+) -> tuple[bytes, int]:
+    """Pack a meta set for each entry, and stop early once the buffer has ``limit`` bytes.
+
+    Every one is answered, in order: the line that refuses a value names no key, and its place is what tells.
+
+    Args:
+        keys: the keys of the whole batch.
+        values: their values.
+        exptime: memcached's: seconds up to 30 days, a Unix time beyond, 0 never expires.
+        mode: ``b"E"`` (add), ``b"R"`` (replace) or ``b"S"`` (set).
+        start: the first entry to pack; it is packed whatever its size.
+        stop: the entry to stop before.
+        limit: bytes.
+
+    Returns:
+        The buffer, and the position of the first entry that is not in it.
+    """
+    tail = b" T%d M%b\r\n" % (exptime, mode)
+    stop = min(stop, len(keys), len(values))
+    parts: list[bytes] = []
+    size = 0
+    position = start
+    while position < stop and (size < limit or not parts):
+        value = values[position]
+        part = b"ms %b %d%b%b\r\n" % (keys[position].encode("utf-8"), len(value), tail, value)
+        parts.append(part)
+        size += len(part)
+        position += 1
+    return b"".join(parts), position
+
+
+class MetaReader:
+    """Parses the replies of memcached's meta commands from bytes that arrive in any pieces.
+
+    Bytes go in with :meth:`feed`. Each ``read_`` method takes what is complete, keeps the rest, and can be
+    called again after more was fed.
+
+    Raises (all ``read_`` methods):
+        ValueError: the bytes are not what the protocol allows at this place. The connection is useless then.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    @property
+    def pending(self) -> int:
+        """How many bytes were fed and not consumed."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
+        """Take bytes that arrived."""
+        self._buffer += data
+
+    def read_values(self, keys: Sequence[str], values: list[bytes | None], position: int, stop: int) -> int:
+        """Take the replies to :func:`pack_meta_get`.
+
+        Args:
+            keys: the keys of the whole batch.
+            values: as long as ``keys``, ``None`` where nothing is known yet; filled in place.
+            position: the first key whose reply was not read yet: ``start`` first, then what was returned.
+            stop: as it was packed.
+
+        Returns:
+            The position to go on from, or -1 once the closing ``MN`` was read.
+        """
+        buffer = self._buffer
+        at = 0
+        try:
+            while True:
+                end = self._line_end(at)
+                if end < 0:
+                    return position
+                line = bytes(buffer[at:end])
+                if line == b"MN":
+                    at = end + 2
+                    return -1
+                if not line.startswith(b"VA "):
+                    raise ValueError(f"expected a value or MN, got {_shown(line)}")
+                size, flags = _value_head(line)
+                if len(buffer) < end + 4 + size:
+                    return position
+                if buffer[end + 2 + size : end + 4 + size] != b"\r\n":
+                    raise ValueError("a value is not as long as its size says")
+                key = next((flag[1:] for flag in flags if flag[:1] == b"k"), None)
+                if key is None:
+                    raise ValueError("a value came without its key")
+                # Misses are silent and hits come in the order of the request: what is not ahead was not asked.
+                while position < stop and keys[position].encode("utf-8") != key:
+                    position += 1
+                if position >= stop:
+                    raise ValueError("a value came for a key that was not asked for at this place")
+                values[position] = bytes(buffer[end + 2 : end + 2 + size])
+                position += 1
+                at = end + 4 + size
+        finally:
+            del buffer[:at]
+
+    def read_statuses(self, statuses: list[bool | str], count: int) -> bool:
+        """Take replies without values, and append one status each until there are ``count``.
+
+        ``True`` for done (``HD``), ``False`` for not stored, not found or changed meanwhile (``NS``, ``NF``,
+        ``EX``, ``EN``), and the server's words, a ``str``, where it refused.
+
+        Returns:
+            Whether there are ``count`` statuses now.
+        """
+        buffer = self._buffer
+        at = 0
+        try:
+            while len(statuses) < count:
+                end = self._line_end(at)
+                if end < 0:
+                    return False
+                line = bytes(buffer[at:end])
+                code = line[:2]
+                if len(line) > 2 and line[2] != 0x20:
+                    code = b""
+                if code == b"HD":
+                    statuses.append(True)
+                elif code in (b"NS", b"NF", b"EX", b"EN"):
+                    statuses.append(False)
+                elif _is_error(line):
+                    statuses.append(line.decode("utf-8", "replace"))
+                else:
+                    raise ValueError(f"expected a status, got {_shown(line)}")
+                at = end + 2
+            return True
+        finally:
+            del buffer[:at]
+
+    def read_reply(self) -> tuple[bytes, list[bytes], bytes | None] | None:
+        """Take one reply of any kind.
+
+        Returns:
+            ``None`` if it is not complete. Otherwise the first word of the line, the other words (for a
+            value, those after its size), and the value's bytes or ``None``. An error's line comes whole, as
+            first word.
+        """
+        buffer = self._buffer
+        end = self._line_end(0)
+        if end < 0:
+            return None
+        line = bytes(buffer[:end])
+        if line.startswith(b"VA "):
+            size, flags = _value_head(line)
+            if len(buffer) < end + 4 + size:
+                return None
+            if buffer[end + 2 + size : end + 4 + size] != b"\r\n":
+                raise ValueError("a value is not as long as its size says")
+            value = bytes(buffer[end + 2 : end + 2 + size])
+            del buffer[: end + 4 + size]
+            return b"VA", flags, value
+        del buffer[: end + 2]
+        if _is_error(line):
+            return line, [], None
+        words = line.split(b" ")
+        return words[0], [word for word in words[1:] if word], None
+
+    def _line_end(self, at: int) -> int:
+        """Give the place of the line's CR LF, -1 where it has not arrived."""
+        end = self._buffer.find(b"\r\n", at, at + _MAX_LINE)
+        if end < 0 and len(self._buffer) - at >= _MAX_LINE:
+            raise ValueError(f"a line is longer than {_MAX_LINE} bytes")
+        return end
+
+
+def _value_head(line: bytes) -> tuple[int, list[bytes]]:
+    """Parse ``VA <size> <flags>*``."""
+    words = line.split(b" ")
+    size = words[1]
+    if not 0 < len(size) <= 10 or not size.isdigit() or int(size) > _MAX_VALUE:
+        raise ValueError(f"expected the size of a value, got {_shown(line)}")
+    return int(size), [word for word in words[2:] if word]
+
+
+def _is_error(line: bytes) -> bool:
+    return line == b"ERROR" or line.startswith((b"ERROR ", b"CLIENT_ERROR ", b"SERVER_ERROR "))
+
+
+def _shown(line: bytes) -> str:
+    """Show an error's line, or the start of any other: that may be a part of somebody's value."""
+    return ascii(line if _is_error(line) else line[:16])

@@ -1,0 +1,55 @@
+"""Fixtures that need no import: running servers, one of each per test process, and empty backends on them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from cacheorm.backends.memcached import MemcachedBackend
+
+    from cacheorm.backends.redis import RedisBackend
+
+# Tests are imported by path (--import-mode=importlib), which leaves this folder off sys.path; what they share
+# is made importable here, as `servers`.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from servers import MemcachedServer, RedisServer
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A running redis-server, shared: tests that kill or configure one start their own."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def memcached_server() -> Iterator[MemcachedServer]:
+    """A running memcached, shared: tests that kill or configure one start their own."""
+    with MemcachedServer() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_backend(redis_server: RedisServer) -> Iterator[RedisBackend]:
+    """A backend on an empty database of the shared redis-server."""
+    from cacheorm.backends.redis import RedisBackend
+
+    with RedisBackend(host="127.0.0.1", port=redis_server.port) as backend:
+        backend.clear()
+        yield backend
+
+
+@pytest.fixture
+def memcached_backend(memcached_server: MemcachedServer) -> Iterator[MemcachedBackend]:
+    """A backend on the shared memcached, emptied."""
+    from cacheorm.backends.memcached import MemcachedBackend
+
+    with MemcachedBackend(servers=[memcached_server.address]) as backend:
+        backend.clear()
+        yield backend

@@ -1,0 +1,218 @@
+"""Real servers for tests and benchmarks: redis-server and memcached on free ports of 127.0.0.1.
+
+No pytest in here::
+
+    with RedisServer() as server:
+        client = redis.Redis(port=server.port)
+
+Servers keep nothing on disk, listen on loopback only, and end with the process that started them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Self
+
+__all__ = ["HOST", "MemcachedServer", "MissingServerError", "RedisServer", "ServerProcess", "free_port"]
+
+HOST = "127.0.0.1"
+_START_ATTEMPTS = 5
+_START_SECONDS = 15.0
+
+
+class MissingServerError(RuntimeError):
+    """A server's program is not installed: the tests cannot run, so they fail rather than skip."""
+
+
+def free_port() -> int:
+    """Give a port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _die_with_parent() -> None:
+    """In the child, on Linux: end when the parent does, however it ends (``man 2 prctl``)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+
+
+class ServerProcess:
+    """One server: its process, its TCP port and, where asked for, its Unix socket.
+
+    Args:
+        options: further command-line arguments.
+        unix: listen on a Unix socket (at ``path``) instead of TCP.
+    """
+
+    program = ""
+    greeting = b""
+    answer = b""
+
+    def __init__(self, *options: str, unix: bool = False) -> None:
+        self.options = options
+        self.port = 0
+        self._folder = tempfile.TemporaryDirectory(prefix="cacheorm-") if unix else None
+        self.path = str(Path(self._folder.name, "server.sock")) if self._folder else None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> list[str]:
+        """Give the command line, without the program's name."""
+        raise NotImplementedError
+
+    @property
+    def pid(self) -> int:
+        """The id of the running process."""
+        assert self._process is not None, "the server was not started"
+        return self._process.pid
+
+    def start(self) -> Self:
+        """Start the server and wait until it answers; on the port it had before, if it had one."""
+        program = shutil.which(self.program)
+        if program is None:
+            raise MissingServerError(
+                f"{self.program} is not installed, and the tests need it: run `make test`, or"
+                " `apt-get install redis-server memcached`, or `brew install redis memcached`"
+            )
+        known = self.port
+        for _ in range(_START_ATTEMPTS):
+            # Another process may take the port before the server does: it ends then, and the next is tried.
+            self.port = known or free_port()
+            self._process = subprocess.Popen(
+                [program, *self.command(), *self.options],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                # Tests start servers from their main thread, before any other runs.
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
+            )
+            if self._wait():
+                return self
+            self.kill()
+        raise RuntimeError(f"{self.program} does not start with {self.command() + list(self.options)}")
+
+    def _wait(self) -> bool:
+        assert self._process is not None
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline and self._process.poll() is None:
+            if self.answers():
+                return True
+            time.sleep(0.01)
+        return False
+
+    def connect(self, timeout: float = 2.0) -> socket.socket:
+        """Open a plain connection to the server."""
+        if self.path is None:
+            return socket.create_connection((HOST, self.port), timeout)
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(timeout)
+        try:
+            connection.connect(self.path)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def answers(self) -> bool:
+        """Tell whether the server answers by now."""
+        try:
+            with self.connect() as connection:
+                connection.sendall(self.greeting)
+                return connection.recv(64).startswith(self.answer)
+        except OSError:
+            return False
+
+    def pause(self) -> None:
+        """Stop the process without ending it: connections stay open and nothing is answered."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Undo :meth:`pause`."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End the process at once, as ``kill -9`` does, and wait until it is gone."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def restart(self) -> None:
+        """Kill the server and start it again, empty, at the same address."""
+        self.kill()
+        self.start()
+
+    def stop(self) -> None:
+        """End the process and remove its socket."""
+        self.kill()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+
+class RedisServer(ServerProcess):
+    """A redis-server without persistence."""
+
+    program = "redis-server"
+    greeting = b"PING\r\n"
+    answer = b"+PONG"
+
+    def command(self) -> list[str]:
+        address = ["--port", str(self.port), "--bind", HOST]
+        if self.path is not None:
+            address = ["--port", "0", "--unixsocket", self.path]
+        return [
+            *address,
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--dir",
+            tempfile.gettempdir(),
+            "--databases",
+            "16",
+        ]
+
+    @property
+    def url(self) -> str:
+        """The URL of database 0."""
+        return f"unix://{self.path}" if self.path is not None else f"redis://{HOST}:{self.port}/0"
+
+
+class MemcachedServer(ServerProcess):
+    """A memcached of 64 MB, or what ``options`` say."""
+
+    program = "memcached"
+    greeting = b"mn\r\n"
+    answer = b"MN"
+
+    def command(self) -> list[str]:
+        address = ["-p", str(self.port), "-U", "0", "-l", HOST]
+        if self.path is not None:
+            address = ["-s", self.path]
+        # It refuses to run as root unless told that this is meant.
+        user = ["-u", "root"] if os.name == "posix" and os.geteuid() == 0 else []
+        return [*address, *user, "-m", "64", "-t", "2"]
+
+    @property
+    def address(self) -> tuple[str, int] | str:
+        """What ``MemcachedBackend(servers=[...])`` takes."""
+        return self.path if self.path is not None else (HOST, self.port)
+
+    @property
+    def url(self) -> str:
+        """The URL of a server that listens on TCP."""
+        return f"memcached://{HOST}:{self.port}"
