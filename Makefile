@@ -111,7 +111,7 @@ test-packaging: $(VENV)/.installed-dev ## build, install and inspect source dist
 	env -u CACHEORM_NO_EXTENSIONS -u CACHEORM_REQUIRE_EXTENSIONS $(BIN)/python -m pytest tests/packaging $(PYTEST)
 
 .PHONY: test-pythons
-test-pythons: $(VENV)/.installed-dev ## a wheel and a quick run on every Python from 3.11 on that is found
+test-pythons: $(VENV)/.installed-dev servers ## a wheel and a quick run on every Python from 3.11 on that is found
 	$(BIN)/nox --session smoke
 
 # ---- releases

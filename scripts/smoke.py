@@ -1,4 +1,4 @@
-"""Checks an installed cacheorm from outside: python scripts/smoke.py --compiled | --pure
+"""Checks an installed cacheorm from outside.
 
 Run on wheels, where nothing but the package and its dependencies is installed.
 """

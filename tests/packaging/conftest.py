@@ -13,7 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 NOT_SOURCES = shutil.ignore_patterns(
-    ".git", ".venv*", ".nox", ".*_cache", ".hypothesis", "build", "dist", "*.egg-info", "*.so", "*.pyd", "__pycache__"
+    *(".git", ".venv*", ".nox", ".*_cache", ".hypothesis", ".benchmarks"),
+    *("build", "dist", "*.egg-info", "*.so", "*.pyd", "__pycache__"),
 )
 
 
@@ -23,7 +24,13 @@ def run(*command: object, **variables: str | None) -> subprocess.CompletedProces
     environment.pop("PYTHONPATH", None)
     environment.update((name, value) for name, value in variables.items() if value is not None)
     done = subprocess.run(
-        [str(part) for part in command], env=environment, cwd="/", capture_output=True, text=True, timeout=600
+        [str(part) for part in command],
+        env=environment,
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
     )
     if done.returncode != 0:
         pytest.fail(f"{' '.join(map(str, command))} failed:\n{done.stdout}\n{done.stderr}", pytrace=False)
@@ -33,11 +40,8 @@ def run(*command: object, **variables: str | None) -> subprocess.CompletedProces
 def build_wheel(source: Path, target: Path, **variables: str | None) -> tuple[Path, str]:
     """Build a wheel from a source tree or distribution; give its path and what the build printed."""
     # Without isolation, the build takes setuptools and Cython from this environment: each build is seconds shorter.
-    done = run(
-        *(sys.executable, "-m", "pip", "wheel", "--verbose", "--no-deps", "--no-build-isolation", "--no-cache-dir"),
-        *("--wheel-dir", target, source),
-        **variables,
-    )
+    options = ["--verbose", "--no-deps", "--no-build-isolation", "--no-cache-dir", "--wheel-dir", target]
+    done = run(sys.executable, "-m", "pip", "wheel", *options, source, **variables)
     (wheel,) = target.glob("*.whl")
     return wheel, done.stdout + done.stderr
 

@@ -46,7 +46,7 @@ def test_every_command_is_a_target_of_the_makefile(line: str) -> None:
 @pytest.mark.parametrize("target", sorted(TARGETS))
 def test_make_can_plan_every_target(target: str) -> None:
     done = subprocess.run(
-        ["make", "--dry-run", "--no-print-directory", target], cwd=ROOT, capture_output=True, text=True
+        ["make", "--dry-run", "--no-print-directory", target], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
 
@@ -84,12 +84,8 @@ def test_publishing_happens_on_tags_only_and_needs_all_that_is_built() -> None:
 def identifiers(platform: str) -> set[str]:
     tool = shutil.which("cibuildwheel", path=str(Path(sys.executable).parent))
     assert tool is not None, "cibuildwheel is not installed beside this Python"
-    done = subprocess.run(
-        [tool, "--print-build-identifiers", "--platform", platform, "--config-file", ROOT / "pyproject.toml", ROOT],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    command = [tool, "--print-build-identifiers", "--platform", platform, ROOT]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     return set(done.stdout.split())
 
 

@@ -1,0 +1,199 @@
+"""The house rules: who may import whom, what is never imported early, and how long a module may get."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "cacheorm"
+
+# From the bottom up. A module imports from lower layers, and a package from itself; never from its own layer or above.
+LAYERS = [
+    {"errors", "types"},
+    {"_speedups"},
+    {"backends", "fields", "keys", "serializers", "signals"},
+    {"metadata"},
+    {"registry", "store"},
+    {"declaration", "operations", "relations"},
+    {"models"},
+    {"cli", "testing"},
+    {"__main__"},
+]
+RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
+
+# To everybody else, keys and payloads are what the store moves; where to is none of their business.
+MAY_IMPORT_BACKENDS = {"backends", "metadata", "store", "cli", "testing"}
+
+# Each costs milliseconds to import or may not be installed at all; loaded where it is first used.
+DRIVERS = {"redis", "hiredis", "pylibmc", "pymemcache", "google", "Cython", "cython"}
+
+# About what fits in a head. The modules of _speedups are no exception out of laziness: each is one C translation
+# unit, and calls inside it are direct, while calls between two of them go through Python.
+MAX_LINES = 450
+
+
+class Import(NamedTuple):
+    module: str  # dotted, absolute
+    line: int
+
+
+def never_runs(test: ast.expr) -> bool:
+    """Whether an ``if`` is for type checkers, or for Cython while it compiles."""
+    return ast.unparse(test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING", "cython.compiled"}
+
+
+def statements(body: list[ast.stmt], inside_functions: bool) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Find the imports that run in Python; those in functions only if asked for."""
+    for node in body:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield node
+        elif isinstance(node, ast.If) and never_runs(node.test):
+            yield from statements(node.orelse, inside_functions)
+        elif inside_functions or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            for child in ("body", "orelse", "finalbody"):
+                yield from statements(getattr(node, child, []), inside_functions)
+            for branch in [*getattr(node, "handlers", []), *getattr(node, "cases", [])]:
+                yield from statements(branch.body, inside_functions)
+
+
+def imports(path: Path, source: str | None = None, inside_functions: bool = True) -> list[Import]:
+    """List what a module of the package imports, with relative names resolved."""
+    package = ("cacheorm", *path.relative_to(PACKAGE).parent.parts)
+    found = []
+    for node in statements(ast.parse(source or path.read_text(encoding="utf-8")).body, inside_functions):
+        if isinstance(node, ast.Import):
+            found += [Import(alias.name, node.lineno) for alias in node.names]
+            continue
+        base = [*package[: len(package) - node.level + 1]] if node.level else []
+        base += node.module.split(".") if node.module else []
+        found += [Import(".".join([*base, alias.name]), node.lineno) for alias in node.names]
+    return found
+
+
+def top_level(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def internal(path: Path) -> list[tuple[str, tuple[str, ...], int]]:
+    """List the imports from the package itself: top-level module, the names below it, line."""
+    return [
+        (parts[1], tuple(parts[2:]), line)
+        for module, line in imports(path)
+        if (parts := module.split("."))[0] == "cacheorm" and len(parts) > 1
+    ]
+
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+INSIDE = [path for path in MODULES if path != PACKAGE / "__init__.py"]
+
+
+def by_name(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def test_every_module_belongs_to_a_layer() -> None:
+    unknown = {top_level(path) for path in INSIDE} - RANK.keys()
+    assert not unknown, f"add {unknown} to LAYERS, at the lowest place that works"
+
+
+@pytest.mark.parametrize("path", INSIDE, ids=by_name)
+def test_imports_point_to_lower_layers(path: Path) -> None:
+    here = top_level(path)
+    wrong = [
+        f"line {line}: {here} imports {target}"
+        for target, _, line in internal(path)
+        # An attribute of cacheorm/__init__.py, such as __version__, is above everything.
+        if target != here and RANK.get(target, len(LAYERS)) >= RANK[here]
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("path", INSIDE, ids=by_name)
+def test_backends_are_imported_only_where_they_are_chosen_or_driven(path: Path) -> None:
+    if top_level(path) not in MAY_IMPORT_BACKENDS:
+        assert [line for target, _, line in internal(path) if target == "backends"] == []
+
+
+@pytest.mark.parametrize("path", INSIDE, ids=by_name)
+def test_speedups_are_entered_through_their_selector(path: Path) -> None:
+    if top_level(path) != "_speedups":
+        deep = [
+            names
+            for target, names, _ in internal(path)
+            if target == "_speedups" and any(name.startswith("_") for name in names)
+        ]
+        assert not deep, "import the public name from cacheorm._speedups: it is the compiled or the pure one"
+
+
+@pytest.mark.parametrize("path", INSIDE, ids=by_name)
+def test_nothing_imports_the_test_suite_for_backends(path: Path) -> None:
+    if top_level(path) != "testing":
+        assert [line for target, _, line in internal(path) if target == "testing"] == []
+
+
+def loads_a_driver(path: Path) -> bool:
+    return any(module.partition(".")[0] in DRIVERS for module, _ in imports(path, inside_functions=False))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=by_name)
+def test_drivers_are_loaded_where_they_are_first_used(path: Path) -> None:
+    if loads_a_driver(path):
+        assert path.name.startswith("_"), "import it inside the function that needs it, or in a module that is"
+        return
+    loaders = {
+        ".".join(each.relative_to(PACKAGE.parent).with_suffix("").parts) for each in filter(loads_a_driver, MODULES)
+    }
+    early = [
+        f"line {line}: {module}"
+        for module, line in imports(path, inside_functions=False)
+        if module in loaders or module.rpartition(".")[0] in loaders
+    ]
+    assert not early, "it loads a driver: import it inside the function that needs it"
+
+
+@pytest.mark.parametrize("path", [path for path in INSIDE if top_level(path) != "_speedups"], ids=by_name)
+def test_modules_stay_short(path: Path) -> None:
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= MAX_LINES, "split it: one idea per module"
+
+
+def test_importing_cacheorm_loads_no_driver() -> None:
+    program = """
+import sys
+before = set(sys.modules)  # what .pth files of other distributions load at start-up is not our doing
+import cacheorm
+print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "cacheorm" in loaded
+    assert DRIVERS & loaded == set()
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import redis", ["redis"]),
+        ("from .backends import simple", ["cacheorm.backends.simple"]),
+        ("from . import errors", ["cacheorm.errors"]),
+        ("if TYPE_CHECKING:\n    import redis\nelse:\n    import os", ["os"]),
+        ("try:\n    import a\nexcept ImportError:\n    import b\nfinally:\n    import c", ["a", "b", "c"]),
+        ("class C:\n    def f(self):\n        import redis", ["redis"]),
+        ("with x:\n    import a\nfor y in z:\n    import b", ["a", "b"]),
+        ("if cython.compiled:\n    import cython", []),
+        ("match x:\n    case 1:\n        import a", ["a"]),
+    ],
+)
+def test_the_rules_see_every_import_that_runs(source: str, found: list[str]) -> None:
+    assert sorted(each.module for each in imports(PACKAGE / "models.py", source)) == sorted(found)
+
+
+def test_an_import_inside_a_function_is_not_early() -> None:
+    source = "def connect():\n    import redis\nif fast:\n    import hiredis"
+    assert [each.module for each in imports(PACKAGE / "models.py", source, inside_functions=False)] == ["hiredis"]
