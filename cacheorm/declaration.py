@@ -13,9 +13,9 @@ from .metadata import Options, RowPlan
 from .registry import register
 
 if TYPE_CHECKING:
-    from .models import Model, ModelBase
+    from .models import Model
 
-__all__ = ["Declared", "declare"]
+__all__ = ["Declared", "ModelBase"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,24 @@ class Declared:
     composite: CompositeKey | None
 
 
-def declare(
+class ModelBase(type):
+    """The metaclass of models."""
+
+    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> ModelBase:
+        if not any(isinstance(base, ModelBase) for base in bases):
+            return super().__new__(mcs, name, bases, namespace, **kwargs)
+        return _declare(super().__new__, mcs, name, bases, namespace, kwargs)
+
+    def __getattr__(cls, name: str) -> Any:
+        if name == "_meta":
+            raise AttributeError(f"{cls.__name__} is abstract and has no rows: declare a model that inherits it")
+        raise AttributeError(f"type object {cls.__name__!r} has no attribute {name!r}")
+
+    def __repr__(cls) -> str:
+        return f"<Model: {cls.__name__}>"
+
+
+def _declare(
     create: Callable[..., ModelBase],
     mcs: type[ModelBase],
     name: str,
@@ -96,9 +113,7 @@ def _complete(
     for one, field in fields.items():
         for accepted in set(field.accepted_names):
             if accepted in taken:
-                raise ValueError(
-                    f"{cls.__name__}: {taken[accepted]} and {one} both use the name {accepted!r}"
-                )
+                raise ValueError(f"{cls.__name__}: {taken[accepted]} and {one} both use the name {accepted!r}")
             taken[accepted] = one
     plan = RowPlan(cls, options, fields, key_fields, composite)
     cls._meta = plan
@@ -154,9 +169,7 @@ def _settle_key(
     return composite.clone() if composite is not None else None
 
 
-def _with_key(
-    name: str, fields: dict[str, Field[Any]], composite: CompositeKey | None
-) -> dict[str, Field[Any]]:
+def _with_key(name: str, fields: dict[str, Field[Any]], composite: CompositeKey | None) -> dict[str, Field[Any]]:
     """Give the fields of a model with rows: it has a primary key, ``id`` if it declares none."""
     if composite is not None:
         for one in composite.field_names:

@@ -6,35 +6,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
 
 from . import errors
-from .declaration import Declared, declare
+from .declaration import Declared, ModelBase
 from .metadata import RowPlan
 from .operations import GetOrCreate, ModelDelete, ModelInsert, ModelQuery, ModelUpdate
 from .operations.base import as_rows
 from .store import Call, perform
 from .types import TTL, check_ttl
 
-__all__ = ["CacheBuilder", "Model", "ModelBase"]
-
-
-class ModelBase(type):
-    """The metaclass of models; :mod:`cacheorm.declaration` does its work."""
-
-    def __new__(
-        mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any
-    ) -> ModelBase:
-        if not any(isinstance(base, ModelBase) for base in bases):
-            return super().__new__(mcs, name, bases, namespace, **kwargs)
-        return declare(super().__new__, mcs, name, bases, namespace, kwargs)
-
-    def __getattr__(cls, name: str) -> Any:
-        if name == "_meta":
-            raise AttributeError(
-                f"{cls.__name__} is abstract and has no rows: declare a model that inherits it"
-            )
-        raise AttributeError(f"type object {cls.__name__!r} has no attribute {name!r}")
-
-    def __repr__(cls) -> str:
-        return f"<Model: {cls.__name__}>"
+__all__ = ["CacheBuilder", "Model"]
 
 
 class Model(metaclass=ModelBase):
@@ -126,17 +105,13 @@ class Model(metaclass=ModelBase):
         for field in type(self)._meta.fields.values():
             value = field.peek(self)
             if value is not None:
-                shown.append(
-                    f"{field.accepted_names[-1]}={'***' if getattr(field, 'secret', False) else repr(value)}"
-                )
+                shown.append(f"{field.accepted_names[-1]}={'***' if getattr(field, 'secret', False) else repr(value)}")
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def __getstate__(self) -> dict[str, Any]:
         absent = object()
         values = {name: field.peek(self, absent) for name, field in type(self)._meta.fields.items()}
-        state: dict[str, Any] = {
-            "values": {name: value for name, value in values.items() if value is not absent}
-        }
+        state: dict[str, Any] = {"values": {name: value for name, value in values.items() if value is not absent}}
         if self._relations:
             state["related"] = self._relations
         if getattr(self, "__dict__", None):
@@ -417,9 +392,7 @@ class CacheBuilder:
         instance: an instance instead of a row.
     """
 
-    def __init__(
-        self, model: type[Model], row: Mapping[str, Any] | None = None, instance: Model | None = None
-    ) -> None:
+    def __init__(self, model: type[Model], row: Mapping[str, Any] | None = None, instance: Model | None = None) -> None:
         self.model = model
         self._instance = model(**(row or {})) if instance is None else instance
 
