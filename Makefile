@@ -36,7 +36,7 @@ demo: $(VENV)/.installed-demo $(VENV)/.built ## set up and run examples/cities.p
 	$(BIN)/python examples/cities.py $(DEMO)
 
 .PHONY: test
-test: lint types test-pure test-compiled test-packaging test-pythons ## set up and run everything that must pass
+test: servers lint types test-pure test-compiled test-packaging test-pythons ## set up and run everything that must pass
 	@echo "All checks passed."
 
 # ---- set-up: each step leaves a stamp and is repeated only when what it was made from changed

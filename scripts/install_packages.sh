@@ -18,7 +18,7 @@ if [ -n "$apt" ] && command -v apt-get >/dev/null; then
     # The lists of a fresh image are empty or old; an update that fails in part may still do.
     $sudo apt-get update -qq || echo "apt-get update failed; trying with the lists at hand" >&2
     # shellcheck disable=SC2086 # several packages in one word
-    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $apt
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $apt >/dev/null
 elif [ -n "$brew" ] && command -v brew >/dev/null; then
     echo "Installing with brew: $brew"
     # shellcheck disable=SC2086
