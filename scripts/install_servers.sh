@@ -4,13 +4,19 @@ set -eu
 
 missing_apt=
 missing_brew=
-command -v redis-server >/dev/null || { missing_apt="redis-server"; missing_brew="redis"; }
-command -v memcached >/dev/null || { missing_apt="$missing_apt memcached"; missing_brew="$missing_brew memcached"; }
+if ! command -v redis-server >/dev/null; then
+    missing_apt=redis-server
+    missing_brew=redis
+fi
+if ! command -v memcached >/dev/null; then
+    missing_apt="${missing_apt:+$missing_apt }memcached"
+    missing_brew="${missing_brew:+$missing_brew }memcached"
+fi
 
 if [ -z "$missing_apt" ]; then
     exit 0
 fi
-echo "The tests need servers that are not here:$(printf ' %s' $missing_apt)"
+echo "The tests need servers that are not here: $missing_apt"
 "$(dirname "$0")/install_packages.sh" "$missing_apt" "$missing_brew"
 
 for server in redis-server memcached; do
