@@ -111,8 +111,11 @@ _EPOCH = datetime(1970, 1, 1)
 _EPOCH_UTC = datetime(1970, 1, 1, tzinfo=UTC)
 
 _SHORT_ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-_SHORT_DIGITS = {character: index for index, character in enumerate(_SHORT_ALPHABET)}
 _SHORT_LENGTH = 22
+_SHORT_BASE = 57 * 57
+# Two characters at a time, which halves the arithmetic on long integers. Filled when first needed.
+_SHORT_PAIRS: list[str] = []
+_SHORT_DIGITS: dict[str, int] = {}
 
 _DECIMAL_DIGITS = 1_000_000
 _INT_TEXT = re.compile(r"-?[1-9][0-9]*|0", re.ASCII)
@@ -122,6 +125,8 @@ _AWARE_TEXT = re.compile(
 )
 
 _set = object.__setattr__
+# Looked up once: a member of an enumeration is a slow attribute.
+_UNKNOWN_SAFETY = SafeUUID.unknown
 _decode_json = msgspec.json.Decoder().decode
 _encode_json = msgspec.json.Encoder().encode
 
@@ -314,15 +319,11 @@ def _to_int(value: Any) -> Any:
             return int(_number_text(value))
         if isinstance(value, Decimal):
             # The bound comes first: Decimal("1E+999999999") is short, and as an int fills the memory.
-            if (
-                value.is_finite()
-                and value.adjusted() <= _DECIMAL_DIGITS
-                and value == value.to_integral_value()
-            ):
+            if value.is_finite() and value.adjusted() <= _DECIMAL_DIGITS and value == value.to_integral_value():
                 return int(value)
             return None
         return int(operator.index(value))
-    except (ArithmeticError, TypeError, ValueError):
+    except Exception:
         return None
 
 
@@ -439,7 +440,7 @@ def _to_float(value: Any) -> Any:
             return float(_number_text(value))
         if hasattr(value, "__float__") or hasattr(value, "__index__"):
             return float(value)
-    except (ArithmeticError, TypeError, ValueError):
+    except Exception:
         pass
     return None
 
@@ -459,9 +460,15 @@ def _to_decimal(value: Any) -> Any:
             number = Decimal(_number_text(value))
         else:
             number = Decimal(operator.index(value))
-    except (ArithmeticError, TypeError, ValueError):
+    except Exception:
         return None
     return number if number.is_finite() else None
+
+
+@cython.cfunc
+def _precision(digits: int) -> Context:
+    """Give a context for numbers of any magnitude, whatever the current thread's own one is."""
+    return Context(prec=digits, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[InvalidOperation])
 
 
 @cython.cclass
@@ -471,10 +478,12 @@ class DecimalText(Converter):
     kind = KIND_DECIMAL
     exponent: Decimal | None = cython.declare(object, visibility="public")
     rounding: str = cython.declare(object, visibility="public")
+    _context: Context = cython.declare(object)
 
     def __init__(self, exponent: Decimal | None = None, rounding: str = ROUND_HALF_EVEN) -> None:
         self.exponent = exponent
         self.rounding = rounding
+        self._context = _precision(60)
 
     @cython.ccall
     def dump(self, value: Any) -> Any:
@@ -486,7 +495,7 @@ class DecimalText(Converter):
             digits = number.adjusted() - self.exponent.adjusted() + 2
             if digits > _DECIMAL_DIGITS:
                 raise _expected(f"a decimal number of at most {_DECIMAL_DIGITS} digits", value)
-            context = Context(prec=max(digits, 1), Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[InvalidOperation])
+            context = self._context if digits <= 60 else _precision(digits)
             number = number.quantize(self.exponent, rounding=self.rounding, context=context)
         return str(number)
 
@@ -526,8 +535,8 @@ def _to_text(value: Any) -> Any:
         if isinstance(value, float):
             return float.__repr__(value)
         if isinstance(value, (UUID, Decimal, numbers.Number)):
-            return str(value)
-    except ValueError:
+            return str.__str__(str(value))
+    except Exception:
         pass
     return None
 
@@ -624,7 +633,7 @@ def _make_uuid(number: int) -> UUID:
     """Do what ``UUID(int=number)`` does, without its checks of the other five ways to call it."""
     made = UUID.__new__(UUID)
     _set(made, "int", number)
-    _set(made, "is_safe", SafeUUID.unknown)
+    _set(made, "is_safe", _UNKNOWN_SAFETY)
     return made
 
 
@@ -667,6 +676,11 @@ class ShortUuid(Converter):
     https://github.com/skorokithakis/shortuuid
     """
 
+    def __init__(self) -> None:
+        if not _SHORT_DIGITS:
+            _SHORT_PAIRS.extend([first + second for first in _SHORT_ALPHABET for second in _SHORT_ALPHABET])
+            _SHORT_DIGITS.update({pair: number for number, pair in enumerate(_SHORT_PAIRS)})
+
     @cython.ccall
     def dump(self, value: Any) -> Any:
         found = value if type(value) is UUID else _to_uuid(value)
@@ -676,12 +690,12 @@ class ShortUuid(Converter):
                 raise _expected("a UUID", value)
         else:
             number = found.int
-        digits = []
-        for _ in range(_SHORT_LENGTH):
-            number, digit = divmod(number, 57)
-            digits.append(_SHORT_ALPHABET[digit])
-        digits.reverse()
-        return "".join(digits)
+        pairs = []
+        for _ in range(_SHORT_LENGTH // 2):
+            number, pair = divmod(number, _SHORT_BASE)
+            pairs.append(_SHORT_PAIRS[pair])
+        pairs.reverse()
+        return "".join(pairs)
 
     @cython.ccall
     def load(self, stored: Any) -> Any:
@@ -700,11 +714,11 @@ def _short_number(text: Any) -> Any:
     if not isinstance(text, str) or len(text) != _SHORT_LENGTH:
         return None
     number = 0
-    for character in text:
-        digit = _SHORT_DIGITS.get(character)
-        if digit is None:
+    for start in range(0, _SHORT_LENGTH, 2):
+        pair = _SHORT_DIGITS.get(text[start : start + 2])
+        if pair is None:
             return None
-        number = number * 57 + digit
+        number = number * _SHORT_BASE + pair
     # 22 digits reach a little further than 128 bits.
     return number if number >> 128 == 0 else None
 
@@ -754,9 +768,7 @@ class Enumeration(Converter):
                 member = self.enum(value)
             except Exception:
                 pass  # a _missing_ hook may raise anything
-            if type(member) is not self.enum or (
-                isinstance(value, bool) and not isinstance(member._value_, bool)
-            ):
+            if type(member) is not self.enum or (isinstance(value, bool) and not isinstance(member._value_, bool)):
                 raise _expected(f"a member of {self.enum.__name__} or the value of one", value)
         stored = member._value_
         kind = type(stored)
@@ -968,13 +980,7 @@ class Date(Converter):
 
     @cython.ccall
     def load(self, stored: Any) -> Any:
-        if (
-            type(stored) is str
-            and len(stored) == 10
-            and stored[4] == "-"
-            and stored[7] == "-"
-            and stored.isascii()
-        ):
+        if type(stored) is str and len(stored) == 10 and stored[4] == "-" and stored[7] == "-" and stored.isascii():
             try:
                 return date.fromisoformat(stored)
             except ValueError:
@@ -1093,14 +1099,15 @@ class Timestamp(Converter):
         elif self.utc:
             since = value.replace(fold=0) - _EPOCH
         else:
-            instant = None
+            seconds = None
             try:
-                instant = datetime.astimezone(value, UTC)
+                # Of whole seconds: with microseconds the float would have too few digits. It tells folds.
+                seconds = int(datetime.timestamp(value.replace(microsecond=0)))
             except (OverflowError, ValueError, OSError):
                 pass
-            if instant is None:
+            if seconds is None:
                 raise _expected("a time within the years 1 to 9999", value)
-            since = instant - _EPOCH_UTC
+            return (seconds * 1_000_000 + value.microsecond) // self._tick
         return ((since.days * 86400 + since.seconds) * 1_000_000 + since.microseconds) // self._tick
 
     @cython.ccall
@@ -1113,7 +1120,7 @@ class Timestamp(Converter):
             if self.utc:
                 found = _EPOCH + timedelta(0, seconds, ticks * self._tick)
             else:
-                # From whole seconds: a float has not the digits for microseconds. This one tells folds.
+                # Likewise of whole seconds.
                 found = datetime.fromtimestamp(seconds)
                 if ticks:
                     found = found.replace(microsecond=ticks * self._tick)

@@ -35,9 +35,7 @@ class IntegerField(Field[T]):
     """
 
     @overload
-    def __init__(
-        self: IntegerField[int], null: Literal[False] = False, **options: Unpack[FieldOptions]
-    ) -> None: ...
+    def __init__(self: IntegerField[int], null: Literal[False] = False, **options: Unpack[FieldOptions]) -> None: ...
     @overload
     def __init__(self: IntegerField[int | None], null: bool, **options: Unpack[FieldOptions]) -> None: ...
     def __init__(self, null: bool = False, **options: Unpack[FieldOptions]) -> None:
@@ -55,9 +53,7 @@ class BooleanField(Field[T]):
     """
 
     @overload
-    def __init__(
-        self: BooleanField[bool], null: Literal[False] = False, **options: Unpack[FieldOptions]
-    ) -> None: ...
+    def __init__(self: BooleanField[bool], null: Literal[False] = False, **options: Unpack[FieldOptions]) -> None: ...
     @overload
     def __init__(self: BooleanField[bool | None], null: bool, **options: Unpack[FieldOptions]) -> None: ...
     def __init__(self, null: bool = False, **options: Unpack[FieldOptions]) -> None:

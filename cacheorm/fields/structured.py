@@ -71,9 +71,7 @@ class JSONField(Field[T]):
     """
 
     @overload
-    def __init__(
-        self: JSONField[Any], null: Literal[False] = False, **options: Unpack[FieldOptions]
-    ) -> None: ...
+    def __init__(self: JSONField[Any], null: Literal[False] = False, **options: Unpack[FieldOptions]) -> None: ...
     @overload
     def __init__(self: JSONField[Any], null: bool, **options: Unpack[FieldOptions]) -> None: ...
     def __init__(self, null: bool = False, **options: Unpack[FieldOptions]) -> None:

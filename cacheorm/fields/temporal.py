@@ -150,9 +150,7 @@ class DateTimeTZField(Field[T]):
         self: DateTimeTZField[dt.datetime], null: Literal[False] = False, **options: Unpack[FieldOptions]
     ) -> None: ...
     @overload
-    def __init__(
-        self: DateTimeTZField[dt.datetime | None], null: bool, **options: Unpack[FieldOptions]
-    ) -> None: ...
+    def __init__(self: DateTimeTZField[dt.datetime | None], null: bool, **options: Unpack[FieldOptions]) -> None: ...
     def __init__(self, null: bool = False, **options: Unpack[FieldOptions]) -> None:
         super().__init__(null, **options)
 

@@ -102,9 +102,7 @@ class UUIDField(Field[T]):
     """A UUID, stored as 32 hexadecimal digits. Takes UUIDs and every text that :class:`uuid.UUID` reads."""
 
     @overload
-    def __init__(
-        self: UUIDField[UUID], null: Literal[False] = False, **options: Unpack[FieldOptions]
-    ) -> None: ...
+    def __init__(self: UUIDField[UUID], null: Literal[False] = False, **options: Unpack[FieldOptions]) -> None: ...
     @overload
     def __init__(self: UUIDField[UUID | None], null: bool, **options: Unpack[FieldOptions]) -> None: ...
     def __init__(self, null: bool = False, **options: Unpack[FieldOptions]) -> None:
@@ -122,9 +120,7 @@ class ShortUUIDField(Field[T]):
     """
 
     @overload
-    def __init__(
-        self: ShortUUIDField[UUID], null: Literal[False] = False, **options: Unpack[FieldOptions]
-    ) -> None: ...
+    def __init__(self: ShortUUIDField[UUID], null: Literal[False] = False, **options: Unpack[FieldOptions]) -> None: ...
     @overload
     def __init__(self: ShortUUIDField[UUID | None], null: bool, **options: Unpack[FieldOptions]) -> None: ...
     def __init__(self, null: bool = False, **options: Unpack[FieldOptions]) -> None:
