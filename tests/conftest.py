@@ -11,7 +11,6 @@ import pytest
 
 if TYPE_CHECKING:
     from cacheorm.backends.memcached import MemcachedBackend
-
     from cacheorm.backends.redis import RedisBackend
 
 # Tests are imported by path (--import-mode=importlib), which leaves this folder off sys.path; what they share

@@ -63,13 +63,9 @@ def check_memcached_keys(keys: Sequence[str]) -> None:
     for key in keys:
         encoded = _encode(key)
         if not 0 < len(encoded) <= _MAX_KEY_BYTES:
-            raise InvalidKeyError(
-                f"key {key[:80]!a} has {len(encoded)} bytes; memcached takes 1 to {_MAX_KEY_BYTES}"
-            )
+            raise InvalidKeyError(f"key {key[:80]!a} has {len(encoded)} bytes; memcached takes 1 to {_MAX_KEY_BYTES}")
         if _FORBIDDEN.search(encoded):
-            raise InvalidKeyError(
-                f"key {key[:80]!a} holds a space or a control character; memcached takes none"
-            )
+            raise InvalidKeyError(f"key {key[:80]!a} holds a space or a control character; memcached takes none")
 
 
 def encode_values(keys: Sequence[str], values: list[Value]) -> list[bytes]:
@@ -260,6 +256,8 @@ class MetaReader:
         Returns:
             The position to go on from, or -1 once the closing ``MN`` was read.
         """
+        if not 0 <= position <= stop <= len(keys) or stop > len(values):
+            raise IndexError("position and stop must lie inside the batch")
         buffer = self._buffer
         at = 0
         try:

@@ -30,9 +30,7 @@ class ClientTransport:
         self._client = client
         self._server = server
 
-    def run(
-        self, commands: Sequence[tuple[Any, ...]], *, write: bool, transaction: bool = False
-    ) -> list[Any]:
+    def run(self, commands: Sequence[tuple[Any, ...]], *, write: bool, transaction: bool = False) -> list[Any]:
         """Send a few commands at once and return their replies, a ``ResponseError`` for each refused one."""
         try:
             with self._client.pipeline(transaction=transaction) as pipeline:
@@ -53,9 +51,7 @@ class ClientTransport:
         replies: list[Any] = []
         for start in range(0, len(keys), _CHUNK):
             part = slice(start, start + _CHUNK)
-            commands = [
-                ("SET", key, value, *options) for key, value in zip(keys[part], values[part], strict=True)
-            ]
+            commands = [("SET", key, value, *options) for key, value in zip(keys[part], values[part], strict=True)]
             replies += self.run(commands, write=True)
         return [b"OK" if reply is True else reply for reply in replies]
 

@@ -60,9 +60,7 @@ class PoolTransport:
         named = inspect.signature(pool.get_connection).parameters.get("command_name")
         self._arguments = ("_",) if named is not None and named.default is inspect.Parameter.empty else ()
 
-    def run(
-        self, commands: Sequence[tuple[Any, ...]], *, write: bool, transaction: bool = False
-    ) -> list[Any]:
+    def run(self, commands: Sequence[tuple[Any, ...]], *, write: bool, transaction: bool = False) -> list[Any]:
         """Send a few commands at once and return their replies, a ``ResponseError`` for each refused one.
 
         Args:

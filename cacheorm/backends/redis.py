@@ -217,9 +217,7 @@ class RedisBackend(BaseBackend):
     def _seconds_or_keep(self, ttl: TTL | KeepTTL) -> int:
         return -1 if isinstance(ttl, KeepTTL) else self._seconds(ttl)
 
-    def _run(
-        self, key: str | None, *commands: tuple[Any, ...], write: bool = False, transaction: bool = False
-    ) -> Any:
+    def _run(self, key: str | None, *commands: tuple[Any, ...], write: bool = False, transaction: bool = False) -> Any:
         """Run commands about ``key`` and return the reply to the last one."""
         if key is not None:
             wire.check_keys((key,))

@@ -1,0 +1,268 @@
+"""Connections to one memcached: sockets that send and receive at once, in a bounded pool.
+
+*Read all or close*: a connection goes back to the pool only when everything was sent and every reply read; on any
+exception in between, Ctrl-C included, it is closed, because the next caller must not read our replies.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import threading
+import time
+from collections import deque
+from types import TracebackType
+
+from .._speedups import wire
+from ..errors import BackendError
+
+__all__ = ["Address", "Connection", "Lease", "Pool", "describe"]
+
+Address = tuple[str, int] | str
+"""``(host, port)``, or the path of a Unix socket."""
+
+_RECEIVE_BYTES = 1 << 16
+
+# Windows has no poll; its select takes sockets of any number, which elsewhere end at 1024.
+_HAS_POLL = hasattr(select, "poll")
+
+
+def describe(address: Address) -> str:
+    """Name a server for messages."""
+    if isinstance(address, str):
+        return f"memcached at {address}"
+    host, port = address
+    return f"memcached at [{host}]:{port}" if ":" in host else f"memcached at {host}:{port}"
+
+
+class Connection:
+    """One socket, and the replies that arrived on it.
+
+    A server that cannot get rid of its replies stops reading requests. So nothing here waits for sending alone:
+    whenever the socket does not take more, what has arrived is taken off it.
+
+    Args:
+        address: the server's.
+        timeout: seconds without any progress after which :meth:`pump` gives up.
+        connect_timeout: seconds to wait for the connection.
+
+    Attributes:
+        reader: parses what has arrived.
+        sent: whether any byte was handed to the system since the connection was taken from the pool.
+        answered: whether any byte has arrived since then.
+        reused: whether the connection was in the pool before.
+    """
+
+    def __init__(self, address: Address, timeout: float, connect_timeout: float) -> None:
+        self.reader = wire.MetaReader()
+        self.sent = self.answered = self.reused = False
+        self.pid = os.getpid()
+        self._timeout = timeout
+        self._outgoing: deque[memoryview] = deque()
+        self._received = memoryview(bytearray(_RECEIVE_BYTES))
+        if isinstance(address, str):
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                self._socket.settimeout(connect_timeout)
+                self._socket.connect(address)
+            except BaseException:
+                self._socket.close()
+                raise
+        else:
+            self._socket = socket.create_connection(address, connect_timeout)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket.setblocking(False)
+
+    @property
+    def sending(self) -> bool:
+        """Whether there is something left to send."""
+        return bool(self._outgoing)
+
+    @property
+    def settled(self) -> bool:
+        """Whether everything was sent, and everything that arrived was consumed."""
+        return not self._outgoing and not self.reader.pending
+
+    def send(self, data: bytes) -> None:
+        """Send as much of ``data`` as goes without waiting; :meth:`pump` sends the rest."""
+        self._outgoing.append(memoryview(data))
+        self._flush()
+
+    def pump(self) -> None:
+        """Wait until something arrives and give it to the reader; send meanwhile what is left to send.
+
+        Raises:
+            TimeoutError: nothing moved for ``timeout`` seconds.
+            OSError: the connection broke.
+        """
+        while True:
+            readable, writable = self._wait(self._timeout)
+            if not (readable or writable):
+                raise TimeoutError(f"no answer within {self._timeout:g} s")
+            if writable:
+                self._flush()
+            if readable:
+                try:
+                    size = self._socket.recv_into(self._received)
+                except BlockingIOError:
+                    continue
+                if not size:
+                    raise ConnectionResetError("the server closed the connection")
+                self.answered = True
+                self.reader.feed(self._received[:size])
+                return
+
+    def alive(self) -> bool:
+        """Tell whether the connection, idle until now, can be used: nothing has arrived, not even its end."""
+        return not self._wait(0)[0]
+
+    def close(self) -> None:
+        """Close the socket. In a forked child this leaves the parent's connection as it is."""
+        self._socket.close()
+
+    def _flush(self) -> None:
+        try:
+            while self._outgoing:
+                size = self._socket.send(self._outgoing[0])
+                self.sent = True
+                if size == len(self._outgoing[0]):
+                    self._outgoing.popleft()
+                else:
+                    self._outgoing[0] = self._outgoing[0][size:]
+        except BlockingIOError:
+            pass
+
+    def _wait(self, timeout: float) -> tuple[bool, bool]:
+        """Wait until the socket can be read from, or written to where there is something to send."""
+        if _HAS_POLL:
+            poll = select.poll()
+            poll.register(self._socket, select.POLLIN | (select.POLLOUT if self._outgoing else 0))
+            events = poll.poll(timeout * 1000)
+            if not events:
+                return False, False
+            # Errors and hang-ups count as readable: reading tells which it was.
+            return bool(events[0][1] & ~select.POLLOUT), bool(events[0][1] & select.POLLOUT)
+        readable, writable, _ = select.select([self._socket], [self._socket] if self._outgoing else [], [], timeout)
+        return bool(readable), bool(writable)
+
+
+class _Members:
+    """The connections of one process; a forked child starts with new ones."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.changed = threading.Condition()
+        self.idle: list[Connection] = []
+        self.taken = 0
+
+
+class Pool:
+    """A bounded number of connections to one server, shared by threads.
+
+    Args:
+        address: the server's.
+        timeout: seconds without progress after which a connection gives up, and seconds to wait for a free one.
+        connect_timeout: seconds to wait for a new connection.
+        max_connections: how many there are at most.
+    """
+
+    def __init__(self, address: Address, timeout: float, connect_timeout: float, max_connections: int) -> None:
+        if max_connections < 1:
+            raise ValueError(f"max_connections must be at least 1, got {max_connections}")
+        self.address = address
+        self.server = describe(address)
+        self._timeout = timeout
+        self._connect_timeout = connect_timeout
+        self._max_connections = max_connections
+        self._members = _Members()
+
+    def lease(self) -> Lease:
+        """Take a connection for the length of a ``with`` block."""
+        return Lease(self)
+
+    def take(self) -> Connection:
+        """Give an idle connection, or a new one.
+
+        Raises:
+            BackendError: all connections stayed in use, or the server cannot be reached.
+        """
+        members = self._current()
+        deadline = time.monotonic() + self._timeout
+        with members.changed:
+            while members.taken >= self._max_connections:
+                if not members.changed.wait(deadline - time.monotonic()):
+                    raise BackendError(
+                        f"{self.server}: all {self._max_connections} connections stayed in use for"
+                        f" {self._timeout:g} s; raise max_connections or timeout"
+                    )
+            members.taken += 1
+            idle = members.idle.pop() if members.idle else None
+        try:
+            while idle is not None:
+                if idle.alive():
+                    idle.sent = idle.answered = False
+                    idle.reused = True
+                    return idle
+                idle.close()
+                with members.changed:
+                    idle = members.idle.pop() if members.idle else None
+            return Connection(self.address, self._timeout, self._connect_timeout)
+        except BaseException as error:
+            self._free(members)
+            if isinstance(error, OSError):
+                raise BackendError(f"{self.server}: cannot connect: {error}") from error
+            raise
+
+    def give_back(self, connection: Connection, reusable: bool) -> None:
+        """Take a connection back, and close it unless it is ``reusable``."""
+        members = self._members
+        if connection.pid != members.pid or connection.pid != os.getpid():
+            connection.close()  # of another process: it was never counted here
+            return
+        if reusable:
+            with members.changed:
+                members.idle.append(connection)
+        else:
+            connection.close()
+        self._free(members)
+
+    def close(self) -> None:
+        """Close the idle connections. Those in use are not touched."""
+        members = self._current()
+        with members.changed:
+            idle, members.idle = members.idle, []
+        for connection in idle:
+            connection.close()
+
+    def _current(self) -> _Members:
+        members = self._members
+        if members.pid != os.getpid():
+            # Forked. The old lock may be held by a thread that does not exist here, so it is not touched; what
+            # is closed are this process's copies of the sockets, which the parent does not notice.
+            self._members = _Members()
+            for connection in members.idle:
+                connection.close()
+        return self._members
+
+    @staticmethod
+    def _free(members: _Members) -> None:
+        with members.changed:
+            members.taken -= 1
+            members.changed.notify()
+
+
+class Lease:
+    """A connection for the length of a ``with`` block; closed unless the block ends well, and with all read."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def __enter__(self) -> Connection:
+        self.connection = self._pool.take()
+        return self.connection
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.give_back(self.connection, kind is None and self.connection.settled)

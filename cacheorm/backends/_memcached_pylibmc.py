@@ -1,0 +1,200 @@
+"""memcached through a ``pylibmc.Client`` that the user made.
+
+http://sendapatch.se/projects/pylibmc/reference.html. It goes where the client goes: ring, TLS, authentication,
+compression. It is slower (one round trip for each entry that is written), and its protocol does not tell
+lifetimes.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from operator import methodcaller
+from typing import Any, TypeVar
+
+import pylibmc
+
+from ..errors import BackendError
+from ..types import KeepTTL, to_bytes
+from ._memcached_meta import exptime
+from .base import next_count
+
+__all__ = ["PylibmcEngine"]
+
+T = TypeVar("T")
+
+_CHUNK = 1000
+_RACES = 1000
+
+
+class PylibmcEngine:
+    """The operations of a backend over ``pylibmc.Client``.
+
+    The client serves one thread at a time: a lock makes the others wait. A forked child works on a clone.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self.server = f"memcached at {', '.join(map(str, getattr(client, 'addresses', ['?'])))} (pylibmc)"
+        self._given = client
+        self._renew()
+
+    def _renew(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.RLock()
+        self._client = self._given
+        self._swapping: Any = None
+
+    # -- one entry -------------------------------------------------------------------------------
+
+    def get(self, key: str) -> bytes | None:
+        """Return the entry's value, or ``None``."""
+        return to_bytes(self._call(lambda client: client.get(key), write=False))
+
+    def has(self, key: str) -> bool:
+        """Return whether there is such an entry."""
+        return self.get(key) is not None
+
+    def touch(self, key: str, seconds: int) -> bool:
+        """Give the entry a new lifetime. Return whether there is one."""
+        moment = exptime(seconds)
+
+        def work(client: Any) -> bool:
+            try:
+                return bool(client.touch(key, moment))
+            except pylibmc.NotFound:
+                return False
+
+        return self._call(work, write=True)
+
+    def ttl(self, key: str) -> int | None:
+        """Raise: the protocol that the client speaks does not tell."""
+        raise NotImplementedError(
+            "pylibmc does not tell lifetimes: leave out client= to use cacheorm's own connections"
+        )
+
+    def count(self, key: str, delta: int, seconds: int) -> int:
+        """Add to a counter; a new one starts from 0 and lives for ``seconds``.
+
+        Upwards the server counts, and keeps the lifetime. Downwards it would stop at 0: there the counter is
+        compared-and-set, and lives for ``seconds`` anew.
+        """
+        moment = exptime(seconds)
+        if delta > 0:
+            counted = self._call(lambda client: self._count_up(client, key, delta), write=True)
+            if counted is not None:
+                return counted
+        return self._call(lambda client: self._count_by_hand(client, key, delta, moment), write=True)
+
+    @staticmethod
+    def _count_up(client: Any, key: str, delta: int) -> int | None:
+        """Let the server count; ``None`` where it cannot: nothing there, or not a number of its kind."""
+        stored = client.get(key)
+        if stored is None or not to_bytes(stored).isdigit():  # type: ignore[union-attr]
+            return None
+        next_count(key, to_bytes(stored), delta)
+        try:
+            return int(client.incr(key, delta))
+        except pylibmc.NotFound:
+            return None
+
+    def _count_by_hand(self, client: Any, key: str, delta: int, moment: int) -> int:
+        if self._swapping is None:
+            # Comparing and setting has to be switched on; not on the client that was passed in.
+            self._swapping = client.clone()
+            self._swapping.behaviors = {"cas": True}
+        for _ in range(_RACES):
+            stored, token = self._swapping.gets(key)
+            counted = next_count(key, to_bytes(stored), delta)
+            try:
+                if stored is None:
+                    if client.add(key, b"%d" % counted, time=moment):
+                        return counted
+                elif self._swapping.cas(key, b"%d" % counted, token, time=moment):
+                    return counted
+            except pylibmc.NotFound:
+                continue
+        raise BackendError(f"{self.server}, key {key}: others changed it {_RACES} times in a row")
+
+    # -- batches ---------------------------------------------------------------------------------
+
+    def read_chunks(self, keys: Sequence[str]) -> Iterator[list[bytes | None]]:
+        """Yield the values of ``keys`` in their order, in lists."""
+        for start in range(0, len(keys), _CHUNK):
+            part = keys[start : start + _CHUNK]
+            found = self._call(methodcaller("get_multi", part), write=False)
+            yield [to_bytes(found.get(key)) for key in part]
+
+    def write(
+        self, keys: Sequence[str], values: Sequence[bytes], seconds: int | KeepTTL, mode: bytes
+    ) -> list[bool | str]:
+        """Store entries. Return for each ``True``, ``False`` (condition not met) or why it was refused."""
+        if isinstance(seconds, KeepTTL):
+            raise NotImplementedError(
+                "pylibmc does not tell lifetimes, so none can be kept: leave out client= to use cacheorm's own"
+                " connections"
+            )
+        moment = exptime(seconds)
+        name = {b"S": "set", b"E": "add", b"R": "replace"}[mode]
+
+        def work(client: Any) -> list[bool | str]:
+            store = getattr(client, name)
+            return [_store(store, key, value, moment) for key, value in zip(keys, values, strict=True)]
+
+        return self._call(work, write=True)
+
+    def delete(self, keys: Sequence[str]) -> int:
+        """Delete entries. Return how many there were."""
+        return self._call(lambda client: sum(bool(client.delete(key)) for key in keys), write=True)
+
+    # -- the server ------------------------------------------------------------------------------
+
+    def clear(self) -> None:
+        """Drop every entry."""
+        self._call(lambda client: client.flush_all(), write=True)
+
+    def ping(self) -> bool:
+        """Return whether a server answers."""
+        return bool(self._call(lambda client: client.get_stats(), write=False))
+
+    def stats(self) -> dict[bytes, bytes]:
+        """Return the figures of the first server."""
+        _, figures = self._call(lambda client: client.get_stats(), write=False)[0]
+        return {_bytes(name): _bytes(figure) for name, figure in figures.items()}
+
+    def close(self) -> None:
+        """Drop what was made here; whoever made the client closes it."""
+        with self._lock:
+            if self._swapping is not None:
+                self._swapping.disconnect_all()
+                self._swapping = None
+
+    # -- how -------------------------------------------------------------------------------------
+
+    def _call(self, work: Callable[[Any], T], write: bool) -> T:
+        if self._pid != os.getpid():
+            # The parent's sockets are not ours to use, and its lock may be held by a thread that is not here.
+            self._given = self._given.clone()
+            self._renew()
+        with self._lock:
+            try:
+                return work(self._client)
+            except pylibmc.Error as error:
+                raise BackendError(f"{self.server}: {_describe(error)}", maybe_applied=write) from error
+
+
+def _store(store: Callable[..., Any], key: str, value: bytes, moment: int) -> bool | str:
+    try:
+        return bool(store(key, value, time=moment))
+    except (pylibmc.NotFound, pylibmc.DataExists):
+        return False  # what the binary protocol makes of a condition that is not met
+    except (pylibmc.TooBig, pylibmc.ServerError, pylibmc.ClientError, pylibmc.AllocationError) as error:
+        return _describe(error)
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else text
