@@ -1,0 +1,212 @@
+"""The file under :class:`~cacheorm.backends.filesystem.FileSystemBackend`, and connections to it.
+
+Apart from the backend so that ``sqlite3`` is imported with the first file, not with the package.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Callable
+
+__all__ = ["Connections", "open_database"]
+
+# Most idle connections to keep; one is made per thread that is at work at the same time.
+_MOST_IDLE = 16
+
+# A fork waits this long, in seconds, for other threads to finish the operation they are in.
+_FORK_PATIENCE = 5.0
+
+# `expires` (milliseconds since the epoch, NULL for never) precedes the value: looking for expired rows then reads
+# no overflow pages. A table with row ids and a unique index, not one ordered by key: keys written in random order
+# touch a fifth of the pages, and a batch of 1000 takes 3 us/key in place of 16.
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS entries (
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    expires INTEGER,
+    value BLOB NOT NULL
+)
+"""
+_SCHEMA_VERSION = 1
+
+
+def open_database(path: str, busy_timeout: float) -> sqlite3.Connection:
+    """Open the file, making it and its folder where they are missing.
+
+    Args:
+        path: the file, absolute.
+        busy_timeout: how long a statement waits for another writer, in seconds.
+
+    Raises:
+        OSError, sqlite3.Error: it cannot be opened, or is no such database.
+    """
+    if sqlite3.sqlite_version_info < (3, 24):
+        raise sqlite3.NotSupportedError(f"SQLite 3.24 or later is needed, this is {sqlite3.sqlite_version}")
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    _create(path)
+    connection = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None, check_same_thread=False)
+    try:
+        _prepare(connection, time.monotonic() + busy_timeout)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _create(path: str) -> None:
+    """Make the empty file, if there is none, for its owner alone; SQLite gives -wal and -shm the same mode."""
+    # Only ever a new file, and under a lock: closing it again would drop the locks that this process's connections
+    # hold on it (https://www.sqlite.org/howtocorrupt.html, 2.2).
+    with _creation_lock, contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+
+
+_creation_lock = threading.Lock()
+
+
+def _prepare(connection: sqlite3.Connection, give_up: float) -> None:
+    # NORMAL syncs at checkpoints only: what was committed survives the death of the process, and a power cut costs
+    # the last commits but never the file. https://www.sqlite.org/pragma.html#pragma_synchronous
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA cache_size = -8000")  # KiB; most a connection takes
+    connection.execute("PRAGMA wal_autocheckpoint = 2000")  # pages: half the syncs of the default
+    while True:
+        try:
+            _lay_out(connection)
+        except sqlite3.OperationalError as error:
+            # Changing the journal mode does not wait for other processes that open the new file, so we do.
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _lay_out(connection: sqlite3.Connection) -> None:
+    if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        connection.execute("PRAGMA journal_mode = WAL")
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    connection.execute("SELECT json_valid('[]')")  # can be left out of a build of SQLite before 3.38
+    if version == 0:
+        connection.execute(_SCHEMA)
+        connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+    elif version != _SCHEMA_VERSION:
+        raise sqlite3.NotSupportedError(f"the file has layout {version}, this cacheorm reads {_SCHEMA_VERSION}")
+
+
+class Connections:
+    """Connections to one file, each lent to one thread at a time.
+
+    None of them is open when the process forks: a child that inherits one shares SQLite's record of locks with the
+    parent, and even closing it there can corrupt the file (https://www.sqlite.org/howtocorrupt.html, 2.6). Both
+    sides open new ones.
+
+    Args:
+        opener: makes a connection.
+    """
+
+    def __init__(self, opener: Callable[[], sqlite3.Connection]) -> None:
+        self._opener = opener
+        self._changed = threading.Condition(threading.RLock())
+        self._idle: list[sqlite3.Connection] = []
+        # What may become idle again: those lent when `close` was called are closed on their return.
+        self._current: set[sqlite3.Connection] = set()
+        self._lent = 0
+        self.write_lock = threading.Lock()
+        """Lets the writers of one process queue; SQLite lets them poll, with pauses of up to 0.1 s."""
+        with _fork_lock:
+            _pools.add(self)
+
+    def take(self) -> sqlite3.Connection:
+        """Borrow a connection; ``give`` or ``discard`` it."""
+        with self._changed:
+            self._lent += 1
+            if self._idle:
+                return self._idle.pop()
+        try:
+            connection = self._opener()
+        except BaseException:
+            self._returned()
+            raise
+        with self._changed:
+            self._current.add(connection)
+        return connection
+
+    def give(self, connection: sqlite3.Connection) -> None:
+        """Return a connection that is between transactions."""
+        with self._changed:
+            keep = connection in self._current and len(self._idle) < _MOST_IDLE
+            if keep:
+                self._idle.append(connection)
+                self._returned()
+        if not keep:
+            self.discard(connection)
+
+    def discard(self, connection: sqlite3.Connection) -> None:
+        """Close a borrowed connection, which rolls its transaction back."""
+        with self._changed:
+            self._current.discard(connection)
+        try:
+            connection.close()
+        finally:
+            self._returned()
+
+    def close(self) -> None:
+        """Close all connections; those that are lent, once they are returned."""
+        with self._changed:
+            idle, self._idle = self._idle, []
+            self._current.clear()
+        for connection in idle:
+            connection.close()
+
+    def _returned(self) -> None:
+        with self._changed:
+            self._lent -= 1
+            self._changed.notify_all()
+
+    def before_fork(self) -> None:
+        self._changed.acquire()
+        self._changed.wait_for(lambda: not self._lent, _FORK_PATIENCE)
+        self.close()
+
+    def after_fork(self) -> None:
+        self._changed.release()
+
+    def after_fork_in_child(self) -> None:
+        # Threads that were still at work do not exist here. What they held is left alone, unclosed.
+        self._lent = 0
+        self.write_lock = threading.Lock()
+        self._changed.release()
+
+
+_pools: weakref.WeakSet[Connections] = weakref.WeakSet()
+_forking: list[Connections] = []
+_fork_lock = threading.RLock()
+
+
+def _before_fork() -> None:
+    _fork_lock.acquire()
+    _forking.extend(_pools)
+    for pool in _forking:
+        pool.before_fork()
+
+
+def _after_fork() -> None:
+    while _forking:
+        _forking.pop().after_fork()
+    _fork_lock.release()
+
+
+def _after_fork_in_child() -> None:
+    while _forking:
+        _forking.pop().after_fork_in_child()
+    _fork_lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
