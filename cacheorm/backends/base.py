@@ -195,7 +195,7 @@ class BaseBackend:
         return True
 
     def stats(self) -> dict[str, Any]:
-        """Return figures of the engine: of ``entries``, ``hits``, ``misses``, ``evictions`` those it counts."""
+        """Return figures of the engine: of ``entries``, ``hits``, ``misses``, ``evictions`` what it counts."""
         return {}
 
     def close(self) -> None:

@@ -1,0 +1,49 @@
+"""Every public name is used by some test."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import cacheorm as co
+from cacheorm.operations import ModelDelete, ModelInsert, ModelQuery, ModelUpdate
+
+TESTS = Path(__file__).parent
+THIS = Path(__file__)
+# The documents are tests too: their examples run.
+SOURCES = [path for path in TESTS.rglob("*.py") if path != THIS] + [*TESTS.parent.glob("docs/*.md")]
+WORDS = {word for path in SOURCES for word in re.findall(r"\w+", path.read_text("utf-8"))}
+
+CLASSES = [
+    co.BaseBackend,
+    co.BaseSerializer,
+    co.Field,
+    co.Model,
+    co.SerializerRegistry,
+    co.WriteError,
+    ModelDelete,
+    ModelInsert,
+    ModelQuery,
+    ModelUpdate,
+]
+
+
+@pytest.mark.parametrize("name", co.__all__)
+def test_a_name_of_the_package_is_tested(name: str) -> None:
+    assert hasattr(co, name)
+    assert name in WORDS
+
+
+def test_the_names_of_the_package_are_sorted() -> None:
+    assert co.__all__ == sorted(co.__all__)
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_public_methods_are_tested_and_documented(cls: type) -> None:
+    public = [name for name in vars(cls) if not name.startswith("_")]
+    untested = [name for name in public if name not in WORDS]
+    assert untested == []
+    undocumented = [name for name in public if callable(getattr(cls, name)) and not getattr(cls, name).__doc__]
+    assert undocumented == []
