@@ -143,15 +143,11 @@ def tour(backend: co.BaseBackend, label: str, limit: int | None) -> tuple[Steps,
 
         capitals = {(country["iso"], country["capital"]) for country in countries}
         changes = [
-            {"id": city["id"], "is_capital": True}
-            for city in cities
-            if (city["country_id"], city["name"]) in capitals
+            {"id": city["id"], "is_capital": True} for city in cities if (city["country_id"], city["name"]) in capitals
         ]
         steps.run("update_many capitals", changes, lambda rows: City.update_many(rows).execute())
         wanted = {(name, city["id"]) for city in cities for name in FAMOUS if city["name"] == name}
-        shown = [
-            city for city in City.query_many([{"id": pk} for _, pk in wanted]).execute() if city is not None
-        ]
+        shown = [city for city in City.query_many([{"id": pk} for _, pk in wanted]).execute() if city is not None]
         for city in shown:
             _ = city.country.name  # loads the country while it is still there
 
@@ -179,9 +175,8 @@ def print_cities(cities: Sequence[City]) -> None:
     """Print the largest city of each famous name."""
     table = Table(title="a few of them")
     for column in ("city", "country", "population", "latitude", "longitude", "capital", "also called"):
-        table.add_column(
-            column, justify="right" if column in ("population", "latitude", "longitude") else "left"
-        )
+        right = column in ("population", "latitude", "longitude")
+        table.add_column(column, justify="right" if right else "left", no_wrap=True)
     largest: dict[str, City] = {}
     for city in sorted(cities, key=lambda city: city.population):
         largest[city.name] = city
@@ -195,19 +190,15 @@ def print_cities(cities: Sequence[City]) -> None:
                 f"{city.latitude:.3f}",
                 f"{city.longitude:.3f}",
                 "yes" if city.is_capital else "",
-                ", ".join(city.alternate_names[-3:]),
+                city.alternate_names[-1] if city.alternate_names else "",
             )
     console.print(table)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the tour on the backends asked for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--backend", metavar="URL", help="a backend URL; default: an SQLite file, then memory"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backend", metavar="URL", help="a backend URL; default: an SQLite file, then memory")
     parser.add_argument("--cities", type=int, metavar="N", help="only the first N cities")
     options = parser.parse_args(arguments)
     console.print(f"cacheorm {co.__version__}, {'compiled' if co.speedups_enabled else 'pure Python'}")
