@@ -246,7 +246,7 @@ def typed(value: Any) -> Any:
 
 @needs_compiled
 @pytest.mark.parametrize("name", CONVERTERS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(data=st.data())
 def test_compiled_and_pure_agree_on_every_value(name: str, data: st.DataObject) -> None:
     value = data.draw(st.one_of(values, written, damaged()).filter(lambda found: found is not None))
@@ -259,7 +259,7 @@ def test_compiled_and_pure_agree_on_every_value(name: str, data: st.DataObject) 
 
 @needs_compiled
 @pytest.mark.parametrize("name", CONVERTERS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(data=st.data())
 def test_compiled_and_pure_agree_on_every_stored_form(name: str, data: st.DataObject) -> None:
     stored = data.draw(stored_forms)
@@ -276,7 +276,7 @@ def test_compiled_and_pure_agree_on_what_json_holds(value: Any) -> None:
 
 
 @pytest.mark.parametrize("name", CONVERTERS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(data=st.data())
 def test_the_canonical_value_is_what_a_read_gives(name: str, data: st.DataObject) -> None:
     value = data.draw(st.one_of(values, written).filter(lambda found: found is not None))
@@ -329,7 +329,7 @@ TYPES: dict[str, type] = {
 
 
 @pytest.mark.parametrize("name", TYPES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(stored=stored_forms)
 def test_reading_gives_the_right_type_or_an_error(name: str, stored: Any) -> None:
     kind, *rest = outcome(CONVERTERS[name](pure).load, stored)
@@ -359,7 +359,7 @@ STRICT = [
 
 
 @pytest.mark.parametrize("name", STRICT)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(stored=stored_forms)
 def test_only_what_is_written_is_read(name: str, stored: Any) -> None:
     converter = CONVERTERS[name](pure)
