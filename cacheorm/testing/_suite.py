@@ -1,0 +1,74 @@
+"""What all parts of the suite share: how a backend is made, what it can do, and names for keys."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import pytest
+
+from ..backends import BaseBackend
+
+__all__ = ["Name", "Suite", "about", "in_threads"]
+
+T = TypeVar("T")
+Name = Callable[[str], str]
+
+
+class Suite:
+    """The part of :class:`~cacheorm.testing.BackendConformance` that a subclass overrides."""
+
+    tells_lifetimes = True
+    can_clear = True
+    default_ttl: int | None = None
+
+    def make_backend(self) -> BaseBackend:
+        """Return a backend. What its store holds from earlier tests does no harm: keys are new in each."""
+        raise NotImplementedError("override make_backend(), or the fixture `backend`")
+
+    @pytest.fixture
+    def backend(self) -> Iterator[BaseBackend]:
+        """Give the backend under test. Override it where making one needs other fixtures."""
+        with self.make_backend() as backend:
+            yield backend
+
+    def expire(self) -> None:
+        """Let entries that live for 1 second expire. Override it where a clock can be set."""
+        time.sleep(1.1)
+
+    @pytest.fixture
+    def name(self) -> Name:
+        """Make keys that no other test has, and that every backend takes."""
+        prefix = uuid.uuid4().hex
+        return lambda suffix: f"{prefix}:{suffix.replace(' ', '-')}"
+
+
+def about(found: int | None, expected: int) -> bool:
+    """Whether a lifetime is as long as expected; memcached's may be a second short, and the test may take two."""
+    return found is not None and expected - 3 <= found <= expected and (found > 0 or expected == 0)
+
+
+def in_threads(count: int, work: Callable[[int], T]) -> list[T]:
+    """Run ``work(0)`` to ``work(count - 1)`` at once; give their results, or raise the first error."""
+    start = threading.Barrier(count)
+    results: dict[int, T] = {}
+    errors: list[BaseException] = []
+
+    def run(i: int) -> None:
+        start.wait()
+        try:
+            results[i] = work(i)
+        except BaseException as error:  # noqa: BLE001  # raised below, in the thread that tests
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return [results[i] for i in range(count)]

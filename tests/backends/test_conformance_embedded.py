@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cacheorm.backends import BaseBackend, FileSystemBackend, SimpleBackend
+from cacheorm.testing import BackendConformance
+
+
+class TestSimpleBackend(BackendConformance):
+    default_ttl = 300
+
+    def make_backend(self) -> BaseBackend:
+        return SimpleBackend()
+
+
+class TestFileSystemBackend(BackendConformance):
+    default_ttl = 600
+
+    @pytest.fixture(autouse=True)
+    def folder(self, tmp_path: Path) -> None:
+        self.path = tmp_path / "cache"
+
+    def make_backend(self) -> BaseBackend:
+        return FileSystemBackend(self.path)
+
+
+def test_a_conformance_class_says_what_to_override() -> None:
+    with pytest.raises(NotImplementedError, match="make_backend"):
+        BackendConformance().make_backend()
