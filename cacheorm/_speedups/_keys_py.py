@@ -1,3 +1,4 @@
+# cython: language_level=3, annotation_typing=False
 """Primary keys to backend keys. One source: importable as it is, and compiled under a second name.
 
 A key is ``<prefix>:<field>:<value>`` for each key field, such as ``m:user:id:7``. Values are

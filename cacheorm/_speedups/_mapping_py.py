@@ -1,3 +1,4 @@
+# cython: language_level=3, annotation_typing=False
 """Rows to payloads and back, through any serializer. One source, also compiled under a second name.
 
 This is the general path: it takes every field, every serializer and every malformed input, and it is
