@@ -108,7 +108,7 @@ class MappingRows:
         row = self.convert(instance, position, True)
         try:
             return self._pack(row)
-        except (TypeError, ValueError, OverflowError) as error:
+        except Exception as error:  # a serializer's libraries have errors of their own
             raise self._unpackable(row, error) from error
 
     def convert(self, instance: Any, position: int | None, complete: bool) -> dict[str, Any]:
@@ -139,9 +139,12 @@ class MappingRows:
                     stored = canonical = None
                 else:
                     stored = converter.dump(value)
+                    if stored is None and not field.null:
+                        problems.append((field.name, "its stored form is null, and the field takes no null"))
+                        continue
                     canonical = converter.canonical(value, stored)
-                for validator in field.validators:
-                    validator(canonical)
+                    for validator in field.validators:
+                        validator(canonical)
             except ValueError as error:
                 problems.append((field.name, str(error)))
                 cause = cause or error.__cause__
@@ -160,13 +163,17 @@ class MappingRows:
             return None
 
     def _unpackable(self, row: dict[str, Any], error: Exception) -> Exception:
+        what, found = f"{self.name}: the {self.serializer} serializer cannot hold the row", error
         for name, stored in row.items():
             try:
                 self._pack({name: stored})
-            except (TypeError, ValueError, OverflowError) as found:
-                kind = TypeError if isinstance(found, TypeError) else ValueError
-                return kind(f"{self.name}.{name}: the {self.serializer} serializer cannot hold it: {found}")
-        return TypeError(f"{self.name}: the {self.serializer} serializer cannot hold the row: {error}")
+            except Exception as alone:  # noqa: BLE001 - as above
+                what, found = f"{self.name}.{name}: the {self.serializer} serializer cannot hold it", alone
+                break
+        # Texts of errors that are not meant for values, such as PicklingError, may hold any part of one.
+        known = isinstance(found, (TypeError, ValueError, OverflowError))
+        kind = TypeError if isinstance(found, TypeError) else ValueError
+        return kind(f"{what}: {found if known else type(found).__name__}")
 
     # -- reading ---------------------------------------------------------------------------------
 
