@@ -565,10 +565,16 @@ cdef class MsgpackRows:
         return payloads
 
     cdef bint _dump(self, Buffer *buffer, instance) except -1:
-        """Pack one instance; false if the general path has to."""
+        """Pack one instance; false, with the instance as it was, if the general path has to."""
         cdef Py_ssize_t i
         cdef Column *column
         cdef PyObject *slot
+        cdef list changed = None
+        for i in range(self.count):
+            slot = (<PyObject **> (<char *> <PyObject *> instance + self.plan[i].offset))[0]
+            # Seen before the first converter is called, so that none is called twice for want of a default.
+            if slot is NULL or (slot is <PyObject *> None and not self.plan[i].null):
+                return False
         put_bytes(buffer, PyBytes_AS_STRING(self.header), PyBytes_GET_SIZE(self.header))
         for i in range(self.count):
             column = &self.plan[i]
@@ -580,8 +586,6 @@ cdef class MsgpackRows:
             if column.in_payload:
                 put_bytes(buffer, column.name, column.name_size)
             if value is None:
-                if not column.null:
-                    return False
                 stored = None
             elif column.kind == STR and type(value) is str and PyUnicode_IS_COMPACT_ASCII(value):
                 stored = value
@@ -598,12 +602,22 @@ cdef class MsgpackRows:
                     canonical = converter.canonical(value, stored)
                 except Exception:
                     return False
-                store(<PyObject *> instance, column.offset, canonical)
+                if canonical is not value:
+                    # Kept back until the row is packed: should the general path have to do it, it must convert
+                    # the values that were given, as a converter may make something else of its own result.
+                    if changed is None:
+                        changed = []
+                    changed.append((i, canonical))
+            if stored is None and not column.null:
+                return False
             if column.in_payload:
                 try:
                     put_stored(buffer, stored)
-                except (TypeError, ValueError, OverflowError):
+                except Exception:
                     return False
+        if changed is not None:
+            for i, canonical in changed:
+                store(<PyObject *> instance, self.plan[i].offset, canonical)
         return True
 
     def dump(self, instance, position=None):
