@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
@@ -45,5 +46,5 @@ def test_public_methods_are_tested_and_documented(cls: type) -> None:
     public = [name for name in vars(cls) if not name.startswith("_")]
     untested = [name for name in public if name not in WORDS]
     assert untested == []
-    undocumented = [name for name in public if callable(getattr(cls, name)) and not getattr(cls, name).__doc__]
+    undocumented = [name for name in public if not inspect.getdoc(getattr(cls, name))]
     assert undocumented == []
