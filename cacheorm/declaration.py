@@ -20,11 +20,24 @@ __all__ = ["Declared", "ModelBase"]
 
 @dataclass(frozen=True)
 class Declared:
-    """What a model class, abstract or not, hands down to its subclasses."""
+    """What a model class, abstract or not, hands down to its subclasses.
 
-    options: Options
+    Attributes:
+        options: the Meta options that it gives itself.
+        own: the fields that it declares itself.
+        fields: all its fields.
+        composite: its composite key, or ``None``.
+    """
+
+    options: dict[str, Any]
+    own: dict[str, Field[Any]]
     fields: dict[str, Field[Any]]
     composite: CompositeKey | None
+
+
+_RESERVED = frozenset(
+    {"DoesNotExist", "Meta", "_declared", "_loaded", "_meta", "_pk", "_plain_init", "_read", "_relations"}
+)
 
 
 class ModelBase(type):
@@ -58,21 +71,27 @@ def _declare(
         TypeError: an unknown Meta option, two concrete bases, or keys that another model writes.
         ValueError: no primary key, or more than one.
     """
-    parents: list[Declared] = [base._declared for base in bases if hasattr(base, "_declared")]
-    concrete = [base for base in bases if hasattr(base, "_meta")]
+    # A base that another base inherits adds nothing.
+    direct = [base for base in bases if not any(one is not base and issubclass(one, base) for one in bases)]
+    parents: list[Declared] = [base._declared for base in direct if hasattr(base, "_declared")]
+    concrete = [base for base in direct if hasattr(base, "_meta")]
     if len(concrete) > 1:
         raise TypeError(
             f"{name} inherits two models that have rows ({', '.join(base.__name__ for base in concrete)}): "
             "make all but one of them abstract (Meta.abstract = True)"
         )
-    given = _meta_options(namespace.get("Meta"))
-    options = Options.parse(name, given, parents[0].options if parents else None)
+    ancestors = _ancestors(bases)
+    own = _own_fields(name, namespace)
+    given = Options.check(name, _meta_options(name, namespace.get("Meta"), ancestors))
+    options = Options(**(_inherited_options(ancestors) | given))
     if options.abstract and concrete:
         raise TypeError(
             f"{name} is abstract and inherits {concrete[0].__name__}, which has rows: make that one abstract"
         )
-    own = _own_fields(namespace)
-    fields = _all_fields(parents, own, namespace)
+    body = set(namespace)
+    inherited = _inherited_fields(ancestors)
+    # A name that the subclass uses for something else is no field any more.
+    fields = {one: field for one, field in inherited.items() if one in own or one not in body} | own
     composite = _settle_key(name, fields, own, options, parents)
     if not options.abstract:
         fields = _with_key(name, fields, composite)
@@ -82,7 +101,7 @@ def _declare(
     extra = namespace.get("__slots__", ())
     namespace["__slots__"] = (*hidden.values(), *((extra,) if isinstance(extra, str) else extra))
     namespace.update(fields)
-    namespace["_declared"] = Declared(options, fields, composite)
+    namespace["_declared"] = Declared(given, own, fields, composite)
     if composite is not None:
         namespace["__composite_key__"] = composite
     cls: Any = create(mcs, name, bases, namespace, **kwargs)
@@ -97,12 +116,18 @@ def _declare(
     for one, field in fields.items():
         field.bind(cls, one, members[one])
     _give_exception(cls)
-    _complete(cls, options, fields, composite)
+    root = next(base for base in reversed(cls.__mro__) if isinstance(base, ModelBase))
+    cls._plain_init = cls.__init__ is root.__init__  # type: ignore[misc]
+    _complete(cls, options, fields, composite, body)
     return cls  # type: ignore[no-any-return]
 
 
 def _complete(
-    cls: type[Model], options: Options, fields: dict[str, Field[Any]], composite: CompositeKey | None
+    cls: type[Model],
+    options: Options,
+    fields: dict[str, Field[Any]],
+    composite: CompositeKey | None,
+    body: set[str],
 ) -> None:
     if composite is not None:
         composite.bind(cls)
@@ -114,33 +139,89 @@ def _complete(
         for accepted in set(field.accepted_names):
             if accepted in taken:
                 raise ValueError(f"{cls.__name__}: {taken[accepted]} and {one} both use the name {accepted!r}")
+            if accepted not in fields and accepted in body:
+                raise ValueError(
+                    f"{cls.__name__}: {one} gives its id under the name {accepted!r}, which the class uses for "
+                    "something else; give the field another object_id_name"
+                )
             taken[accepted] = one
     plan = RowPlan(cls, options, fields, key_fields, composite)
     cls._meta = plan
     register(plan)
 
 
-def _meta_options(meta: type | None) -> dict[str, Any]:
-    return {one: getattr(meta, one) for one in dir(meta) if not one.startswith("_")} if meta else {}
+def _ancestors(bases: tuple[type, ...]) -> list[type]:
+    """Give the classes that a new class will inherit, nearest first (https://docs.python.org/3/howto/mro.html).
+
+    The new class would know, but its slots have to be laid out before it exists.
+    """
+    sequences = [*(list(base.__mro__) for base in bases), list(bases)]
+    order: list[type] = []
+    while sequences := [left for left in sequences if left]:
+        heads = [left[0] for left in sequences]
+        head = next((one for one in heads if not any(one in left[1:] for left in sequences)), None)
+        if head is None:
+            return order  # there is no such order; creating the class says so
+        order.append(head)
+        for left in sequences:
+            if left[0] is head:
+                del left[0]
+    return order
 
 
-def _own_fields(namespace: dict[str, Any]) -> dict[str, Field[Any]]:
-    # A field object that another model has already is copied: it holds that model's slot.
-    return {
-        one: value if value.model is None else value.clone()
-        for one, value in namespace.items()
-        if isinstance(value, Field)
-    }
+def _meta_options(name: str, meta: Any, ancestors: list[type]) -> dict[str, Any]:
+    """Give the options of a Meta class, with those of the classes it inherits."""
+    if meta is None:
+        return {}
+    if not isinstance(meta, type):
+        raise TypeError(f"{name}.Meta must be a class, got {type(meta).__name__}")
+    of_models = {vars(base).get("Meta") for base in ancestors}
+    given: dict[str, Any] = {}
+    for one in reversed(meta.__mro__):
+        # class Meta(Base.Meta) takes over what is inherited anyway: Base's name and key remain Base's.
+        kept = Options.NOT_INHERITED if one in of_models else ()
+        given |= {option: getattr(one, option) for option in vars(one) if option[0] != "_" and option not in kept}
+    return given
 
 
-def _all_fields(
-    parents: list[Declared], own: dict[str, Field[Any]], namespace: dict[str, Any]
-) -> dict[str, Field[Any]]:
+def _inherited_options(ancestors: list[type]) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for base in reversed(ancestors):
+        if "_declared" in vars(base):
+            options |= vars(base)["_declared"].options
+    return {option: value for option, value in options.items() if option not in Options.NOT_INHERITED}
+
+
+def _own_fields(name: str, namespace: dict[str, Any]) -> dict[str, Field[Any]]:
+    own: dict[str, Field[Any]] = {}
+    for one, value in namespace.items():
+        if not isinstance(value, Field):
+            continue
+        if one in _RESERVED or one.startswith("__"):
+            raise ValueError(f"{name}: a field cannot be called {one!r}, every model uses that name itself")
+        # A field object that is in use already is copied: it holds the slot of another field.
+        in_use = value.model is not None or any(value is other for other in own.values())
+        own[one] = value.clone() if in_use else value
+    return own
+
+
+def _inherited_fields(ancestors: list[type]) -> dict[str, Field[Any]]:
+    """Give copies of the fields that a new class inherits, those of plain classes (mixins) included."""
     fields: dict[str, Field[Any]] = {}
-    for parent in reversed(parents):
-        # A name that the subclass uses for something else is no field any more.
-        fields |= {one: field for one, field in parent.fields.items() if one in own or one not in namespace}
-    return {one: own[one] if one in own else field.clone() for one, field in {**fields, **own}.items()}
+    for base in reversed(ancestors):
+        names = vars(base)
+        declared: Declared | None = names.get("_declared")
+        if declared is None:
+            own = {one: value for one, value in names.items() if isinstance(value, Field)}
+            known = own
+        else:
+            own, known = declared.own, declared.fields
+        fields = {one: field for one, field in fields.items() if one in known or one not in names}
+        fields |= {one: field.clone() for one, field in own.items()}
+        for one, field in fields.items():
+            if one in known and not known[one].primary_key:
+                field.primary_key, field.index_formatter = False, None
+    return fields
 
 
 def _settle_key(
@@ -161,7 +242,7 @@ def _settle_key(
             if field.primary_key and one not in own_keys:
                 field.primary_key, field.index_formatter = False, None
     else:
-        inherited = {parent.composite.field_names: parent.composite for parent in parents if parent.composite}
+        inherited = {parent.composite.field_names: parent.composite for parent in parents[::-1] if parent.composite}
         keys = [one for one, field in fields.items() if field.primary_key]
         if len(inherited) + len(keys) > 1:
             raise ValueError(f"over-determined primary key of {name}: its bases bring different ones")

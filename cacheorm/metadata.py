@@ -136,8 +136,8 @@ class Options:
     NOT_INHERITED = ("name", "primary_key", "abstract")
 
     @classmethod
-    def parse(cls, model: str, given: Mapping[str, Any], inherited: Options | None) -> Options:
-        """Check the options of a Meta class and fill in what is inherited.
+    def check(cls, model: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the options of a Meta class as they are used: URLs and names resolved, what is left out dropped.
 
         Raises:
             TypeError: an unknown option, or one of the wrong type.
@@ -151,9 +151,6 @@ class Options:
                     f"; did you mean {close[0]!r}?" if close else f"; known are: {', '.join(sorted(known))}"
                 )
                 raise TypeError(f"{model}.Meta has no option {option!r}{hint}")
-        values = {
-            name: getattr(inherited, name) for name in known if inherited and name not in cls.NOT_INHERITED
-        }
         checks: dict[str, Callable[[Any], Any]] = {
             "backend": resolve_backend,
             "serializer": resolve_serializer,
@@ -163,8 +160,9 @@ class Options:
             "name": _check_name,
             "namespace": _check_name,
             "primary_key": _check_primary_key,
-            "abstract": bool,
+            "abstract": _check_abstract,
         }
+        values = {}
         for option, value in given.items():
             try:
                 checked = checks[option](value)
@@ -172,7 +170,13 @@ class Options:
                 raise type(error)(f"{model}.Meta.{option}: {error}") from error
             if checked is not None or option not in ("backend", "serializer"):
                 values[option] = checked
-        return cls(**values)
+        return values
+
+
+def _check_abstract(abstract: bool) -> bool:
+    if not isinstance(abstract, bool):
+        raise TypeError(f"expected True or False, got {type(abstract).__name__}")
+    return abstract
 
 
 def _check_jitter(jitter: Any) -> float:

@@ -53,6 +53,8 @@ class Model(metaclass=ModelBase):
 
     _meta: ClassVar[RowPlan]
     _declared: ClassVar[Declared]
+    _plain_init: ClassVar[bool]
+    """Whether instances can be made without calling ``__init__``: not where a subclass has its own."""
     DoesNotExist: ClassVar[type[errors.DoesNotExist]]
     _loaded: dict[str, Any]
 
@@ -77,12 +79,13 @@ class Model(metaclass=ModelBase):
 
     def get_id(self) -> Any:
         """Give the primary key: a value, a tuple for composite keys, ``None`` where it is not set yet."""
-        plan = type(self)._meta
-        return plan.key_fields[0].peek(self) if plan.composite is None else plan.composite.__get__(self)
+        return self._pk
 
     @property
     def _pk(self) -> Any:
-        return self.get_id()
+        # Not through get_id(), which subclasses override: Flask-Login's wants a str.
+        plan = type(self)._meta
+        return plan.key_fields[0].peek(self) if plan.composite is None else plan.composite.__get__(self)
 
     @_pk.setter
     def _pk(self, value: Any) -> None:
@@ -285,6 +288,11 @@ class Model(metaclass=ModelBase):
         Raises:
             DoesNotExist: there is none.
         """
+        return cls._read(pk)
+
+    @classmethod
+    def _read(cls, pk: Any) -> Self:
+        # What foreign keys call: a model may have a field with the name of any method.
         row = cls._meta.row_of(pk)
         found = ModelQuery[Self | None](cls._meta, [row], False).execute()
         if found is None:
@@ -365,13 +373,6 @@ class Model(metaclass=ModelBase):
             ValidationError: a part of the primary key is missing or of the wrong type.
         """
         return _key_of(cls._meta, pk)
-
-    # Whether instances can be made without calling __init__: not where a subclass has its own.
-    _plain_init: ClassVar[bool] = True
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        cls._plain_init = cls.__init__ is Model.__init__
 
 
 def _key_of(plan: RowPlan, row: Any) -> str:
