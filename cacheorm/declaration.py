@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from . import errors
 from .fields import CompositeKey, Field, UUIDField
 from .metadata import Options, RowPlan
-from .registry import register
+from .registry import connect, register
 
 if TYPE_CHECKING:
     from .models import Model
@@ -112,6 +112,7 @@ def _declare(
     if options.abstract:
         for one, field in fields.items():
             field.name, field.model = one, cls
+            connect(field, cls)
         return cls  # type: ignore[no-any-return]
     for one, field in fields.items():
         field.bind(cls, one, members[one])

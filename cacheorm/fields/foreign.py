@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
@@ -28,13 +29,16 @@ class _Reference(convert.Converter):
         self.field = field
 
     def _id_of(self, value: Any) -> Any:
-        if isinstance(value, self.field.rel_model):
-            value = value._pk
-            if value is None:
-                raise ValueError(
-                    f"the {self.field.rel_model.__name__} it refers to has no primary key yet: save it"
-                )
-        return value
+        target = self.field.rel_model
+        if not isinstance(value, target):
+            return value
+        if not _same_rows(value, target):
+            raise ValueError(
+                f"expected a {target.__name__}, got {type(value).__name__}, whose rows have keys of their own"
+            )
+        if value._pk is None:
+            raise ValueError(f"the {target.__name__} it refers to has no primary key yet: save it first")
+        return value._pk
 
     def dump(self, value: Any) -> Any:
         value = self._id_of(value)
@@ -66,6 +70,10 @@ class _Reference(convert.Converter):
         return self.load(stored)
 
 
+def _same_rows(instance: Any, model: type[Model]) -> bool:
+    return type(instance) is model or type(instance)._meta.prefix == model._meta.prefix
+
+
 class ObjectId:
     """The attribute that gives a foreign key's id, and never loads anything."""
 
@@ -75,7 +83,7 @@ class ObjectId:
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         if instance is None:
             return self.field
-        return self.field.peek(instance)
+        return self.field.object_id(instance)
 
     def __set__(self, instance: Any, value: Any) -> None:
         self.field.__set__(instance, value)
@@ -131,11 +139,13 @@ class ForeignKeyField(Field[T]):
         null: bool = False,
         **options: Unpack[FieldOptions],
     ) -> None:
-        if not isinstance(model, str) and not hasattr(model, "_meta"):
-            raise TypeError(
-                f"ForeignKeyField takes a model class, 'self' or a model's name, got {type(model).__name__}"
-            )
-        self.target = model
+        given: Any = model
+        if not isinstance(given, str) and not (isinstance(given, type) and hasattr(given, "_meta")):
+            what = f"the abstract {given.__name__}" if hasattr(given, "_declared") else type(given).__name__
+            raise TypeError(f"ForeignKeyField takes a model with rows, 'self' or a model's name, got {what}")
+        self.given = model
+        self.target: type[Model] | str = model
+        self.find: Callable[[], type[Model] | None] | None = None
         self._given_id_name = object_id_name
         self.object_id_name = object_id_name or ""
         super().__init__(null=null, **options)
@@ -148,10 +158,17 @@ class ForeignKeyField(Field[T]):
         """The model referred to.
 
         Raises:
-            CacheORMError: it was given by name, and no such model is declared yet.
+            CacheORMError: it was given by name, and there is no such model, or more than one.
         """
         if isinstance(self.target, str):
-            raise CacheORMError(f"{self!r} refers to {self.target!r}, and no such model is declared yet")
+            # Not when either class was created: a later model of that name may be nearer.
+            found = self.find() if self.find else None
+            if found is None:
+                raise CacheORMError(
+                    f"{self!r} refers to {self.target!r}, and no such model is declared "
+                    "(or several modules declare one: then give its full name, package.module.Model)"
+                )
+            self.target = found
         return self.target
 
     @property
@@ -170,50 +187,85 @@ class ForeignKeyField(Field[T]):
         # A field that is itself called "..._id" reads as the id.
         setattr(model, self.object_id_name, ObjectId(self))
 
+    def make_default(self) -> Any:
+        """Give the default for one row, an id or an instance; an instance is not copied."""
+        return self.default() if callable(self.default) else self.default
+
     def unset(self, instance: Any) -> Any:
-        """Give the related instance for a default id, or what :meth:`_related` makes of no id."""
-        return self._related(instance, super().unset(instance))
+        """Give the related instance of a default, or what :meth:`_related` makes of no id."""
+        related = _loaded(instance).get(self.name)
+        return self._related(instance, self.object_id(instance)) if related is None else related
+
+    def object_id(self, instance: Any) -> Any:
+        """Give the id of the related row, that of the default where none was set; never loads."""
+        value = self.peek(instance)
+        if value is None:
+            value = _loaded(instance).get(self.name)
+        if value is None and self.default is not None and not self.primary_key:
+            value = self.make_default()
+            if callable(self.default) or hasattr(type(value), "_meta"):
+                self.__set__(instance, value)
+        # An instance that had no id when it was assigned may have one by now.
+        return value._pk if hasattr(type(value), "_meta") else value
 
     def _related(self, instance: Any, value: Any) -> Any:
         if value is None:
             if self.null:
                 return None
             raise self.rel_model.DoesNotExist(f"{self!r} is not set")
-        loaded = instance._relations
-        related = loaded.get(self.name)
+        related = _loaded(instance).get(self.name)
         if related is None:
-            related = loaded[self.name] = self.rel_model.get_by_id(value)
+            related = instance._relations[self.name] = self.rel_model._read(value)
         return related
 
     def settle(self, instance: Any) -> None:
         """Take over the id of a related instance that had none when it was assigned."""
-        related = instance._relations.get(self.name)
+        related = _loaded(instance).get(self.name)
         if related is not None and self.peek(instance) is None:
-            self.poke(instance, related._pk)
+            pk = related._pk
+            # Without an id yet, the instance itself: it may get one before its turn in the same batch comes,
+            # and is refused if not.
+            self.poke(instance, related if pk is None else pk)
 
     if not TYPE_CHECKING:
 
         def __get__(self, instance: Any, owner: Any = None) -> Any:
             if instance is None:
                 return self
-            loaded = instance._relations.get(self.name)
+            loaded = _loaded(instance).get(self.name)
             if loaded is not None:
                 return loaded
             value = self.peek(instance)
             return self.unset(instance) if value is None else self._related(instance, value)
 
         def __set__(self, instance: Any, value: Any) -> None:
-            # Not through rel_model: an id may be set before the model it belongs to is declared.
-            if not isinstance(self.target, str) and isinstance(value, self.target):
-                self.poke(instance, value._pk)
-                instance._relations[self.name] = value
-                return
-            if self.peek(instance) != value:
-                instance._relations.pop(self.name, None)
+            if hasattr(type(value), "_meta"):
+                # An instance may be assigned before the model that is named here can be found.
+                target = self.target if isinstance(self.target, type) else self.find and self.find()
+                if target is not None and isinstance(value, target) and _same_rows(value, target):
+                    self.poke(instance, value._pk)
+                    instance._relations[self.name] = value
+                    return
+            loaded = _loaded(instance)
+            if loaded and self.peek(instance) != value:
+                loaded.pop(self.name, None)
             self.poke(instance, value)
+
+        def __delete__(self, instance: Any) -> None:
+            _loaded(instance).pop(self.name, None)
+            super().__delete__(instance)
 
     def clone(self) -> Self:
         copied = super().clone()
-        if copied.target is self.model:
+        if self.given == "self":
             copied.target = "self"
         return copied
+
+
+_NOTHING: dict[str, Any] = {}
+
+
+def _loaded(instance: Any) -> dict[str, Any]:
+    """Give the related instances that are loaded, without making a place for them in every row."""
+    loaded: dict[str, Any] = getattr(instance, "_loaded", _NOTHING)
+    return loaded

@@ -82,9 +82,12 @@ class ModelUpdate(WriteOperation[R]):
 
 def merge(columns: tuple[Any, ...], source: Any, target: Any) -> None:
     """Copy the fields that ``source`` has values for, and the related instances it holds."""
+    loaded = getattr(source, "_loaded", None) or {}
+    stale = getattr(target, "_loaded", None) or {}
     for field in columns:
         value = field.peek(source, _ABSENT)
         if value is not _ABSENT:
             field.poke(target, value)
-    if source._relations:
-        target._relations.update(source._relations)
+            stale.pop(field.name, None)
+    if loaded:
+        target._relations.update(loaded)
