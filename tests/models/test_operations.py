@@ -228,9 +228,11 @@ def test_get_many_gives_a_dict_of_the_rows_found(user: Any) -> None:
 def test_if_absent_writes_only_what_is_not_there(user: Any) -> None:
     user.create(id=1, name="Sam")
     assert user.insert(id=1, name="Bob").if_absent().execute() is None
-    rows = user.insert_many(
-        {"id": 1, "name": "x"}, {"id": 2, "name": "new"}, {"id": 2, "name": "newer"}
-    ).if_absent().execute()
+    rows = (
+        user.insert_many({"id": 1, "name": "x"}, {"id": 2, "name": "new"}, {"id": 2, "name": "newer"})
+        .if_absent()
+        .execute()
+    )
     assert [row and row.name for row in rows] == [None, "new", None]
     assert [row.name for row in user.query_many({"id": 1}, {"id": 2}).execute()] == ["Sam", "new"]
 
@@ -260,7 +262,11 @@ def test_a_hundred_thousand_rows_pass_through(memory: co.SimpleBackend) -> None:
 
 
 def test_lifetimes_come_from_the_operation_then_the_model_then_the_backend(backend: co.BaseBackend) -> None:
-    plain, timed, forever = user_model(backend), user_model(backend, ttl=50, name="t"), user_model(backend, ttl=0, name="f")
+    plain, timed, forever = (
+        user_model(backend),
+        user_model(backend, ttl=50, name="t"),
+        user_model(backend, ttl=0, name="f"),
+    )
     assert 590 <= plain.create(id=1, name="a").ttl() <= 600 or isinstance(backend, co.SimpleBackend)
     assert 45 <= timed.create(id=1, name="a").ttl() <= 50
     assert forever.create(id=1, name="a").ttl() == 0
@@ -294,7 +300,9 @@ def test_jitter_spreads_lifetimes_below_the_ttl(memory: co.SimpleBackend) -> Non
     assert all(499 <= left <= 1000 for left in lifetimes)
 
 
-@pytest.mark.parametrize(("ttl", "error"), [(-1, ValueError), (0.5, ValueError), ("1", TypeError), (float("nan"), ValueError)])
+@pytest.mark.parametrize(
+    ("ttl", "error"), [(-1, ValueError), (0.5, ValueError), ("1", TypeError), (float("nan"), ValueError)]
+)
 def test_impossible_lifetimes_are_refused(memory: co.SimpleBackend, ttl: Any, error: type[Exception]) -> None:
     user = user_model(memory)
     with pytest.raises(error):
@@ -340,11 +348,12 @@ def test_single_row_operations_call_single_key_methods_and_bulk_ones_batches(bac
     calls: list[str] = []
     for method in ("get", "set", "add", "replace", "delete", "has"):
         wrap(backend, method, calls)
-    for method in ("get_many", "set_many", "add_many", "replace_many", "delete_many"):
+    for method in ("get_many", "get_chunks", "set_many", "add_many", "replace_many", "delete_many"):
         wrap(backend, method, calls)
     user = user_model(backend)
 
     def called(operation: Any) -> list[str]:
+        """Give the first call; a backend may make others from within it."""
         calls.clear()
         operation()
         return calls[:1]
@@ -355,16 +364,16 @@ def test_single_row_operations_call_single_key_methods_and_bulk_ones_batches(bac
     assert called(lambda: user.delete(id=1).execute()) == ["delete"]
     assert called(lambda: user.insert(id=1, name="a").if_absent().execute()) == ["add"]
     assert called(lambda: user.insert_many({"id": 1, "name": "a"}).execute()) == ["set_many"]
-    assert called(lambda: user.query_many({"id": 1}).execute()) == ["get_many"]
+    assert called(lambda: user.query_many({"id": 1}).execute()) == ["get_chunks"]
     assert called(lambda: user.delete_many({"id": 1}).execute()) == ["delete_many"]
     assert called(lambda: user.insert_many({"id": 1, "name": "a"}).if_absent().execute()) == ["add_many"]
     calls.clear()
     user.update(id=1, name="b").execute()
-    assert [call for call in calls if call in ("get", "replace")][0] == "get"
+    assert calls[0] == "get"
     assert "replace" in calls
     calls.clear()
     user.update_many({"id": 1, "name": "b"}).execute()
-    assert "get_many" in calls
+    assert calls[0] == "get_chunks"
     assert "replace_many" in calls
 
 
