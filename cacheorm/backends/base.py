@@ -8,8 +8,9 @@ has a faster way. :mod:`cacheorm.testing` holds the tests that every backend has
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import BackendError
@@ -125,7 +126,12 @@ class BaseBackend:
         with _fallback_lock:
             stored = self.get(key)
             count = next_count(key, stored, delta)
-            self.set(key, count, ttl if stored is None else self.ttl(key))
+            if stored is not None:
+                # A backend that tells no lifetimes can keep none: better that the counter lives on than no counter.
+                with contextlib.suppress(NotImplementedError):
+                    ttl = self.ttl(key)
+            if self.set(key, count, ttl) is False:
+                raise BackendError(f"{key}: the count was not stored")
             return count
 
     def decr(self, key: str, delta: int = 1, ttl: TTL = None) -> int:
@@ -166,18 +172,22 @@ class BaseBackend:
         Not a transaction: each entry is stored or refused by itself. A result with an attribute
         ``reasons`` (see :class:`~cacheorm.types.Outcome`) says why an entry was refused.
         """
+        self._check_keys(mapping)
         return Outcome({key: self.set(key, value, ttl) is not False for key, value in mapping.items()})
 
     def replace_many(self, mapping: Mapping[str, Value], ttl: TTL | KeepTTL = None) -> dict[str, bool]:
         """Store the entries whose keys exist; return ``{key: existed and stored?}``."""
+        self._check_keys(mapping)
         return Outcome({key: self.replace(key, value, ttl) for key, value in mapping.items()})
 
     def add_many(self, mapping: Mapping[str, Value], ttl: TTL = None) -> dict[str, bool]:
         """Store the entries whose keys do not exist; return ``{key: stored?}``."""
+        self._check_keys(mapping)
         return Outcome({key: self.add(key, value, ttl) for key, value in mapping.items()})
 
     def delete_many(self, *keys: str) -> bool:
         """Remove all ``keys``; return ``True`` only if every one existed. A key given twice counts once."""
+        self._check_keys(keys)
         existed = [self.delete(key) for key in dict.fromkeys(keys)]
         return all(existed)
 
@@ -206,6 +216,11 @@ class BaseBackend:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    def _check_keys(self, keys: Iterable[str]) -> None:
+        """Check all keys of a batch before the first of them is written."""
+        for key in keys:
+            self.check_key(key)
 
     def _seconds(self, ttl: TTL) -> int:
         """Give a lifetime as whole seconds, with the backend's default filled in."""

@@ -64,7 +64,8 @@ class KeyTests(Suite):
         self._refuses(backend, key, name("good"))
 
     def _refuses(self, backend: BaseBackend, key: Any, good: str) -> None:
-        single: list[Callable[[], object]] = [
+        absent = good + "-absent"
+        calls: list[Callable[[], object]] = [
             lambda: backend.get(key),
             lambda: backend.has(key),
             lambda: backend.set(key, b"1"),
@@ -75,22 +76,25 @@ class KeyTests(Suite):
             lambda: backend.decr(key),
             lambda: backend.touch(key, 10),
             lambda: backend.get_many(good, key),
-            lambda: backend.get_dict(key) if isinstance(key, str) else backend.get_many(key),
+            lambda: backend.get_dict(key),
             lambda: [*backend.get_chunks([good, key])],
             lambda: backend.delete_many(key, good),
+            lambda: backend.delete_many(good, key),
             lambda: backend.check_key(key),
         ]
         if self.tells_lifetimes:
-            single.append(lambda: backend.ttl(key))
+            calls.append(lambda: backend.ttl(key))
         if not isinstance(key, list):  # which no mapping can hold
-            single += [
+            calls += [
+                lambda: backend.set_many({good: b"bad", key: b"1"}),
                 lambda: backend.set_many({key: b"1", good: b"bad"}),
-                lambda: backend.add_many({key: b"1"}),
-                lambda: backend.replace_many({key: b"1", good: b"bad"}),
+                lambda: backend.add_many({absent: b"bad", key: b"1"}),
+                lambda: backend.replace_many({good: b"bad", key: b"1"}),
             ]
-        for call in single:
+        for call in calls:
             with pytest.raises(InvalidKeyError):
                 call()
+        assert backend.get_many(good, absent) == [b"good", None]
 
     def _serves(self, backend: BaseBackend, key: str) -> None:
         backend.delete(key)
