@@ -37,6 +37,8 @@ class PhoneNumber:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PhoneNumber) and self.se() == other.se()
 
+    __hash__ = None  # type: ignore[assignment]
+
 
 @pytest.fixture
 def page(redis_server: RedisServer, memcached_server: MemcachedServer) -> Any:
@@ -49,7 +51,7 @@ def page(redis_server: RedisServer, memcached_server: MemcachedServer) -> Any:
         married = co.BooleanField(default=False)
         gender = co.EnumField(Gender, default=Gender.UNKNOWN)
         phones = co.ListField(co.StructField(PhoneNumber.se, PhoneNumber.de), default=[])
-        created_at = co.DateTimeTZField(default=partial(datetime.datetime.now, tz=datetime.timezone.utc))
+        created_at = co.DateTimeTZField(default=partial(datetime.datetime.now, tz=datetime.UTC))
 
         class Meta:
             backend = co.RedisBackend(port=redis_server.port)
@@ -102,7 +104,7 @@ def test_the_page_works_from_top_to_bottom(page: Any) -> None:
     # Query
     sam = User.get(id=1)
     assert (sam.name, sam.height, sam.gender, sam.married, sam.phones) == ("Sam", 178.8, Gender.MALE, False, [])
-    assert sam.created_at.tzinfo is datetime.timezone.utc
+    assert sam.created_at.tzinfo is datetime.UTC
     bob = User.get_by_id(2)
     article = Article.query(id=1).execute()
     assert article.title == "CacheORM"

@@ -27,7 +27,7 @@ def user_model(backend: co.BaseBackend, **options: Any) -> Any:
         color = co.EnumField(Color, default=Color.RED)
         email = co.StringField(null=True)
         tags = co.ListField(co.StringField(), default=[])
-        born = co.DateTimeTZField(default=lambda: datetime.datetime(2020, 1, 2, tzinfo=datetime.timezone.utc))
+        born = co.DateTimeTZField(default=lambda: datetime.datetime(2020, 1, 2, tzinfo=datetime.UTC))
 
         Meta = type("Meta", (), {"backend": backend, **options})
 
