@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import random
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ._speedups import keys, mapping
+from ._speedups import keys, slots
 from .backends import BaseBackend, SimpleBackend, backend_from_url
 from .fields import CompositeKey, Field, ForeignKeyField
 from .serializers import BaseSerializer, registry
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 _backends_by_url: dict[str, BaseBackend] = {}
+_lock = threading.RLock()
 
 
 def resolve_backend(backend: BaseBackend | str | None) -> BaseBackend | None:
@@ -39,14 +41,20 @@ def resolve_backend(backend: BaseBackend | str | None) -> BaseBackend | None:
         ValueError: a URL that no backend knows.
     """
     if isinstance(backend, str):
-        known = _backends_by_url.get(backend)
-        if known is None:
-            known = _backends_by_url[backend] = backend_from_url(backend)
-        return known
+        with _lock:
+            known = _backends_by_url.get(backend)
+            if known is None:
+                known = _backends_by_url[backend] = backend_from_url(backend)
+            return known
     # Anything that behaves like a backend will do: people wrap theirs to count, trace and time.
-    if backend is None or (hasattr(backend, "get_many") and hasattr(backend, "set_many")):
+    if backend is None or (not isinstance(backend, type) and all(hasattr(backend, one) for one in _NEEDED)):
         return backend
-    raise TypeError(f"backend must be a backend instance or a URL, got {type(backend).__name__}")
+    what = f"the class {backend.__name__}" if isinstance(backend, type) else type(backend).__name__
+    raise TypeError(f"backend must be a backend instance or a URL, got {what}")
+
+
+# What the drivers' own clients, which are no backends, do not have.
+_NEEDED = ("get_many", "set_many", "get_chunks", "chunk_size")
 
 
 def resolve_serializer(serializer: BaseSerializer | str | None) -> BaseSerializer | None:
@@ -81,9 +89,10 @@ class Defaults:
     @property
     def backend(self) -> BaseBackend:
         """The process's default backend: an in-memory one until another is configured."""
-        if self._backend is None:
-            self._backend = SimpleBackend()
-        return self._backend
+        with _lock:  # two threads that came first would each write to a backend of its own
+            if self._backend is None:
+                self._backend = SimpleBackend()
+            return self._backend
 
     @property
     def serializer(self) -> BaseSerializer:
@@ -96,8 +105,9 @@ class Defaults:
 
     def set(self, backend: BaseBackend | None, serializer: BaseSerializer | None) -> None:
         """Set the defaults that are given, and make every plan resolve its own anew."""
-        self._backend = backend or self._backend
-        self._serializer = serializer or self._serializer
+        # Compared with None: a backend may have a length, and be empty.
+        self._backend = self._backend if backend is None else backend
+        self._serializer = self._serializer if serializer is None else serializer
         self.generation += 1
 
 
@@ -286,10 +296,12 @@ class RowPlan:
 
     def resolved(self) -> _Resolved:
         """Give backend, serializer and codec, with the process's defaults filled in."""
-        if self._resolved and self._resolved[0].generation == defaults.generation:
+        # Read before the defaults: if they change meanwhile, the next call resolves again.
+        generation = defaults.generation
+        if self._resolved and self._resolved[0].generation == generation:
             return self._resolved[0]
-        backend = self.options.backend or defaults.backend
-        serializer = self.options.serializer or defaults.serializer
+        backend = defaults.backend if self.options.backend is None else self.options.backend
+        serializer = defaults.serializer if self.options.serializer is None else self.options.serializer
         self._check(backend, serializer)
         codec = serializer.row_codec(
             self.model,
@@ -298,7 +310,7 @@ class RowPlan:
             self.identity,
             self.options.on_invalid == "miss",
         )
-        resolved = _Resolved(defaults.generation, backend, serializer, codec)
+        resolved = _Resolved(generation, backend, serializer, codec)
         self._resolved[:] = [resolved]
         return resolved
 
@@ -314,10 +326,12 @@ class RowPlan:
 
     def adopt(self, rows: Iterable[Any]) -> list[Any]:
         """Turn rows, mappings or instances, into instances."""
-        instances: list[Any] = mapping.adopt(self.model, self.names, rows, self.model._plain_init)
-        for reference in self.references:
+        instances: list[Any] = slots.adopt(self.model, self.names, rows, self.model._plain_init)
+        if self.references:
             for instance in instances:
-                reference.settle(instance)
+                if getattr(instance, "_loaded", None):
+                    for reference in self.references:
+                        reference.settle(instance)
         return instances
 
     def unknown_name(self, name: str) -> TypeError:
@@ -351,8 +365,8 @@ class RowPlan:
         """Give the plan of the same model on another backend or serializer."""
         options = replace(
             self.options,
-            backend=backend or self.options.backend,
-            serializer=serializer or self.options.serializer,
+            backend=self.options.backend if backend is None else backend,
+            serializer=self.options.serializer if serializer is None else serializer,
         )
         return RowPlan(self.model, options, self.fields, self.key_fields, self.composite)
 
