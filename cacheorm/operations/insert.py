@@ -10,6 +10,9 @@ from .base import R, Steps, WriteOperation
 
 __all__ = ["GetOrCreate", "ModelInsert"]
 
+# How often get_or_create may find a row gone that was there a moment before.
+_ROUNDS = 16
+
 
 class ModelInsert(WriteOperation[R]):
     """Writes rows, over whatever is there, and gives the instances in the order given.
@@ -60,7 +63,7 @@ class ModelInsert(WriteOperation[R]):
                 "add_many", list(first), [payloads[at] for at in first.values()]
             )
             return [
-                instance if added[key] and first[key] == position else None
+                instance if added.get(key) and first[key] == position else None
                 for position, (key, instance) in enumerate(zip(keys, instances, strict=True))
             ]
         last = dict(zip(keys, payloads, strict=True))
@@ -78,9 +81,13 @@ class GetOrCreate(WriteOperation[tuple[Any, bool]]):
         plan = self._plan
         resolved = plan.resolved()
         wanted, full = self._rows
+        if plan.model._plain_init:
+            for name in full:
+                if name not in plan.names:
+                    raise plan.unknown_name(name)
         pks, keys = plan.identity.identify([wanted], True, False)
         instance: Any = None
-        for method in ("add", "set"):
+        for _ in range(_ROUNDS):
             payload = yield Call(resolved.backend, "get", (keys[0],))
             found = None if payload is None else resolved.codec.load(payload, pks[0], keys[0])
             if found is not None:
@@ -88,8 +95,9 @@ class GetOrCreate(WriteOperation[tuple[Any, bool]]):
             if instance is None:
                 (instance,) = plan.adopt([full])
                 packed = resolved.codec.dump_many([instance], False)[0]
-            # "add" loses against a racer, whose row the second turn reads. If that one finds nothing
-            # either, what is there is no readable row or has expired since, and "set" ends it.
+            # "add" loses against a racer, whose row the next round reads, unless that is gone again by then.
+            # What is there but no readable row counts as none, and is overwritten.
+            method = "add" if payload is None else "set"
             stored = yield Call(resolved.backend, method, (keys[0], packed, self._pick_ttl()))
             if stored is not False and stored is not None:
                 return instance, True

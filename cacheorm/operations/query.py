@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..errors import BackendError
 from ..store import Call, Fetch
 from .base import Operation, R, Steps, slices
 
@@ -52,6 +53,9 @@ def read(resolved: Any, pks: list[tuple[Any, ...]], keys: list[str]) -> Steps[li
         rows.extend(resolved.codec.load_many(payloads, *part))
 
     yield Fetch(resolved.backend, asked, receive)
+    if len(rows) != len(asked):
+        # Going on would give rows to the wrong keys.
+        raise BackendError(f"{type(resolved.backend).__name__} gave {len(rows)} values for {len(asked)} keys")
     if repeated:
         by_key = dict(zip(asked, rows, strict=True))
         return [by_key[key] for key in keys]
