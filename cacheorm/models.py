@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 
 from . import errors
 from .declaration import Declared, ModelBase
+from .fields import ForeignKeyField
 from .metadata import RowPlan
 from .operations import GetOrCreate, ModelDelete, ModelInsert, ModelQuery, ModelUpdate
 from .operations.base import as_rows
@@ -115,10 +116,12 @@ class Model(metaclass=ModelBase):
         absent = object()
         values = {name: field.peek(self, absent) for name, field in type(self)._meta.fields.items()}
         state: dict[str, Any] = {"values": {name: value for name, value in values.items() if value is not absent}}
-        if self._relations:
-            state["related"] = self._relations
-        if getattr(self, "__dict__", None):
-            state["attributes"] = self.__dict__
+        attributes = super().__getstate__()
+        # The __dict__, or a pair of it and the slots: those of the subclasses, and that of the relations.
+        if isinstance(attributes, tuple):
+            attributes, state["slots"] = attributes
+        if attributes:
+            state["attributes"] = attributes
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -126,15 +129,16 @@ class Model(metaclass=ModelBase):
         for name, value in state["values"].items():
             if name in fields:
                 fields[name].poke(self, value)
-        if "related" in state:
-            self._loaded = dict(state["related"])
+        for name, value in state.get("slots", {}).items():
+            # A shallow copy must not share the relations.
+            setattr(self, name, dict(value) if name == "_loaded" else value)
         if "attributes" in state:
             self.__dict__.update(state["attributes"])
 
     def to_dict(self) -> dict[str, Any]:
         """Give the fields' values by field name; a foreign key as the related primary key."""
         return {
-            name: field.peek(self) if field.accepted_names != (name,) else field.__get__(self, type(self))
+            name: field.object_id(self) if isinstance(field, ForeignKeyField) else field.__get__(self, type(self))
             for name, field in type(self)._meta.fields.items()
         }
 
@@ -312,9 +316,14 @@ class Model(metaclass=ModelBase):
             pks: primary keys, tuples for composite ones.
 
         Returns:
-            The rows found, by the primary keys as they were given.
+            The rows found, by the primary keys as they were given (lists as tuples).
+
+        Raises:
+            TypeError: no iterable of keys, or a text, which would be read as one key per character.
         """
-        wanted = list(pks)
+        if isinstance(pks, (str, bytes)):
+            raise TypeError(f"get_many takes an iterable of primary keys, got {type(pks).__name__}")
+        wanted = [tuple(pk) if isinstance(pk, list) else pk for pk in pks]
         plan = cls._meta
         found = ModelQuery[list[Self | None]](plan, map(plan.row_of, wanted), True).execute()
         return {pk: row for pk, row in zip(wanted, found, strict=True) if row is not None}
