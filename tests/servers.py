@@ -55,7 +55,7 @@ class ServerProcess:
 
     program = ""
     greeting = b""
-    answer = b""
+    answers_with: tuple[bytes, ...] = ()
 
     def __init__(self, *options: str, unix: bool = False) -> None:
         self.options = options
@@ -126,7 +126,7 @@ class ServerProcess:
         try:
             with self.connect() as connection:
                 connection.sendall(self.greeting)
-                return connection.recv(64).startswith(self.answer)
+                return connection.recv(64).startswith(self.answers_with)
         except OSError:
             return False
 
@@ -168,7 +168,7 @@ class RedisServer(ServerProcess):
 
     program = "redis-server"
     greeting = b"PING\r\n"
-    answer = b"+PONG"
+    answers_with = (b"+PONG", b"-NOAUTH")
 
     def command(self) -> list[str]:
         address = ["--port", str(self.port), "--bind", HOST]
@@ -197,7 +197,7 @@ class MemcachedServer(ServerProcess):
 
     program = "memcached"
     greeting = b"mn\r\n"
-    answer = b"MN"
+    answers_with = (b"MN",)
 
     def command(self) -> list[str]:
         address = ["-p", str(self.port), "-U", "0", "-l", HOST]
