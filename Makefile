@@ -68,7 +68,7 @@ $(VENV)/.installed-release: | $(VENV)/.made
 
 $(VENV)/.built: setup.py $(EXTENSION_SOURCES) $(VENV)/.build-requirements
 	@echo "Building the extensions"
-	$(BIN)/python setup.py --quiet build_ext --inplace --parallel 2
+	$(BIN)/python setup.py --quiet build_ext --inplace
 	@# Without a compiler there are none, and the next run tries again.
 	@if ls cacheorm/_speedups/_*_c.*.so >/dev/null 2>&1; then touch $@; fi
 

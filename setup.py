@@ -38,6 +38,11 @@ def find_extensions() -> list[Extension]:
 class BuildExtensions(build_ext):
     """Compile all extensions or none: the package takes them all or nothing."""
 
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        if self.parallel is None:
+            self.parallel = os.cpu_count()
+
     def run(self) -> None:
         # Not caught when the extensions are required: the compiler's own message is the best there is.
         if is_set("CACHEORM_REQUIRE_EXTENSIONS"):
