@@ -18,9 +18,6 @@ __all__ = ["RedisBackend"]
 
 _CHUNK = 1000
 
-# Seconds. redis-py before version 8 waits for ever unless it is told otherwise.
-_TIMEOUTS = {"socket_timeout": 5, "socket_connect_timeout": 5}
-
 
 class RedisBackend(BaseBackend):
     """Stores rows in Redis (https://redis.io/docs/latest/commands/).
@@ -46,7 +43,7 @@ class RedisBackend(BaseBackend):
         default_ttl: see :class:`~cacheorm.backends.base.BaseBackend`.
         kwargs: passed on to ``redis.Redis``: ``unix_socket_path``, ``ssl``, ``username``,
             ``max_connections``, ``socket_timeout`` and ``socket_connect_timeout`` (seconds, 5 each unless
-            given) ...
+            given), ``retry`` (of connecting; two quick ones unless given) ...
 
     Raises:
         ImportError: redis-py is not installed.
@@ -65,7 +62,7 @@ class RedisBackend(BaseBackend):
     ) -> None:
         super().__init__(default_ttl)
         if client is None:
-            client = _driver().Redis(host=host, port=port, password=password, db=db, **(_TIMEOUTS | kwargs))
+            client = _driver().Redis(host=host, port=port, password=password, db=db, **_options(kwargs))
             self._owned = True
         else:
             if kwargs:
@@ -90,7 +87,7 @@ class RedisBackend(BaseBackend):
             ValueError: not such a URL. The message leaves the URL out: it may hold a password.
         """
         try:
-            client = _driver().Redis.from_url(url, **(_TIMEOUTS | kwargs))
+            client = _driver().Redis.from_url(url, **_options(kwargs))
         except ValueError:
             raise ValueError(
                 "not a Redis URL: expected redis://, rediss:// or unix://, a numeric port, and special characters"
@@ -266,6 +263,22 @@ def _driver() -> Any:
     except ImportError as error:
         raise ImportError("RedisBackend needs redis-py: pip install cacheorm[redis]") from error
     return redis
+
+
+def _options(given: dict[str, Any]) -> dict[str, Any]:
+    """Fill in what redis-py leaves to chance, or to patience.
+
+    Before version 8 it waits for ever. From then on it tries ten times to connect, for ten seconds and more, and a
+    wrong password as well; a cache that is not there should be known sooner than that.
+    """
+    from redis.backoff import ExponentialBackoff
+    from redis.retry import Retry
+
+    return {
+        "socket_timeout": 5,
+        "socket_connect_timeout": 5,
+        "retry": Retry(ExponentialBackoff(cap=0.1, base=0.01), 2),
+    } | given
 
 
 def _check_client(client: Any) -> None:

@@ -1,0 +1,135 @@
+"""A network that misbehaves on purpose: a proxy that cuts replies off, and servers that say what they like."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Self
+
+__all__ = ["Proxy", "ScriptedServer", "say"]
+
+_HOST = "127.0.0.1"
+
+
+class _Listener:
+    """Accepts connections and serves each in a thread of its own, until it is closed."""
+
+    def __init__(self) -> None:
+        self._socket = socket.create_server((_HOST, 0))
+        self.port = int(self._socket.getsockname()[1])
+        self.accepted = 0
+        self._open: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        self._start(self._accept)
+
+    def serve(self, connection: socket.socket) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self.drop()
+        for thread in self._threads:
+            thread.join(5)
+
+    def drop(self) -> None:
+        """Close all connections."""
+        for connection in self._open:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _start(self, run: Callable[..., None], *args: object) -> None:
+        thread = threading.Thread(target=run, args=args, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._socket.accept()
+                self.accepted += 1
+                self._open.append(connection)
+                self._start(self._serve, connection)
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            self.serve(connection)
+
+
+class Proxy(_Listener):
+    """Forwards to a server on the same machine.
+
+    Attributes:
+        cut_after: how many further bytes of replies are let through; ``None`` for all.
+        once: forget ``cut_after`` at the first cut, so that the next connection works.
+        hang: at the cut, keep the connection open and silent instead of closing it.
+        requests: all bytes that clients sent.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.cut_after: int | None = None
+        self.once = self.hang = False
+        self.requests = bytearray()
+        self._target = port
+        super().__init__()
+
+    def serve(self, connection: socket.socket) -> None:
+        with socket.create_connection((_HOST, self._target)) as server:
+            self._open.append(server)
+            self._start(self._forward_requests, connection, server)
+            self._forward_replies(server, connection)
+            for side in (connection, server):
+                with contextlib.suppress(OSError):
+                    side.shutdown(socket.SHUT_RDWR)
+
+    def _forward_requests(self, client: socket.socket, server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := client.recv(1 << 16):
+                self.requests += data
+                server.sendall(data)
+            server.shutdown(socket.SHUT_RDWR)
+
+    def _forward_replies(self, server: socket.socket, client: socket.socket) -> None:
+        while data := server.recv(1 << 16):
+            if self.cut_after is not None:
+                data, rest = data[: self.cut_after], data[self.cut_after :]
+                self.cut_after -= len(data)
+                client.sendall(data)
+                if rest and self.once:
+                    self.cut_after = None
+                if rest and not self.hang:
+                    return
+            else:
+                client.sendall(data)
+
+
+class ScriptedServer(_Listener):
+    """Runs ``script(connection)`` for each connection."""
+
+    def __init__(self, script: Callable[[socket.socket], None]) -> None:
+        self._script = script
+        super().__init__()
+
+    def serve(self, connection: socket.socket) -> None:
+        self._script(connection)
+
+
+@contextlib.contextmanager
+def say(reply: bytes) -> Iterator[ScriptedServer]:
+    """Run a server that answers whatever arrives with the same bytes."""
+
+    def script(connection: socket.socket) -> None:
+        while connection.recv(1 << 16):
+            connection.sendall(reply)
+
+    with ScriptedServer(script) as server:
+        yield server

@@ -1,0 +1,361 @@
+"""The protocols without I/O: what is packed, what is parsed, and that the compiled twin does exactly the same."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from cacheorm._speedups import _wire_py as pure
+from cacheorm._speedups import wire
+from cacheorm.errors import InvalidKeyError
+
+try:
+    compiled: ModuleType | None = importlib.import_module("cacheorm._speedups._wire_c")
+except ImportError:
+    if os.environ.get("CACHEORM_REQUIRE_EXTENSIONS", "0") not in ("", "0"):
+        raise
+    compiled = None
+
+needs_compiled = pytest.mark.skipif(compiled is None, reason="the extensions are not built")
+
+
+# -- what is packed ------------------------------------------------------------------------------------
+
+
+def test_a_redis_command_is_an_array_of_bulk_strings() -> None:
+    assert wire.pack_command(("SET", "é", b"\x00", 12)) == (
+        b"*4\r\n$3\r\nSET\r\n$2\r\n\xc3\xa9\r\n$1\r\n\x00\r\n$2\r\n12\r\n"
+    )
+
+
+def test_a_redis_command_takes_a_part_of_the_keys() -> None:
+    assert wire.pack_keys(b"MGET", ["a", "b", "c", "d"], 1, 3) == b"*3\r\n$4\r\nMGET\r\n$1\r\nb\r\n$1\r\nc\r\n"
+    assert wire.pack_keys(b"MGET", ("a", "b"), 1, 1000) == b"*2\r\n$4\r\nMGET\r\n$1\r\nb\r\n"
+
+
+@pytest.mark.parametrize(
+    ("ttl", "condition", "options"),
+    [
+        (0, b"", []),
+        (600, b"", [b"EX", b"600"]),
+        (31_536_000, b"NX", [b"EX", b"31536000", b"NX"]),
+        (0, b"XX", [b"XX"]),
+        (-1, b"XX", [b"KEEPTTL", b"XX"]),
+    ],
+)
+def test_a_set_says_lifetime_and_condition(ttl: int, condition: bytes, options: list[bytes]) -> None:
+    expected = wire.pack_command(("SET", "k", b"value", *options))
+    assert wire.pack_set(["k"], [b"value"], ttl, condition, 0, 1, 100) == (expected, 1)
+
+
+def test_packing_stops_at_the_limit_but_packs_one_entry_whatever_its_size() -> None:
+    keys, values = ["a", "b", "c"], [b"x" * 100, b"y" * 100, b"z"]
+    for pack in (
+        lambda start, limit: wire.pack_set(keys, values, 0, b"", start, 3, limit),
+        lambda start, limit: wire.pack_meta_set(keys, values, 0, b"S", start, 3, limit),
+    ):
+        assert pack(0, 1)[1] == 1
+        assert pack(0, 150)[1] == 2
+        assert pack(1, 10_000)[1] == 3
+        assert pack(0, 1)[0] + pack(1, 1)[0] + pack(2, 1)[0] == pack(0, 10_000)[0]
+
+
+def test_meta_commands_are_lines() -> None:
+    assert wire.pack_meta(b"md", ["a", "é"], b"", 0, 2) == b"md a\r\nmd \xc3\xa9\r\n"
+    assert wire.pack_meta(b"mg", ["a", "b"], b"t c", 1, 2) == b"mg b t c\r\n"
+    assert wire.pack_meta_get(["a", "b", "c"], 1, 3) == b"mg b k v q\r\nmg c k v q\r\nmn\r\n"
+    assert wire.pack_meta_set(["a", "b"], [b"", b"12"], 60, b"R", 0, 2, 1000) == (
+        b"ms a 0 T60 MR\r\n\r\nms b 2 T60 MR\r\n12\r\n",
+        2,
+    )
+
+
+# -- what is refused before anything is packed -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["", "x" * 251, "é" * 126, "a b", "a\r\nflush_all", "\n", "\0", "\t", "\x1f", "\x7f"])
+def test_keys_that_memcached_would_misread_are_refused(key: str) -> None:
+    with pytest.raises(InvalidKeyError):
+        wire.check_memcached_keys(["good", key])
+
+
+@pytest.mark.parametrize("key", [b"bytes", 5, None, "\ud800"])
+def test_keys_that_are_no_text_are_refused(key: Any) -> None:
+    for check in (wire.check_keys, wire.check_memcached_keys):
+        with pytest.raises(InvalidKeyError):
+            check(["good", key])
+
+
+def test_keys_up_to_the_limit_are_taken() -> None:
+    wire.check_memcached_keys(["x" * 250, "é" * 125, "!~", "\x80"])
+    wire.check_keys(["", "a b\r\n\0", "x" * 100_000])
+
+
+def test_values_that_are_bytes_stay_the_same_list() -> None:
+    values: list[Any] = [b"a", b""]
+    assert wire.encode_values(["k", "l"], values) is values
+    assert wire.encode_values(["k", "l", "m", "n"], [b"a", "é", -5, 1.5]) == [b"a", b"\xc3\xa9", b"-5", b"1.5"]
+
+
+@pytest.mark.parametrize("value", [None, True, [], {}])
+def test_values_of_other_types_are_errors_that_name_the_key(value: Any) -> None:
+    with pytest.raises(TypeError, match="second"):
+        wire.encode_values(["first", "second"], [b"", value])
+
+
+def test_a_text_that_is_no_unicode_is_an_error_that_keeps_it_secret() -> None:
+    with pytest.raises(ValueError, match=r"^k: the text cannot be encoded as UTF-8$"):
+        wire.encode_values(["k"], ["secret\ud800"])
+
+
+# -- what is parsed --------------------------------------------------------------------------------------
+
+
+def values_of(reader: Any, keys: list[str], *pieces: bytes) -> list[bytes | None]:
+    values: list[bytes | None] = [None] * len(keys)
+    position = 0
+    for piece in pieces:
+        reader.feed(piece)
+        position = reader.read_values(keys, values, position, len(keys))
+    assert position == -1
+    return values
+
+
+REPLY = b"VA 1 ka\r\n1\r\nVA 4 kc\r\n\r\nMN\r\nVA 0 kd\r\n\r\nMN\r\n"
+
+
+def test_hits_find_their_places_and_misses_stay_none() -> None:
+    reader = wire.MetaReader()
+    assert values_of(reader, ["a", "b", "c", "d", "e"], REPLY) == [b"1", None, b"\r\nMN", b"", None]
+    assert reader.pending == 0
+
+
+def test_a_key_asked_twice_is_answered_twice() -> None:
+    assert values_of(wire.MetaReader(), ["a", "a"], b"VA 1 ka\r\n1\r\nVA 1 ka\r\n1\r\nMN\r\n") == [b"1", b"1"]
+
+
+def test_replies_may_arrive_in_any_pieces() -> None:
+    keys = ["a", "b", "c", "d"]
+    whole = values_of(wire.MetaReader(), keys, REPLY)
+    for cut in range(len(REPLY)):
+        reader = wire.MetaReader()
+        assert values_of_pieces(reader, keys, REPLY[:cut], REPLY[cut:]) == whole
+    assert values_of_pieces(wire.MetaReader(), keys, *(REPLY[i : i + 1] for i in range(len(REPLY)))) == whole
+
+
+def values_of_pieces(reader: Any, keys: list[str], *pieces: bytes) -> list[bytes | None]:
+    values: list[bytes | None] = [None] * len(keys)
+    position = 0
+    for piece in pieces:
+        assert position >= 0
+        reader.feed(piece)
+        position = reader.read_values(keys, values, position, len(keys))
+    assert position == -1
+    return values
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (b"VA 1 kz\r\n1\r\n", "not asked for"),
+        (b"VA 1 kb\r\n1\r\nVA 1 ka\r\n1\r\n", "not asked for"),
+        (b"VA 1\r\n1\r\n", "without its key"),
+        (b"VA 1 t5\r\n1\r\n", "without its key"),
+        (b"VA 1 ka\r\n123\r\n", "not as long"),
+        (b"VA -1 ka\r\n1\r\n", "size of a value"),
+        (b"VA x ka\r\n1\r\n", "size of a value"),
+        (b"VA  1 ka\r\n1\r\n", "size of a value"),
+        (b"VA 99999999999 ka\r\n", "size of a value"),
+        (b"VA 2000000000 ka\r\n", "size of a value"),
+        (b"HD\r\n", "a value or MN"),
+        (b"SERVER_ERROR out of memory writing get response\r\n", "out of memory writing get response"),
+        (b"\r\n", "a value or MN"),
+        (b"x" * 5000, "longer than"),
+    ],
+)
+def test_replies_that_are_not_to_this_request_are_errors(reply: bytes, words: str) -> None:
+    reader = wire.MetaReader()
+    reader.feed(reply)
+    with pytest.raises(ValueError, match=words):
+        reader.read_values(["a", "b"], [None, None], 0, 2)
+
+
+def test_an_unexpected_line_is_not_shown_whole() -> None:
+    reader = wire.MetaReader()
+    reader.feed(b"a password in the wrong place\r\n")
+    with pytest.raises(ValueError, match=r"got b'a password in th'$"):
+        reader.read_values(["a"], [None], 0, 1)
+
+
+@pytest.mark.parametrize(("position", "stop"), [(-1, 1), (0, 3), (2, 1)])
+def test_places_outside_of_the_batch_are_errors(position: int, stop: int) -> None:
+    with pytest.raises(IndexError):
+        wire.MetaReader().read_values(["a", "b"], [None, None], position, stop)
+    with pytest.raises(IndexError):
+        wire.MetaReader().read_values(["a", "b"], [None], 0, 2)
+
+
+def test_statuses_keep_their_order_and_the_words_of_a_refusal() -> None:
+    reader = wire.MetaReader()
+    statuses: list[bool | str] = []
+    reader.feed(b"HD\r\nNS\r\nSERVER_ERROR object too large for cache\r\nHD kx\r\nEX\r\nNF\r\nEN\r\nERR")
+    assert reader.read_statuses(statuses, 8) is False
+    reader.feed(b"OR\r\nHD\r\n")
+    assert reader.read_statuses(statuses, 8) is True
+    refusal = "SERVER_ERROR object too large for cache"
+    assert statuses == [True, False, refusal, True, False, False, False, "ERROR"]
+    assert reader.pending == len(b"HD\r\n")
+
+
+@pytest.mark.parametrize("line", [b"MN", b"HDX", b"VA 1", b"H", b"", b"ERRORS", b"SERVER_ERROR"])
+def test_lines_that_are_no_status_are_errors(line: bytes) -> None:
+    reader = wire.MetaReader()
+    reader.feed(line + b"\r\n")
+    with pytest.raises(ValueError, match="expected a status"):
+        reader.read_statuses([], 1)
+
+
+def test_any_reply_can_be_read_by_itself() -> None:
+    reader = wire.MetaReader()
+    reader.feed(b"VA 2 t5 c9\r\nhi\r\nHD t-1\r\nEN\r\nCLIENT_ERROR bad flag\r\nSTAT time 12\r\nVA 3\r\nab")
+    assert reader.read_reply() == (b"VA", [b"t5", b"c9"], b"hi")
+    assert reader.read_reply() == (b"HD", [b"t-1"], None)
+    assert reader.read_reply() == (b"EN", [], None)
+    assert reader.read_reply() == (b"CLIENT_ERROR bad flag", [], None)
+    assert reader.read_reply() == (b"STAT", [b"time", b"12"], None)
+    assert reader.read_reply() is None
+    reader.feed(b"cd\r\n")
+    with pytest.raises(ValueError, match="not as long"):
+        reader.read_reply()
+
+
+# -- compiled and pure do the same -----------------------------------------------------------------------
+
+
+def outcome(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except Exception as error:  # noqa: BLE001 -- whatever it is, the other twin must raise it too
+        return type(error), str(error)
+
+
+texts = st.text(max_size=20) | st.text(st.characters(codec="ascii"), max_size=260) | st.text("ab\ud800\r ", max_size=3)
+anything = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.binary(max_size=9) | texts
+
+
+@needs_compiled
+@given(st.lists(texts | anything, max_size=5))
+def test_compiled_checks_of_keys_equal_the_pure_ones(keys: list[Any]) -> None:
+    for check in ("check_keys", "check_memcached_keys"):
+        for given_keys in (keys, tuple(keys)):
+            results = [outcome(partial(getattr(twin, check), given_keys)) for twin in (pure, compiled)]
+            assert results[0] == results[1]
+
+
+@needs_compiled
+@given(st.lists(st.tuples(texts, anything), max_size=5))
+def test_compiled_encoding_of_values_equals_the_pure_one(entries: list[tuple[str, Any]]) -> None:
+    keys, values = [key for key, _ in entries], [value for _, value in entries]
+    results = [outcome(partial(twin.encode_values, keys, values)) for twin in (pure, compiled)]
+    assert results[0] == results[1]
+
+
+@needs_compiled
+@given(
+    st.lists(st.tuples(texts, st.binary(max_size=12) | st.just(b"x" * 1234)), max_size=6),
+    st.sampled_from([-1, 0, 1, 600, 31_536_000, 1 << 70]),
+    st.sampled_from([b"", b"NX", b"XX"]),
+    st.integers(0, 7),
+    st.integers(0, 7),
+    st.sampled_from([0, 1, 60, 500, 1 << 20]),
+)
+def test_compiled_packing_equals_the_pure_one(
+    entries: list[tuple[str, bytes]], ttl: int, condition: bytes, start: int, stop: int, limit: int
+) -> None:
+    keys, values = [key for key, _ in entries], [value for _, value in entries]
+    calls: list[Callable[[Any], Any]] = [
+        lambda twin: twin.pack_set(keys, values, ttl, condition, start, stop, limit),
+        lambda twin: twin.pack_keys(b"MGET", tuple(keys), start, stop),
+        lambda twin: twin.pack_command(["SET", *keys, *values, ttl]),
+        lambda twin: twin.pack_meta(b"md", keys, condition, start, stop),
+        lambda twin: twin.pack_meta_get(keys, start, stop),
+        lambda twin: twin.pack_meta_set(keys, values, ttl, b"S", start, stop, limit),
+        lambda twin: twin.total_size([*values, None]),
+    ]
+    for call in calls:
+        assert outcome(partial(call, pure)) == outcome(partial(call, compiled))
+
+
+FRAGMENTS = [
+    b"VA ", b"VA 1 ka\r\n1\r\n", b"VA 3 t5 kb c2\r\nxyz\r\n", b"VA 0 k\xc3\xa9\r\n\r\n", b"MN\r\n", b"HD\r\n",
+    b"NS\r\n", b"NF\r\n", b"EX\r\n", b"EN\r\n", b"HD t5\r\n", b"ERROR\r\n", b"ERROR x\r\n",
+    b"SERVER_ERROR out of memory\r\n", b"CLIENT_ERROR bad\xff\r\n", b"\r\n", b"\r", b"\n", b" ", b"k", b"a", b"1",
+    b"9999999999", b"1073741824", b"-", b"STAT time 5\r\n", b"x" * 2000,
+]  # fmt: skip
+
+streams = st.lists(st.sampled_from(FRAGMENTS) | st.binary(max_size=4), max_size=12).map(b"".join)
+
+
+def parse(twin: Any, stream: bytes, cuts: list[int], method: str) -> Any:
+    """Feed a stream in pieces, and note all that can be seen after each."""
+    reader = twin.MetaReader()
+    keys = ["a", "b", "é", "a", "c"]
+    values: list[bytes | None] = [None] * len(keys)
+    statuses: list[bool | str] = []
+    position = 0
+    seen: list[Any] = []
+    edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    for begin, end in pairwise(edges):
+        reader.feed(memoryview(stream)[begin:end])
+        if method == "values":
+            result = outcome(partial(reader.read_values, keys, values, position, len(keys)))
+            position = result if isinstance(result, int) and result >= 0 else 0
+        elif method == "statuses":
+            result = outcome(partial(reader.read_statuses, statuses, 6))
+        else:
+            result = [outcome(reader.read_reply) for _ in range(8)]
+        seen.append((result, reader.pending, list(values), list(statuses)))
+    return seen
+
+
+@needs_compiled
+@settings(max_examples=500)
+@given(streams, st.lists(st.integers(0, 300), max_size=4), st.sampled_from(["values", "statuses", "replies"]))
+@example(b"VA 1 ka\r\n1\r\nMN\r\n", [9], "values")
+@example(b"x" * 4095 + b"\r\n", [], "values")
+@example(b"x" * 4094 + b"\r\n", [], "replies")
+@example(b"x" * 4095 + b"\r", [], "statuses")
+@example(b"VA 1073741824 ka\r\n1\r\n", [], "values")
+@example(b"VA 1073741825 ka\r\n1\r\n", [], "values")
+@example(b"VA 00000000001 ka\r\n1\r\n", [], "values")
+@example(b"VA 0000000001 ka\r\n1\r\n", [], "values")
+def test_compiled_parsing_equals_the_pure_one(stream: bytes, cuts: list[int], method: str) -> None:
+    assert parse(pure, stream, cuts, method) == parse(compiled, stream, cuts, method)
+
+
+@needs_compiled
+@settings(max_examples=300)
+@given(st.data())
+def test_compiled_parsing_of_damaged_replies_equals_the_pure_one(data: st.DataObject) -> None:
+    reply = bytearray(b"VA 12 ka\r\nhello\r\nworld\r\nVA 1 kb\r\n2\r\nVA 2 k\xc3\xa9\r\nab\r\nVA 0 kc\r\n\r\nMN\r\n")
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, len(reply) - 1))
+        reply[place : place + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=2))
+    cut = data.draw(st.integers(0, len(reply)))
+    assert parse(pure, bytes(reply), [cut], "values") == parse(compiled, bytes(reply), [cut], "values")
+    assert parse(pure, bytes(reply), [cut], "replies") == parse(compiled, bytes(reply), [cut], "replies")
+
+
+@needs_compiled
+def test_twins_offer_the_same_names() -> None:
+    assert compiled is not None
+    assert pure.__all__ == compiled.__all__
