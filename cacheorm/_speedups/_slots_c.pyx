@@ -7,6 +7,7 @@ address is always inside an object that has this slot.
 
 from cpython.object cimport PyObject, PyObject_TypeCheck, PyTypeObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
+from collections.abc import Mapping
 from types import MemberDescriptorType
 
 cdef extern from *:
@@ -24,7 +25,7 @@ cdef extern from *:
     const int T_OBJECT_EX
     const int READONLY
 
-__all__ = ["Slot"]
+__all__ = ["Slot", "adopt"]
 
 
 cdef class Slot:
@@ -32,6 +33,7 @@ cdef class Slot:
 
     cdef Py_ssize_t offset
     cdef object owner
+    cdef bint plain  # whether no subclass does more than to write the slot
 
     def attach(self, member):
         """Read and write through ``member``, the descriptor of the hidden slot."""
@@ -43,6 +45,7 @@ cdef class Slot:
             raise TypeError("expected the descriptor of a slot, got that of a built-in type's attribute")
         self.offset = definition.offset
         self.owner = <object> PyDescr_TYPE(<PyObject *> member)
+        self.plain = type(self).__set__ is Slot.__set__
 
     cdef PyObject **place(self, instance) except NULL:
         if self.owner is None:
@@ -91,3 +94,37 @@ cdef class Slot:
             raise AttributeError("the field has no value")
         place[0] = NULL
         Py_XDECREF(old)
+
+
+def adopt(model, dict fields, rows, bint plain):
+    """Turn rows into instances: instances as they are, mappings into new ones."""
+    cdef list instances = []
+    for row in rows:
+        if type(row) is model:
+            instances.append(row)
+        elif plain and type(row) is dict:
+            instance = model.__new__(model)
+            fill(instance, fields, <dict> row)
+            instances.append(instance)
+        elif not isinstance(row, Mapping):
+            raise model._meta.not_a_row(row)
+        elif plain:
+            instance = model.__new__(model)
+            fill(instance, fields, dict(row))
+            instances.append(instance)
+        else:
+            instances.append(model(**row))
+    return instances
+
+
+cdef int fill(instance, dict fields, dict row) except -1:
+    """Set the fields that ``row`` names."""
+    for name, value in row.items():
+        field = fields.get(name)
+        if field is None:
+            raise instance._meta.unknown_name(name)
+        if isinstance(field, Slot) and (<Slot> field).plain:
+            (<Slot> field).write(instance, value)
+        else:
+            field.__set__(instance, value)
+    return 0
