@@ -117,6 +117,9 @@ class Connections:
         # What may become idle again: those lent when `close` was called are closed on their return.
         self._current: set[sqlite3.Connection] = set()
         self._lent = 0
+        # The thread that is about to fork. Others borrow nothing meanwhile: a busy one would never let it find
+        # all connections returned.
+        self._forking: int | None = None
         self.write_lock = threading.Lock()
         """Lets the writers of one process queue; SQLite lets them poll, with pauses of up to 0.1 s."""
         with _fork_lock:
@@ -125,6 +128,8 @@ class Connections:
     def take(self) -> sqlite3.Connection:
         """Borrow a connection; ``give`` or ``discard`` it."""
         with self._changed:
+            while self._forking not in (None, threading.get_ident()):
+                self._changed.wait()
             self._lent += 1
             if self._idle:
                 return self._idle.pop()
@@ -171,17 +176,20 @@ class Connections:
 
     def before_fork(self) -> None:
         self._changed.acquire()
+        self._forking = threading.get_ident()
         self._changed.wait_for(lambda: not self._lent, _FORK_PATIENCE)
         self.close()
 
     def after_fork(self) -> None:
+        self._forking = None
+        self._changed.notify_all()
         self._changed.release()
 
     def after_fork_in_child(self) -> None:
         # Threads that were still at work do not exist here. What they held is left alone, unclosed.
         self._lent = 0
         self.write_lock = threading.Lock()
-        self._changed.release()
+        self.after_fork()
 
 
 _pools: weakref.WeakSet[Connections] = weakref.WeakSet()

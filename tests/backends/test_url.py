@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cacheorm.backends import (
+    FileSystemBackend,
+    MemcachedBackend,
+    RedisBackend,
+    SimpleBackend,
+    backend_from_url,
+)
+from cacheorm.backends import (
+    url as url_module,
+)
+from cacheorm.errors import BackendError
+
+
+def test_memory_is_the_simple_backend() -> None:
+    backend = backend_from_url("memory://?default_ttl=60&threshold=1000")
+    assert isinstance(backend, SimpleBackend)
+    assert (backend.default_ttl, backend.threshold) == (60, 1000)
+    assert backend_from_url("MEMORY:///", default_ttl=7).default_ttl == 7
+
+
+def test_file_is_a_folder_with_its_name_percent_decoded(tmp_path: Path) -> None:
+    backend = backend_from_url(f"file://{tmp_path}/my%20cache%23%3F%2525?busy_timeout=1.5&default_ttl=0")
+    assert isinstance(backend, FileSystemBackend)
+    assert backend.path == str(tmp_path / "my cache#?%25")
+    assert backend.default_ttl == 0
+    assert backend_from_url(f"file://localhost{tmp_path}").path == str(tmp_path)  # type: ignore[attr-defined]
+    assert backend_from_url("file:///%ff").path == "/\udcff"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("url", ["file://relative", "file://", "file://relative/path", "file://%2Fabsolute"])
+def test_a_relative_file_is_refused_with_a_hint(url: str) -> None:
+    with pytest.raises(ValueError, match="three slashes: file:///var/cache/app"):
+        backend_from_url(url)
+
+
+def test_a_path_on_windows_loses_the_slash_before_its_drive() -> None:
+    assert url_module._without_slash_before_drive("/C:/cache") == "C:/cache"
+    assert url_module._without_slash_before_drive("/cache") == "/cache"
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+def test_redis_takes_host_port_and_database(scheme: str) -> None:
+    backend = backend_from_url(f"{scheme}://:pw@example.org:7000/3?socket_timeout=9&default_ttl=60")
+    assert isinstance(backend, RedisBackend)
+    assert backend.default_ttl == 60
+    options = backend.client.connection_pool.connection_kwargs
+    assert (options["host"], options["port"], options["db"]) == ("example.org", 7000, 3)
+    assert (options["password"], options["socket_timeout"]) == ("pw", 9)
+    assert "default_ttl" not in options
+
+
+def test_redis_takes_a_unix_socket() -> None:
+    backend = backend_from_url("unix:///run/redis.sock?db=2", default_ttl=5)
+    assert isinstance(backend, RedisBackend)
+    assert backend.default_ttl == 5
+    assert backend.client.connection_pool.connection_kwargs["path"] == "/run/redis.sock"
+
+
+@pytest.mark.parametrize(
+    ("place", "server"),
+    [
+        ("cache.example.org", "cache.example.org:11211"),
+        ("10.0.0.1:11300", "10.0.0.1:11300"),
+        ("localhost:11300/", "localhost:11300"),
+        ("[::1]", "::1.*11211"),
+        ("[fe80::1%25eth0]:11300", "fe80::1.*11300"),
+    ],
+)
+def test_memcached_takes_one_host(place: str, server: str) -> None:
+    backend = backend_from_url(f"memcached://{place}?default_ttl=30")
+    assert isinstance(backend, MemcachedBackend)
+    assert backend.default_ttl == 30
+    assert _matches(server, repr(backend))
+
+
+def _matches(pattern: str, text: str) -> bool:
+    import re
+
+    return re.search(pattern, text) is not None
+
+
+def test_backends_from_urls_reach_their_servers(redis_server: Any, memcached_server: Any) -> None:
+    host, port = memcached_server.address
+    for url in (f"redis://127.0.0.1:{redis_server.port}/1", f"memcached://{host}:{port}"):
+        with backend_from_url(url) as backend:
+            backend.set("from-url", b"1")
+            assert backend.get("from-url") == b"1"
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("memcached://", "takes host:port"),
+        ("memcached://:11211", "takes host:port"),
+        ("memcached://::1", "takes host:port"),
+        ("memcached://host:port", "takes host:port"),
+        ("memcached://host:0", "port from 1 to 65535"),
+        ("memcached://host:70000", "port from 1 to 65535"),
+        ("memcached://host/path", "takes host:port"),
+        ("memcached://user:hunter2@host", "takes no user and password"),
+        ("memcached://h1:11211,h2:11211", "several memcached servers in one URL are not supported yet"),
+        ("redis+cluster://host", r"redis\+cluster:// is not supported yet"),
+        ("redis+sentinel://host/name", r"redis\+sentinel:// is not supported yet"),
+        ("memory://host", "takes no host"),
+        ("memory://?treshold=5", r"unknown option 'treshold' of a memory:// URL \(did you mean 'threshold'\?\)"),
+        ("memory://?default_ttl=soon", "default_ttl of the memory:// URL must be a whole number"),
+        ("file:///x?busy_timeout=soon", "busy_timeout of the file:// URL must be a number"),
+        ("memory://?threshold=1&threshold=2", "threshold of the memory:// URL is given twice"),
+        ("redis://:hunter2@h?default_ttl=", "default_ttl of the redis:// URL must be a whole number"),
+        ("redis://:hunter2@h:port", "not a Redis URL"),
+        ("file:///x#y", "%23"),
+        ("file:///x%00y", "NUL"),
+        (
+            "rdis://:hunter2@host",
+            r"unknown scheme 'rdis' of a backend URL \(did you mean 'redis'\?\); known are file://",
+        ),
+        (
+            "mysql://root:hunter2@host",
+            "unknown scheme 'mysql' of a backend URL; known are file://, memcached://, memory://",
+        ),
+        ("root:hunter2@host://", "not a backend URL: it has no scheme"),
+        ("hunter2", "not a backend URL: it has no scheme"),
+        ("redis:hunter2", "not a backend URL: it has no scheme"),
+        ("", "not a backend URL: it has no scheme"),
+    ],
+)
+def test_a_bad_url_is_explained_and_not_shown(url: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        backend_from_url(url)
+    assert "hunter2" not in str(caught.value)
+    assert not isinstance(caught.value, BackendError)
+
+
+def test_options_go_by_the_same_names_as_in_the_url() -> None:
+    with pytest.raises(ValueError, match="unknown option 'size' of a memory:// URL; known are default_ttl, threshold"):
+        backend_from_url("memory://", size=5)
+
+
+def test_an_option_given_to_the_call_wins() -> None:
+    assert backend_from_url("memory://?default_ttl=1", default_ttl=2).default_ttl == 2
+    assert backend_from_url("redis://h?default_ttl=1", default_ttl=2).default_ttl == 2
+
+
+def test_a_url_is_a_str() -> None:
+    with pytest.raises(TypeError, match="got bytes"):
+        backend_from_url(b"memory://")  # type: ignore[arg-type]
