@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
+import shortuuid
 from converted import refuses, takes
 from hypothesis import given
 from hypothesis import strategies as st
@@ -139,7 +140,6 @@ class TestUUIDFields:
 
     @given(st.uuids())
     def test_the_short_form_is_that_of_the_shortuuid_library(self, value: uuid.UUID) -> None:
-        shortuuid = pytest.importorskip("shortuuid")
         stored = co.ShortUUIDField().cache_value(value)
         assert stored == shortuuid.encode(value)
         assert shortuuid.decode(stored) == value
