@@ -33,6 +33,7 @@ class MappingRows:
         pack: ``{name: stored}`` to bytes.
         unpack: bytes to a mapping.
         skip_invalid: whether a payload that cannot be read counts as no row rather than as an error.
+        converter_of: gives the converter of a field that is part of the payload; by default its own.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class MappingRows:
         pack: Callable[[dict[str, Any]], bytes],
         unpack: Callable[[bytes], Any],
         skip_invalid: bool,
+        converter_of: Callable[[Any], Any] | None = None,
     ) -> None:
         self.model = model
         self.name = model.__name__
@@ -53,7 +55,11 @@ class MappingRows:
         self.identity = identity
         self.serializer = serializer
         self.skip_invalid = skip_invalid
-        self._steps = [(field, field.converter, field not in self.key_fields) for field in fields]
+        pick = converter_of or (lambda field: field.converter)
+        self._steps = [
+            (field, pick(field), True) if field in self.columns else (field, field.converter, False)
+            for field in fields
+        ]
         self._pack = pack
         self._unpack = unpack
 
@@ -197,12 +203,11 @@ class MappingRows:
             if not in_payload:
                 continue
             stored = row.get(field.name, _ABSENT)
-            if stored is _ABSENT:
-                value = self._late_default(field, converter, key)
-            elif stored is None:
-                if not field.null:
-                    raise self._invalid("is null, and the field takes no null", key, field.name)
+            if stored is None and field.null:
                 value = None
+            elif stored is None or stored is _ABSENT:
+                # Null where the field takes none (any more) is what a write makes of it: no value.
+                value = self._late_default(field, converter, key)
             else:
                 try:
                     value = converter.load(stored)

@@ -45,12 +45,20 @@ class BaseSerializer:
     def check_fields(self, model: str, fields: Iterable[Any]) -> None:
         """Raise :exc:`TypeError` at class creation if the format cannot hold rows of these fields."""
 
+    def converter(self, field: Any) -> Any:
+        """Give what converts the values of one field to what this format stores, and back.
+
+        That is the field's own converter, unless the format gives some of its stored values back as others (a
+        float with fewer digits, say): after a write an instance holds what a later read gives.
+        """
+        return field.converter
+
     def row_codec(
         self, model: Any, fields: Iterable[Any], key_fields: Iterable[Any], identity: Any, skip_invalid: bool
     ) -> Any:
         """Build what packs and reads the rows of one model; see ``_speedups/_mapping_py.py``."""
         return mapping.MappingRows(
-            model, fields, key_fields, identity, str(self), self.dumps, self.load_row, skip_invalid
+            model, fields, key_fields, identity, str(self), self.dumps, self.load_row, skip_invalid, self.converter
         )
 
     def __str__(self) -> str:

@@ -2,69 +2,117 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from .._speedups import convert
 from .base import BaseSerializer
 
 if TYPE_CHECKING:
-    from google.protobuf.descriptor import FieldDescriptor
+    from google.protobuf.descriptor import Descriptor, FieldDescriptor
     from google.protobuf.message import Message
 
 __all__ = ["ProtobufSerializer"]
+
+# The largest number that rounds to a 32-bit float; the library makes infinity of what is larger.
+_LARGEST_SINGLE = (2 - 2**-24) * 2.0**127
+
+# FieldDescriptor.TYPE_... of https://protobuf.dev/reference/protobuf/google.protobuf/#field-kind; importing the
+# library only for these numbers would make it a requirement.
+_DOUBLE, _FLOAT, _BOOL, _STRING = 1, 2, 8, 9
+
+# Members that give back what converters of these kinds store, if they take it at all.
+_FAITHFUL = {
+    _STRING: {
+        convert.KIND_STR,
+        convert.KIND_UUID,
+        convert.KIND_DECIMAL,
+        convert.KIND_JSON,
+        convert.KIND_DATETIME,
+        convert.KIND_DATETIME_TZ,
+        convert.KIND_DATE,
+        convert.KIND_TIME,
+    },
+    _DOUBLE: {convert.KIND_FLOAT},
+    _BOOL: {convert.KIND_BOOL},
+}
 
 
 class _Member:
     """How one field of a message is set and read."""
 
-    __slots__ = ("has_presence", "is_map", "message", "name", "repeated")
-
     def __init__(self, field: FieldDescriptor) -> None:
         self.name: str = field.name
+        self.full_name: str = field.full_name
         self.repeated: bool = field.is_repeated
         self.has_presence: bool = field.has_presence
         nested = field.message_type
         self.is_map = bool(nested is not None and nested.GetOptions().map_entry)
-        self.message = _Shape(nested) if nested is not None and not self.is_map else None
-        if self.is_map and nested is not None and nested.fields_by_name["value"].message_type is not None:
-            raise TypeError(
-                f"protobuf map field {field.full_name}: values that are messages are not supported"
-            )
+        value: Any = nested.fields_by_name["value"] if self.is_map else field  # type: ignore[union-attr]
+        self.message = None if value.message_type is None else _Shape(value.message_type)
+        self.type: int = value.type
+        # Of the alternatives of a oneof, setting one clears the others; `optional` makes a oneof of one.
+        group = field.containing_oneof
+        self.oneof: str | None = group.name if group is not None and len(group.fields) > 1 else None
 
     def put(self, message: Message, value: Any) -> None:
         """Set this field of ``message`` from plain Python values."""
-        if self.is_map:
-            getattr(message, self.name).update(value)
-        elif self.repeated:
-            target = getattr(message, self.name)
-            if self.message is None:
-                target.extend(value)
-            else:
+        try:
+            if self.is_map:
+                target = getattr(message, self.name)
+                for key, item in value.items():
+                    if self.message is None:
+                        target[key] = self._checked(item)
+                    else:
+                        self.message.fill(target[key], item)
+            elif self.repeated:
+                if isinstance(value, (str, bytes, Mapping)):
+                    raise TypeError
+                target = getattr(message, self.name)
                 for item in value:
-                    self.message.fill(target.add(), item)
-        elif self.message is None:
-            setattr(message, self.name, value)
-        else:
-            target = getattr(message, self.name)
-            target.SetInParent()
-            self.message.fill(target, value)
+                    if self.message is None:
+                        target.append(self._checked(item))
+                    else:
+                        self.message.fill(target.add(), item)
+            elif self.message is None:
+                setattr(message, self.name, self._checked(value))
+            else:
+                target = getattr(message, self.name)
+                target.SetInParent()
+                self.message.fill(target, value)
+        except _Refused:
+            raise
+        except (AttributeError, TypeError) as error:
+            raise _RefusedType(self._refusal(value)) from error
+        except (OverflowError, ValueError) as error:
+            raise _RefusedValue(self._refusal(value)) from error
+
+    def _checked(self, value: Any) -> Any:
+        if self.type == _FLOAT and _LARGEST_SINGLE <= abs(value) < float("inf"):
+            raise ValueError
+        return value
+
+    def _refusal(self, value: Any) -> str:
+        # The library's own texts quote the value.
+        return f"the protobuf field {self.full_name} cannot hold this {type(value).__name__}"
 
     def take(self, message: Message) -> Any:
         """Read this field of ``message`` as plain Python values; ``None`` where it is known to be unset."""
         if self.has_presence and not message.HasField(self.name):
             return None
         value = getattr(message, self.name)
+        shape = self.message
         if self.is_map:
-            return dict(value)
-        if self.message is not None:
-            return [self.message.read(item) for item in value] if self.repeated else self.message.read(value)
-        return list(value) if self.repeated else value
+            return dict(value) if shape is None else {key: shape.read(item) for key, item in value.items()}
+        if self.repeated:
+            return list(value) if shape is None else [shape.read(item) for item in value]
+        return value if shape is None else shape.read(value)
 
 
 class _Shape:
     """The fields of a message type."""
 
-    def __init__(self, descriptor: Any) -> None:
+    def __init__(self, descriptor: Descriptor) -> None:
         self.full_name: str = descriptor.full_name
         # Filled on first use, because a message type may contain itself.
         self._descriptor = descriptor
@@ -78,26 +126,68 @@ class _Shape:
 
     def fill(self, message: Message, row: Any) -> None:
         if not isinstance(row, Mapping):
-            raise TypeError(
+            raise _RefusedType(
                 f"expected a mapping for the protobuf message {self.full_name}, got {type(row).__name__}"
             )
         members = self.members
+        chosen: dict[str, str] = {}
         for name, value in row.items():
             if value is None:
                 continue
             member = members.get(name)
             if member is None:
-                raise ValueError(f"the protobuf message {self.full_name} has no field {name!r}")
-            try:
-                member.put(message, value)
-            except (TypeError, ValueError) as error:
-                # The library's own texts quote the value.
-                raise type(error)(
-                    f"the protobuf field {self.full_name}.{name} cannot hold this {type(value).__name__}"
-                ) from error
+                raise _RefusedValue(f"the protobuf message {self.full_name} has no field {name!r}")
+            if member.oneof is not None and chosen.setdefault(member.oneof, name) != name:
+                raise _RefusedValue(
+                    f"the protobuf message {self.full_name} holds {chosen[member.oneof]} or {name}, not both: "
+                    f"they are alternatives (oneof {member.oneof})"
+                )
+            member.put(message, value)
 
     def read(self, message: Message) -> dict[str, Any]:
         return {name: member.take(message) for name, member in self.members.items()}
+
+
+class _Refused(Exception):
+    """A value that a message cannot hold, told in words that do not quote it."""
+
+
+class _RefusedType(_Refused, TypeError):
+    pass
+
+
+class _RefusedValue(_Refused, ValueError):
+    pass
+
+
+class _ThroughMessage(convert.Converter):
+    """Another converter, whose values are what the message gives back rather than what it was given.
+
+    A ``float`` keeps 32 bits, an enumeration takes labels and gives numbers, a nested message gives all its
+    fields: after a write an instance holds what a read will find.
+    """
+
+    def __init__(self, inner: Any, member: _Member, make: Callable[[], Message]) -> None:
+        self._inner = inner
+        self._member = member
+        self._make = make
+
+    def dump(self, value: Any) -> Any:
+        stored = self._inner.dump(value)
+        if stored is None:
+            return None
+        message = self._make()
+        try:
+            self._member.put(message, stored)
+        except TypeError as error:
+            raise ValueError(str(error)) from error
+        return self._member.take(message)
+
+    def load(self, stored: Any) -> Any:
+        return self._inner.load(stored)
+
+    def canonical(self, value: Any, stored: Any) -> Any:
+        return None if stored is None else self._inner.load(stored)
 
 
 class ProtobufSerializer(BaseSerializer):
@@ -112,14 +202,15 @@ class ProtobufSerializer(BaseSerializer):
         TypeError: ``descriptor`` is no message class.
     """
 
-    def __init__(self, descriptor: Any) -> None:
-        shape = getattr(descriptor, "DESCRIPTOR", None)
-        if not isinstance(descriptor, type) or not hasattr(shape, "fields"):
+    def __init__(self, descriptor: type[Message]) -> None:
+        given: Any = descriptor
+        shape: Any = getattr(given, "DESCRIPTOR", None)
+        if not isinstance(given, type) or not hasattr(shape, "fields"):
             raise TypeError(
                 "ProtobufSerializer takes a generated message class such as user_pb2.User, "
-                f"got {type(descriptor).__name__}"
+                f"got {given.__name__ if isinstance(given, type) else type(given).__name__}"
             )
-        self._message: type[Message] = descriptor
+        self._message = descriptor
         self._shape = _Shape(shape)
         self.name = f"protobuf {self._shape.full_name}"
 
@@ -128,7 +219,8 @@ class ProtobufSerializer(BaseSerializer):
 
         Raises:
             TypeError: neither of them, or a value of the wrong type.
-            ValueError: an unknown field, or a number out of the field's range.
+            ValueError: an unknown field, a number out of the field's range, two alternatives of a ``oneof``, or
+                a required field (of proto2) that is not set.
         """
         if isinstance(obj, Mapping):
             message = self._message()
@@ -136,9 +228,10 @@ class ProtobufSerializer(BaseSerializer):
         elif isinstance(obj, self._message):
             message = obj
         else:
-            raise TypeError(
-                f"expected a mapping or a {self._shape.full_name} message, got {type(obj).__name__}"
-            )
+            raise TypeError(f"expected a mapping or a {self._shape.full_name} message, got {type(obj).__name__}")
+        if not message.IsInitialized():
+            missing = ", ".join(message.FindInitializationErrors())  # type: ignore[attr-defined]
+            raise ValueError(f"the protobuf message {self._shape.full_name} requires {missing}")
         return message.SerializeToString()
 
     def loads(self, s: bytes) -> Message:
@@ -149,26 +242,38 @@ class ProtobufSerializer(BaseSerializer):
         """Read a message as ``{field name: value}``, ``None`` for fields that are not set."""
         return self._shape.read(self._message.FromString(payload))
 
+    def converter(self, field: Any) -> Any:
+        """Give the field's converter, by way of the message where that may give back something else."""
+        member = self._shape.members[field.name]
+        inner = field.converter
+        if not member.repeated and not member.is_map and inner.kind in _FAITHFUL.get(member.type, ()):
+            return inner
+        return _ThroughMessage(inner, member, self._message)
+
     def check_fields(self, model: str, fields: Iterable[Any]) -> None:
         """Check that the message has every field of the model, with presence where null is a value.
 
         Raises:
-            TypeError: naming each field that is missing or needs ``optional``.
+            TypeError: naming each field that is missing, needs ``optional``, or cannot be null.
         """
-        missing = []
-        flat = []
+        missing, flat, plural = [], [], []
         for field in fields:
             member = self._shape.members.get(field.name)
             if member is None:
                 missing.append(field.name)
+            elif field.null and (member.repeated or member.is_map):
+                plural.append(field.name)
             elif field.null and not member.has_presence:
                 flat.append(field.name)
         problems = []
         if missing:
             problems.append(f"has no field {', '.join(missing)}")
         if flat:
+            problems.append(f"cannot tell null from zero or empty for {', '.join(flat)}: declare it `optional`")
+        if plural:
             problems.append(
-                f"cannot tell null from zero or empty for {', '.join(flat)}: declare it `optional`"
+                f"cannot tell null from empty for {', '.join(plural)}, as repeated and map fields are never unset: "
+                "declare the model's field without null=True, and with default=[] or default={}"
             )
         if problems:
             raise TypeError(f"{model}: the protobuf message {self._shape.full_name} {' and '.join(problems)}")

@@ -1,0 +1,1 @@
+"""Serializers on their own and through models, and payloads that others wrote."""
