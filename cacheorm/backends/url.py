@@ -92,7 +92,8 @@ def _redis(scheme: str, rest: str, options: Mapping[str, Any]) -> BaseBackend:
 def _memcached(scheme: str, rest: str, options: Mapping[str, Any]) -> BaseBackend:
     from .memcached import MemcachedBackend
 
-    place, settings = _split(scheme, rest, options, {"default_ttl": int})
+    known = {"default_ttl": int, "timeout": float, "connect_timeout": float, "max_connections": int}
+    place, settings = _split(scheme, rest, options, known)
     hosts = place.removesuffix("/").split(",")
     if len(hosts) > 1:
         raise ValueError("several memcached servers in one URL are not supported yet: give one")

@@ -74,7 +74,7 @@ def test_redis_takes_a_unix_socket() -> None:
     ],
 )
 def test_memcached_takes_one_host(place: str, server: str) -> None:
-    backend = backend_from_url(f"memcached://{place}?default_ttl=30")
+    backend = backend_from_url(f"memcached://{place}?default_ttl=30&timeout=0.5&connect_timeout=1&max_connections=3")
     assert isinstance(backend, MemcachedBackend)
     assert backend.default_ttl == 30
     assert _matches(server, repr(backend))
