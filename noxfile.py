@@ -8,6 +8,9 @@ from pathlib import Path
 
 import nox
 
+# Only Pythons that are there, nothing that is downloaded.
+nox.options.default_venv_backend = "virtualenv"
+nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
 nox.options.reuse_existing_virtualenvs = True
 
@@ -24,7 +27,7 @@ PURE = {"CACHEORM_REQUIRE_EXTENSIONS": None, "CACHEORM_NO_EXTENSIONS": "1"}
 def install_wheel(session: nox.Session, extras: str) -> None:
     """Build a compiled wheel by way of a source distribution, and install that, as a user would."""
     session.install("build")
-    dist = Path(session.create_tmp(), "dist")
+    dist = Path(session.create_tmp(), "dist").resolve()
     shutil.rmtree(dist, ignore_errors=True)
     # Optimising takes most of the time of a build, and speed is not what is tested here.
     session.run("python", "-m", "build", "--outdir", str(dist), silent=True, env={**COMPILED, "CFLAGS": "-O0"})
@@ -38,10 +41,10 @@ def install_wheel(session: nox.Session, extras: str) -> None:
 def smoke(session: nox.Session) -> None:
     """Build, install and try the package on each Python that is found: the tests of the parts that differ most."""
     install_wheel(session, "redis,protobuf")
-    session.install("pytest", "pytest-xdist", "hypothesis")
+    session.install("hypothesis", "pytest", "pytest-xdist", "shortuuid")
     # Away from the checkout, where `import cacheorm` would find the sources.
     root = Path.cwd()
-    copy = Path(session.create_tmp(), "copy")
+    copy = Path(session.create_tmp(), "copy").resolve()
     shutil.rmtree(copy, ignore_errors=True)
     for name in ("tests", "scripts", "examples", "docs"):
         shutil.copytree(root / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
