@@ -86,7 +86,11 @@ class Model(metaclass=ModelBase):
     def _pk(self) -> Any:
         # Not through get_id(), which subclasses override: Flask-Login's wants a str.
         plan = type(self)._meta
-        return plan.key_fields[0].peek(self) if plan.composite is None else plan.composite.__get__(self)
+        if plan.composite is not None:
+            return plan.composite.__get__(self)
+        value = plan.key_fields[0].peek(self)
+        # A reference holds an instance while that has no key to take over.
+        return None if plan.references and hasattr(type(value), "_meta") else value
 
     @_pk.setter
     def _pk(self, value: Any) -> None:

@@ -46,7 +46,8 @@ class CompositeKey:
         if instance is None:
             return self
         values = tuple(field.peek(instance) for field in instance._meta.key_fields)
-        return None if None in values else values
+        # A reference holds an instance while that has no key to take over.
+        return None if any(value is None or hasattr(type(value), "_meta") for value in values) else values
 
     def __set__(self, instance: Any, value: Sequence[Any]) -> None:
         fields = instance._meta.key_fields

@@ -141,7 +141,8 @@ class ForeignKeyField(Field[T]):
     ) -> None:
         given: Any = model
         if not isinstance(given, str) and not (isinstance(given, type) and hasattr(given, "_meta")):
-            what = f"the abstract {given.__name__}" if hasattr(given, "_declared") else type(given).__name__
+            is_model = isinstance(given, type) and hasattr(given, "_declared")
+            what = f"the abstract {given.__name__}" if is_model else type(given).__name__
             raise TypeError(f"ForeignKeyField takes a model with rows, 'self' or a model's name, got {what}")
         self.given = model
         self.target: type[Model] | str = model
