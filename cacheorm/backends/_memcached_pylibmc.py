@@ -60,12 +60,25 @@ class PylibmcEngine:
         moment = exptime(seconds)
 
         def work(client: Any) -> bool:
+            if getattr(client, "binary", False):
+                return self._touch_by_hand(client, key, moment)
             try:
                 return bool(client.touch(key, moment))
             except pylibmc.NotFound:
                 return False
 
         return self._call(work, write=True)
+
+    def _touch_by_hand(self, client: Any, key: str, moment: int) -> bool:
+        """Write back what is there: libmemcached's binary touch waits five seconds for a reply that never comes."""
+        swapping = self._swapper(client)
+        for _ in range(_RACES):
+            stored, token = swapping.gets(key)
+            if stored is None:
+                return False
+            if _swap(swapping, key, stored, token, moment):
+                return True
+        raise self._raced(key)
 
     def ttl(self, key: str) -> int | None:
         """Raise: the protocol that the client speaks does not tell."""
@@ -99,22 +112,26 @@ class PylibmcEngine:
             return None
 
     def _count_by_hand(self, client: Any, key: str, delta: int, moment: int) -> int:
+        swapping = self._swapper(client)
+        for _ in range(_RACES):
+            stored, token = swapping.gets(key)
+            counted = next_count(key, to_bytes(stored), delta)
+            if stored is None:
+                if _store(client.add, key, b"%d" % counted, moment) is True:
+                    return counted
+            elif _swap(swapping, key, b"%d" % counted, token, moment):
+                return counted
+        raise self._raced(key)
+
+    def _swapper(self, client: Any) -> Any:
+        """Give a client that compares and sets: that has to be switched on, and not on the one passed in."""
         if self._swapping is None:
-            # Comparing and setting has to be switched on; not on the client that was passed in.
             self._swapping = client.clone()
             self._swapping.behaviors = {"cas": True}
-        for _ in range(_RACES):
-            stored, token = self._swapping.gets(key)
-            counted = next_count(key, to_bytes(stored), delta)
-            try:
-                if stored is None:
-                    if client.add(key, b"%d" % counted, time=moment):
-                        return counted
-                elif self._swapping.cas(key, b"%d" % counted, token, time=moment):
-                    return counted
-            except pylibmc.NotFound:
-                continue
-        raise BackendError(f"{self.server}, key {key}: others changed it {_RACES} times in a row")
+        return self._swapping
+
+    def _raced(self, key: str) -> BackendError:
+        return BackendError(f"{self.server}, key {key}: others changed it {_RACES} times in a row")
 
     # -- batches ---------------------------------------------------------------------------------
 
@@ -190,6 +207,13 @@ def _store(store: Callable[..., Any], key: str, value: bytes, moment: int) -> bo
         return False  # what the binary protocol makes of a condition that is not met
     except (pylibmc.TooBig, pylibmc.ServerError, pylibmc.ClientError, pylibmc.AllocationError) as error:
         return _describe(error)
+
+
+def _swap(client: Any, key: str, value: Any, token: int, moment: int) -> bool:
+    try:
+        return bool(client.cas(key, value, token, time=moment))
+    except (pylibmc.NotFound, pylibmc.DataExists):
+        return False
 
 
 def _describe(error: Exception) -> str:

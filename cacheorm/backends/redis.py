@@ -187,10 +187,10 @@ class RedisBackend(BaseBackend):
 
     def clear(self) -> None:
         """Remove every entry of the database (``FLUSHDB``), other programs' entries included."""
-        self._run(None, ("FLUSHDB",), write=True)
+        self._replies(None, [("FLUSHDB",)], write=True)
 
     def ping(self) -> bool:
-        return self._run(None, ("PING",)) in (b"PONG", True)
+        return self._replies(None, [("PING",)], write=False)[0] in (b"PONG", True)
 
     def stats(self) -> dict[str, Any]:
         """Return ``entries`` of this database, ``hits``, ``misses``, ``evictions``, ``memory_bytes`` of the server."""
@@ -214,10 +214,9 @@ class RedisBackend(BaseBackend):
     def _seconds_or_keep(self, ttl: TTL | KeepTTL) -> int:
         return -1 if isinstance(ttl, KeepTTL) else self._seconds(ttl)
 
-    def _run(self, key: str | None, *commands: tuple[Any, ...], write: bool = False, transaction: bool = False) -> Any:
+    def _run(self, key: str, *commands: tuple[Any, ...], write: bool = False, transaction: bool = False) -> Any:
         """Run commands about ``key`` and return the reply to the last one."""
-        if key is not None:
-            wire.check_keys((key,))
+        wire.check_keys((key,))
         return self._replies(key, commands, write, transaction)[-1]
 
     def _replies(

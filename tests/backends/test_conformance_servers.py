@@ -1,0 +1,82 @@
+"""The suite for authors of backends, on every way that we have to a server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pylibmc
+import pytest
+import redis
+from servers import HOST, MemcachedServer, RedisServer
+
+from cacheorm.backends import BaseBackend, MemcachedBackend, RedisBackend
+from cacheorm.testing import BackendConformance
+
+
+class TestRedisBackend(BackendConformance):
+    default_ttl = 600
+
+    @pytest.fixture
+    def backend(self, redis_server: RedisServer) -> Iterator[BaseBackend]:
+        with RedisBackend(host=HOST, port=redis_server.port) as backend:
+            yield backend
+
+
+class TestRedisBackendOverAClientThatDecodes(BackendConformance):
+    @pytest.fixture
+    def backend(self, redis_server: RedisServer) -> Iterator[BaseBackend]:
+        with redis.Redis(host=HOST, port=redis_server.port, decode_responses=True, protocol=2) as client:
+            yield RedisBackend(client=client)
+
+
+class TestRedisBackendOverThePublicInterface(BackendConformance):
+    @pytest.fixture
+    def backend(self, redis_server: RedisServer) -> Iterator[BaseBackend]:
+        class Wrapped:
+            def __init__(self, client: redis.Redis) -> None:
+                self.pipeline = client.pipeline
+
+        with redis.Redis(host=HOST, port=redis_server.port) as client:
+            yield RedisBackend(client=Wrapped(client))
+
+
+class OnMemcached(BackendConformance):
+    @pytest.fixture(autouse=True)
+    def just_after_a_tick(self, request: pytest.FixtureRequest, memcached_server: MemcachedServer) -> None:
+        """Start tests that look at entries of 1 second when memcached's clock, which counts seconds, has moved."""
+        if "expired" not in request.node.name:
+            return
+        with memcached_server.connect() as connection:
+            first = self.server_time(connection)
+            while self.server_time(connection) == first:
+                time.sleep(0.01)
+
+    @staticmethod
+    def server_time(connection: Any) -> str:
+        connection.sendall(b"stats\r\n")
+        reply = b""
+        while not reply.endswith(b"END\r\n"):
+            reply += connection.recv(1 << 16)
+        return reply.decode().partition("STAT time ")[2].split()[0]
+
+
+class TestMemcachedBackend(OnMemcached):
+    default_ttl = 600
+
+    @pytest.fixture
+    def backend(self, memcached_server: MemcachedServer) -> Iterator[BaseBackend]:
+        with MemcachedBackend([memcached_server.address]) as backend:
+            yield backend
+
+
+class TestMemcachedBackendOverPylibmc(OnMemcached):
+    tells_lifetimes = False
+
+    @pytest.fixture(params=["text", "binary"])
+    def backend(self, request: pytest.FixtureRequest, memcached_server: MemcachedServer) -> Iterator[BaseBackend]:
+        client = pylibmc.Client([f"{HOST}:{memcached_server.port}"], binary=request.param == "binary")
+        with MemcachedBackend(client=client) as backend:
+            yield backend
+        client.disconnect_all()
