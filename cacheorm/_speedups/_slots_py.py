@@ -21,6 +21,8 @@ class Slot:
         """Read and write through ``member``, the descriptor of the hidden slot."""
         if type(member) is not MemberDescriptorType:
             raise TypeError(f"expected the descriptor of a slot, got {type(member).__name__}")
+        if "__slots__" not in vars(member.__objclass__):
+            raise TypeError("expected the descriptor of a slot, got that of a built-in type's attribute")
         self._member = member
 
     def unset(self, instance: Any) -> Any:
@@ -31,6 +33,8 @@ class Slot:
         """Read the slot as it is: its value, or ``absent`` where nothing was stored."""
         if self._member is None:
             raise AttributeError("the field belongs to no model")
+        if instance is None:
+            raise TypeError(f"descriptor for {self._member.__objclass__.__name__!r} objects doesn't apply to None")
         try:
             return self._member.__get__(instance, type(instance))
         except AttributeError:
@@ -58,7 +62,10 @@ class Slot:
     def __delete__(self, instance: Any) -> None:
         if self._member is None:
             raise AttributeError("the field belongs to no model")
-        self._member.__delete__(instance)
+        try:
+            self._member.__delete__(instance)
+        except AttributeError:
+            raise AttributeError("the field has no value") from None
 
 
 def adopt(model: Any, fields: Mapping[str, Any], rows: Iterable[Any], plain: bool) -> list[Any]:

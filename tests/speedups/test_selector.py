@@ -1,0 +1,72 @@
+"""Which version of the hot code is taken: compiled, pure, or an error."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import cacheorm as co
+
+MODULES = ("convert", "keys", "mapping", "rows", "slots", "wire")
+
+# Makes every extension look as if it had not been built.
+WITHOUT_EXTENSIONS = """
+import importlib.abc, sys
+class Missing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith("cacheorm._speedups.") and name.endswith("_c"):
+            raise ImportError(f"no {name}")
+sys.meta_path.insert(0, Missing())
+"""
+REPORT = f"""
+import cacheorm, cacheorm._speedups as chosen
+print(cacheorm.speedups_enabled, *sorted({{getattr(chosen, one).__name__[-2:] for one in {MODULES!r}}}))
+"""
+
+
+def run(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CACHEORM_")}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(
+        command, env={**environment, **variables}, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.mark.parametrize("value", ["1", "yes"])
+def test_the_pure_version_can_be_asked_for(value: str) -> None:
+    done = run(REPORT, CACHEORM_NO_EXTENSIONS=value)
+    assert (done.stdout.split(), done.stderr) == (["False", "py"], "")
+
+
+def test_without_extensions_the_pure_version_is_taken() -> None:
+    done = run(WITHOUT_EXTENSIONS + REPORT)
+    assert (done.stdout.split(), done.stderr) == (["False", "py"], "")
+
+
+def test_required_extensions_that_are_missing_are_an_error_that_says_what_to_do() -> None:
+    done = run(WITHOUT_EXTENSIONS + REPORT, CACHEORM_REQUIRE_EXTENSIONS="1")
+    assert done.returncode != 0
+    assert "ImportError: cacheorm's extensions are required (CACHEORM_REQUIRE_EXTENSIONS)" in done.stderr
+    assert "pip install" in done.stderr
+    assert "no cacheorm._speedups._" in done.stderr
+
+
+@pytest.mark.parametrize("value", ["", "0"])
+def test_empty_and_zero_mean_not_set(value: str) -> None:
+    unset = run(REPORT)
+    done = run(REPORT, CACHEORM_NO_EXTENSIONS=value, CACHEORM_REQUIRE_EXTENSIONS="")
+    assert (done.stdout, done.returncode) == (unset.stdout, 0)
+
+
+def test_compiled_versions_are_taken_all_together_where_they_were_built() -> None:
+    code = REPORT + "print(*sorted({type(one).__module__ for one in (cacheorm.IntegerField().make_converter(),)}))"
+    done = run(code, CACHEORM_REQUIRE_EXTENSIONS="1" if co.speedups_enabled else "0")
+    assert done.returncode == 0, done.stderr
+    words = done.stdout.split()
+    assert words[:2] in (["True", "_c"], ["False", "py"])
+    assert words[2].endswith(words[1])
+    if co.speedups_enabled:
+        assert words[0] == "True"

@@ -1,0 +1,208 @@
+"""The descriptor over hidden slots, compiled and pure: never touches an object that has no such slot."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import sys
+import weakref
+from collections import UserDict
+from typing import Any
+
+import pytest
+
+import cacheorm as co
+from cacheorm._speedups import _slots_py
+
+TWINS: dict[str, Any] = {"pure": _slots_py}
+if co.speedups_enabled:
+    from cacheorm._speedups import _slots_c
+
+    TWINS["compiled"] = _slots_c
+
+
+@pytest.fixture(params=list(TWINS))
+def twin(request: pytest.FixtureRequest) -> Any:
+    return TWINS[request.param]
+
+
+def slotted(twin: Any) -> tuple[Any, Any]:
+    """A class with one hidden slot, and the descriptor over it."""
+
+    class Row:
+        __slots__ = ("__weakref__", "_hidden")
+        field = twin.Slot()
+
+    slot = Row.__dict__["field"]
+    slot.attach(Row.__dict__["_hidden"])
+    return Row, slot
+
+
+def test_a_slot_reads_writes_and_forgets(twin: Any) -> None:
+    Row, slot = slotted(twin)
+    row = Row()
+    assert Row.field is slot
+    assert row.field is None
+    assert slot.peek(row, "absent") == "absent"
+    row.field = 5
+    assert (row.field, slot.peek(row, "absent"), row._hidden) == (5, 5, 5)
+    slot.poke(row, 6)
+    assert row.field == 6
+    del row.field
+    assert slot.peek(row, "absent") == "absent"
+    with pytest.raises(AttributeError, match="the field has no value"):
+        del row.field
+
+
+def test_none_is_a_value_and_not_the_lack_of_one(twin: Any) -> None:
+    Row, slot = slotted(twin)
+    row = Row()
+    row.field = None
+    assert slot.peek(row, "absent") is None
+    del row.field
+    assert slot.peek(row, "absent") == "absent"
+
+
+def test_reading_without_a_value_asks_the_subclass(twin: Any) -> None:
+    class Made(twin.Slot):  # type: ignore[misc]
+        def unset(self, instance: Any) -> Any:
+            return f"made for {type(instance).__name__}"
+
+    class Row:
+        __slots__ = ("_hidden",)
+        field = Made()
+
+    Row.__dict__["field"].attach(Row.__dict__["_hidden"])
+    row = Row()
+    assert row.field == "made for Row"
+    row.field = None
+    assert row.field is None
+
+
+@pytest.mark.parametrize("stranger", [None, 5, "text", object(), type, co.Model, lambda: None])
+def test_objects_without_the_slot_are_refused(twin: Any, stranger: Any) -> None:
+    _, slot = slotted(twin)
+
+    class Other:
+        __slots__ = ("_a", "_b", "_hidden")
+
+    for wrong in (stranger, Other()):
+        for use in (slot.peek, slot.__delete__, lambda it: slot.poke(it, 1), lambda it: slot.__set__(it, 1)):
+            with pytest.raises(TypeError, match="doesn't apply to"):
+                use(wrong)
+        if wrong is not None:
+            with pytest.raises(TypeError, match="doesn't apply to"):
+                slot.__get__(wrong, type(wrong))
+
+
+def test_instances_of_subclasses_have_the_slot(twin: Any) -> None:
+    Row, slot = slotted(twin)
+
+    class Sub(Row):  # type: ignore[misc]
+        __slots__ = ("more",)
+
+    class Loose(Row):  # type: ignore[misc]
+        pass
+
+    for row in (Sub(), Loose()):
+        row.field = "x"
+        assert (slot.peek(row), row._hidden) == ("x", "x")
+
+
+def test_an_unbound_slot_belongs_to_no_model(twin: Any) -> None:
+    slot = twin.Slot()
+    for use in (slot.peek, slot.__delete__, lambda it: slot.poke(it, 1), lambda it: slot.__get__(it, object)):
+        with pytest.raises(AttributeError, match="the field belongs to no model"):
+            use(object())
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        None,
+        5,
+        property(),
+        object.__dict__["__class__"],
+        functools.partial.__dict__["func"],
+        type.__dict__["__basicsize__"],
+        type(sys.flags).__dict__["optimize"],
+    ],
+)
+def test_only_descriptors_of_slots_can_be_attached(twin: Any, member: Any) -> None:
+    with pytest.raises(TypeError, match="expected the descriptor of a slot, got"):
+        twin.Slot().attach(member)
+
+
+def test_a_destructor_sees_the_new_value_and_may_change_it(twin: Any) -> None:
+    Row, slot = slotted(twin)
+    row = Row()
+    seen: list[Any] = []
+
+    class Loud:
+        def __init__(self, then: Any) -> None:
+            self.then = then
+
+        def __del__(self) -> None:
+            seen.append(slot.peek(row, "absent"))
+            self.then()
+
+    row.field = Loud(lambda: slot.poke(row, "from the destructor"))
+    row.field = "new"
+    assert (seen, row.field) == (["new"], "from the destructor")
+    row.field = Loud(lambda: slot.__delete__(row))
+    row.field = "gone at once"
+    assert slot.peek(row, "absent") == "absent"
+    row.field = Loud(lambda: slot.poke(row, "after all"))
+    del row.field
+    assert seen == ["new", "gone at once", "absent"]
+    assert row.field == "after all"
+
+
+def test_values_are_held_once_and_cycles_are_collected(twin: Any) -> None:
+    Row, _ = slotted(twin)
+    row, value = Row(), object()
+    before = sys.getrefcount(value)
+    row.field = value
+    row.field = value
+    assert sys.getrefcount(value) == before + 1
+    assert row.field is value
+    del row.field
+    assert sys.getrefcount(value) == before
+    row.field = row
+    watcher = weakref.ref(row)
+    del row
+    gc.collect()
+    assert watcher() is None
+
+
+def test_a_slot_keeps_its_class_alive_and_no_longer_than_itself(twin: Any) -> None:
+    Row, slot = slotted(twin)
+    watcher = weakref.ref(Row)
+    del Row, slot
+    gc.collect()
+    assert watcher() is None
+
+
+def test_rows_become_instances_alike(twin: Any) -> None:
+    class User(co.Model):
+        id = co.IntegerField(primary_key=True)
+        name = co.StringField(default="none")
+        friend = co.ForeignKeyField("self", null=True)
+
+    sam = User(id=1)
+    rows = [sam, {"id": 2, "name": "Bob"}, UserDict({"id": "3", "friend": sam}), {"friend_id": 1}, {}]
+    for plain in (True, False):
+        made = twin.adopt(User, dict(User._meta.names), iter(rows), plain)
+        assert made[0] is sam
+        assert [(row.id, row.name, row.friend_id) for row in made] == [
+            (1, "none", None),
+            (2, "Bob", None),
+            ("3", "none", 1),
+            (None, "none", 1),
+            (None, "none", None),
+        ]
+        for wrong in (5, None, "ab", [("id", 1)], object()):
+            with pytest.raises(TypeError, match="User: a row is a dict or an instance of User"):
+                twin.adopt(User, dict(User._meta.names), [wrong], plain)
+        with pytest.raises(TypeError, match="User has no field 'nme'; did you mean 'name'"):
+            twin.adopt(User, dict(User._meta.names), [{"nme": 1}], plain)
