@@ -1,0 +1,79 @@
+"""The errors by themselves: their tree, their texts, their pickles."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+
+import cacheorm as co
+from cacheorm import errors
+
+ERRORS: list[Any] = [
+    co.CacheORMError("text"),
+    co.ValidationError("User", [("name", "expected text")], 3, "m:user:id:1"),
+    co.ValidationError(None, [("StringField", "expected text")]),
+    co.PayloadError("is null", model="User", key="m:user:id:1", field="name", serializer="json"),
+    co.PayloadError("is empty"),
+    co.InvalidKeyError("too long"),
+    co.WriteError([co.FailedRow("User", "m:user:id:1", "too large")]),
+    co.BackendError("redis at host:6379: no reply", maybe_applied=True),
+    co.BackendError("refused"),
+    co.DoesNotExist("no row"),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=repr)
+def test_errors_pickle_and_copy_whole(error: Any) -> None:
+    copies = [pickle.loads(pickle.dumps(error, protocol)) for protocol in range(6)]
+    for again in [*copies, copy.copy(error), copy.deepcopy(error)]:
+        assert type(again) is type(error)
+        assert str(again) == str(error)
+        assert vars(again) == vars(error)
+
+
+def test_the_tree_is_the_one_that_is_written_down() -> None:
+    for name in errors.__all__:
+        kind = getattr(errors, name)
+        assert getattr(co, name) is kind
+        if name != "FailedRow":
+            assert issubclass(kind, co.CacheORMError)
+    assert issubclass(co.ValidationError, ValueError)
+    assert issubclass(co.InvalidKeyError, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (co.ValidationError("User", [("a", "bad"), ("b", "worse")]), "User.a: bad; User.b: worse"),
+        (co.ValidationError("User", [("a", "bad")], 0), "User.a: bad (row 0)"),
+        (co.ValidationError("User", [("a", "bad")], 5, "k"), "User.a: bad (row 5, key k)"),
+        (co.ValidationError(None, [("a", "bad")]), "a: bad"),
+        (
+            co.ValidationError("User", [("a", "missing value for <Field: User.a>")]),
+            "missing value for <Field: User.a>",
+        ),
+        (co.PayloadError("bad"), "bad"),
+        (co.PayloadError("bad", model="User", key="k"), "User: bad (key k)"),
+        (
+            co.PayloadError("bad", model="User", key="k", field="a", serializer="json"),
+            "User.a: bad (key k, read as json)",
+        ),
+        (co.BackendError("bad"), "bad"),
+        (co.BackendError("bad", maybe_applied=True), "bad (the write may have been applied)"),
+        (co.WriteError([co.FailedRow("U", "k", "r")]), "1 row was not stored: U k: r"),
+        (
+            co.WriteError([co.FailedRow("U", str(number), "r") for number in range(5)]),
+            "5 rows were not stored: U 0: r; U 1: r; U 2: r; and 2 more",
+        ),
+    ],
+)
+def test_texts_say_where_and_what(error: Exception, text: str) -> None:
+    assert str(error) == text
+
+
+def test_a_failed_row_reads_by_name() -> None:
+    row = co.FailedRow("User", "k", "too large")
+    assert (row.model, row.key, row.reason) == ("User", "k", "too large")

@@ -1,0 +1,162 @@
+"""The driver of operations: replies in, errors in, chunks as they come."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+import cacheorm as co
+from cacheorm.store import Call, Fetch, run
+
+
+class Chunked(co.SimpleBackend):
+    """Gives chunks of two, and records what happens when."""
+
+    def __init__(self, log: list[str]) -> None:
+        super().__init__()
+        self.log = log
+
+    def get_chunks(self, keys: Sequence[str]) -> Iterator[list[bytes | None]]:
+        try:
+            for start in range(0, len(keys), 2):
+                self.log.append(f"read {start}")
+                yield [key.encode() for key in keys[start : start + 2]]
+        finally:
+            self.log.append("closed")
+
+
+Steps = Generator[Any, Any, Any]
+
+
+def test_an_operation_without_requests_just_returns() -> None:
+    def steps() -> Steps:
+        return 5
+        yield
+
+    assert run(steps()) == 5
+
+
+def test_replies_are_sent_to_the_operation(memory: co.SimpleBackend) -> None:
+    def steps() -> Steps:
+        stored = yield Call(memory, "set", ("a", b"1", 60))
+        value = yield Call(memory, "get", ("a",))
+        return stored, value
+
+    assert run(steps()) == (True, b"1")
+
+
+def test_chunks_are_handed_over_as_they_arrive() -> None:
+    log: list[str] = []
+    received: list[tuple[int, list[bytes | None]]] = []
+
+    def receive(position: int, values: list[bytes | None]) -> None:
+        log.append(f"got {position}")
+        received.append((position, values))
+
+    def steps() -> Steps:
+        reply = yield Fetch(Chunked(log), ["a", "b", "c", "d", "e"], receive)
+        return reply
+
+    assert run(steps()) is None
+    assert log == ["read 0", "got 0", "read 2", "got 2", "read 4", "got 4", "closed"]
+    assert received == [(0, [b"a", b"b"]), (2, [b"c", b"d"]), (4, [b"e"])]
+
+
+def test_reading_nothing_receives_nothing_or_an_empty_part(memory: co.SimpleBackend) -> None:
+    received: list[Any] = []
+
+    def steps() -> Steps:
+        yield Fetch(memory, [], lambda position, values: received.append((position, values)))
+
+    run(steps())
+    assert received in ([], [(0, [])])
+
+
+def test_an_error_while_receiving_ends_the_reading() -> None:
+    log: list[str] = []
+
+    def receive(position: int, values: list[bytes | None]) -> None:
+        raise co.PayloadError("bad")
+
+    def steps() -> Steps:
+        yield Fetch(Chunked(log), ["a", "b", "c"], receive)
+
+    with pytest.raises(co.PayloadError):
+        run(steps())
+    gc.collect()
+    assert log == ["read 0", "closed"]
+
+
+def test_errors_of_a_backend_are_raised_inside_the_operation(memory: co.SimpleBackend) -> None:
+    def steps() -> Steps:
+        try:
+            yield Call(memory, "no_such_method", ())
+        except AttributeError:
+            return (yield Call(memory, "has", ("a",))), "went on"
+
+    assert run(steps()) == (False, "went on")
+
+
+def test_errors_that_an_operation_does_not_catch_reach_the_caller(memory: co.SimpleBackend) -> None:
+    cleaned = []
+
+    def steps() -> Steps:
+        try:
+            yield Call(memory, "incr", ("a", "x"))
+        finally:
+            cleaned.append(True)
+
+    with pytest.raises(TypeError, match="step of a counter"):
+        run(steps())
+    assert cleaned == [True]
+
+
+def test_an_operation_may_raise_by_itself(memory: co.SimpleBackend) -> None:
+    def steps() -> Steps:
+        yield Call(memory, "has", ("a",))
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        run(steps())
+
+
+def test_a_backend_that_raises_stop_iteration_does_not_end_the_operation_quietly() -> None:
+    class Odd(co.SimpleBackend):
+        def get(self, key: str) -> bytes | None:
+            return next(iter(()))
+
+    def steps() -> Steps:
+        return (yield Call(Odd(), "get", ("a",)))
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        run(steps())
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_interruptions_pass_through_and_the_operation_is_closed(interruption: type[BaseException]) -> None:
+    closed = []
+
+    class Interrupted(co.SimpleBackend):
+        def get(self, key: str) -> bytes | None:
+            raise interruption
+
+    def steps() -> Steps:
+        try:
+            yield Call(Interrupted(), "get", ("a",))
+        except Exception:  # noqa: BLE001 - it must not get here
+            closed.append("caught")
+        finally:
+            closed.append("closed")
+
+    with pytest.raises(interruption):
+        run(steps())
+    gc.collect()
+    assert closed == ["closed"]
+
+
+@pytest.fixture
+def memory() -> co.SimpleBackend:
+    return co.SimpleBackend()
