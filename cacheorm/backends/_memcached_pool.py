@@ -10,7 +10,6 @@ import os
 import select
 import socket
 import threading
-import time
 from collections import deque
 from types import TracebackType
 
@@ -73,6 +72,10 @@ class Connection:
             self._socket = socket.create_connection(address, connect_timeout)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.setblocking(False)
+        self._poll = select.poll() if _HAS_POLL else None
+        self._polls_writing = False
+        if self._poll is not None:
+            self._poll.register(self._socket, select.POLLIN)
 
     @property
     def sending(self) -> bool:
@@ -121,6 +124,12 @@ class Connection:
         """Close the socket. In a forked child this leaves the parent's connection as it is."""
         self._socket.close()
 
+    def __del__(self) -> None:
+        # A backend that nobody closed goes quietly, as redis-py's do: it lives as long as the model that has it.
+        opened: socket.socket | None = getattr(self, "_socket", None)
+        if opened is not None:
+            opened.close()
+
     def _flush(self) -> None:
         try:
             while self._outgoing:
@@ -135,10 +144,11 @@ class Connection:
 
     def _wait(self, timeout: float) -> tuple[bool, bool]:
         """Wait until the socket can be read from, or written to where there is something to send."""
-        if _HAS_POLL:
-            poll = select.poll()
-            poll.register(self._socket, select.POLLIN | (select.POLLOUT if self._outgoing else 0))
-            events = poll.poll(timeout * 1000)
+        if self._poll is not None:
+            if self._polls_writing != bool(self._outgoing):
+                self._polls_writing = not self._polls_writing
+                self._poll.modify(self._socket, select.POLLIN | (select.POLLOUT if self._polls_writing else 0))
+            events = self._poll.poll(timeout * 1000)
             if not events:
                 return False, False
             # Errors and hang-ups count as readable: reading tells which it was.
@@ -188,14 +198,14 @@ class Pool:
             BackendError: all connections stayed in use, or the server cannot be reached.
         """
         members = self._current()
-        deadline = time.monotonic() + self._timeout
         with members.changed:
-            while members.taken >= self._max_connections:
-                if not members.changed.wait(deadline - time.monotonic()):
-                    raise BackendError(
-                        f"{self.server}: all {self._max_connections} connections stayed in use for"
-                        f" {self._timeout:g} s; raise max_connections or timeout"
-                    )
+            if members.taken >= self._max_connections and not members.changed.wait_for(
+                lambda: members.taken < self._max_connections, self._timeout
+            ):
+                raise BackendError(
+                    f"{self.server}: all {self._max_connections} connections stayed in use for"
+                    f" {self._timeout:g} s; raise max_connections or timeout"
+                )
             members.taken += 1
             idle = members.idle.pop() if members.idle else None
         try:

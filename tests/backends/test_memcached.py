@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -688,6 +690,16 @@ def test_threads_share_a_bounded_pool_without_mixing_replies(memcached_server: M
         assert wrong == []
         assert backend.get("count") == b"800"
         assert total_connections(backend) - before <= 2
+
+
+def test_a_backend_that_nobody_closes_goes_quietly(memcached_server: MemcachedServer) -> None:
+    backend = MemcachedBackend([memcached_server.address])
+    backend.set("k", b"v")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        del backend
+        gc.collect()
+    assert [str(warning.message) for warning in caught] == []
 
 
 def test_a_full_pool_says_so_after_the_timeout(memcached_server: MemcachedServer) -> None:
