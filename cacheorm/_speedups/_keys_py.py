@@ -14,6 +14,7 @@ from hashlib import blake2b
 from typing import Any
 
 from ..errors import ValidationError
+from ._convert_py import KIND_ENUM, KIND_LIST
 
 __all__ = ["MAX_KEY_BYTES", "Identity", "escape"]
 
@@ -28,7 +29,8 @@ _DIGEST_MARK = "%~"
 _UNSAFE = re.compile(r"[^!-$&-9;-~]")
 _UNSAFE_BUT_COLON = re.compile(r"[^!-$&-~]")
 
-_MISSING: Any = object()
+# What the texts of numbers, constants, bytes, lists and dicts start with.
+_LOOKS_LIKE_ANOTHER = re.compile(r"-?[0-9]|-?inf$|nan$|True$|False$|None$|b['\"]|[\[{]")
 
 
 def _percent(match: re.Match[str]) -> str:
@@ -46,9 +48,44 @@ def _text(stored: Any) -> str:
         return escape(stored)
     if type(stored) is int:
         return str(stored)
+    if type(stored) is list:
+        # A reference to a composite key. How many values it has is fixed by its model, so writing them one after
+        # another keeps keys apart.
+        return ":".join([_text(part) for part in stored])
     if isinstance(stored, bytes):
         return escape(stored.decode("latin-1"))
     return escape(str(stored))
+
+
+def _mixed_text(stored: Any) -> str:
+    """Do what :func:`_text` does for a field that stores values of more than one type."""
+    if type(stored) is str:
+        if _LOOKS_LIKE_ANOTHER.match(stored) is None:
+            return escape(stored)
+        # An escaped text never encodes such a character, so this is the text of nothing else.
+        return f"%{ord(stored[0]):02X}{escape(stored[1:])}"
+    if type(stored) is bytes or type(stored) is list or type(stored) is dict:
+        return escape(repr(stored))
+    return _text(stored)
+
+
+def _flat(values: Iterable[Any]) -> list[Any]:
+    """Give key values with those of composite keys, which are lists, in their place."""
+    flat: list[Any] = []
+    for value in values:
+        if type(value) is list:
+            flat.extend(_flat(value))
+        else:
+            flat.append(value)
+    return flat
+
+
+def _is_mixed(converter: Any) -> bool:
+    """Whether a converter stores values of more than one type, of which some may have the same text."""
+    if converter.kind == KIND_ENUM:
+        return len({type(stored) for stored in converter.members}) > 1
+    # The one that takes whatever the serializer does has no kind of its own.
+    return bool(converter.kind == KIND_LIST) or type(converter).__name__ == "Anything"
 
 
 class Identity:
@@ -72,6 +109,7 @@ class Identity:
         self._steps = [
             (field, field.accepted_names, field.converter, f":{escape(field.name)}:") for field in self.fields
         ]
+        self._texts = [_mixed_text if _is_mixed(converter) else _text for _, _, converter, _ in self._steps]
         self._prefix = prefix
         self._names = {name for field in self.fields for name in field.accepted_names}
 
@@ -151,24 +189,14 @@ class Identity:
             return self._format(stored)
         key = self._prefix
         for position, (_, _, _, label) in enumerate(self._steps):
-            value = stored[position]
-            # A reference to a composite key is a list. How many values it has is fixed by its model,
-            # so writing them one after another keeps keys apart.
-            key += label + (
-                ":".join([_text(part) for part in value]) if type(value) is list else _text(value)
-            )
+            key += label + self._texts[position](stored[position])
         if len(key) > MAX_KEY_BYTES:
             digest = blake2b(key.encode("ascii"), digest_size=_DIGEST_BYTES).hexdigest()
             key = key[: MAX_KEY_BYTES - len(_DIGEST_MARK) - len(digest)] + _DIGEST_MARK + digest
         return key
 
     def _format(self, stored: list[Any]) -> str:
-        values: list[Any] = []
-        for value in stored:
-            if type(value) is list:
-                values.extend(value)
-            else:
-                values.append(value)
+        values = _flat(stored)
         formatter = self.formatter
         try:
             key = formatter % tuple(values) if isinstance(formatter, str) else formatter(*values)  # type: ignore[misc]

@@ -1,0 +1,291 @@
+"""Keys: no two primary keys share one, every one is legal everywhere, and both versions make the same."""
+
+from __future__ import annotations
+
+import enum
+import re
+import uuid
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import cacheorm as co
+from cacheorm._speedups import _keys_py
+
+TWINS: dict[str, Any] = {"pure": _keys_py}
+if co.speedups_enabled:
+    from cacheorm._speedups import _keys_c
+
+    TWINS["compiled"] = _keys_c
+
+LEGAL = re.compile(r"[!-~]{1,250}", re.ASCII)
+MANY = settings(max_examples=300, deadline=None)
+
+hard_text = st.text(max_size=400) | st.text(alphabet=":%~ \r\n\0ä😀a0", max_size=200)
+
+
+def make_model(composite: tuple[str, ...] | None = None, key: Any = None, **fields: co.Field[Any]) -> Any:
+    meta: dict[str, Any] = {"backend": co.SimpleBackend()}
+    if composite is not None:
+        meta["primary_key"] = co.CompositeKey(*composite, index_formatter=key)
+    namespace = {
+        **fields,
+        "Meta": type("Meta", (), meta),
+        "__qualname__": "make_model.<locals>.Row",
+        "__module__": __name__,
+    }
+    return type(co.Model)("Row", (co.Model,), namespace)
+
+
+def identities(model: Any) -> list[Any]:
+    plan = model._meta
+    formatter = (plan.composite or plan.key_fields[0]).index_formatter
+    return [twin.Identity(model, plan.key_fields, plan.prefix, formatter) for twin in TWINS.values()]
+
+
+def key_of(model: Any, **pk: Any) -> str:
+    """The key, which all versions agree on."""
+    keys = {one.identify([pk], True, False)[1][0] for one in identities(model)}
+    assert keys == {model.key(**pk)}
+    return keys.pop()
+
+
+class Mixed(enum.Enum):
+    NUMBER = 1
+    TEXT = "1"
+    HALF = 0.5
+    HALF_TEXT = "0.5"
+    RAW = b"1"
+    RAW_TEXT = "b'1'"
+    NEGATIVE = "-1"
+    ENCODED = "%31"
+
+
+Pair = make_model(("a", "b"), a=co.StringField(), b=co.StringField())
+Single = make_model(id=co.StringField(primary_key=True))
+Numbered = make_model(("a", "n"), a=co.StringField(), n=co.IntegerField())
+
+
+@MANY
+@given(st.tuples(hard_text, hard_text), st.tuples(hard_text, hard_text))
+def test_no_two_composite_keys_share_a_key(one: tuple[str, str], other: tuple[str, str]) -> None:
+    keys = [key_of(Pair, a=a, b=b) for a, b in (one, other)]
+    assert (keys[0] == keys[1]) is (one == other)
+    assert all(LEGAL.fullmatch(key) for key in keys)
+
+
+@MANY
+@given(st.text(alphabet=":%~2Fab", max_size=6), st.text(alphabet=":%~2Fab", max_size=6), st.data())
+def test_moving_text_between_the_parts_changes_the_key(a: str, b: str, data: st.DataObject) -> None:
+    whole = f"{a}:b:{b}"
+    cut = data.draw(st.integers(0, len(whole)))
+    moved = (whole[:cut], whole[cut:])
+    assert (key_of(Pair, a=a, b=b) == key_of(Pair, a=moved[0], b=moved[1])) is ((a, b) == moved)
+
+
+@MANY
+@given(st.text(max_size=300), st.integers())
+def test_numbers_of_any_size_are_part_of_keys(a: str, n: int) -> None:
+    assert LEGAL.fullmatch(key_of(Numbered, a=a, n=n))
+    assert key_of(Numbered, a=a, n=n) == key_of(Numbered, a=a, n=str(n))
+    assert key_of(Numbered, a=a, n=n) != key_of(Numbered, a=a, n=n + 1)
+
+
+def test_keys_are_readable_where_they_can_be() -> None:
+    assert key_of(Single, id="sam@example.org/x_y~z") == "m:row:id:sam@example.org/x_y~z"
+    assert key_of(Single, id="a:b c%") == "m:row:id:a%3Ab%20c%25"
+    assert key_of(Single, id="ä") == "m:row:id:%C3%A4"
+    assert key_of(Single, id="") == "m:row:id:"
+    assert key_of(Pair, a="x", b="y") == "m:row:a:x:b:y"
+    assert Numbered.key(a="x", n=-5) == "m:row:a:x:n:-5"
+
+
+@pytest.mark.parametrize("bad", ["\r\n", " ", "\0", "\x7f", "\t", "\u2028", "get x\r\nflush_all\r\n"])
+def test_what_would_end_a_command_never_gets_into_a_key(bad: str) -> None:
+    assert LEGAL.fullmatch(key_of(Single, id=bad))
+
+
+def test_lone_surrogates_are_refused() -> None:
+    with pytest.raises(co.ValidationError, match=r"^Row\.id: expected text without lone surrogates, got str$"):
+        Single.key(id="\ud800")
+
+
+def test_long_keys_end_in_a_digest_and_stay_apart() -> None:
+    room = 250 - len("m:row:id:")
+    assert key_of(Single, id="x" * room) == "m:row:id:" + "x" * room
+    keys = {key_of(Single, id="x" * (room + more) + end) for more in range(1, 60) for end in ("", "y")}
+    assert len(keys) == 118
+    for key in keys:
+        assert len(key) == 250
+        assert re.fullmatch(r"m:row:id:x+%~[0-9a-f]{32}", key)
+
+
+@MANY
+@given(st.text(max_size=250))
+def test_no_short_key_looks_like_one_with_a_digest(text: str) -> None:
+    digested = key_of(Single, id="x" * 300)
+    assert "%~" in digested
+    key = key_of(Single, id=text)
+    assert ("%~" in key) is (len(key) == 250 and key[-34:-32] == "%~")
+    # Not even a value made from such a key.
+    assert key_of(Single, id=digested.removeprefix("m:row:id:")) != digested
+
+
+def test_values_of_different_types_have_different_keys() -> None:
+    model = make_model(id=co.EnumField(Mixed, primary_key=True))
+    assert len({key_of(model, id=member) for member in Mixed}) == len(Mixed)
+    assert key_of(model, id=Mixed.NUMBER) == "m:row:id:1"
+    anything = make_model(id=co.Field(primary_key=True))
+    values = [
+        1,
+        "1",
+        1.5,
+        "1.5",
+        True,
+        "True",
+        b"a",
+        "a",
+        "b'a'",
+        "",
+        "%31",
+        "-1",
+        -1,
+        "nan",
+        "inf",
+        [1],
+        "[1]",
+        {"a": 1},
+    ]
+    assert len({key_of(anything, id=value) for value in values}) == len(values)
+    assert key_of(anything, id="name") == "m:row:id:name"
+
+
+def test_lists_of_different_lengths_have_different_keys() -> None:
+    model = make_model(id=co.ListField(co.StringField(), primary_key=True))
+    values: list[list[str]] = [[], [""], ["", ""], ["a", "b"], ["a:b"], ["a", "b", ""], ["['a']"]]
+    assert len({key_of(model, id=value) for value in values}) == len(values)
+
+
+def test_names_and_namespaces_are_escaped() -> None:
+    class Row(co.Model):
+        größe = co.StringField(primary_key=True)
+
+        class Meta:
+            backend = "memory://"
+            name = "ro:w x"
+            namespace = "app:v1 ü"
+
+    assert Row.key(größe="1") == "app:v1%20%C3%BC:m:ro%3Aw%20x:gr%C3%B6%C3%9Fe:1"
+
+
+class Author(co.Model):
+    id = co.UUIDField(primary_key=True)
+
+
+class Page(co.Model):
+    author = co.ForeignKeyField(Author)
+    number = co.IntegerField()
+
+    class Meta:
+        primary_key = co.CompositeKey("author", "number")
+
+
+class Note(co.Model):
+    page = co.ForeignKeyField(Page)
+    line = co.IntegerField()
+
+    class Meta:
+        primary_key = co.CompositeKey("page", "line")
+
+
+class Comment(co.Model):
+    note = co.ForeignKeyField(Note, primary_key=True)
+
+
+def test_references_to_composite_keys_are_written_part_by_part() -> None:
+    author = Author(id=uuid.UUID(int=5))
+    digits = f"{5:032x}"
+    assert key_of(Page, author=author, number=7) == f"m:page:author:{digits}:number:7"
+    assert key_of(Note, page=(author.id, 7), line=1) == f"m:note:page:{digits}:7:line:1"
+    assert key_of(Comment, note=((author.id, 7), 1)) == f"m:comment:note:{digits}:7:1"
+    assert Note.key(page=Page(author=author, number=7), line=1) == Note.key(page_id=(author.id, "7"), line=1)
+
+
+def test_formatters_get_the_stored_values_flat() -> None:
+    page = make_model(("page", "line"), "c.%s.%d.%d", page=co.ForeignKeyField(Page), line=co.IntegerField())
+    assert key_of(page, page=(uuid.UUID(int=5), 7), line=1) == f"c.{5:032x}.7.1"
+    called = make_model(id=co.IntegerField(primary_key=True, index_formatter=lambda number: f"user-{number}"))
+    assert key_of(called, id="7") == "user-7"
+    percent = make_model(id=co.IntegerField(primary_key=True, index_formatter="100%%-%05d"))
+    assert key_of(percent, id=7) == "100%-00007"
+
+
+def fails(*values: Any) -> str:
+    raise RuntimeError("S3CRET")
+
+
+@pytest.mark.parametrize(
+    ("formatter", "text"),
+    [
+        ("no place", "cannot format the primary key: TypeError"),
+        ("%s.%s", "cannot format the primary key: TypeError"),
+        ("%d", "cannot format the primary key: TypeError"),
+        ("%(id)s", "cannot format the primary key: TypeError"),
+        ("%q", "cannot format the primary key: ValueError"),
+        (fails, "cannot format the primary key: RuntimeError"),
+        (lambda: "x", "cannot format the primary key: TypeError"),
+        (lambda value: None, "gave NoneType, expected a key"),
+        (lambda value: b"key", "gave bytes, expected a key"),
+        (lambda value: 5, "gave int, expected a key"),
+        (lambda value: "", "gave str, expected a key"),
+    ],
+)
+def test_formatters_that_fail_are_reported_with_the_model(formatter: Any, text: str) -> None:
+    model = make_model(id=co.StringField(primary_key=True, index_formatter=formatter))
+    for one in [*identities(model), model._meta.identity]:
+        with pytest.raises(ValueError, match=f"^Row: index_formatter {text}") as caught:
+            one.identify([{"id": "S3CRET"}], True)
+        assert "S3CRET" not in str(caught.value)
+
+
+def refused(model: Any, rows: list[Any], strict: bool = True, many: bool = False) -> tuple[type[Exception], str]:
+    """The error that all versions raise."""
+    errors = set()
+    for one in identities(model):
+        with pytest.raises((TypeError, ValueError)) as caught:
+            one.identify(rows, strict, many)
+        errors.add((type(caught.value), str(caught.value)))
+    assert len(errors) == 1
+    return errors.pop()
+
+
+def test_missing_and_extra_names_are_reported() -> None:
+    missing = "missing value for <Field: Row.b>"
+    assert refused(Pair, [{"a": "x"}]) == (co.ValidationError, missing)
+    assert refused(Pair, [{"a": "x", "b": None}]) == (co.ValidationError, missing)
+    assert refused(Pair, [{"a": "x", "b": "y"}, {"b": []}], many=True) == (
+        co.ValidationError,
+        "missing value for <Field: Row.a>; Row.b: expected text, got list (row 1)",
+    )
+    extra = "Row: 'c' does not belong to the primary key (a, b)"
+    assert refused(Pair, [{"a": "x", "b": "y", "c": 1}]) == (TypeError, extra)
+    assert refused(Pair, [{"a": "x", "c": "y"}]) == (TypeError, extra)
+    kind, text = refused(Note, [{"page": 1, "page_id": 1, "line": 1}])
+    assert (kind, text) == (TypeError, "Note: a part of the primary key (page, line) is given twice")
+    for row in (5, None, "ab", ["a"], Single(id="x")):
+        assert refused(Pair, [row])[0] is TypeError
+    assert Pair._meta.identity.identify([{"a": "x", "b": "y", "c": 1}], False)[1] == ["m:row:a:x:b:y"]
+
+
+def test_primary_keys_come_as_a_read_gives_them_in_the_order_of_the_rows() -> None:
+    rows = [{"a": b"x", "n": "2"}, Numbered(a="y", n=1), {"n": 2, "a": "x"}]
+    for one in identities(Numbered):
+        pks, keys = one.identify(iter(rows), True)
+        assert pks == [("x", 2), ("y", 1), ("x", 2)]
+        assert keys == ["m:row:a:x:n:2", "m:row:a:y:n:1", "m:row:a:x:n:2"]
+
+
+def test_a_value_in_a_key_is_not_in_the_error_about_it() -> None:
+    assert "S3CRET" not in refused(Numbered, [{"a": "x", "n": "S3CRET"}])[1]
