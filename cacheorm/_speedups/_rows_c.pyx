@@ -10,7 +10,23 @@ Format: https://github.com/msgpack/msgpack/blob/master/spec.md
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.datetime cimport datetime_new, import_datetime
+from cpython.datetime cimport (
+    date_day,
+    date_month,
+    date_new,
+    date_year,
+    datetime_day,
+    datetime_fold,
+    datetime_hour,
+    datetime_microsecond,
+    datetime_minute,
+    datetime_month,
+    datetime_new,
+    datetime_second,
+    datetime_tzinfo,
+    datetime_year,
+    import_datetime,
+)
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_FromDouble
 from cpython.long cimport PyLong_AsLongLongAndOverflow
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
@@ -27,10 +43,13 @@ import msgpack
 
 from ._convert_py import (
     KIND_BOOL,
+    KIND_DATE,
+    KIND_DATETIME,
     KIND_DATETIME_TZ,
     KIND_ENUM,
     KIND_FLOAT,
     KIND_INT,
+    KIND_LIST,
     KIND_STR,
 )
 from ._mapping_c import MappingRows
@@ -39,7 +58,14 @@ cdef extern from *:
     """
     #include <structmember.h>
     #include <descrobject.h>
+
+    /* An instance as ``type.__new__(type)`` makes it. */
+    static PyObject *new_instance(PyObject *type, PyObject *no_arguments)
+    {
+        return ((PyTypeObject *)type)->tp_new((PyTypeObject *)type, no_arguments, NULL);
+    }
     """
+    object new_instance(object type, tuple no_arguments)
     ctypedef struct PyMemberDef:
         int type
         Py_ssize_t offset
@@ -50,17 +76,18 @@ cdef extern from *:
     const int T_OBJECT_EX
     int PyGC_Disable()
     int PyGC_Enable()
-    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
     bint PyUnicode_IS_COMPACT_ASCII(object text)
     void *PyUnicode_DATA(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
+    const Py_ssize_t PY_SSIZE_T_MAX
 
 import_datetime()
 
 __all__ = ["MsgpackRows", "pack", "unpack"]
 
 cdef object UTC = _datetime.timezone.utc
-cdef object DATETIME = _datetime.datetime
+cdef object DATE_TYPE = _datetime.date
+cdef object DATETIME_TYPE = _datetime.datetime
 
 cdef enum Kind:
     OTHER = 0
@@ -69,10 +96,14 @@ cdef enum Kind:
     BOOL = 3
     FLOAT = 4
     ENUM = 5
+    DATETIME = 6
     DATETIME_TZ = 7
+    DATE = 8
+    LIST = 12
 
 # The numbers above are compile-time copies of the converters' own.
-assert (KIND_INT, KIND_STR, KIND_BOOL, KIND_FLOAT, KIND_ENUM, KIND_DATETIME_TZ) == (1, 2, 3, 4, 5, 7)
+assert (KIND_INT, KIND_STR, KIND_BOOL, KIND_FLOAT, KIND_ENUM) == (INT, STR, BOOL, FLOAT, ENUM)
+assert (KIND_DATETIME, KIND_DATETIME_TZ, KIND_DATE, KIND_LIST) == (DATETIME, DATETIME_TZ, DATE, LIST)
 
 
 def pack(value):
@@ -211,20 +242,22 @@ cdef int put_packed(Buffer *buffer, object value) except -1:
     return put_bytes(buffer, PyBytes_AS_STRING(packed), PyBytes_GET_SIZE(packed))
 
 
+cdef int put_str(Buffer *buffer, str text) except -1:
+    """Write a str; raises for lone surrogates."""
+    if PyUnicode_IS_COMPACT_ASCII(text):
+        return put_text(buffer, <const char *> PyUnicode_DATA(text), PyUnicode_GET_LENGTH(text))
+    # Not PyUnicode_AsUTF8AndSize: it would leave a copy of the text in the string for good.
+    cdef bytes encoded = text.encode("utf-8")
+    return put_text(buffer, PyBytes_AS_STRING(encoded), PyBytes_GET_SIZE(encoded))
+
+
 cdef int put_stored(Buffer *buffer, object stored) except -1:
     """Write a stored value of any type."""
-    cdef Py_ssize_t size
-    cdef const char *data
     if stored is None:
         reserve(buffer, 1)
         put(buffer, 0xC0)
     elif type(stored) is str:
-        if PyUnicode_IS_COMPACT_ASCII(stored):
-            put_text(buffer, <const char *> PyUnicode_DATA(stored), PyUnicode_GET_LENGTH(stored))
-        else:
-            # Not PyUnicode_AsUTF8AndSize: it would leave a copy of the text in the string for good.
-            encoded = (<str> stored).encode("utf-8")
-            put_text(buffer, PyBytes_AS_STRING(encoded), PyBytes_GET_SIZE(encoded))
+        put_str(buffer, stored)
     elif type(stored) is int:
         put_int(buffer, stored)
     elif type(stored) is float:
@@ -232,6 +265,65 @@ cdef int put_stored(Buffer *buffer, object stored) except -1:
     else:
         put_packed(buffer, stored)
     return 0
+
+
+cdef int put_list_header(Buffer *buffer, Py_ssize_t size) except -1:
+    reserve(buffer, 5)
+    if size < 16:
+        put(buffer, 0x90 | <uint8_t> size)
+    elif size <= 0xFFFF:
+        put(buffer, 0xDC)
+        put_big_endian(buffer, size, 2)
+    elif size <= 0xFFFFFFFF:
+        put(buffer, 0xDD)
+        put_big_endian(buffer, size, 4)
+    else:
+        raise ValueError("the list is longer than msgpack can hold")
+    return 0
+
+
+cdef inline char *put_digits(char *at, int number, int count) noexcept:
+    """Write ``count`` decimal digits, and give the place after them."""
+    cdef int i
+    for i in range(count - 1, -1, -1):
+        at[i] = c'0' + number % 10
+        number //= 10
+    return at + count
+
+
+cdef inline char *put_day(char *at, int year, int month, int day) noexcept:
+    """Write ``YYYY-MM-DD``."""
+    at = put_digits(at, year, 4)
+    at[0] = c'-'
+    at = put_digits(at + 1, month, 2)
+    at[0] = c'-'
+    return put_digits(at + 1, day, 2)
+
+
+cdef int put_datetime(Buffer *buffer, value, bint utc) except -1:
+    """Write a datetime as its ``isoformat()``: of UTC with "+00:00", else of none."""
+    cdef char text[32]
+    cdef char *at = put_day(text, datetime_year(value), datetime_month(value), datetime_day(value))
+    cdef int microsecond = datetime_microsecond(value)
+    at[0] = c'T'
+    at = put_digits(at + 1, datetime_hour(value), 2)
+    at[0] = c':'
+    at = put_digits(at + 1, datetime_minute(value), 2)
+    at[0] = c':'
+    at = put_digits(at + 1, datetime_second(value), 2)
+    if microsecond:
+        at[0] = c'.'
+        at = put_digits(at + 1, microsecond, 6)
+    if utc:
+        memcpy(at, b"+00:00", 6)
+        at += 6
+    return put_text(buffer, text, at - text)
+
+
+cdef int put_date(Buffer *buffer, value) except -1:
+    cdef char text[10]
+    put_day(text, date_year(value), date_month(value), date_day(value))
+    return put_text(buffer, text, 10)
 
 
 # -- reading -----------------------------------------------------------------------------------------
@@ -401,17 +493,15 @@ cdef inline int digits(const char *text, int count) noexcept:
     return number
 
 
-cdef object utc_datetime(const char *text, Py_ssize_t size):
-    """Read ``YYYY-MM-DDTHH:MM:SS[.ffffff]+00:00``, what the field writes; ``None`` for any other form."""
+cdef object read_datetime(const char *text, Py_ssize_t size, zone):
+    """Read ``YYYY-MM-DDTHH:MM:SS[.ffffff]``; ``None`` for any other form."""
     cdef int year, month, day, hour, minute, second
     cdef int microsecond = 0
-    if size == 32:
+    if size == 26:
         if text[19] != c'.':
             return None
         microsecond = digits(text + 20, 6)
-    elif size != 25:
-        return None
-    if memcmp(text + size - 6, b"+00:00", 6) != 0:
+    elif size != 19:
         return None
     if text[4] != c'-' or text[7] != c'-' or text[10] != c'T' or text[13] != c':' or text[16] != c':':
         return None
@@ -423,20 +513,250 @@ cdef object utc_datetime(const char *text, Py_ssize_t size):
     second = digits(text + 17, 2)
     if year < 0 or month < 0 or day < 0 or hour < 0 or minute < 0 or second < 0 or microsecond < 0:
         return None
-    return datetime_new(year, month, day, hour, minute, second, microsecond, UTC)
+    return datetime_new(year, month, day, hour, minute, second, microsecond, zone)
+
+
+cdef object read_date(const char *text, Py_ssize_t size):
+    """Read ``YYYY-MM-DD``; ``None`` for any other form."""
+    cdef int year, month, day
+    if size != 10 or text[4] != c'-' or text[7] != c'-':
+        return None
+    year = digits(text, 4)
+    month = digits(text + 5, 2)
+    day = digits(text + 8, 2)
+    return None if year < 0 or month < 0 or day < 0 else date_new(year, month, day)
+
+
+cdef int take_list_header(Reader *reader, Py_ssize_t *count) noexcept:
+    """Read the header of a list; 0 if the next value is none, or longer than the bytes that are left."""
+    cdef Py_ssize_t left = reader.end - reader.at
+    cdef uint8_t head
+    cdef int width = 0
+    cdef uint64_t size
+    if left < 1:
+        return 0
+    head = reader.at[0]
+    if 0x90 <= head <= 0x9F:
+        size = head & 0x0F
+    elif head == 0xDC or head == 0xDD:
+        width = 2 if head == 0xDC else 4
+        if left < 1 + width:
+            return 0
+        size = big_endian(reader.at + 1, width)
+    else:
+        return 0
+    # Every item takes a byte at least.
+    if size > <uint64_t> (left - 1 - width):
+        return 0
+    reader.at += 1 + width
+    count[0] = <Py_ssize_t> size
+    return 1
+
+
+# -- values, by what their converter is --------------------------------------------------------------
+
+cdef struct Shape:
+    int kind
+    bint null
+    Py_ssize_t max_length  # of a text; -1 for none
+    PyObject *converter    # borrowed from the codec's list
+    PyObject *members      # of an enum: stored value -> member; borrowed from its converter
+    PyObject *enum         # the enum; borrowed likewise
+    Shape *element         # of a list; owned
+
+
+cdef int describe(Shape *shape, converter, bint null) except -1:
+    """Fill in a shape; the caller keeps ``converter`` alive, and calls :func:`release` in the end."""
+    shape.kind = converter.kind
+    shape.null = null
+    shape.max_length = -1
+    shape.converter = <PyObject *> converter
+    shape.members = NULL
+    shape.enum = NULL
+    shape.element = NULL
+    if shape.kind == ENUM:
+        members = converter.members
+        # 1, 1.0 and True are the same dict key; only where the stored values are plain text and ints is a
+        # lookup without a look at the type the same as what the converter does.
+        enum = converter.enum
+        if type(members) is dict and all([type(stored) in (int, str) for stored in members]):
+            shape.members = <PyObject *> members
+            shape.enum = <PyObject *> enum
+        else:
+            shape.kind = OTHER
+    elif shape.kind == STR:
+        if converter.max_length is not None:
+            shape.max_length = min(converter.max_length, PY_SSIZE_T_MAX)
+    elif shape.kind == LIST:
+        shape.element = <Shape *> PyMem_Malloc(sizeof(Shape))
+        if shape.element is NULL:
+            raise MemoryError
+        shape.element.element = NULL
+        element = converter.element
+        describe(shape.element, element, converter.null)
+    elif shape.kind not in (INT, BOOL, FLOAT, DATETIME, DATETIME_TZ, DATE):
+        shape.kind = OTHER
+    return 0
+
+
+cdef void release(Shape *shape) noexcept:
+    """Free what a shape owns."""
+    if shape.element is not NULL:
+        release(shape.element)
+        PyMem_Free(shape.element)
+        shape.element = NULL
+
+
+cdef object encode(Buffer *buffer, Shape *shape, value):
+    """Write a value that is not ``None``, and give what a read gives; raises where the general path has to."""
+    cdef Py_ssize_t size
+    if shape.kind == STR:
+        if type(value) is str and (shape.max_length < 0 or len(<str> value) <= shape.max_length):
+            put_str(buffer, <str> value)
+            return value
+    elif shape.kind == FLOAT:
+        if type(value) is float and isfinite(PyFloat_AS_DOUBLE(value)):
+            put_float(buffer, PyFloat_AS_DOUBLE(value))
+            return value
+    elif shape.kind == BOOL:
+        if type(value) is bool:
+            reserve(buffer, 1)
+            put(buffer, value is True)
+            return value
+    elif shape.kind == INT:
+        if type(value) is int and fits(value):
+            put_int(buffer, value)
+            return value
+    elif shape.kind == ENUM:
+        if type(value) is <object> shape.enum:
+            stored = value._value_
+            if (type(stored) is int or type(stored) is str) and (<dict> shape.members).get(stored) is value:
+                put_stored(buffer, stored)
+                return value
+    elif shape.kind == DATETIME_TZ:
+        if type(value) is DATETIME_TYPE and datetime_tzinfo(value) is UTC and not datetime_fold(value):
+            put_datetime(buffer, value, True)
+            return value
+    elif shape.kind == DATETIME:
+        if type(value) is DATETIME_TYPE and datetime_tzinfo(value) is None and not datetime_fold(value):
+            put_datetime(buffer, value, False)
+            return value
+    elif shape.kind == DATE:
+        if type(value) is DATE_TYPE:
+            put_date(buffer, value)
+            return value
+    elif shape.kind == LIST:
+        if type(value) is list:
+            return encode_list(buffer, shape, <list> value)
+    converter = <object> shape.converter
+    stored = converter.dump(value)
+    canonical = converter.canonical(value, stored)
+    if stored is None and not shape.null:
+        raise ValueError("null")
+    put_stored(buffer, stored)
+    return canonical
+
+
+cdef list encode_list(Buffer *buffer, Shape *shape, list value):
+    """Write a list, and give the list that a read gives."""
+    cdef Py_ssize_t size = len(value)
+    cdef list canonical = []
+    put_list_header(buffer, size)
+    for item in value:
+        if item is not None:
+            canonical.append(encode(buffer, shape.element, item))
+        elif shape.element.null:
+            put_stored(buffer, None)
+            canonical.append(None)
+        else:
+            raise ValueError("null")
+    if len(canonical) != size:
+        raise ValueError("the list changed while it was converted")
+    return canonical
+
+
+cdef object decode(Reader *reader, Shape *shape):
+    """Read a value that is not null; raises where the general path has to."""
+    cdef const char *data
+    cdef Py_ssize_t size
+    cdef double number
+    cdef const uint8_t *start = reader.at
+    if shape.kind == STR:
+        if take_text(reader, &data, &size):
+            return PyUnicode_DecodeUTF8(data, size, NULL)
+    elif shape.kind == INT:
+        value = take_int(reader)
+        if value is not None:
+            return value
+    elif shape.kind == FLOAT:
+        if take_float(reader, &number):
+            if isfinite(number):
+                return PyFloat_FromDouble(number)
+            reader.at = start
+    elif shape.kind == BOOL:
+        if reader.end > reader.at and reader.at[0] <= 1:
+            reader.at += 1
+            return start[0] == 1
+    elif shape.kind == ENUM:
+        stored = take_any(reader)
+        if type(stored) is int or type(stored) is str:
+            member = (<dict> shape.members).get(stored)
+            if member is not None:
+                return member
+        reader.at = start
+    elif shape.kind == DATETIME_TZ:
+        if take_text(reader, &data, &size):
+            if size > 6 and memcmp(data + size - 6, b"+00:00", 6) == 0:
+                value = read_datetime(data, size - 6, UTC)
+                if value is not None:
+                    return value
+            reader.at = start
+    elif shape.kind == DATETIME:
+        if take_text(reader, &data, &size):
+            value = read_datetime(data, size, None)
+            if value is not None:
+                return value
+            reader.at = start
+    elif shape.kind == DATE:
+        if take_text(reader, &data, &size):
+            value = read_date(data, size)
+            if value is not None:
+                return value
+            reader.at = start
+    elif shape.kind == LIST:
+        if take_list_header(reader, &size):
+            return decode_list(reader, shape, size)
+    # What the field's own converter makes of it; a wrong value raises, and the general path reports it.
+    return (<object> shape.converter).load(take_any(reader))
+
+
+cdef list decode_list(Reader *reader, Shape *shape, Py_ssize_t size):
+    cdef list value = []
+    cdef Py_ssize_t i
+    for i in range(size):
+        if reader.at >= reader.end:
+            raise ValueError("truncated")
+        if reader.at[0] != 0xC0:
+            value.append(decode(reader, shape.element))
+        elif shape.element.null:
+            reader.at += 1
+            value.append(None)
+        else:
+            raise ValueError("null")
+    return value
 
 
 # -- the codec ---------------------------------------------------------------------------------------
 
 cdef struct Column:
-    int kind
-    bint null
+    Shape shape
     bint in_payload
+    bint has_default
     Py_ssize_t offset
-    char *name       # packed as msgpack; owned by the codec's tuple of names
+    char *name             # packed as msgpack; owned by the codec's tuple of names
     Py_ssize_t name_size
-    PyObject *converter  # borrowed from the codec's list
-    PyObject *members    # of an enum: stored value -> member; borrowed from its converter
+    PyObject *validators   # a tuple, or NULL for none; borrowed from the field
+    PyObject *field        # borrowed from the codec's tuple
 
 
 cdef inline void store(PyObject *instance, Py_ssize_t offset, object value) noexcept:
@@ -448,6 +768,9 @@ cdef inline void store(PyObject *instance, Py_ssize_t offset, object value) noex
     Py_XDECREF(old)
 
 
+cdef tuple NO_ARGUMENTS = ()
+
+
 cdef class MsgpackRows:
     """The :class:`~._mapping_py.MappingRows` of the msgpack serializer."""
 
@@ -455,6 +778,7 @@ cdef class MsgpackRows:
     cdef readonly object model
     cdef readonly tuple columns
     cdef readonly tuple key_fields
+    cdef tuple fields
     cdef Column *plan
     cdef Py_ssize_t count          # columns in plan, key fields included
     cdef Py_ssize_t stored         # those in the payload
@@ -462,26 +786,28 @@ cdef class MsgpackRows:
     cdef tuple packed_names
     cdef tuple key_offsets
     cdef bytes header
-    cdef bint inline_dump
 
     def __cinit__(self):
         self.plan = NULL
+        self.count = 0
 
     def __dealloc__(self):
+        cdef Py_ssize_t i
+        for i in range(self.count):
+            release(&self.plan[i].shape)
         PyMem_Free(self.plan)
 
     def __init__(self, model, fields, key_fields, identity, skip_invalid):
         if self.plan is not NULL:
             raise RuntimeError("a codec is made once")
-        fields = tuple(fields)
-        self.general = MappingRows(model, fields, key_fields, identity, "msgpack", pack, unpack, skip_invalid)
+        self.fields = tuple(fields)
+        self.general = MappingRows(model, self.fields, key_fields, identity, "msgpack", pack, unpack, skip_invalid)
         self.model = model
         self.columns = self.general.columns
         self.key_fields = self.general.key_fields
-        self.converters = [field.converter for field in fields]
-        self.packed_names = tuple([pack(field.name) for field in fields])
+        self.converters = [field.slot_converter for field in self.fields]
+        self.packed_names = tuple([pack(field.name) for field in self.fields])
         self.key_offsets = tuple([self._offset(field) for field in self.key_fields])
-        self.count = len(fields)
         self.stored = len(self.columns)
         # As the library writes an empty map, with the count of ours: 0x80, 0xDE or 0xDF.
         if self.stored < 16:
@@ -490,41 +816,28 @@ cdef class MsgpackRows:
             self.header = b"\xde" + int(self.stored).to_bytes(2, "big")
         else:
             self.header = b"\xdf" + int(self.stored).to_bytes(4, "big")
-        self.plan = <Column *> PyMem_Malloc(max(self.count, 1) * sizeof(Column))
+        self.plan = <Column *> PyMem_Malloc(max(len(self.fields), 1) * sizeof(Column))
         if self.plan is NULL:
             raise MemoryError
-        self.inline_dump = True
-        cdef Py_ssize_t i
-        for i in range(self.count):
-            self._fill(i, fields[i])
+        for field in self.fields:
+            self._add(field)
 
-    cdef int _fill(self, Py_ssize_t i, field) except -1:
-        cdef Column *column = &self.plan[i]
-        converter = self.converters[i]
-        name = <bytes> self.packed_names[i]
-        column.kind = converter.kind
-        column.null = field.null
+    cdef int _add(self, field) except -1:
+        """Fill in the next column; from then on it is released with the codec."""
+        cdef Column *column = &self.plan[self.count]
+        name = <bytes> self.packed_names[self.count]
         column.in_payload = field not in self.key_fields
+        column.has_default = field.default is not None
         column.offset = self._offset(field)
         column.name = PyBytes_AS_STRING(name)
         column.name_size = PyBytes_GET_SIZE(name)
-        column.converter = <PyObject *> converter
-        column.members = NULL
-        if column.kind == ENUM:
-            members = converter.members
-            # 1, 1.0 and True are the same dict key; only where the stored values are plain text and ints is a
-            # lookup without a look at the type the same as what the converter does.
-            if type(members) is dict and all([type(stored) in (int, str) for stored in members]):
-                column.members = <PyObject *> members
-            else:
-                column.kind = OTHER
-        elif column.kind == STR:
-            if converter.max_length is not None:
-                column.kind = OTHER
-        elif column.kind not in (INT, BOOL, FLOAT, DATETIME_TZ):
-            column.kind = OTHER
-        if field.validators:
-            self.inline_dump = False
+        validators = field.validators
+        column.validators = <PyObject *> validators if validators else NULL
+        column.field = <PyObject *> field
+        column.shape.element = NULL
+        converter = self.converters[self.count]
+        self.count += 1
+        describe(&column.shape, converter, field.null)
         return 0
 
     cdef Py_ssize_t _offset(self, field) except -1:
@@ -554,7 +867,7 @@ cdef class MsgpackRows:
         try:
             for position in range(len(instances)):
                 instance = instances[position]
-                if self.inline_dump and PyObject_TypeCheck(instance, <PyTypeObject *> self.model):
+                if PyObject_TypeCheck(instance, <PyTypeObject *> self.model):
                     buffer.size = 0
                     if self._dump(&buffer, instance):
                         payloads.append(PyBytes_FromStringAndSize(buffer.data, buffer.size))
@@ -570,55 +883,55 @@ cdef class MsgpackRows:
         cdef Column *column
         cdef PyObject *slot
         cdef list changed = None
-        for i in range(self.count):
-            slot = (<PyObject **> (<char *> <PyObject *> instance + self.plan[i].offset))[0]
-            # Seen before the first converter is called, so that none is called twice for want of a default.
-            if slot is NULL or (slot is <PyObject *> None and not self.plan[i].null):
-                return False
         put_bytes(buffer, PyBytes_AS_STRING(self.header), PyBytes_GET_SIZE(self.header))
-        for i in range(self.count):
-            column = &self.plan[i]
-            slot = (<PyObject **> (<char *> <PyObject *> instance + column.offset))[0]
-            if slot is NULL:
-                return False
-            # A converter may run any code, the slot's owner's included: hold the value meanwhile.
-            value = <object> slot
-            if column.in_payload:
-                put_bytes(buffer, column.name, column.name_size)
-            if value is None:
-                stored = None
-            elif column.kind == STR and type(value) is str and PyUnicode_IS_COMPACT_ASCII(value):
-                stored = value
-            elif column.kind == FLOAT and type(value) is float and isfinite(PyFloat_AS_DOUBLE(value)):
-                stored = value
-            elif column.kind == BOOL and type(value) is bool:
-                stored = 1 if value else 0
-            elif column.kind == INT and type(value) is int and fits(value):
-                stored = value
-            else:
-                converter = <object> column.converter
-                try:
-                    stored = converter.dump(value)
-                    canonical = converter.canonical(value, stored)
-                except Exception:
-                    return False
-                if canonical is not value:
+        try:
+            for i in range(self.count):
+                column = &self.plan[i]
+                slot = (<PyObject **> (<char *> <PyObject *> instance + column.offset))[0]
+                if slot is NULL and column.shape.null and not column.has_default:
+                    value = None
+                elif slot is NULL or (slot is <PyObject *> None and not column.shape.null):
+                    if not column.has_default:
+                        return False
+                    value = (<object> column.field).make_default()
+                    if value is None and not column.shape.null:
+                        return False
+                else:
+                    # A converter may run any code, the slot's owner's included: hold the value meanwhile.
+                    value = <object> slot
+                if column.in_payload:
+                    put_bytes(buffer, column.name, column.name_size)
+                    if value is None:
+                        reserve(buffer, 1)
+                        put(buffer, 0xC0)
+                        canonical = None
+                    else:
+                        canonical = encode(buffer, &column.shape, value)
+                else:
+                    canonical = self._key_value(column, value)
+                if column.validators is not NULL and canonical is not None:
+                    for validator in <tuple> column.validators:
+                        validator(canonical)
+                if <PyObject *> canonical is not slot:
                     # Kept back until the row is packed: should the general path have to do it, it must convert
                     # the values that were given, as a converter may make something else of its own result.
                     if changed is None:
                         changed = []
                     changed.append((i, canonical))
-            if stored is None and not column.null:
-                return False
-            if column.in_payload:
-                try:
-                    put_stored(buffer, stored)
-                except Exception:
-                    return False
+        except Exception:
+            # Whatever it was, the general path meets it too, and says which row and field it was.
+            return False
         if changed is not None:
             for i, canonical in changed:
                 store(<PyObject *> instance, self.plan[i].offset, canonical)
         return True
+
+    cdef object _key_value(self, Column *column, value):
+        """Give what a read gives for a part of the primary key, which is not in the payload."""
+        if column.shape.kind == INT and type(value) is int:
+            return value
+        converter = <object> column.shape.converter
+        return converter.canonical(value, converter.dump(value))
 
     def dump(self, instance, position=None):
         """Pack one instance; ``position`` is its place in a bulk call."""
@@ -653,7 +966,7 @@ cdef class MsgpackRows:
         cdef Reader reader
         cdef Py_ssize_t i
         if type(payload) is bytes and len(pk) == len(self.key_offsets):
-            instance = self.model.__new__(self.model)
+            instance = new_instance(self.model, NO_ARGUMENTS)
             if PyObject_TypeCheck(instance, <PyTypeObject *> self.model):
                 reader.at = <const uint8_t *> PyBytes_AS_STRING(payload)
                 reader.end = reader.at + PyBytes_GET_SIZE(payload)
@@ -681,54 +994,16 @@ cdef class MsgpackRows:
                 return False
             reader.at += column.name_size
             if reader.at[0] == 0xC0:
-                if not column.null:
+                if not column.shape.null:
                     return False
                 reader.at += 1
                 store(<PyObject *> instance, column.offset, None)
                 continue
             try:
-                value = self._value(reader, column)
+                value = decode(reader, &column.shape)
             except Exception:
                 return False
             if value is None:
                 return False
             store(<PyObject *> instance, column.offset, value)
         return reader.at == reader.end
-
-    cdef object _value(self, Reader *reader, Column *column):
-        """Read one value that is not null; ``None`` if the general path has to."""
-        cdef const char *data
-        cdef Py_ssize_t size
-        cdef double number
-        cdef const uint8_t *start = reader.at
-        if column.kind == STR:
-            if take_text(reader, &data, &size):
-                return PyUnicode_DecodeUTF8(data, size, NULL)
-        elif column.kind == INT:
-            value = take_int(reader)
-            if value is not None:
-                return value
-        elif column.kind == FLOAT:
-            if take_float(reader, &number):
-                if isfinite(number):
-                    return PyFloat_FromDouble(number)
-                reader.at = start
-        elif column.kind == BOOL:
-            if reader.end > reader.at and reader.at[0] <= 1:
-                reader.at += 1
-                return start[0] == 1
-        elif column.kind == ENUM:
-            stored = take_any(reader)
-            if type(stored) is int or type(stored) is str:
-                member = (<dict> <object> column.members).get(stored)
-                if member is not None:
-                    return member
-            reader.at = start
-        elif column.kind == DATETIME_TZ:
-            if take_text(reader, &data, &size):
-                value = utc_datetime(data, size)
-                if value is not None:
-                    return value
-                reader.at = start
-        # What the field's own converter makes of it; a wrong value raises, and the general path reports it.
-        return (<object> column.converter).load(take_any(reader))

@@ -84,6 +84,11 @@ class Field(slots.Slot, Generic[T]):
             return self._own
         return convert.Methods(self.cache_value, self.python_value)
 
+    @property
+    def slot_converter(self) -> Any:
+        """The converter for values as they lie in the slots, of which the compiled codec knows more."""
+        return self.converter
+
     def cache_value(self, value: Any) -> Any:
         """Convert a Python value to its stored form: str, int, float, bytes, None, lists and dicts of them.
 

@@ -155,6 +155,16 @@ class ForeignKeyField(Field[T]):
         return _Reference(self)
 
     @property
+    def slot_converter(self) -> Any:
+        """The converter of the related key: slots hold ids. What holds an instance instead takes the long way."""
+        if self.converter is not self._own or not isinstance(self.target, type):
+            return self.converter
+        meta = self.target._meta
+        if meta.composite is not None or meta.key_fields[0] is self:
+            return self.converter
+        return meta.key_fields[0].slot_converter
+
+    @property
     def rel_model(self) -> type[Model]:
         """The model referred to.
 
