@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import pydoc
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+import cacheorm as co
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -26,10 +32,20 @@ def code_of(document: Path) -> str:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_examples_run_as_written(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    # One namespace per document: later examples go on from earlier ones, as a reader does.
-    exec(compile(code_of(document), str(document), "exec"), {"__name__": f"documents_{document.stem}"})
+def test_examples_run_as_written(document: Path, tmp_path: Path) -> None:
+    """One program per document: later examples go on from earlier ones, as a reader does."""
+    program = tmp_path / f"{document.stem}.py"
+    program.write_text(code_of(document), "utf-8")
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", program.name],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, ROOT / "CONTRIBUTING.md"], ids=lambda path: path.name)
@@ -38,5 +54,24 @@ def test_links_to_files_lead_somewhere(document: Path) -> None:
         assert (document.parent / target).exists(), f"{document.name} links to {target}"
 
 
-def test_the_readme_has_a_quick_start() -> None:
+def test_the_readme_begins_with_the_two_commands_and_has_a_quick_start() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert text.index("make demo") < text.index("make test") < text.index("## Quick start")
     assert "insert_many" in code_of(ROOT / "README.md")
+
+
+def test_every_public_method_of_models_says_what_it_does() -> None:
+    for name in dir(co.Model):
+        if not name.startswith("_") and name != "DoesNotExist":
+            assert getattr(co.Model, name).__doc__, name
+    shown = pydoc.plain(pydoc.render_doc(co.Model))
+    assert "Declare fields as class attributes" in shown
+    assert "get_or_create" in shown
+
+
+@pytest.mark.parametrize("name", [name for name in co.__all__ if name not in ("default_backend", "speedups_enabled")])
+def test_every_public_name_has_a_docstring_of_its_own(name: str) -> None:
+    thing = getattr(co, name)
+    assert thing.__doc__
+    if isinstance(thing, type):
+        assert "__doc__" in vars(thing)
