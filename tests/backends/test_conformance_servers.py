@@ -71,6 +71,10 @@ class TestMemcachedBackend(OnMemcached):
             yield backend
 
 
+# From Python 3.13 on, making a client says on stderr what pylibmc used to ignore in silence.
+@pytest.mark.filterwarnings(
+    "ignore:Exception ignored in PyMapping_HasKeyString:pytest.PytestUnraisableExceptionWarning"
+)
 class TestMemcachedBackendOverPylibmc(OnMemcached):
     tells_lifetimes = False
 

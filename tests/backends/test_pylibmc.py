@@ -15,6 +15,11 @@ from cacheorm.backends.memcached import MemcachedBackend
 from cacheorm.errors import BackendError, InvalidKeyError
 from cacheorm.types import KEEP_TTL
 
+# From Python 3.13 on, making a client says on stderr what pylibmc used to ignore in silence.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in PyMapping_HasKeyString:pytest.PytestUnraisableExceptionWarning"
+)
+
 BATCH = {f"key:{i}": b"%d" % i for i in range(1200)}
 
 

@@ -114,8 +114,8 @@ def test_a_client_that_was_passed_in_stays_open(redis_server: RedisServer) -> No
     with redis.Redis(host=HOST, port=redis_server.port) as client:
         with RedisBackend(client=client) as backend:
             backend.set("k", b"v")
-            (connection,) = client.connection_pool._get_free_connections()
-        assert connection.is_connected
+            (connection,) = client.connection_pool._available_connections
+        assert connection._sock is not None
         backend.client.close()
 
 
@@ -195,7 +195,7 @@ def test_an_abandoned_read_leaves_nothing_for_the_next(backend: RedisBackend) ->
     chunks.close()
     assert backend.get("key:5") == b"5"
     pool = backend.client.connection_pool
-    assert not pool._get_in_use_connections()
+    assert not pool._in_use_connections
 
 
 def test_a_read_to_the_end_keeps_its_connection(backend: RedisBackend) -> None:
@@ -504,7 +504,7 @@ def test_an_interrupt_in_mid_read_costs_the_connection(
             call(backend)
     assert backend.get("key:8") == b"8"
     assert backend.get_many("key:1", "absent", "key:3") == [b"1", None, b"3"]
-    assert not backend.client.connection_pool._get_in_use_connections()
+    assert not backend.client.connection_pool._in_use_connections
 
 
 def test_ctrl_c_while_waiting_costs_the_connection() -> None:
@@ -614,7 +614,6 @@ def test_a_client_with_a_cache_of_its_own_is_used_through_its_public_interface(r
     # The server that is at hand may be too old for redis-py's own cache, so only the sign of one is here.
     with redis.Redis(host=HOST, port=redis_server.port) as client:
         caching = Wrapped(client)
-        pool = client.connection_pool
         caching.connection_pool = SimpleNamespace(
             cache=object(), connection_class=redis.Connection, connection_kwargs={"host": "there"}
         )
@@ -623,4 +622,3 @@ def test_a_client_with_a_cache_of_its_own_is_used_through_its_public_interface(r
         assert repr(backend) == "<RedisBackend Redis at there:6379 db 0>"
         assert backend.set("k", b"v")
         assert backend.get("k") == b"v"
-        assert pool.cache is None
