@@ -14,7 +14,11 @@ from hashlib import blake2b
 from typing import Any
 
 from ..errors import ValidationError
-from ._convert_py import KIND_ENUM, KIND_LIST
+from . import _shim as cython
+from ._convert_py import KIND_ENUM, KIND_INT, KIND_LIST, KIND_STR
+
+if cython.compiled:
+    import cython  # type: ignore[import-not-found,import-untyped,no-redef,unused-ignore]
 
 __all__ = ["MAX_KEY_BYTES", "Identity", "escape"]
 
@@ -88,6 +92,23 @@ def _is_mixed(converter: Any) -> bool:
     return bool(converter.kind == KIND_LIST) or type(converter).__name__ == "Anything"
 
 
+def _shortened(key: str) -> str:
+    """Replace the tail of a key that is too long by a digest of the whole."""
+    if len(key) <= MAX_KEY_BYTES:
+        return key
+    digest = blake2b(key.encode("ascii"), digest_size=_DIGEST_BYTES).hexdigest()
+    return key[: MAX_KEY_BYTES - len(_DIGEST_MARK) - len(digest)] + _DIGEST_MARK + digest
+
+
+def _exact_type(converter: Any) -> type | None:
+    """Give the type whose values a converter stores as they are, if keys of it are made without asking."""
+    if converter.kind == KIND_INT:
+        return int
+    if converter.kind == KIND_STR and converter.max_length is None:
+        return str
+    return None
+
+
 class Identity:
     """Tells rows of one model apart: finds the primary key in a row and makes its key.
 
@@ -112,10 +133,10 @@ class Identity:
         self._texts = [_mixed_text if _is_mixed(converter) else _text for _, _, converter, _ in self._steps]
         self._prefix = prefix
         self._names = {name for field in self.fields for name in field.accepted_names}
+        # Filled at the first use: by then the models that key fields refer to are declared.
+        self._quick: list[tuple[Any, str, str, Any, str]] = []
 
-    def identify(
-        self, rows: Iterable[Any], strict: bool, many: bool = True
-    ) -> tuple[list[tuple[Any, ...]], list[str]]:
+    def identify(self, rows: Iterable[Any], strict: bool, many: bool = True) -> tuple[list[tuple[Any, ...]], list[str]]:
         """Find the primary keys of rows.
 
         Args:
@@ -131,18 +152,62 @@ class Identity:
             ValidationError: a key value is missing or of the wrong type.
             TypeError: something that is no row, or names that are not the primary key's.
         """
+        quick = self._quick or self._quick_steps()
         pks = []
         keys = []
         for position, row in enumerate(rows):
+            if self._append_quickly(row, strict, quick, pks, keys):
+                continue
             try:
                 pk, stored = self._find(row, strict)
             except ValidationError as error:
-                raise ValidationError(
-                    self.name, error.problems, position if many else None
-                ) from error.__cause__
+                raise ValidationError(self.name, error.problems, position if many else None) from error.__cause__
             pks.append(pk)
             keys.append(self.key(stored))
         return pks, keys
+
+    def _quick_steps(self) -> list[tuple[Any, str, str, Any, str]]:
+        self._quick = [
+            (field.peek, names[0], names[-1], _exact_type(field.slot_converter), label)
+            for field, names, _, label in self._steps
+        ]
+        return self._quick
+
+    @cython.locals(given=dict, quick=list, pks=list, keys=list)
+    def _append_quickly(self, row: Any, strict: Any, quick: Any, pks: Any, keys: Any) -> bool:
+        """Do one row whose key values are plain ints and ASCII texts; ``False`` if :meth:`_find` has to."""
+        given = None
+        if type(row) is dict:
+            if strict and len(row) != len(quick):
+                return False
+            given = row
+        elif type(row) is not self.model:
+            return False
+        pk = []
+        key = self._prefix
+        for peek, name, other_name, exact, label in quick:
+            if given is None:
+                value = peek(row)
+            else:
+                value = given.get(name)
+                if value is None:
+                    value = given.get(other_name)
+            if type(value) is not exact:
+                return False
+            if exact is int:
+                try:
+                    text = str(value)
+                except ValueError:  # more digits than Python converts
+                    return False
+            else:
+                if not value.isascii():
+                    return False
+                text = value if value.isalnum() else escape(value)
+            key = key + label + text
+            pk.append(value)
+        pks.append(tuple(pk))
+        keys.append(_shortened(key) if self.formatter is None else self._format(pk))
+        return True
 
     def _find(self, row: Any, strict: bool) -> tuple[tuple[Any, ...], list[Any]]:
         # The check for what most rows are comes first: asking an abstract class costs more than all the rest.
@@ -190,10 +255,7 @@ class Identity:
         key = self._prefix
         for position, (_, _, _, label) in enumerate(self._steps):
             key += label + self._texts[position](stored[position])
-        if len(key) > MAX_KEY_BYTES:
-            digest = blake2b(key.encode("ascii"), digest_size=_DIGEST_BYTES).hexdigest()
-            key = key[: MAX_KEY_BYTES - len(_DIGEST_MARK) - len(digest)] + _DIGEST_MARK + digest
-        return key
+        return _shortened(key)
 
     def _format(self, stored: list[Any]) -> str:
         values = _flat(stored)

@@ -6,9 +6,10 @@ compiles a source, its own built-in ``cython`` replaces this one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-__all__ = ["ccall", "cclass", "cfunc", "compiled", "declare"]
+__all__ = ["ccall", "cclass", "cfunc", "compiled", "declare", "locals"]
 
 T = TypeVar("T")
 
@@ -33,3 +34,8 @@ def cfunc(function: T) -> T:
 
 def declare(kind: Any = None, visibility: str = "private") -> Any:
     """Declare an attribute of an extension type."""
+
+
+def locals(**types: Any) -> Callable[[T], T]:  # noqa: A001 - its name in Cython
+    """Declare the types of a function's local variables."""
+    return cclass

@@ -41,8 +41,8 @@ class ModelQuery(Operation[R]):
 
 def read(resolved: Any, pks: list[tuple[Any, ...]], keys: list[str]) -> Steps[list[Any]]:
     """Read rows; the same key at several places gives the same instance there."""
-    distinct = dict(zip(keys, pks, strict=True)) if len(keys) > 1 else {}
-    repeated = len(distinct) < len(keys) > 1
+    repeated = len(set(keys)) < len(keys)
+    distinct = dict(zip(keys, pks, strict=True)) if repeated else {}
     asked, wanted = (list(distinct), list(distinct.values())) if repeated else (keys, pks)
     rows: list[Any] = []
 
