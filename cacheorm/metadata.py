@@ -72,9 +72,7 @@ def resolve_serializer(serializer: BaseSerializer | str | None) -> BaseSerialize
         return found
     if serializer is None or isinstance(serializer, BaseSerializer):
         return serializer
-    raise TypeError(
-        f"serializer must be a registered name or a BaseSerializer, got {type(serializer).__name__}"
-    )
+    raise TypeError(f"serializer must be a registered name or a BaseSerializer, got {type(serializer).__name__}")
 
 
 class Defaults:
@@ -114,9 +112,7 @@ class Defaults:
 defaults = Defaults()
 
 
-def configure(
-    backend: BaseBackend | str | None = None, serializer: BaseSerializer | str | None = None
-) -> None:
+def configure(backend: BaseBackend | str | None = None, serializer: BaseSerializer | str | None = None) -> None:
     """Set the backend and serializer of all models that declare none.
 
     Args:
@@ -157,9 +153,7 @@ class Options:
         for option in given:
             if option not in known:
                 close = difflib.get_close_matches(option, known, 1)
-                hint = (
-                    f"; did you mean {close[0]!r}?" if close else f"; known are: {', '.join(sorted(known))}"
-                )
+                hint = f"; did you mean {close[0]!r}?" if close else f"; known are: {', '.join(sorted(known))}"
                 raise TypeError(f"{model}.Meta has no option {option!r}{hint}")
         checks: dict[str, Callable[[Any], Any]] = {
             "backend": resolve_backend,
@@ -250,9 +244,7 @@ class RowPlan:
     def __post_init__(self) -> None:
         put = object.__setattr__
         put(self, "names", {name: one for one in self.fields.values() for name in one.accepted_names})
-        put(
-            self, "references", tuple(one for one in self.fields.values() if isinstance(one, ForeignKeyField))
-        )
+        put(self, "references", tuple(one for one in self.fields.values() if isinstance(one, ForeignKeyField)))
         formatter = (self.composite or self.key_fields[0]).index_formatter
         put(self, "identity", keys.Identity(self.model, self.key_fields, self.prefix, formatter))
         if self.options.serializer is not None:

@@ -82,9 +82,7 @@ def _refuse_twin(plan: RowPlan) -> None:
     for other in _living(_by_prefix, plan.prefix):
         if _place(other) == _place(model):
             continue  # the same source executed again, as notebooks and reloads do
-        if other._meta.options.backend is plan.options.backend and _formatter(other._meta) == _formatter(
-            plan
-        ):
+        if other._meta.options.backend is plan.options.backend and _formatter(other._meta) == _formatter(plan):
             names = " and ".join(f"{one.__module__}.{one.__qualname__}" for one in (model, other))
             raise TypeError(
                 f"{names} would write the same keys ({plan.prefix}:...) to the same backend: "

@@ -96,8 +96,6 @@ class Outcome(dict[str, bool]):
 
     __slots__ = ("reasons",)
 
-    def __init__(
-        self, stored: Mapping[str, bool] | None = None, reasons: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, stored: Mapping[str, bool] | None = None, reasons: Mapping[str, str] | None = None) -> None:
         super().__init__(stored or {})
         self.reasons: dict[str, str] = dict(reasons or {})

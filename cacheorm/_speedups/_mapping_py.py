@@ -57,8 +57,7 @@ class MappingRows:
         self.skip_invalid = skip_invalid
         pick = converter_of or (lambda field: field.converter)
         self._steps = [
-            (field, pick(field), True) if field in self.columns else (field, field.converter, False)
-            for field in fields
+            (field, pick(field), True) if field in self.columns else (field, field.converter, False) for field in fields
         ]
         self._pack = pack
         self._unpack = unpack
@@ -152,9 +151,7 @@ class MappingRows:
 
     # -- reading ---------------------------------------------------------------------------------
 
-    def load_many(
-        self, payloads: list[bytes | None], pks: list[tuple[Any, ...]], keys: list[str]
-    ) -> list[Any]:
+    def load_many(self, payloads: list[bytes | None], pks: list[tuple[Any, ...]], keys: list[str]) -> list[Any]:
         """Read payloads as instances.
 
         Args:
@@ -226,9 +223,7 @@ class MappingRows:
         try:
             return converter.canonical(value, converter.dump(value))
         except ValueError as error:
-            raise self._invalid(
-                f"has no value, and its default is wrong: {error}", key, field.name
-            ) from error
+            raise self._invalid(f"has no value, and its default is wrong: {error}", key, field.name) from error
 
     def _invalid(self, reason: str, key: str, field: str | None = None) -> PayloadError:
         return PayloadError(reason, model=self.name, key=key, field=field, serializer=self.serializer)

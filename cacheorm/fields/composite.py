@@ -62,9 +62,7 @@ class CompositeKey:
             ValueError: it has another length than the key.
         """
         if not isinstance(value, (tuple, list)):
-            raise TypeError(
-                f"{self!r} takes a tuple of {len(self.field_names)} values, got {type(value).__name__}"
-            )
+            raise TypeError(f"{self!r} takes a tuple of {len(self.field_names)} values, got {type(value).__name__}")
         if len(value) != len(self.field_names):
             raise ValueError(f"{self!r} takes {len(self.field_names)} values, got {len(value)}")
         return value

@@ -58,9 +58,7 @@ class _Reference(convert.Converter):
         if meta.composite is None:
             return meta.key_fields[0].converter.load(stored)
         if not isinstance(stored, (list, tuple)) or len(stored) != len(meta.key_fields):
-            raise ValueError(
-                f"expected a list of {len(meta.key_fields)} key values, got {type(stored).__name__}"
-            )
+            raise ValueError(f"expected a list of {len(meta.key_fields)} key values, got {type(stored).__name__}")
         return tuple(field.converter.load(part) for field, part in zip(meta.key_fields, stored, strict=True))
 
     def canonical(self, value: Any, stored: Any) -> Any:
@@ -189,9 +187,7 @@ class ForeignKeyField(Field[T]):
     def bind(self, model: type[Model], name: str, member: MemberDescriptorType) -> None:
         self.object_id_name = self._given_id_name or (name if name.endswith("_id") else f"{name}_id")
         if self._given_id_name == name:
-            raise ValueError(
-                f"{model.__name__}.{name}: object_id_name needs a name other than the field's own"
-            )
+            raise ValueError(f"{model.__name__}.{name}: object_id_name needs a name other than the field's own")
         if self.target == "self":
             self.target = model
         super().bind(model, name, member)

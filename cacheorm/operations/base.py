@@ -92,9 +92,7 @@ class WriteOperation(Operation[R]):
     def _pick_ttl(self) -> int | KeepTTL | None:
         return self._plan.pick_ttl() if self._ttl is None else self._ttl
 
-    def _write_many(
-        self, method: str, keys: Sequence[str], payloads: Sequence[bytes]
-    ) -> Steps[dict[str, bool]]:
+    def _write_many(self, method: str, keys: Sequence[str], payloads: Sequence[bytes]) -> Steps[dict[str, bool]]:
         """Write distinct keys in slices, and give ``{key: stored?}``.
 
         Raises:

@@ -59,9 +59,7 @@ class ModelInsert(WriteOperation[R]):
             first: dict[str, int] = {}
             for position, key in enumerate(keys):
                 first.setdefault(key, position)
-            added = yield from self._write_many(
-                "add_many", list(first), [payloads[at] for at in first.values()]
-            )
+            added = yield from self._write_many("add_many", list(first), [payloads[at] for at in first.values()])
             return [
                 instance if added.get(key) and first[key] == position else None
                 for position, (key, instance) in enumerate(zip(keys, instances, strict=True))

@@ -70,9 +70,7 @@ class ModelUpdate(WriteOperation[R]):
         elif self._many:
             written = yield from self._write_many("replace_many", list(existing), payloads)
         else:
-            written = {
-                keys[0]: (yield Call(resolved.backend, "replace", (keys[0], payloads[0], self._pick_ttl())))
-            }
+            written = {keys[0]: (yield Call(resolved.backend, "replace", (keys[0], payloads[0], self._pick_ttl())))}
         # An instance that only named some fields becomes the whole row, the caller's own included.
         for key, change in zip(keys, changes, strict=True):
             if written.get(key):

@@ -80,9 +80,7 @@ class SerializerRegistry:
         """
         with self._lock:
             if unique_name in self._serializers:
-                raise ValueError(
-                    f"a serializer is already registered as {unique_name!r}; unregister it first"
-                )
+                raise ValueError(f"a serializer is already registered as {unique_name!r}; unregister it first")
             self._serializers[unique_name] = serializer
 
     def unregister(self, unique_name: str) -> None:
