@@ -153,8 +153,8 @@ class Identity:
             TypeError: something that is no row, or names that are not the primary key's.
         """
         quick = self._quick or self._quick_steps()
-        pks = []
-        keys = []
+        pks: list[tuple[Any, ...]] = []
+        keys: list[str] = []
         for position, row in enumerate(rows):
             if self._append_quickly(row, strict, quick, pks, keys):
                 continue

@@ -41,15 +41,16 @@ def pyright_errors(path: Path, cache: Path) -> dict[int, str]:
 
 
 @pytest.mark.parametrize("errors_of", [mypy_errors, pyright_errors])
+@pytest.mark.parametrize("prefix", ["", "models_"])
 class TestTypeCheckers:
-    def test_right_uses_are_accepted(self, errors_of: Checker, tmp_path: Path) -> None:
+    def test_right_uses_are_accepted(self, errors_of: Checker, prefix: str, tmp_path: Path) -> None:
         path = tmp_path / "accepted.py"
-        path.write_text((HERE / "accepted.py").read_text("utf-8"), "utf-8")
+        path.write_text((HERE / f"{prefix}accepted.py").read_text("utf-8"), "utf-8")
         assert errors_of(path, tmp_path) == {}
 
-    def test_every_wrong_use_is_refused(self, errors_of: Checker, tmp_path: Path) -> None:
+    def test_every_wrong_use_is_refused(self, errors_of: Checker, prefix: str, tmp_path: Path) -> None:
         path = tmp_path / "rejected.py"
-        path.write_text((HERE / "rejected.txt").read_text("utf-8"), "utf-8")
+        path.write_text((HERE / f"{prefix}rejected.txt").read_text("utf-8"), "utf-8")
         wrong = {
             number for number, line in enumerate(path.read_text("utf-8").splitlines(), 1) if line.endswith("  # wrong")
         }
