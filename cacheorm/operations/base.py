@@ -56,9 +56,10 @@ class Operation(Generic[R]):
         self._many = many
         self._chunk: int | None = None
 
-    def chunk_size(self, rows: Any) -> Self:
+    def chunk_size(self, rows: int) -> Self:
         """Hand ``rows`` rows to the backend at a time; by default as many as the backend prefers."""
-        if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
+        given: Any = rows
+        if isinstance(given, bool) or not isinstance(given, int) or given < 1:
             raise ValueError("chunk_size must be a whole number of rows, at least 1")
         self._chunk = rows
         return self
@@ -92,38 +93,42 @@ class WriteOperation(Operation[R]):
     def _pick_ttl(self) -> int | KeepTTL | None:
         return self._plan.pick_ttl() if self._ttl is None else self._ttl
 
-    def _write_many(self, method: str, keys: Sequence[str], payloads: Sequence[bytes]) -> Steps[dict[str, bool]]:
-        """Write distinct keys in slices, and give ``{key: stored?}``.
+    def _write_many(self, method: str, rows: dict[str, bytes]) -> Steps[dict[str, bool]]:
+        """Write payloads by key, and give ``{key: stored?}``.
 
         Raises:
-            WriteError: the backend refused some; all slices have been sent all the same.
+            WriteError: the backend refused some; all parts have been sent all the same.
         """
         name = self._plan.model.__name__
         backend = self._plan.backend
         size = self._chunk or backend.chunk_size
         if self._ttl is None and self._plan.options.ttl_jitter:
             # A batch has one lifetime, so rows spread over a few batches spread their expiry.
-            size = min(size, -(-len(keys) // _JITTER_PARTS))
+            size = min(size, max(1, -(-len(rows) // _JITTER_PARTS)))
         stored: dict[str, bool] = {}
         failed: list[FailedRow] = []
-        for start in range(0, len(keys), max(size, 1)):
-            part = keys[start : start + size]
-            batch = dict(zip(part, payloads[start : start + size], strict=True))
+        for batch in self._batches(rows, size):
             try:
                 outcome = yield Call(backend, method, (batch, self._pick_ttl()))
             except BackendError as error:
-                if start:
-                    error.add_note(f"{start} of {len(keys)} rows of {name} had been written before")
+                if stored:
+                    error.add_note(f"{len(stored)} of {len(rows)} rows of {name} had been written before")
                 raise
             reasons: Mapping[str, str] = getattr(outcome, "reasons", {})
             failed += [FailedRow(name, key, reason) for key, reason in reasons.items()]
-            if method == "set_many":
+            if method == "set_many" and not (len(outcome) == len(batch) and all(outcome.values())):
                 failed += [
                     FailedRow(name, key, "refused by the backend")
-                    for key in part
+                    for key in batch
                     if key not in reasons and not outcome.get(key, False)
                 ]
             stored.update(outcome)
         if failed:
             raise WriteError(failed)
         return stored
+
+    @staticmethod
+    def _batches(rows: dict[str, bytes], size: int) -> Iterator[dict[str, bytes]]:
+        if len(rows) <= size:
+            return iter([rows] if rows else [])
+        return (dict(part) for part in slices(rows.items(), size))
