@@ -1,0 +1,93 @@
+"""Operations as users write them: every line must pass mypy --strict and pyright."""
+
+from collections.abc import Iterator
+from typing import Any, assert_type
+
+import cacheorm as co
+
+
+class Base(co.Model):
+    created = co.IntegerField(default=0)
+
+    class Meta:
+        abstract = True
+
+
+class User(Base):
+    id = co.IntegerField(primary_key=True)
+    name = co.StringField()
+
+
+class Visit(co.Model):
+    user = co.ForeignKeyField(User)
+    guide = co.ForeignKeyField(User, null=True)
+    back = co.ForeignKeyField("self", null=True)
+    day = co.IntegerField()
+    user_id: int
+
+    class Meta:
+        backend = "memory://"
+        ttl = 60
+        primary_key = co.CompositeKey("user", "day", index_formatter="%s.%d")
+
+
+def keys() -> Iterator[dict[str, int]]:
+    yield {"id": 1}
+
+
+user = User(id=1, name="Sam")
+visit = Visit(user=user, day=1)
+
+# fields, through inheritance and references
+assert_type(user.created, int)
+assert_type(visit.user, User)
+assert_type(visit.user.name, str)
+assert_type(visit.guide, User | None)
+assert_type(visit.user_id, int)
+
+# operations
+assert_type(User.create(id=1), User)
+assert_type(User.insert(id=1).execute(), User)
+assert_type(User.insert(id=1).ttl(60).if_absent().execute(), User)
+assert_type(User.insert_many({"id": 1}, user).chunk_size(5).execute(), list[User])
+assert_type(User.insert_many([user, {"id": 1}]).ttl(0).execute(), list[User])
+assert_type(User.get_by_id(1), User)
+assert_type(User.get_or_none(id=1), User | None)
+assert_type(User.get_many([1, 2]), dict[Any, User])
+assert_type(Visit.get_many([(1, 2)]), dict[Any, Visit])
+assert_type(User.query_many(keys()).execute(), list[User | None])
+assert_type(User.update(id=1, name="x").keep_ttl().execute(), User | None)
+assert_type(User.update_many({"id": 1}).ttl(5).execute(), list[User | None])
+assert_type(User.set_by_id(1, {"name": "x"}), User)
+assert_type(User.delete(id=1).execute(), bool)
+assert_type(User.delete_many(keys()).execute(), bool)
+assert_type(User.delete_by_id(1), bool)
+assert_type(User.get_or_create(id=1, defaults={"name": "x"}), tuple[User, bool])
+assert_type(User.exists(id=1), bool)
+assert_type(User.key(id=1), str)
+
+# instances
+assert_type(user.save(), bool)
+assert_type(user.save(force_insert=True), bool)
+assert_type(user.delete_instance(), bool)
+assert_type(user.refresh(), User)
+assert_type(user.touch(5), bool)
+assert_type(user.touch(), bool)
+assert_type(user.ttl(), int | None)
+assert_type(user.to_dict(), dict[str, Any])
+assert_type(User.from_dict({"id": 1}), User)
+assert_type(co.CacheBuilder(User, row={"id": 1}).build_key(), str)
+
+# defaults and errors
+assert_type(co.default_backend, co.BaseBackend)
+co.configure(backend="memory://", serializer="json")
+with co.bind([User, Visit], backend=co.SimpleBackend(), serializer=co.JSONSerializer()):
+    pass
+try:
+    User.get(id=1)
+except User.DoesNotExist as error:
+    assert_type(error, co.DoesNotExist)
+except co.WriteError as refused:
+    assert_type(refused.failed, list[co.FailedRow])
+except co.BackendError as failed:
+    assert_type(failed.maybe_applied, bool)
