@@ -931,7 +931,10 @@ cdef class MsgpackRows:
         if column.shape.kind == INT and type(value) is int:
             return value
         converter = <object> column.shape.converter
-        return converter.canonical(value, converter.dump(value))
+        stored = converter.dump(value)
+        if stored is None:
+            raise ValueError("a part of the primary key is null")
+        return converter.canonical(value, stored)
 
     def dump(self, instance, position=None):
         """Pack one instance; ``position`` is its place in a bulk call."""
