@@ -146,6 +146,9 @@ def _complete(
                     "something else; give the field another object_id_name"
                 )
             taken[accepted] = one
+    for field in key_fields:
+        if getattr(field, "target", None) is cls:
+            raise ValueError(f"{cls.__name__}.{field.name}: a primary key cannot refer to its own model")
     plan = RowPlan(cls, options, fields, key_fields, composite)
     cls._meta = plan
     register(plan)

@@ -525,3 +525,43 @@ def test_rows_without_loaded_relations_carry_no_place_for_them(models: Counting)
         _ = row.writer_id, row.sequel_of
         copy.copy(row)
         assert not hasattr(row, "_loaded")
+
+
+@pytest.mark.parametrize("stored", [b'{"edge":5}', b'{"edge":[1]}', b'{"edge":["x","y"]}', b'{"edge":{"a":1}}'])
+def test_a_stored_reference_of_the_wrong_form_is_a_payload_error(stored: bytes) -> None:
+    place = co.SimpleBackend()
+    options = {"backend": place, "serializer": "json"}
+    edge = model(
+        "Edge",
+        left=co.IntegerField(),
+        right=co.StringField(),
+        Meta={**options, "primary_key": co.CompositeKey("left", "right")},
+    )
+    note = model("Note", number=co.IntegerField(primary_key=True), edge=co.ForeignKeyField(edge), Meta=options)
+    place.set(note.key(number=1), stored)
+    with pytest.raises(co.PayloadError, match=r"^Note\.edge: .*\(key m:note:number:1, read as json\)$"):
+        note.get(number=1)
+
+
+def test_a_name_may_mean_a_model_made_in_another_function_of_the_module() -> None:
+    def make() -> Any:
+        class OnlyHere(co.Model):
+            pass
+
+        return OnlyHere
+
+    only = make()
+
+    class Post(co.Model):
+        other = co.ForeignKeyField("OnlyHere")
+
+    assert Post.other.rel_model is only
+    assert Post.other.accepted_names == ("other", "other_id")
+
+
+def test_a_primary_key_cannot_refer_to_its_own_model() -> None:
+    with pytest.raises(ValueError, match=r"Node\.parent: a primary key cannot refer to its own model"):
+        model("Node", parent=co.ForeignKeyField("self", primary_key=True))
+    key = co.CompositeKey("up", "number")
+    with pytest.raises(ValueError, match=r"Node\.up: a primary key cannot refer"):
+        model("Node", up=co.ForeignKeyField("self"), number=co.IntegerField(), Meta={"primary_key": key})
