@@ -386,3 +386,8 @@ def wrap(backend: co.BaseBackend, method: str, calls: list[str]) -> None:
         return inner(*args, **kwargs)
 
     setattr(backend, method, counted)
+
+
+def test_an_operation_shows_what_it_is(user: Any) -> None:
+    assert repr(user.insert(id=1)) == "<ModelInsert: User>"
+    assert repr(user.query_many([])) == "<ModelQuery: User>"
