@@ -99,7 +99,7 @@ types: $(VENV)/.installed-dev ## mypy --strict on the package; mypy and pyright 
 
 # Coverage is of the Python sources, so it is measured where they run.
 .PHONY: test-pure
-test-pure: $(VENV)/.installed-dev servers ## the suite on the pure version, with coverage
+test-pure: $(VENV)/.installed-dev $(VENV)/.built servers ## the suite on the pure version, with coverage
 	$(PURE) $(BIN)/python -m pytest --ignore=tests/packaging -n $(WORKERS) --cov --cov-report=term $(PYTEST)
 
 .PHONY: test-compiled

@@ -109,6 +109,36 @@ def _exact_type(converter: Any) -> type | None:
     return None
 
 
+@cython.cfunc
+@cython.locals(step=tuple, given=dict)
+def _quick_value(row: Any, step: Any) -> Any:
+    """Find one key value in a dict or an instance, under the first or the last name of its field."""
+    if type(row) is not dict:
+        return step[0](row)
+    given = row
+    value = given.get(step[1])
+    return given.get(step[2]) if value is None else value
+
+
+@cython.cfunc
+@cython.locals(step=tuple, word=str)
+def _quick_text(value: Any, step: Any) -> Any:
+    """Give the text of a key value that is stored as it is, ``None`` if it is not known to be."""
+    exact = step[3]
+    if type(value) is not exact:
+        return None
+    if exact is int:
+        try:
+            return str(value)
+        except ValueError:  # more digits than Python converts
+            return None
+    word = value
+    if not word.isascii():
+        return None
+    return word if word.isalnum() else escape(word)
+
+
+@cython.cclass
 class Identity:
     """Tells rows of one model apart: finds the primary key in a row and makes its key.
 
@@ -119,13 +149,22 @@ class Identity:
         formatter: a ``%``-format string or a callable of the stored key values, or ``None``.
     """
 
+    model: Any = cython.declare(object, visibility="readonly")
+    name: str = cython.declare(object, visibility="readonly")
+    fields: tuple[Any, ...] = cython.declare(tuple, visibility="readonly")
+    formatter: str | Callable[..., str] | None = cython.declare(object, visibility="readonly")
+    _steps: list[tuple[Any, tuple[str, ...], Any, str]] = cython.declare(list)
+    _texts: list[Callable[[Any], str]] = cython.declare(list)
+    _prefix: str = cython.declare(object)
+    _names: set[str] = cython.declare(set)
+    _quick: list[tuple[Any, str, str, Any, str]] = cython.declare(list)
+
     def __init__(
         self, model: Any, fields: Iterable[Any], prefix: str, formatter: str | Callable[..., str] | None
     ) -> None:
         self.model = model
         self.name = model.__name__
         self.fields = tuple(fields)
-        self.single = len(self.fields) == 1
         self.formatter = formatter
         self._steps = [
             (field, field.accepted_names, field.converter, f":{escape(field.name)}:") for field in self.fields
@@ -166,47 +205,44 @@ class Identity:
             keys.append(self.key(stored))
         return pks, keys
 
+    @cython.cfunc
     def _quick_steps(self) -> list[tuple[Any, str, str, Any, str]]:
-        self._quick = [
-            (field.peek, names[0], names[-1], _exact_type(field.slot_converter), label)
-            for field, names, _, label in self._steps
-        ]
+        start = self._prefix
+        for field, names, _, label in self._steps:
+            exact = _exact_type(field.slot_converter)
+            self._quick.append((field.peek, names[0], names[-1], exact, start + label))
+            start = ""
         return self._quick
 
-    @cython.locals(given=dict, quick=list, pks=list, keys=list)
+    @cython.cfunc
+    @cython.locals(quick=list, pks=list, keys=list)
     def _append_quickly(self, row: Any, strict: Any, quick: Any, pks: Any, keys: Any) -> bool:
         """Do one row whose key values are plain ints and ASCII texts; ``False`` if :meth:`_find` has to."""
-        given = None
         if type(row) is dict:
             if strict and len(row) != len(quick):
                 return False
-            given = row
         elif type(row) is not self.model:
             return False
-        pk = []
-        key = self._prefix
-        for peek, name, other_name, exact, label in quick:
-            if given is None:
-                value = peek(row)
-            else:
-                value = given.get(name)
-                if value is None:
-                    value = given.get(other_name)
-            if type(value) is not exact:
+        if len(quick) == 1:
+            value = _quick_value(row, quick[0])
+            text = _quick_text(value, quick[0])
+            if text is None:
                 return False
-            if exact is int:
-                try:
-                    text = str(value)
-                except ValueError:  # more digits than Python converts
+            key = quick[0][4] + text
+            pk: tuple[Any, ...] = (value,)
+        else:
+            key = ""
+            parts = []
+            for step in quick:
+                value = _quick_value(row, step)
+                text = _quick_text(value, step)
+                if text is None:
                     return False
-            else:
-                if not value.isascii():
-                    return False
-                text = value if value.isalnum() else escape(value)
-            key = key + label + text
-            pk.append(value)
-        pks.append(tuple(pk))
+                key = key + step[4] + text
+                parts.append(value)
+            pk = tuple(parts)
         keys.append(_shortened(key) if self.formatter is None else self._format(pk))
+        pks.append(pk)
         return True
 
     def _find(self, row: Any, strict: bool) -> tuple[tuple[Any, ...], list[Any]]:
@@ -257,7 +293,7 @@ class Identity:
             key += label + self._texts[position](stored[position])
         return _shortened(key)
 
-    def _format(self, stored: list[Any]) -> str:
+    def _format(self, stored: Iterable[Any]) -> str:
         values = _flat(stored)
         formatter = self.formatter
         try:

@@ -25,7 +25,7 @@ cdef extern from *:
     const int T_OBJECT_EX
     const int READONLY
 
-__all__ = ["Slot", "adopt"]
+__all__ = ["Slot", "adopt", "copy"]
 
 
 cdef class Slot:
@@ -128,3 +128,13 @@ cdef int fill(instance, dict fields, dict row) except -1:
         else:
             field.__set__(instance, value)
     return 0
+
+
+def copy(tuple fields, source, target):
+    """Copy the slots that ``source`` has values in."""
+    cdef PyObject *value
+    cdef Slot field
+    for field in fields:
+        value = field.place(source)[0]
+        if value is not NULL:
+            field.write(target, <object> value)

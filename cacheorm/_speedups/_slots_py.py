@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from types import MemberDescriptorType
 from typing import Any
 
-__all__ = ["Slot", "adopt"]
+__all__ = ["Slot", "adopt", "copy"]
 
 
 class Slot:
@@ -97,3 +97,14 @@ def adopt(model: Any, fields: Mapping[str, Any], rows: Iterable[Any], plain: boo
         else:
             instances.append(model(**row))
     return instances
+
+
+_ABSENT: Any = object()
+
+
+def copy(fields: tuple[Any, ...], source: Any, target: Any) -> None:
+    """Copy the slots that ``source`` has values in."""
+    for field in fields:
+        value = field.peek(source, _ABSENT)
+        if value is not _ABSENT:
+            field.poke(target, value)

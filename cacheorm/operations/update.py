@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
+from .._speedups import slots
 from ..errors import BackendError
 from ..store import Call
 from ..types import KEEP_TTL
@@ -68,7 +69,7 @@ class ModelUpdate(WriteOperation[R]):
         if not existing:
             written: dict[str, bool] = {}
         elif self._many:
-            written = yield from self._write_many("replace_many", list(existing), payloads)
+            written = yield from self._write_many("replace_many", dict(zip(existing, payloads, strict=True)))
         else:
             written = {keys[0]: (yield Call(resolved.backend, "replace", (keys[0], payloads[0], self._pick_ttl())))}
         # An instance that only named some fields becomes the whole row, the caller's own included.
@@ -80,12 +81,12 @@ class ModelUpdate(WriteOperation[R]):
 
 def merge(columns: tuple[Any, ...], source: Any, target: Any) -> None:
     """Copy the fields that ``source`` has values for, and the related instances it holds."""
-    loaded = getattr(source, "_loaded", None) or {}
-    stale = getattr(target, "_loaded", None) or {}
-    for field in columns:
-        value = field.peek(source, _ABSENT)
-        if value is not _ABSENT:
-            field.poke(target, value)
-            stale.pop(field.name, None)
+    stale = getattr(target, "_loaded", None)
+    if stale:
+        for field in columns:
+            if field.peek(source, _ABSENT) is not _ABSENT:
+                stale.pop(field.name, None)
+    slots.copy(columns, source, target)
+    loaded = getattr(source, "_loaded", None)
     if loaded:
         target._relations.update(loaded)
