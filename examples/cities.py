@@ -204,7 +204,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console.print(f"cacheorm {co.__version__}, {'compiled' if co.speedups_enabled else 'pure Python'}")
     tours = []
     if options.backend:
-        with co.backend_from_url(options.backend) as backend:
+        try:
+            chosen = co.backend_from_url(options.backend)
+        except ValueError as error:
+            parser.error(str(error))
+        with chosen as backend:
             tours.append(tour(backend, type(backend).__name__, options.cities))
     else:
         with tempfile.TemporaryDirectory() as folder, co.FileSystemBackend(folder) as backend:

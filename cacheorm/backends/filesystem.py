@@ -161,16 +161,18 @@ class FileSystemBackend(BaseBackend):
     # -- batches ---------------------------------------------------------------------------------
 
     def get_many(self, *keys: str) -> list[bytes | None]:
-        return [value for values in self.get_chunks(keys) for value in values]
-
-    def get_chunks(self, keys: Sequence[str]) -> Iterator[list[bytes | None]]:
         self._check_keys(keys)
+        values: list[bytes | None] = []
         for start in range(0, len(keys), _READ_SIZE):
             part = keys[start : start + _READ_SIZE]
-            # No connection is held while the caller works on a chunk.
             with self._connection() as connection:
-                values = [value for (value,) in connection.execute(_GET_MANY, (self._array(part), self._now()))]
-            yield values
+                values += [value for (value,) in connection.execute(_GET_MANY, (self._array(part), self._now()))]
+        return values
+
+    def get_chunks(self, keys: Sequence[str]) -> Iterator[list[bytes | None]]:
+        for start in range(0, len(keys), _READ_SIZE):
+            # No connection is held while the caller works on a chunk.
+            yield self.get_many(*keys[start : start + _READ_SIZE])
 
     def set_many(self, mapping: Mapping[str, Value], ttl: TTL = None) -> Outcome:
         return self._write_many(mapping, ttl, None)
