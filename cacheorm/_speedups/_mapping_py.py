@@ -77,6 +77,19 @@ class MappingRows:
         """
         return [self.dump(instance, place if many else None) for place, instance in enumerate(instances)]
 
+    def convert_many(self, instances: list[Any], many: bool = True) -> None:
+        """Turn the values that are set into what a read gives, and leave the others unset.
+
+        Args:
+            instances: instances of the model.
+            many: whether errors should say which row it is.
+
+        Raises:
+            ValidationError: all bad fields of the first bad row.
+        """
+        for place, instance in enumerate(instances):
+            self.convert(instance, place if many else None, False)
+
     def dump(self, instance: Any, position: int | None = None) -> bytes:
         """Pack one instance; ``position`` is its place in a bulk call."""
         row = self.convert(instance, position, True)

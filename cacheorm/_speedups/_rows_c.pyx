@@ -869,7 +869,7 @@ cdef class MsgpackRows:
                 instance = instances[position]
                 if PyObject_TypeCheck(instance, <PyTypeObject *> self.model):
                     buffer.size = 0
-                    if self._dump(&buffer, instance):
+                    if self._dump(&buffer, instance, True):
                         payloads.append(PyBytes_FromStringAndSize(buffer.data, buffer.size))
                         continue
                 payloads.append(self.general.dump(instance, position if many else None))
@@ -877,8 +877,32 @@ cdef class MsgpackRows:
             PyMem_Free(buffer.data)
         return payloads
 
-    cdef bint _dump(self, Buffer *buffer, instance) except -1:
-        """Pack one instance; false, with the instance as it was, if the general path has to."""
+    def convert_many(self, list instances, bint many=True):
+        """Turn the values that are set into what a read gives, and leave the others unset."""
+        cdef Buffer buffer
+        cdef Py_ssize_t position
+        # What is packed on the way is thrown away: converting and packing are one step here.
+        buffer.size = 0
+        buffer.capacity = 512
+        buffer.data = <char *> PyMem_Malloc(buffer.capacity)
+        if buffer.data is NULL:
+            raise MemoryError
+        try:
+            for position in range(len(instances)):
+                instance = instances[position]
+                buffer.size = 0
+                if not PyObject_TypeCheck(instance, <PyTypeObject *> self.model) or not self._dump(
+                    &buffer, instance, False
+                ):
+                    self.general.convert(instance, position if many else None, False)
+        finally:
+            PyMem_Free(buffer.data)
+
+    cdef bint _dump(self, Buffer *buffer, instance, bint complete) except -1:
+        """Pack one instance; false, with the instance as it was, if the general path has to.
+
+        ``complete`` says whether values that were never set get their defaults, or are left out.
+        """
         cdef Py_ssize_t i
         cdef Column *column
         cdef PyObject *slot
@@ -888,6 +912,8 @@ cdef class MsgpackRows:
             for i in range(self.count):
                 column = &self.plan[i]
                 slot = (<PyObject **> (<char *> <PyObject *> instance + column.offset))[0]
+                if slot is NULL and not complete:
+                    continue
                 if slot is NULL and column.shape.null and not column.has_default:
                     value = None
                 elif slot is NULL or (slot is <PyObject *> None and not column.shape.null):
@@ -939,10 +965,6 @@ cdef class MsgpackRows:
     def dump(self, instance, position=None):
         """Pack one instance; ``position`` is its place in a bulk call."""
         return self.general.dump(instance, position)
-
-    def convert(self, instance, position, complete):
-        """Convert an instance's values in place and give the stored ones."""
-        return self.general.convert(instance, position, complete)
 
     # -- reading -------------------------------------------------------------------------------------
 

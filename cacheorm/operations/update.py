@@ -37,8 +37,7 @@ class ModelUpdate(WriteOperation[R]):
         plan = self._plan
         codec = plan.resolved().codec
         changes = plan.adopt(self._rows)
-        for position, change in enumerate(changes):
-            codec.convert(change, position if self._many else None, False)
+        codec.convert_many(changes, self._many)
         if not self._many:
             (result,) = yield from self._update(changes)
             return result  # type: ignore[no-any-return]
@@ -62,6 +61,7 @@ class ModelUpdate(WriteOperation[R]):
             rows = [None if payload is None else resolved.codec.load(payload, pks[0], keys[0])]
         existing = {key: row for key, row in zip(keys, rows, strict=True) if row is not None}
         columns = resolved.codec.columns
+        merge = merge_related if self._plan.references else slots.copy
         for key, change in zip(keys, changes, strict=True):
             if key in existing:
                 merge(columns, change, existing[key])
@@ -79,7 +79,7 @@ class ModelUpdate(WriteOperation[R]):
         return [change if written.get(key) else None for key, change in zip(keys, changes, strict=True)]
 
 
-def merge(columns: tuple[Any, ...], source: Any, target: Any) -> None:
+def merge_related(columns: tuple[Any, ...], source: Any, target: Any) -> None:
     """Copy the fields that ``source`` has values for, and the related instances it holds."""
     stale = getattr(target, "_loaded", None)
     if stale:
