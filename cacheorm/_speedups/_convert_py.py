@@ -764,13 +764,21 @@ class Enumeration(Converter):
         member = value
         if type(value) is not self.enum:
             member = None
-            try:
-                member = self.enum(value)
-            except Exception:
-                pass  # a _missing_ hook may raise anything
-            if type(member) is not self.enum or (isinstance(value, bool) and not isinstance(member._value_, bool)):
+            if isinstance(value, bool):
+                # Not through the class: a flag would make and keep a member whose value is the bool.
+                member = self.members.get(value)
+                if member is not None and type(member._value_) is not bool:
+                    member = None
+            else:
+                try:
+                    member = self.enum(value)
+                except Exception:
+                    pass  # a _missing_ hook may raise anything
+            if type(member) is not self.enum:
                 raise _expected(f"a member of {self.enum.__name__} or the value of one", value)
         stored = member._value_
+        if self.flag and type(stored) is bool:
+            stored = int(stored)
         kind = type(stored)
         if kind is str:
             return stored

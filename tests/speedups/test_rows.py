@@ -818,15 +818,16 @@ def test_values_are_held_once_by_the_slot_and_dropped_with_the_instance(twin: An
     codec = codec_of(twin, model)
     moment, pk = dt.datetime(2020, 1, 2, tzinfo=UTC), 10**30
     payload = codec.dump_many([model(id=pk, color=Color.BLUE, when=moment)])[0]
-    watched = [Color.BLUE, UTC, moment, pk]
+    # How many references each instance that is read holds. From 3.12 on, UTC is immortal and not counted.
+    held = [(Color.BLUE, 1), (moment, 0), (pk, 1)] + ([(UTC, 1)] if sys.version_info < (3, 12) else [])
 
     def counts() -> list[int]:
         gc.collect()
-        return [sys.getrefcount(value) for value in watched]
+        return [sys.getrefcount(value) for value, _ in held]
 
     before = counts()
     found = [codec.load(payload, (pk,), "k") for _ in range(100)]
-    assert counts() == [before[0] + 100, before[1] + 100, before[2], before[3] + 100]
+    assert counts() == [count + 100 * times for count, (_, times) in zip(before, held, strict=True)]
     del found
     assert counts() == before
     written = [model(id=pk, color=Color.BLUE, when=moment) for _ in range(100)]
