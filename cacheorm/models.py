@@ -170,13 +170,13 @@ class Model(metaclass=ModelBase):
         """
         plan = type(self)._meta
         if force_insert or self._pk is None:
-            ModelInsert[Any](plan, [self], False).execute()
+            ModelInsert(plan, [self], False).execute()
             return True
-        return ModelUpdate[Any](plan, [self], False).execute() is not None
+        return ModelUpdate(plan, [self], False).execute() is not None
 
     def delete_instance(self) -> bool:
         """Remove this row from the backend; ``True`` if it existed. The instance keeps its values."""
-        return ModelDelete[bool](type(self)._meta, [self], False).execute()
+        return ModelDelete(type(self)._meta, [self], False).execute()
 
     def refresh(self) -> Self:
         """Read this row again, into this instance, and forget loaded related instances.
@@ -185,7 +185,7 @@ class Model(metaclass=ModelBase):
             DoesNotExist: the row is gone; the instance keeps its values.
         """
         plan = type(self)._meta
-        fresh = ModelQuery[Any](plan, [self], False).execute()
+        fresh: Self | None = _query(plan, self)
         if fresh is None:
             raise _missing(plan, self)
         for field in plan.fields.values():
@@ -274,7 +274,7 @@ class Model(metaclass=ModelBase):
     def create(cls, **values: Any) -> Self:
         """Make an instance and write it, over whatever is there."""
         instance = cls(**values)
-        ModelInsert[Self](cls._meta, [instance], False).execute()
+        ModelInsert(cls._meta, [instance], False).execute()
         return instance
 
     @classmethod
@@ -284,7 +284,7 @@ class Model(metaclass=ModelBase):
         Raises:
             DoesNotExist: there is none.
         """
-        found = ModelQuery[Self | None](cls._meta, [pk], False).execute()
+        found: Self | None = _query(cls._meta, pk)
         if found is None:
             raise _missing(cls._meta, pk)
         return found
@@ -302,7 +302,7 @@ class Model(metaclass=ModelBase):
     def _read(cls, pk: Any) -> Self:
         # What foreign keys call: a model may have a field with the name of any method.
         row = cls._meta.row_of(pk)
-        found = ModelQuery[Self | None](cls._meta, [row], False).execute()
+        found: Self | None = _query(cls._meta, row)
         if found is None:
             raise _missing(cls._meta, row)
         return found
@@ -310,7 +310,8 @@ class Model(metaclass=ModelBase):
     @classmethod
     def get_or_none(cls, **pk: Any) -> Self | None:
         """Read one row; ``None`` if there is none."""
-        return ModelQuery[Self | None](cls._meta, [pk], False).execute()
+        found: Self | None = _query(cls._meta, pk)
+        return found
 
     @classmethod
     def get_many(cls, pks: Iterable[Any]) -> dict[Any, Self]:
@@ -329,7 +330,8 @@ class Model(metaclass=ModelBase):
             raise TypeError(f"get_many takes an iterable of primary keys, got {type(pks).__name__}")
         wanted = [tuple(pk) if isinstance(pk, list) else pk for pk in pks]
         plan = cls._meta
-        found = ModelQuery[list[Self | None]](plan, map(plan.row_of, wanted), True).execute()
+        query: ModelQuery[list[Self | None]] = ModelQuery(plan, map(plan.row_of, wanted), True)
+        found = query.execute()
         return {pk: row for pk, row in zip(wanted, found, strict=True) if row is not None}
 
     @classmethod
@@ -356,7 +358,8 @@ class Model(metaclass=ModelBase):
             DoesNotExist: there is none.
         """
         row = cls._meta.row_of(pk)
-        updated = ModelUpdate[Self | None](cls._meta, [{**values, **row}], False).execute()
+        update: ModelUpdate[Self | None] = ModelUpdate(cls._meta, [{**values, **row}], False)
+        updated = update.execute()
         if updated is None:
             raise _missing(cls._meta, row)
         return updated
@@ -369,7 +372,8 @@ class Model(metaclass=ModelBase):
             DoesNotExist: there is none.
         """
         row = cls._meta.row_of(pk)
-        if not ModelDelete[bool](cls._meta, [row], False).execute():
+        delete: ModelDelete[bool] = ModelDelete(cls._meta, [row], False)
+        if not delete.execute():
             raise _missing(cls._meta, row)
         return True
 
@@ -386,6 +390,12 @@ class Model(metaclass=ModelBase):
             ValidationError: a part of the primary key is missing or of the wrong type.
         """
         return _key_of(cls._meta, pk)
+
+
+def _query(plan: RowPlan, row: Any) -> Any:
+    # Not ModelQuery[...](...): Python builds the generic alias anew each time, which takes longer than the rest.
+    operation: ModelQuery[Any] = ModelQuery(plan, [row], False)
+    return operation.execute()
 
 
 def _key_of(plan: RowPlan, row: Any) -> str:

@@ -106,10 +106,15 @@ class MetaEngine:
 
     def _count_by_hand(self, key: str, delta: int, moment: int, undo: bool = False) -> int:
         for _ in range(_RACES):
-            now, (reply,) = self._inspect([key], b"v c t")
+            # Asked twice. When memcached counts while it answers a read, it may answer with the old value and the
+            # *new* cas (its do_add_delta sets the cas of the item it has just replaced), and the swap would undo
+            # that count. By the time the new cas can be seen, a second read finds the new value beside it.
+            now, (first, reply) = self._inspect([key, key], b"v c t")
             word, flags, value = reply
             if word not in (b"VA", b"EN"):
                 self._refuse(key, word)
+            if (first[0], first[2]) != (word, value) or (value and _number(first[1], b"c") != _number(flags, b"c")):
+                continue
             if undo:
                 if value is None or not value.isdigit():
                     return 0  # gone, or no counter any more: nothing to take back
