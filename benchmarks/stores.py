@@ -1,0 +1,108 @@
+"""The servers and stores that are measured, started where they are first asked for and ended together."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import tempfile
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import cacheorm as co
+from tests.servers import HOST, MemcachedServer, RedisServer
+
+from .rows import Shape
+
+__all__ = ["BACKENDS", "Stores"]
+
+BACKENDS = ("Simple", "FileSystem", "Redis", "memcached")
+
+
+class Stores(contextlib.ExitStack):
+    """Everything that keeps rows: for cacheorm, each with its default settings, and for hand-written code."""
+
+    @cached_property
+    def redis_server(self) -> RedisServer:
+        """A redis-server of its own, without persistence."""
+        return self.enter_context(RedisServer())
+
+    @cached_property
+    def memcached_server(self) -> MemcachedServer:
+        """A memcached of its own, of 64 MB."""
+        return self.enter_context(MemcachedServer())
+
+    @cached_property
+    def folder(self) -> Path:
+        """A folder that is removed at the end."""
+        return Path(self.enter_context(tempfile.TemporaryDirectory(prefix="cacheorm-bench-")))
+
+    # -- for cacheorm ----------------------------------------------------------------------------
+
+    @cached_property
+    def _backends(self) -> dict[str, co.BaseBackend]:
+        return {}
+
+    def backend(self, name: str) -> co.BaseBackend:
+        """Give the backend of that name; the same one each time."""
+        if name not in self._backends:
+            made: co.BaseBackend
+            if name == "Simple":
+                made = co.SimpleBackend()
+            elif name == "large Simple":
+                # By default it holds 100 000 entries, and a million would evict one another.
+                made = co.SimpleBackend(threshold=2_000_000)
+            elif name == "FileSystem":
+                made = co.FileSystemBackend(self.folder / "cacheorm")
+            elif name == "Redis":
+                made = co.RedisBackend(host=HOST, port=self.redis_server.port)
+            else:
+                made = co.MemcachedBackend(servers=[(HOST, self.memcached_server.port)])
+            self._backends[name] = made
+            self.callback(made.close)
+        return self._backends[name]
+
+    @contextlib.contextmanager
+    def bound(self, shape: Shape, backend: str, serializer: Any = "msgpack") -> Iterator[type[co.Model]]:
+        """Give the model of a shape, bound to a backend that is empty."""
+        store = self.backend(backend)
+        store.clear()
+        with co.bind([shape.model], backend=store, serializer=serializer):
+            yield shape.model
+        store.clear()
+
+    # -- for hand-written code: clients with the drivers' defaults ---------------------------------
+
+    @cached_property
+    def redis(self) -> Any:
+        """A redis-py client of the same server and database."""
+        import redis
+
+        client = redis.Redis(host=HOST, port=self.redis_server.port)
+        self.callback(client.close)
+        return client
+
+    @cached_property
+    def pymemcache(self) -> Any:
+        """A pymemcache client of the same server."""
+        client = importlib.import_module("pymemcache").Client((HOST, self.memcached_server.port))
+        self.callback(client.close)
+        return client
+
+    @cached_property
+    def pylibmc(self) -> Any:
+        """A pylibmc client of the same server, or ``None`` where pylibmc is not installed."""
+        try:
+            pylibmc = importlib.import_module("pylibmc")
+        except ImportError:
+            return None
+        # The binary protocol, its default, is deprecated but here the faster of the two.
+        return pylibmc.Client([f"{HOST}:{self.memcached_server.port}"], binary=True)
+
+    @cached_property
+    def diskcache(self) -> Any:
+        """A diskcache beside the file of cacheorm."""
+        store = importlib.import_module("diskcache").Cache(str(self.folder / "diskcache"))
+        self.callback(store.close)
+        return store
