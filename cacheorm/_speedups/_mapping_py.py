@@ -56,7 +56,7 @@ class MappingRows:
         self.serializer = serializer
         self.skip_invalid = skip_invalid
         pick = converter_of or (lambda field: field.converter)
-        self._steps = [
+        self.steps = [
             (field, pick(field), True) if field in self.columns else (field, field.converter, False) for field in fields
         ]
         self._pack = pack
@@ -110,7 +110,7 @@ class MappingRows:
         row: dict[str, Any] = {}
         problems = []
         cause: BaseException | None = None
-        for field, converter, in_payload in self._steps:
+        for field, converter, in_payload in self.steps:
             value = field.peek(instance, _ABSENT)
             if value is _ABSENT:
                 if not complete:
@@ -209,7 +209,7 @@ class MappingRows:
         instance = self.model.__new__(self.model)
         for field, value in zip(self.key_fields, pk, strict=True):
             field.poke(instance, value)
-        for field, converter, in_payload in self._steps:
+        for field, converter, in_payload in self.steps:
             if not in_payload:
                 continue
             stored = row.get(field.name, _ABSENT)

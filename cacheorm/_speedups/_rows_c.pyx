@@ -1,4 +1,4 @@
-"""Rows to msgpack payloads and back, on C buffers: the compiled twin of ``_rows_py.py``.
+"""Rows to payloads and back, on C buffers: the compiled twin of ``_rows_py.py``.
 
 Decoding expects a map with the model's columns in plan order, one ``memcmp`` per name, and writes each value
 straight into the instance's slot. Encoding reads the slots and writes msgpack into a growing buffer.
@@ -31,8 +31,8 @@ from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_FromDouble
 from cpython.long cimport PyLong_AsLongLongAndOverflow
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject, PyObject_TypeCheck, PyTypeObject
-from cpython.ref cimport Py_INCREF, Py_XDECREF
-from cpython.unicode cimport PyUnicode_DecodeUTF8
+from cpython.ref cimport Py_INCREF, Py_XDECREF, Py_XINCREF
+from cpython.unicode cimport PyUnicode_DecodeASCII, PyUnicode_DecodeUTF8
 from libc.math cimport isfinite
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy
@@ -43,6 +43,7 @@ import msgpack
 
 from ._convert_py import (
     KIND_BOOL,
+    KIND_BYTES,
     KIND_DATE,
     KIND_DATETIME,
     KIND_DATETIME_TZ,
@@ -83,7 +84,7 @@ cdef extern from *:
 
 import_datetime()
 
-__all__ = ["MsgpackRows", "pack", "unpack"]
+__all__ = ["DictRows", "MsgpackRows", "pack", "unpack"]
 
 cdef object UTC = _datetime.timezone.utc
 cdef object DATE_TYPE = _datetime.date
@@ -100,10 +101,12 @@ cdef enum Kind:
     DATETIME_TZ = 7
     DATE = 8
     LIST = 12
+    BYTES = 14
 
 # The numbers above are compile-time copies of the converters' own.
 assert (KIND_INT, KIND_STR, KIND_BOOL, KIND_FLOAT, KIND_ENUM) == (INT, STR, BOOL, FLOAT, ENUM)
-assert (KIND_DATETIME, KIND_DATETIME_TZ, KIND_DATE, KIND_LIST) == (DATETIME, DATETIME_TZ, DATE, LIST)
+assert (KIND_DATETIME, KIND_DATETIME_TZ, KIND_DATE) == (DATETIME, DATETIME_TZ, DATE)
+assert (KIND_LIST, KIND_BYTES) == (LIST, BYTES)
 
 
 def pack(value):
@@ -300,9 +303,8 @@ cdef inline char *put_day(char *at, int year, int month, int day) noexcept:
     return put_digits(at + 1, day, 2)
 
 
-cdef int put_datetime(Buffer *buffer, value, bint utc) except -1:
-    """Write a datetime as its ``isoformat()``: of UTC with "+00:00", else of none."""
-    cdef char text[32]
+cdef Py_ssize_t format_datetime(char *text, value, bint utc) noexcept:
+    """Write a datetime as its ``isoformat()``, of UTC with "+00:00" and else of none; give the length."""
     cdef char *at = put_day(text, datetime_year(value), datetime_month(value), datetime_day(value))
     cdef int microsecond = datetime_microsecond(value)
     at[0] = c'T'
@@ -317,7 +319,13 @@ cdef int put_datetime(Buffer *buffer, value, bint utc) except -1:
     if utc:
         memcpy(at, b"+00:00", 6)
         at += 6
-    return put_text(buffer, text, at - text)
+    return at - text
+
+
+cdef int put_datetime(Buffer *buffer, value, bint utc) except -1:
+    cdef char text[32]
+    cdef Py_ssize_t size = format_datetime(text, value, utc)
+    return put_text(buffer, text, size)
 
 
 cdef int put_date(Buffer *buffer, value) except -1:
@@ -558,6 +566,7 @@ cdef int take_list_header(Reader *reader, Py_ssize_t *count) noexcept:
 cdef struct Shape:
     int kind
     bint null
+    bint plain             # whether all that is stored is text and finite numbers, and lists of them
     Py_ssize_t max_length  # of a text; -1 for none
     PyObject *converter    # borrowed from the codec's list
     PyObject *members      # of an enum: stored value -> member; borrowed from its converter
@@ -569,6 +578,7 @@ cdef int describe(Shape *shape, converter, bint null) except -1:
     """Fill in a shape; the caller keeps ``converter`` alive, and calls :func:`release` in the end."""
     shape.kind = converter.kind
     shape.null = null
+    shape.plain = shape.kind not in (OTHER, BYTES) and (shape.kind != FLOAT or not converter.allow_nan)
     shape.max_length = -1
     shape.converter = <PyObject *> converter
     shape.members = NULL
@@ -584,6 +594,7 @@ cdef int describe(Shape *shape, converter, bint null) except -1:
             shape.enum = <PyObject *> enum
         else:
             shape.kind = OTHER
+            shape.plain = False
     elif shape.kind == STR:
         if converter.max_length is not None:
             shape.max_length = min(converter.max_length, PY_SSIZE_T_MAX)
@@ -594,6 +605,7 @@ cdef int describe(Shape *shape, converter, bint null) except -1:
         shape.element.element = NULL
         element = converter.element
         describe(shape.element, element, converter.null)
+        shape.plain = shape.element.plain
     elif shape.kind not in (INT, BOOL, FLOAT, DATETIME, DATETIME_TZ, DATE):
         shape.kind = OTHER
     return 0
@@ -704,22 +716,9 @@ cdef object decode(Reader *reader, Shape *shape):
             if member is not None:
                 return member
         reader.at = start
-    elif shape.kind == DATETIME_TZ:
+    elif shape.kind == DATETIME_TZ or shape.kind == DATETIME or shape.kind == DATE:
         if take_text(reader, &data, &size):
-            if size > 6 and memcmp(data + size - 6, b"+00:00", 6) == 0:
-                value = read_datetime(data, size - 6, UTC)
-                if value is not None:
-                    return value
-            reader.at = start
-    elif shape.kind == DATETIME:
-        if take_text(reader, &data, &size):
-            value = read_datetime(data, size, None)
-            if value is not None:
-                return value
-            reader.at = start
-    elif shape.kind == DATE:
-        if take_text(reader, &data, &size):
-            value = read_date(data, size)
+            value = moment_of(shape.kind, data, size)
             if value is not None:
                 return value
             reader.at = start
@@ -746,15 +745,16 @@ cdef list decode_list(Reader *reader, Shape *shape, Py_ssize_t size):
     return value
 
 
-# -- the codec ---------------------------------------------------------------------------------------
+# -- columns ---------------------------------------------------------------------------------------
 
 cdef struct Column:
     Shape shape
     bint in_payload
     bint has_default
     Py_ssize_t offset
-    char *name             # packed as msgpack; owned by the codec's tuple of names
-    Py_ssize_t name_size
+    PyObject *name         # borrowed from the codec's tuple of names
+    char *packed_name      # where it is packed as msgpack: its bytes
+    Py_ssize_t packed_size
     PyObject *validators   # a tuple, or NULL for none; borrowed from the field
     PyObject *field        # borrowed from the codec's tuple
 
@@ -768,11 +768,147 @@ cdef inline void store(PyObject *instance, Py_ssize_t offset, object value) noex
     Py_XDECREF(old)
 
 
+# -- the same for formats that others pack: values to stored forms and back -----------------------------
+
+cdef object to_stored(Shape *shape, value, list canonical):
+    """Give the stored form of a value that is not ``None``, and append what a read gives to ``canonical``.
+
+    Raises where the general path has to.
+    """
+    cdef char text[32]
+    if shape.kind == STR:
+        if type(value) is str and (shape.max_length < 0 or len(<str> value) <= shape.max_length):
+            check_text(<str> value)
+            canonical.append(value)
+            return value
+    elif shape.kind == FLOAT:
+        if type(value) is float and isfinite(PyFloat_AS_DOUBLE(value)):
+            canonical.append(value)
+            return value
+    elif shape.kind == BOOL:
+        if type(value) is bool:
+            canonical.append(value)
+            return 1 if value else 0
+    elif shape.kind == INT:
+        if type(value) is int and fits(value):
+            canonical.append(value)
+            return value
+    elif shape.kind == ENUM:
+        if type(value) is <object> shape.enum:
+            stored = value._value_
+            if (type(stored) is int or type(stored) is str) and (<dict> shape.members).get(stored) is value:
+                canonical.append(value)
+                return stored
+    elif shape.kind == DATETIME_TZ:
+        if type(value) is DATETIME_TYPE and datetime_tzinfo(value) is UTC and not datetime_fold(value):
+            canonical.append(value)
+            return PyUnicode_DecodeASCII(text, format_datetime(text, value, True), NULL)
+    elif shape.kind == DATETIME:
+        if type(value) is DATETIME_TYPE and datetime_tzinfo(value) is None and not datetime_fold(value):
+            canonical.append(value)
+            return PyUnicode_DecodeASCII(text, format_datetime(text, value, False), NULL)
+    elif shape.kind == DATE:
+        if type(value) is DATE_TYPE:
+            canonical.append(value)
+            put_day(text, date_year(value), date_month(value), date_day(value))
+            return PyUnicode_DecodeASCII(text, 10, NULL)
+    elif shape.kind == LIST:
+        if type(value) is list:
+            return list_to_stored(shape, <list> value, canonical)
+    converter = <object> shape.converter
+    stored = converter.dump(value)
+    if stored is None and not shape.null:
+        raise ValueError("null")
+    canonical.append(converter.canonical(value, stored))
+    return stored
+
+
+cdef list list_to_stored(Shape *shape, list value, list canonical):
+    cdef list items = []
+    cdef list stored = []
+    for item in value:
+        if item is not None:
+            stored.append(to_stored(shape.element, item, items))
+        elif shape.element.null:
+            stored.append(None)
+            items.append(None)
+        else:
+            raise ValueError("null")
+    canonical.append(items)
+    return stored
+
+
+cdef int check_text(str text) except -1:
+    """Raise for text with lone surrogates."""
+    if not PyUnicode_IS_COMPACT_ASCII(text):
+        text.encode("utf-8")
+    return 0
+
+
+cdef object from_stored(Shape *shape, stored):
+    """Give the value of a stored form that is not ``None``; raises where the general path has to."""
+    if shape.kind == STR:
+        if type(stored) is str:
+            check_text(<str> stored)
+            return stored
+    elif shape.kind == INT:
+        if type(stored) is int:
+            return stored
+    elif shape.kind == FLOAT:
+        if type(stored) is float and isfinite(PyFloat_AS_DOUBLE(stored)):
+            return stored
+    elif shape.kind == BOOL:
+        if type(stored) is bool:
+            return stored
+    elif shape.kind == ENUM:
+        if type(stored) is int or type(stored) is str:
+            member = (<dict> shape.members).get(stored)
+            if member is not None:
+                return member
+    elif shape.kind == DATETIME_TZ or shape.kind == DATETIME or shape.kind == DATE:
+        if type(stored) is str and PyUnicode_IS_COMPACT_ASCII(stored):
+            value = moment_of(shape.kind, <const char *> PyUnicode_DATA(stored), PyUnicode_GET_LENGTH(stored))
+            if value is not None:
+                return value
+    elif shape.kind == LIST:
+        if type(stored) is list:
+            return list_from_stored(shape, <list> stored)
+    return (<object> shape.converter).load(stored)
+
+
+cdef object moment_of(int kind, const char *text, Py_ssize_t size):
+    """Read the text of a date or time; ``None`` where the converter has to."""
+    if kind == DATE:
+        return read_date(text, size)
+    if kind == DATETIME:
+        return read_datetime(text, size, None)
+    if size > 6 and memcmp(text + size - 6, b"+00:00", 6) == 0:
+        return read_datetime(text, size - 6, UTC)
+    return None
+
+
+cdef list list_from_stored(Shape *shape, list stored):
+    cdef list value = []
+    for item in stored:
+        if item is not None:
+            value.append(from_stored(shape.element, item))
+        elif shape.element.null:
+            value.append(None)
+        else:
+            raise ValueError("null")
+    return value
+
+
+# -- the codecs --------------------------------------------------------------------------------------
+
 cdef tuple NO_ARGUMENTS = ()
 
 
-cdef class MsgpackRows:
-    """The :class:`~._mapping_py.MappingRows` of the msgpack serializer."""
+cdef class SlotRows:
+    """What the codecs below share: the columns of a model, by the slots that they live in.
+
+    Whatever a codec does not do itself is done by ``general``, the :class:`MappingRows` of the same rows.
+    """
 
     cdef readonly object general
     cdef readonly object model
@@ -780,12 +916,10 @@ cdef class MsgpackRows:
     cdef readonly tuple key_fields
     cdef tuple fields
     cdef Column *plan
-    cdef Py_ssize_t count          # columns in plan, key fields included
-    cdef Py_ssize_t stored         # those in the payload
+    cdef Py_ssize_t count  # columns in plan, key fields included
     cdef list converters
-    cdef tuple packed_names
+    cdef tuple names       # what columns are called in the payload
     cdef tuple key_offsets
-    cdef bytes header
 
     def __cinit__(self):
         self.plan = NULL
@@ -797,40 +931,35 @@ cdef class MsgpackRows:
             release(&self.plan[i].shape)
         PyMem_Free(self.plan)
 
-    def __init__(self, model, fields, key_fields, identity, skip_invalid):
+    cdef int describe_columns(self, general, fields, list converters, tuple names) except -1:
+        """Lay out the columns; ``converters`` and ``names`` are one for each field."""
         if self.plan is not NULL:
             raise RuntimeError("a codec is made once")
-        self.fields = tuple(fields)
-        self.general = MappingRows(model, self.fields, key_fields, identity, "msgpack", pack, unpack, skip_invalid)
-        self.model = model
-        self.columns = self.general.columns
-        self.key_fields = self.general.key_fields
-        self.converters = [field.slot_converter for field in self.fields]
-        self.packed_names = tuple([pack(field.name) for field in self.fields])
+        self.fields = fields
+        self.general = general
+        self.model = general.model
+        self.columns = general.columns
+        self.key_fields = general.key_fields
+        self.converters = converters
+        self.names = names
         self.key_offsets = tuple([self._offset(field) for field in self.key_fields])
-        self.stored = len(self.columns)
-        # As the library writes an empty map, with the count of ours: 0x80, 0xDE or 0xDF.
-        if self.stored < 16:
-            self.header = bytes([0x80 | self.stored])
-        elif self.stored <= 0xFFFF:
-            self.header = b"\xde" + int(self.stored).to_bytes(2, "big")
-        else:
-            self.header = b"\xdf" + int(self.stored).to_bytes(4, "big")
         self.plan = <Column *> PyMem_Malloc(max(len(self.fields), 1) * sizeof(Column))
         if self.plan is NULL:
             raise MemoryError
         for field in self.fields:
             self._add(field)
+        return 0
 
     cdef int _add(self, field) except -1:
         """Fill in the next column; from then on it is released with the codec."""
         cdef Column *column = &self.plan[self.count]
-        name = <bytes> self.packed_names[self.count]
         column.in_payload = field not in self.key_fields
         column.has_default = field.default is not None
         column.offset = self._offset(field)
-        column.name = PyBytes_AS_STRING(name)
-        column.name_size = PyBytes_GET_SIZE(name)
+        name = self.names[self.count]
+        column.name = <PyObject *> name
+        column.packed_name = PyBytes_AS_STRING(name) if type(name) is bytes else NULL
+        column.packed_size = PyBytes_GET_SIZE(name) if type(name) is bytes else 0
         validators = field.validators
         column.validators = <PyObject *> validators if validators else NULL
         column.field = <PyObject *> field
@@ -856,6 +985,18 @@ cdef class MsgpackRows:
 
     def dump_many(self, list instances, bint many=True):
         """Pack instances, filling in defaults and turning their values into what a read gives."""
+        return self._convert_many(instances, many, True)
+
+    def dump(self, instance, position=None):
+        """Pack one instance; ``position`` is its place in a bulk call."""
+        return self.general.dump(instance, position)
+
+    def convert_many(self, list instances, bint many=True):
+        """Turn the values that are set into what a read gives, and leave the others unset."""
+        # What is packed on the way is thrown away: converting and packing are one step here.
+        self._convert_many(instances, many, False)
+
+    cdef list _convert_many(self, list instances, bint many, bint complete):
         cdef Buffer buffer
         cdef Py_ssize_t position
         cdef list payloads = []
@@ -867,92 +1008,53 @@ cdef class MsgpackRows:
         try:
             for position in range(len(instances)):
                 instance = instances[position]
+                payload = None
                 if PyObject_TypeCheck(instance, <PyTypeObject *> self.model):
                     buffer.size = 0
-                    if self._dump(&buffer, instance, True):
-                        payloads.append(PyBytes_FromStringAndSize(buffer.data, buffer.size))
-                        continue
-                payloads.append(self.general.dump(instance, position if many else None))
+                    payload = self.dump_row(&buffer, instance, complete)
+                if payload is not None:
+                    payloads.append(payload)
+                elif complete:
+                    payloads.append(self.general.dump(instance, position if many else None))
+                else:
+                    self.general.convert(instance, position if many else None, False)
         finally:
             PyMem_Free(buffer.data)
         return payloads
 
-    def convert_many(self, list instances, bint many=True):
-        """Turn the values that are set into what a read gives, and leave the others unset."""
-        cdef Buffer buffer
-        cdef Py_ssize_t position
-        # What is packed on the way is thrown away: converting and packing are one step here.
-        buffer.size = 0
-        buffer.capacity = 512
-        buffer.data = <char *> PyMem_Malloc(buffer.capacity)
-        if buffer.data is NULL:
-            raise MemoryError
-        try:
-            for position in range(len(instances)):
-                instance = instances[position]
-                buffer.size = 0
-                if not PyObject_TypeCheck(instance, <PyTypeObject *> self.model) or not self._dump(
-                    &buffer, instance, False
-                ):
-                    self.general.convert(instance, position if many else None, False)
-        finally:
-            PyMem_Free(buffer.data)
-
-    cdef bint _dump(self, Buffer *buffer, instance, bint complete) except -1:
-        """Pack one instance; false, with the instance as it was, if the general path has to.
+    cdef object dump_row(self, Buffer *buffer, instance, bint complete):
+        """Pack one instance; ``None``, with the instance as it was, if the general path has to.
 
         ``complete`` says whether values that were never set get their defaults, or are left out.
         """
-        cdef Py_ssize_t i
-        cdef Column *column
-        cdef PyObject *slot
-        cdef list changed = None
-        put_bytes(buffer, PyBytes_AS_STRING(self.header), PyBytes_GET_SIZE(self.header))
-        try:
-            for i in range(self.count):
-                column = &self.plan[i]
-                slot = (<PyObject **> (<char *> <PyObject *> instance + column.offset))[0]
-                if slot is NULL and not complete:
-                    continue
-                if slot is NULL and column.shape.null and not column.has_default:
-                    value = None
-                elif slot is NULL or (slot is <PyObject *> None and not column.shape.null):
-                    if not column.has_default:
-                        return False
-                    value = (<object> column.field).make_default()
-                    if value is None and not column.shape.null:
-                        return False
-                else:
-                    # A converter may run any code, the slot's owner's included: hold the value meanwhile.
-                    value = <object> slot
-                if column.in_payload:
-                    put_bytes(buffer, column.name, column.name_size)
-                    if value is None:
-                        reserve(buffer, 1)
-                        put(buffer, 0xC0)
-                        canonical = None
-                    else:
-                        canonical = encode(buffer, &column.shape, value)
-                else:
-                    canonical = self._key_value(column, value)
-                if column.validators is not NULL and canonical is not None:
-                    for validator in <tuple> column.validators:
-                        validator(canonical)
-                if <PyObject *> canonical is not slot:
-                    # Kept back until the row is packed: should the general path have to do it, it must convert
-                    # the values that were given, as a converter may make something else of its own result.
-                    if changed is None:
-                        changed = []
-                    changed.append((i, canonical))
-        except Exception:
-            # Whatever it was, the general path meets it too, and says which row and field it was.
-            return False
-        if changed is not None:
-            for i, canonical in changed:
-                store(<PyObject *> instance, self.plan[i].offset, canonical)
+        raise NotImplementedError
+
+    cdef bint value_of(self, Column *column, PyObject *slot, bint complete, PyObject **value) except -1:
+        """Give the value that a column is written with, a new reference; false if the row cannot be written.
+
+        It is ``NULL`` where nothing is written.
+        """
+        value[0] = NULL
+        if slot is NULL and not complete:
+            return True
+        if slot is not NULL and (slot is not <PyObject *> None or column.shape.null):
+            # A converter may run any code, the slot's owner's included: hold the value meanwhile.
+            Py_XINCREF(slot)
+            value[0] = slot
+            return True
+        if not column.has_default:
+            if not column.shape.null:
+                return False
+            made = None
+        else:
+            made = (<object> column.field).make_default()
+            if made is None and not column.shape.null:
+                return False
+        Py_INCREF(made)
+        value[0] = <PyObject *> made
         return True
 
-    cdef object _key_value(self, Column *column, value):
+    cdef object key_value(self, Column *column, value):
         """Give what a read gives for a part of the primary key, which is not in the payload."""
         if column.shape.kind == INT and type(value) is int:
             return value
@@ -961,10 +1063,6 @@ cdef class MsgpackRows:
         if stored is None:
             raise ValueError("a part of the primary key is null")
         return converter.canonical(value, stored)
-
-    def dump(self, instance, position=None):
-        """Pack one instance; ``position`` is its place in a bulk call."""
-        return self.general.dump(instance, position)
 
     # -- reading -------------------------------------------------------------------------------------
 
@@ -988,24 +1086,89 @@ cdef class MsgpackRows:
 
     cpdef load(self, payload, tuple pk, key):
         """Read one payload as an instance, or ``None`` with ``skip_invalid`` when it cannot be."""
-        cdef Reader reader
         cdef Py_ssize_t i
         if type(payload) is bytes and len(pk) == len(self.key_offsets):
             instance = new_instance(self.model, NO_ARGUMENTS)
-            if PyObject_TypeCheck(instance, <PyTypeObject *> self.model):
-                reader.at = <const uint8_t *> PyBytes_AS_STRING(payload)
-                reader.end = reader.at + PyBytes_GET_SIZE(payload)
-                if self._load(&reader, instance):
-                    for i in range(len(pk)):
-                        store(<PyObject *> instance, <Py_ssize_t> self.key_offsets[i], pk[i])
-                    return instance
+            if PyObject_TypeCheck(instance, <PyTypeObject *> self.model) and self.load_row(<bytes> payload, instance):
+                for i in range(len(pk)):
+                    store(<PyObject *> instance, <Py_ssize_t> self.key_offsets[i], pk[i])
+                return instance
         return self.general.load(payload, pk, key)
 
-    cdef bint _load(self, Reader *reader, instance) except -1:
+    cdef bint load_row(self, bytes payload, instance) except -1:
         """Read one row into an instance; false if the general path has to."""
+        raise NotImplementedError
+
+
+cdef class MsgpackRows(SlotRows):
+    """The :class:`~._mapping_py.MappingRows` of the msgpack serializer."""
+
+    cdef bytes header
+
+    def __init__(self, model, fields, key_fields, identity, skip_invalid):
+        fields = tuple(fields)
+        general = MappingRows(model, fields, key_fields, identity, "msgpack", pack, unpack, skip_invalid)
+        converters = [field.slot_converter for field in fields]
+        self.describe_columns(general, fields, converters, tuple([pack(field.name) for field in fields]))
+        size = len(self.columns)
+        # As the library writes an empty map, with the count of ours: 0x80, 0xDE or 0xDF.
+        if size < 16:
+            self.header = bytes([0x80 | size])
+        elif size <= 0xFFFF:
+            self.header = b"\xde" + size.to_bytes(2, "big")
+        else:
+            self.header = b"\xdf" + size.to_bytes(4, "big")
+
+    cdef object dump_row(self, Buffer *buffer, instance, bint complete):
+        cdef Py_ssize_t i
+        cdef Column *column
+        cdef PyObject *slot
+        cdef PyObject *found
+        cdef list changed = None
+        put_bytes(buffer, PyBytes_AS_STRING(self.header), PyBytes_GET_SIZE(self.header))
+        try:
+            for i in range(self.count):
+                column = &self.plan[i]
+                slot = (<PyObject **> (<char *> <PyObject *> instance + column.offset))[0]
+                if not self.value_of(column, slot, complete, &found):
+                    return None
+                if found is NULL:
+                    continue
+                value = <object> found
+                Py_XDECREF(found)
+                if not column.in_payload:
+                    canonical = self.key_value(column, value)
+                else:
+                    put_bytes(buffer, column.packed_name, column.packed_size)
+                    if value is None:
+                        put_stored(buffer, None)
+                        canonical = None
+                    else:
+                        canonical = encode(buffer, &column.shape, value)
+                if column.validators is not NULL and canonical is not None:
+                    for validator in <tuple> column.validators:
+                        validator(canonical)
+                if <PyObject *> canonical is not slot:
+                    # Kept back until the row is packed: should the general path have to do it, it must convert
+                    # the values that were given, as a converter may make something else of its own result.
+                    if changed is None:
+                        changed = []
+                    changed.append((i, canonical))
+        except Exception:
+            # Whatever it was, the general path meets it too, and says which row and field it was.
+            return None
+        if changed is not None:
+            for i, canonical in changed:
+                store(<PyObject *> instance, self.plan[i].offset, canonical)
+        return PyBytes_FromStringAndSize(buffer.data, buffer.size) if complete else b""
+
+    cdef bint load_row(self, bytes payload, instance) except -1:
+        cdef Reader reader
         cdef Py_ssize_t i
         cdef Py_ssize_t size = PyBytes_GET_SIZE(self.header)
         cdef Column *column
+        reader.at = <const uint8_t *> PyBytes_AS_STRING(payload)
+        reader.end = reader.at + PyBytes_GET_SIZE(payload)
         if reader.end - reader.at < size or memcmp(reader.at, PyBytes_AS_STRING(self.header), size) != 0:
             return False
         reader.at += size
@@ -1013,11 +1176,11 @@ cdef class MsgpackRows:
             column = &self.plan[i]
             if not column.in_payload:
                 continue
-            if reader.end - reader.at <= column.name_size:
+            if reader.end - reader.at <= column.packed_size:
                 return False
-            if memcmp(reader.at, column.name, column.name_size) != 0:
+            if memcmp(reader.at, column.packed_name, column.packed_size) != 0:
                 return False
-            reader.at += column.name_size
+            reader.at += column.packed_size
             if reader.at[0] == 0xC0:
                 if not column.shape.null:
                     return False
@@ -1025,10 +1188,112 @@ cdef class MsgpackRows:
                 store(<PyObject *> instance, column.offset, None)
                 continue
             try:
-                value = decode(reader, &column.shape)
+                value = decode(&reader, &column.shape)
             except Exception:
                 return False
             if value is None:
                 return False
             store(<PyObject *> instance, column.offset, value)
         return reader.at == reader.end
+
+
+cdef class DictRows(SlotRows):
+    """The :class:`~._mapping_py.MappingRows` of any other serializer: rows to dicts of stored values and back."""
+
+    cdef object pack
+    cdef object unpack
+    cdef object check
+
+    def __init__(
+        self,
+        model,
+        fields,
+        key_fields,
+        identity,
+        serializer,
+        pack,
+        unpack,
+        skip_invalid,
+        converter_of=None,
+        check=None,
+        pack_checked=None,
+    ):
+        fields = tuple(fields)
+        general = MappingRows(
+            model, fields, key_fields, identity, serializer, pack, unpack, skip_invalid, converter_of
+        )
+        self.pack = pack if pack_checked is None else pack_checked
+        self.unpack = unpack
+        self.check = check
+        converters = [
+            field.slot_converter if converter is field.converter else converter
+            for field, converter, _ in general.steps
+        ]
+        self.describe_columns(general, fields, converters, tuple([field.name for field in fields]))
+
+    cdef object dump_row(self, Buffer *buffer, instance, bint complete):
+        cdef Py_ssize_t i
+        cdef Column *column
+        cdef PyObject *slot
+        cdef PyObject *found
+        cdef dict row = {}
+        cdef list canonical = []
+        cdef list columns = []
+        try:
+            for i in range(self.count):
+                column = &self.plan[i]
+                slot = (<PyObject **> (<char *> <PyObject *> instance + column.offset))[0]
+                if not self.value_of(column, slot, complete, &found):
+                    return None
+                if found is NULL:
+                    continue
+                value = <object> found
+                Py_XDECREF(found)
+                columns.append(i)
+                if not column.in_payload:
+                    canonical.append(self.key_value(column, value))
+                elif value is None:
+                    row[<object> column.name] = None
+                    canonical.append(None)
+                else:
+                    stored = to_stored(&column.shape, value, canonical)
+                    if self.check is not None and not column.shape.plain:
+                        self.check(stored)
+                    row[<object> column.name] = stored
+                if column.validators is not NULL and canonical[-1] is not None:
+                    for validator in <tuple> column.validators:
+                        validator(canonical[-1])
+            payload = self.pack(row) if complete else b""
+        except Exception:
+            # Whatever it was, the general path meets it too, and says which row and field it was.
+            return None
+        for i, value in zip(columns, canonical):
+            store(<PyObject *> instance, self.plan[i].offset, value)
+        return payload
+
+    cdef bint load_row(self, bytes payload, instance) except -1:
+        cdef Py_ssize_t i
+        cdef Column *column
+        cdef dict row
+        try:
+            unpacked = self.unpack(payload)
+            if type(unpacked) is not dict:
+                return False
+            row = <dict> unpacked
+            for i in range(self.count):
+                column = &self.plan[i]
+                if not column.in_payload:
+                    continue
+                stored = row.get(<object> column.name)
+                if stored is not None:
+                    value = from_stored(&column.shape, stored)
+                    if value is None:
+                        return False
+                elif column.shape.null and not column.has_default:
+                    value = None
+                else:
+                    return False
+                store(<PyObject *> instance, column.offset, value)
+        except Exception:
+            return False
+        return True

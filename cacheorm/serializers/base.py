@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .._speedups import mapping
+from .._speedups import rows
 
 __all__ = ["BaseSerializer", "SerializerRegistry", "registry"]
 
@@ -57,7 +57,7 @@ class BaseSerializer:
         self, model: Any, fields: Iterable[Any], key_fields: Iterable[Any], identity: Any, skip_invalid: bool
     ) -> Any:
         """Build what packs and reads the rows of one model; see ``_speedups/_mapping_py.py``."""
-        return mapping.MappingRows(
+        return rows.DictRows(
             model, fields, key_fields, identity, str(self), self.dumps, self.load_row, skip_invalid, self.converter
         )
 

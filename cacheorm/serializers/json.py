@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec.json
 
-from .._speedups import convert
+from .._speedups import convert, rows
 from .base import BaseSerializer
 
 __all__ = ["JSONSerializer"]
@@ -35,3 +36,24 @@ class JSONSerializer(BaseSerializer):
     def loads(self, s: bytes) -> Any:
         """Read JSON; NaN, infinities and anything after the value are errors."""
         return _decode(s)
+
+    def row_codec(
+        self, model: Any, fields: Iterable[Any], key_fields: Iterable[Any], identity: Any, skip_invalid: bool
+    ) -> Any:
+        """Build the codec that checks only values that JSON might not hold, unless a subclass changed the format."""
+        cls = type(self)
+        if cls.dumps is not JSONSerializer.dumps or cls.load_row is not BaseSerializer.load_row:
+            return super().row_codec(model, fields, key_fields, identity, skip_invalid)
+        return rows.DictRows(
+            model,
+            fields,
+            key_fields,
+            identity,
+            str(self),
+            self.dumps,
+            self.loads,
+            skip_invalid,
+            self.converter,
+            check=convert.check_json,
+            pack_checked=_encode,
+        )

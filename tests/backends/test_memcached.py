@@ -284,9 +284,11 @@ def test_a_kept_lifetime_does_not_move(backend: MemcachedBackend) -> None:
         }
         backend.decr("count")
         rounds += 1
-    assert rounds > 20
+    assert rounds > 1
     for key in ("a", "b", "count"):
-        assert 26 <= (backend.ttl(key) or 0) <= 28, key
+        # Both clocks here and there count on; memcached's in whole seconds.
+        left = 30 - (time.monotonic() - start)
+        assert abs((backend.ttl(key) or 0) - left) <= 2, key
     assert backend.ttl("for-ever") == 0
 
 
@@ -443,7 +445,8 @@ def test_a_reply_without_what_was_asked_for_is_an_error() -> None:
 
 
 def test_a_refusal_in_place_of_a_lifetime_is_told() -> None:
-    answers = iter([b"STAT time 5\r\nEND\r\nSERVER_ERROR busy\r\n", b"STAT time 5\r\nEND\r\nSERVER_ERROR busy\r\n"])
+    busy = b"SERVER_ERROR busy\r\n"
+    answers = iter([b"STAT time 5\r\nEND\r\n" + busy, b"STAT time 5\r\nEND\r\n" + busy * 2])
 
     def script(connection: socket.socket) -> None:
         while connection.recv(1 << 16):
@@ -458,7 +461,7 @@ def test_a_refusal_in_place_of_a_lifetime_is_told() -> None:
 
 
 def test_a_refusal_of_the_write_that_follows_a_read_is_told() -> None:
-    answers = iter([b"STAT time 5\r\nEND\r\nEN\r\n", b"SERVER_ERROR busy\r\n"])
+    answers = iter([b"STAT time 5\r\nEND\r\nEN\r\nEN\r\n", b"SERVER_ERROR busy\r\n"])
 
     def script(connection: socket.socket) -> None:
         while connection.recv(1 << 16):
@@ -470,6 +473,24 @@ def test_a_refusal_of_the_write_that_follows_a_read_is_told() -> None:
         pytest.raises(BackendError, match="key k: SERVER_ERROR busy"),
     ):
         backend.decr("k")
+
+
+def test_an_old_value_beside_a_new_cas_is_not_counted_on() -> None:
+    """memcached answers so when it counts while it answers; the swap would undo that count."""
+    figures = b"STAT time 5\r\nEND\r\n"
+    torn = b"VA 2 c6 t-1\r\n10\r\nVA 2 c6 t-1\r\n11\r\n"
+    whole = b"VA 2 c6 t-1\r\n11\r\nVA 2 c6 t-1\r\n11\r\n"
+    answers = iter([figures + torn, figures + whole, b"HD\r\n"])
+    asked: list[bytes] = []
+
+    def script(connection: socket.socket) -> None:
+        while request := connection.recv(1 << 16):
+            asked.append(request)
+            connection.sendall(next(answers))
+
+    with ScriptedServer(script) as server, MemcachedBackend([(HOST, server.port)]) as backend:
+        assert backend.decr("k") == 10
+    assert b" C6 " in asked[2]
 
 
 # -- connections that break ------------------------------------------------------------------------------
