@@ -385,7 +385,7 @@ def test_a_writer_in_another_process_is_waited_for_and_then_reported(folder: Pat
             start = time.monotonic()
             with pytest.raises(BackendError, match="locked") as caught:
                 write()
-            assert 0.15 < time.monotonic() - start < 5
+            assert time.monotonic() - start > 0.15
             assert caught.value.maybe_applied is False
         assert backend.get("a") == b"1"
         other.execute("ROLLBACK")

@@ -42,7 +42,7 @@ def test_the_client_and_our_own_connections_find_the_same_rows(
     rows = {**BATCH, "é": "text", "number": 12}
     assert backend.set_many(rows, ttl=90) == dict.fromkeys(rows, True)
     assert memcached_backend.get_many(*rows) == backend.get_many(*rows)
-    assert memcached_backend.ttl("é") == 90
+    assert 85 <= (memcached_backend.ttl("é") or 0) <= 90
     assert backend.get_many("number", "absent", "é") == [b"12", None, b"text"]
     memcached_backend.set("theirs", b"\x00\xff")
     assert backend.get("theirs") == b"\x00\xff"
@@ -74,7 +74,7 @@ def test_what_is_too_large_is_refused_and_the_rest_is_stored(backend: MemcachedB
 def test_counters_go_both_ways(backend: MemcachedBackend, memcached_backend: MemcachedBackend) -> None:
     assert backend.incr("n", 5, ttl=50) == 5
     assert backend.incr("n", 5, ttl=900) == 10
-    assert memcached_backend.ttl("n") == 50
+    assert 45 <= (memcached_backend.ttl("n") or 0) <= 50
     assert backend.decr("n") == 9
     assert backend.get("n") == b"9"
     assert backend.decr("n", 20) == -11
@@ -151,7 +151,7 @@ def test_lifetimes_can_be_set_but_not_told(backend: MemcachedBackend, memcached_
     backend.set("a", b"1", ttl=365 * 86400)
     assert abs((memcached_backend.ttl("a") or 0) - 365 * 86400) <= 2
     assert backend.touch("a", 70) is True
-    assert memcached_backend.ttl("a") == 70
+    assert 65 <= (memcached_backend.ttl("a") or 0) <= 70
     assert backend.get("a") == b"1"
     assert backend.touch("absent", 70) is False
     with pytest.raises(NotImplementedError, match="does not tell lifetimes"):
