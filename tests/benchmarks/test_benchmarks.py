@@ -1,0 +1,261 @@
+"""Benchmarks run, and compare like with like: hand-written code and ours read and write the same rows."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+
+import cacheorm as co
+from benchmarks import compare, footprint
+from benchmarks.contests import CONTESTS, OURS, Contest, contestants
+from benchmarks.hand import FileHand, Hand, MemoryHand, PylibmcHand, PymemcacheHand, RedisHand, json_pack
+from benchmarks.measure import alternate
+from benchmarks.peers import PEERS, Peer
+from benchmarks.rows import SHAPES, STANDARD, Gender, Shape, User, changes
+from benchmarks.stores import BACKENDS, Stores
+from benchmarks.tables import mark, table
+
+from .conftest import ROOT
+
+ROWS = 50
+
+# What the hand-written code for a store is written against.
+NEEDS = {"FileSystem": "diskcache", "memcached": "pymemcache"}
+
+
+def need(backend: str) -> None:
+    if backend in NEEDS:
+        pytest.importorskip(NEEDS[backend])
+
+
+def hand_for(backend: str, shape: Shape, stores: Stores, *packers: Any) -> Hand:
+    need(backend)
+    if backend == "FileSystem":
+        # Its file has another format than ours, so it gets its rows through memory.
+        return FileHand(stores.diskcache, shape, *packers)
+    if backend == "Redis":
+        return RedisHand(stores.redis, shape, *packers)
+    if backend == "memcached":
+        return PymemcacheHand(stores.pymemcache, shape, False, *packers)
+    return MemoryHand(shape, *packers)
+
+
+def stored(shape: Shape, row: dict[str, Any]) -> dict[str, Any]:
+    """Give the stored form of a row, through the hand-written code."""
+    (payload,) = shape.entries([row], msgpack.packb).values()
+    return msgpack.unpackb(payload)
+
+
+def test_a_standard_row_has_about_113_bytes() -> None:
+    payloads = STANDARD.entries(STANDARD.rows(1000), msgpack.packb).values()
+    assert sum(map(len, payloads)) / 1000 == pytest.approx(113, abs=3)
+
+
+@pytest.mark.parametrize("serializer", ["msgpack", "json"])
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+def test_hand_written_code_writes_what_we_write(shape: Shape, serializer: str, stores: Stores) -> None:
+    pack, unpack = (json_pack, json.loads) if serializer == "json" else (msgpack.packb, msgpack.unpackb)
+    rows = shape.rows(ROWS)
+    entries = shape.entries(rows, pack)
+    assert list(entries) == shape.keys(shape.pks(rows))
+    with stores.bound(shape, "Simple", serializer) as model:
+        model.insert_many(rows).execute()
+        ours = stores.backend("Simple").get_dict(*entries)
+        # A bool is 0 or 1 in ours, and what Python makes of it in the other; both are read as either.
+        assert {key: unpack(value) for key, value in ours.items()} == {
+            key: unpack(value) for key, value in entries.items()
+        }
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+def test_each_reads_rows_of_the_other(shape: Shape, stores: Stores) -> None:
+    rows = shape.rows(ROWS)
+    backend = stores.backend("Simple")
+    hand = MemoryHand(shape)
+    with stores.bound(shape, "Simple") as model:
+        backend.set_many(shape.entries(rows, msgpack.packb))
+        read = model.query_many(shape.asked(rows)).execute()
+        assert [{name: getattr(row, name) for name in rows[0]} for row in read] == rows
+        model.insert_many(rows).execute()
+        hand.store.update({key: backend.get(key) for key in shape.keys(shape.pks(rows))})
+    restore = shape.restore or (lambda row: row)
+    assert hand.query_many(shape.pks(rows)) == [restore(stored(shape, row)) for row in rows]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_hand_written_code_does_what_ours_does(backend: str, stores: Stores) -> None:
+    hand = hand_for(backend, STANDARD, stores)
+    rows = STANDARD.rows(ROWS)
+    asked, pks = STANDARD.asked(rows), STANDARD.pks(rows)
+    with stores.bound(STANDARD, backend) as model:
+        if backend == "FileSystem":
+            hand.store.clear()  # type: ignore[attr-defined]
+        assert hand.query_many(pks) == model.query_many(asked).execute() == [None] * ROWS
+        hand.insert_many(rows)
+        if backend in ("Simple", "FileSystem"):
+            model.insert_many(rows).execute()
+        assert model.query_many(asked).execute() == [model(**row) for row in rows]
+        written = hand.update_many([*changes(rows), {"id": ROWS + 1, "height": 1.0, "gender": Gender.MALE}])
+        assert written[-1] is None
+        if backend in ("Simple", "FileSystem"):
+            model.update_many(changes(rows)).execute()
+        changed = model.query_many(asked).execute()
+        assert [row.height for row in changed] == [row["height"] for row in written[:-1]]
+        assert [row.gender.value for row in changed] == [row["gender"] for row in written[:-1]]
+        assert hand.query_many(pks) == written[:-1]
+        hand.get_each(pks)
+
+
+def test_both_memcached_drivers_read_the_same_rows(stores: Stores) -> None:
+    need("memcached")
+    if stores.pylibmc is None:
+        pytest.skip("pylibmc is not installed")
+    rows = STANDARD.rows(ROWS)
+    with stores.bound(STANDARD, "memcached") as model:
+        model.insert_many(rows).execute()
+        expected = [stored(STANDARD, row) for row in rows]
+        assert PylibmcHand(stores.pylibmc, STANDARD).query_many(range(ROWS)) == expected
+        assert PymemcacheHand(stores.pymemcache, STANDARD).query_many(range(ROWS)) == expected
+
+
+@pytest.mark.parametrize("contest", CONTESTS, ids=lambda contest: f"{contest.title}, {contest.count}")
+def test_every_contest_runs(contest: Contest, stores: Stores) -> None:
+    need(contest.backend)
+    with contestants(replace(contest, count=ROWS), stores) as calls:
+        assert OURS in calls
+        assert len(calls) > 1
+        for call in calls.values():
+            call()
+
+
+# Peers leave sockets to the garbage collector and warn of each other's deprecations: that is theirs, and stays out of
+# this process, where warnings are errors.
+PEERS_RUN = f"""
+from benchmarks.peers import PEERS
+from benchmarks.rows import STANDARD
+from benchmarks.stores import Stores
+rows = STANDARD.rows({ROWS})
+with Stores() as stores:
+    for peer in PEERS:
+        try:
+            calls = peer.prepare(stores, rows)
+        except ImportError as error:
+            print("not installed:", peer.name, error)
+            continue
+        calls.insert_many()
+        read = calls.query_many()
+        found = list(read.values()) if isinstance(read, dict) else list(read)
+        assert len(found) == {ROWS} and None not in found, peer.name
+        assert peer.version
+        print("ran:", peer.name)
+"""
+
+
+def test_every_peer_reads_what_it_wrote() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PEERS_RUN], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"^(?:ran|not installed):", done.stdout, re.MULTILINE)) == len(PEERS)
+
+
+@pytest.mark.parametrize("variables", [{}, {"CACHEORM_NO_EXTENSIONS": "1"}], ids=["as it is", "pure"])
+def test_the_suite_of_pytest_benchmark_runs(variables: dict[str, str]) -> None:
+    pytest.importorskip("pytest_benchmark")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    if variables:
+        environment.pop("CACHEORM_REQUIRE_EXTENSIONS", None)
+    command = [sys.executable, "-m", "pytest", "benchmarks", "--benchmark-disable", "--rows", str(ROWS), "-q"]
+    done = subprocess.run(
+        [*command, "-p", "no:cacheprovider", "-p", "no:xdist"],
+        cwd=ROOT,
+        env=environment | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_comparison_prints_a_table_and_writes_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "figures.json"
+    compare.main(
+        ["--quick", "--rounds", "1", "--only", "query_many, simple", "--only", "memory", "--json", str(file)]
+    )
+    printed = capsys.readouterr().out
+    assert ("compiled" if co.speedups_enabled else "pure Python") in printed.splitlines()[0]
+    assert re.search(r"^\| query_many, Simple +\| +1,000 \|.*(pass|falls short)", printed, re.MULTILINE)
+    assert "memory per instance" in printed
+    assert "insert_many, Redis" not in printed
+    figures = json.loads(file.read_text())
+    assert figures["rounds"] == 1
+    assert {line["operation"] for line in figures["ratios"]} >= {"query_many, Simple", "memory per instance"}
+    assert {line["shape"] for line in figures["shapes"]} == {shape.name for shape in SHAPES}
+
+
+def test_a_peer_that_is_not_installed_is_shown_as_such(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(stores: Stores, rows: Any) -> Any:
+        raise ImportError("no module named absent")
+
+    monkeypatch.setattr(compare, "PEERS", [Peer("absent", "Simple", "absent", "nothing", missing)])
+    this = compare.Run(stores, 1, 0.0, False, [])
+    compare.peers(this)
+    assert re.search(r"absent +\| Simple +\| not installed", capsys.readouterr().out)
+    assert this.found["peers"][0]["error"] == "no module named absent"
+
+
+def test_figures_that_are_no_ratios_are_measured(stores: Stores) -> None:
+    ours, hand = footprint.instance_bytes(stores, ROWS)
+    assert 0 < ours.value < hand.value
+    assert footprint.import_time(1).unit == "ms"
+    pytest.importorskip("google.protobuf")
+    assert footprint.protobuf_overhead(stores, 1, 0.0, ROWS).value > 0
+    assert footprint.decode_times(1, 0.0, ROWS).keys() == {OURS, "msgspec Struct", "msgpack.unpackb"}
+
+
+def test_flatness_and_peak_memory_are_measured(stores: Stores) -> None:
+    figure, results = footprint.flatness(stores, "large Simple", "query_many", (20, ROWS), 1, lambda: None)
+    assert figure.value >= 1
+    assert [result.contest.count for result in results] == [20, ROWS]
+    assert footprint.peak_memory(stores, 2000).value >= 1
+
+
+def test_turns_alternate_and_the_median_counts() -> None:
+    turns = []
+    times = alternate(
+        {"a": lambda: turns.append("a"), "b": lambda: turns.append("b")}, 1, rounds=3, seconds=0.0
+    )
+    # Two calls each to warm up, then a different one first in each round.
+    assert "".join(turns) == "aabb" + "ab" + "ba" + "ab"
+    assert times.keys() == {"a", "b"}
+
+
+def test_tables_are_markdown_and_marks_say_what_passed() -> None:
+    printed = table(["what", "us", ""], [["a", "1.20", "pass"], ["bcd", "-", "falls short"]])
+    assert printed.splitlines() == [
+        "| what |   us |             |",
+        "| ---- | ---: | ----------- |",
+        "| a    | 1.20 | pass        |",
+        "| bcd  |    - | falls short |",
+    ]
+    assert [mark(1.0, 1.0), mark(1.1, 1.0), mark(9.0, None)] == ["pass", "falls short", "-"]
+
+
+def test_models_are_left_bound_as_they_were(stores: Stores) -> None:
+    before = User._meta
+    with stores.bound(STANDARD, "Simple"):
+        assert User._meta is not before
+    assert User._meta is before
