@@ -22,6 +22,11 @@ WORKERS ?= 2
 PURE = env -u CACHEORM_REQUIRE_EXTENSIONS CACHEORM_NO_EXTENSIONS=1
 COMPILED = env -u CACHEORM_NO_EXTENSIONS CACHEORM_REQUIRE_EXTENSIONS=1
 
+# Further arguments of benchmarks.compare, and how pytest-benchmark is called.
+COMPARE ?=
+BENCH = $(BIN)/python -m pytest benchmarks -q -p no:xdist --benchmark-columns=median,ops,rounds --benchmark-sort=name
+BRIEF = --benchmark-max-time=0.1 --benchmark-min-rounds=3
+
 # The steps share .venv, build/ and the machine's cores.
 .NOTPARALLEL:
 
@@ -113,6 +118,37 @@ test-packaging: $(VENV)/.installed-dev ## build, install and inspect source dist
 .PHONY: test-pythons
 test-pythons: $(VENV)/.installed-dev servers ## a wheel and a quick run on every Python from 3.11 on that is found
 	$(BIN)/nox --session smoke
+
+# ---- benchmarks: each starts its own servers; docs/benchmarks.md says how to read them
+
+# A peer that this Python cannot have is left out, and the table says so.
+$(VENV)/.installed-bench: pyproject.toml benchmarks/peers.txt $(VENV)/.build-requirements
+	$(PURE) $(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[bench]'
+	@scripts/install_pylibmc.sh $(BIN)/python || echo "pylibmc is left out"
+	@for peer in $$(grep -v '^#' benchmarks/peers.txt); do \
+		$(BIN)/python -m pip install --quiet $$peer || echo "$$peer is left out"; \
+	done
+	@touch $@
+
+.PHONY: compare
+compare: $(VENV)/.installed-bench $(VENV)/.built servers ## the table of ratios to hand-written code, and peers: make compare COMPARE=--quick
+	$(COMPILED) $(BIN)/python -m benchmarks.compare $(COMPARE)
+
+.PHONY: bench
+bench: $(VENV)/.installed-bench $(VENV)/.built servers ## every benchmark in both builds, as JSON in .benchmarks/
+	@mkdir -p .benchmarks
+	$(COMPILED) $(BENCH) --benchmark-json=.benchmarks/compiled.json
+	$(PURE) $(BENCH) --benchmark-json=.benchmarks/pure.json
+	$(COMPILED) $(BIN)/python -m benchmarks.compare --full --json .benchmarks/compare-compiled.json
+	$(PURE) $(BIN)/python -m benchmarks.compare --only ratios --json .benchmarks/compare-pure.json
+
+.PHONY: bench-quick
+bench-quick: $(VENV)/.installed-bench $(VENV)/.built servers ## the same with few and short rounds, in under three minutes
+	@mkdir -p .benchmarks
+	$(COMPILED) $(BENCH) $(BRIEF) --benchmark-json=.benchmarks/compiled.json
+	$(PURE) $(BENCH) $(BRIEF) --benchmark-json=.benchmarks/pure.json
+	$(COMPILED) $(BIN)/python -m benchmarks.compare --quick --json .benchmarks/compare-compiled.json
+	$(PURE) $(BIN)/python -m benchmarks.compare --quick --only ratios --json .benchmarks/compare-pure.json
 
 # ---- releases
 

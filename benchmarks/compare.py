@@ -122,9 +122,7 @@ def ratios(this: Run) -> None:
                 mark(ours.value, ours.bar),
             )
         )
-        kept.append(
-            {"operation": "memory per instance", "ours": ours.value, "hand": hand.value, "bar": ours.bar}
-        )
+        kept.append({"operation": "memory per instance", "ours": ours.value, "hand": hand.value, "bar": ours.bar})
     if lines:
         print(table(["operation", "rows", "ours us/row", "hand us/row", "ratio", "bar", ""], lines))
         this.found["ratios"] = kept
@@ -174,9 +172,7 @@ def peers(this: Run) -> None:
                 f"{written['peer'] / written[OURS]:.1f}",
             )
         )
-        kept.append(
-            {"peer": peer.name, "version": version, "backend": peer.backend, "how": peer.how, **times}
-        )
+        kept.append({"peer": peer.name, "version": version, "backend": peer.backend, "how": peer.how, **times})
     if lines:
         print(table(["peer", "store", "keeps", "read us/row", "x ours", "write us/row", "x ours"], lines))
         this.found["peers"] = kept
@@ -205,9 +201,7 @@ def shapes(this: Run) -> None:
                 title = f"{operation}, {backend}, {shape.name}"
                 # Without the standard row there is nothing to compare with.
                 wanted = this.wants("shapes", title)
-                if not wanted and (
-                    shape is not STANDARD or not this.only or not _any_shape(this, operation, backend)
-                ):
+                if not wanted and (shape is not STANDARD or not this.only or not _any_shape(this, operation, backend)):
                     continue
                 result = this.contest(Contest(operation, backend, 1000, shape=shape))
                 standard = standard or result.ratio
@@ -321,9 +315,7 @@ def surroundings() -> dict[str, str]:
             found[package] = importlib.metadata.version(package)
     for program in ("redis-server", "memcached"):
         said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
-        found[program] = next(
-            (word.removeprefix("v=") for word in said.split() if word.strip("v=")[:1].isdigit()), "?"
-        )
+        found[program] = next((word.removeprefix("v=") for word in said.split() if word.strip("v=")[:1].isdigit()), "?")
     return found
 
 

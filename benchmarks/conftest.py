@@ -16,9 +16,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rows", type=int, default=1000, help="rows in each batch")
 
 
-def pytest_benchmark_update_json(
-    config: pytest.Config, benchmarks: list[Any], output_json: dict[str, Any]
-) -> None:
+def pytest_benchmark_update_json(config: pytest.Config, benchmarks: list[Any], output_json: dict[str, Any]) -> None:
     """Say in the file what each figure is of."""
     output_json["cacheorm"] = {"version": co.__version__, "compiled": co.speedups_enabled}
 

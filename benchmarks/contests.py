@@ -89,9 +89,7 @@ def _hands(contest: Contest, stores: Stores) -> dict[str, Hand]:
         return {"diskcache": FileHand(stores.diskcache, shape, *packers)}
     if contest.backend == "Redis":
         return {"redis-py": RedisHand(stores.redis, shape, *packers)}
-    hands: dict[str, Hand] = {
-        "pymemcache": PymemcacheHand(stores.pymemcache, shape, contest.noreply, *packers)
-    }
+    hands: dict[str, Hand] = {"pymemcache": PymemcacheHand(stores.pymemcache, shape, contest.noreply, *packers)}
     # Its set_multi is several times slower than pymemcache's: no opponent, and left out to save time.
     if stores.pylibmc is not None and contest.operation != "insert_many":
         hands["pylibmc"] = PylibmcHand(stores.pylibmc, shape, *packers)

@@ -127,9 +127,7 @@ def protobuf_overhead(stores: Stores, rounds: int, seconds: float, count: int = 
             seconds,
         )
     note = f"query_many {times[OURS]:.2f}, ParseFromString {times['parse']:.2f}"
-    return Figure(
-        "protobuf query_many, beyond ParseFromString", times[OURS] - times["parse"], "us/row", 3, note
-    )
+    return Figure("protobuf query_many, beyond ParseFromString", times[OURS] - times["parse"], "us/row", 3, note)
 
 
 def flatness(
@@ -149,9 +147,7 @@ def flatness(
     times = [result.ours for result in results]
     note = "; ".join(f"{count:,} rows: {time:.2f} us" for count, time in zip(counts, times, strict=True))
     slowest = max(times) / min(times)
-    return Figure(
-        f"{operation}, {backend}: slowest / fastest number of rows", slowest, "times", 1.3, note
-    ), results
+    return Figure(f"{operation}, {backend}: slowest / fastest number of rows", slowest, "times", 1.3, note), results
 
 
 def peak_memory(stores: Stores, count: int) -> Figure:

@@ -105,9 +105,7 @@ class MemoryHand(Hand):
 class RedisHand(Hand):
     """redis-py with hiredis: ``MGET``, and a pipeline of ``SET`` with a lifetime, without MULTI."""
 
-    def __init__(
-        self, client: Any, shape: Shape, pack: Pack = msgpack.packb, unpack: Unpack = msgpack.unpackb
-    ) -> None:
+    def __init__(self, client: Any, shape: Shape, pack: Pack = msgpack.packb, unpack: Unpack = msgpack.unpackb) -> None:
         super().__init__(shape, pack, unpack)
         self.client = client
         self.read = client.mget

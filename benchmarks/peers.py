@@ -109,9 +109,7 @@ def _cachelib_redis(stores: Stores) -> Any:
 
 
 def _cachelib_file(stores: Stores) -> Any:
-    return importlib.import_module("cachelib").FileSystemCache(
-        str(stores.folder / "cachelib"), threshold=100_000
-    )
+    return importlib.import_module("cachelib").FileSystemCache(str(stores.folder / "cachelib"), threshold=100_000)
 
 
 def _dogpile(backend: str, arguments: Callable[[Stores], dict[str, Any]]) -> Callable[[Stores, Rows], Calls]:
@@ -168,13 +166,9 @@ def _diskcache(stores: Stores, rows: Rows) -> Calls:
 
 def _redis_om(stores: Stores, rows: Rows) -> Calls:
     # It looks for a server at import, at the address in this variable.
-    os.environ.setdefault(
-        "REDIS_OM_URL", f"redis://{HOST}:{stores.redis_server.port}/0?decode_responses=True"
-    )
+    os.environ.setdefault("REDIS_OM_URL", f"redis://{HOST}:{stores.redis_server.port}/0?decode_responses=True")
     redis_om = importlib.import_module("redis_om")
-    connection = redis_om.get_redis_connection(
-        url=f"redis://{HOST}:{stores.redis_server.port}/0?decode_responses=True"
-    )
+    connection = redis_om.get_redis_connection(url=f"redis://{HOST}:{stores.redis_server.port}/0?decode_responses=True")
 
     class OmUser(redis_om.HashModel, index=True):  # type: ignore[misc, name-defined, call-arg]
         id: int = redis_om.Field(primary_key=True)
@@ -192,9 +186,7 @@ def _redis_om(stores: Stores, rows: Rows) -> Calls:
     pks = [row["id"] for row in rows]
 
     def write() -> None:
-        models = [
-            OmUser(**{**row, "married": int(row["married"]), "gender": row["gender"].value}) for row in rows
-        ]
+        models = [OmUser(**{**row, "married": int(row["married"]), "gender": row["gender"].value}) for row in rows]
         with connection.pipeline(transaction=False) as pipeline:
             OmUser.add(models, pipeline=pipeline)
             pipeline.execute()
@@ -260,9 +252,7 @@ def _peewee(stores: Stores, rows: Rows) -> Calls:
     def read() -> list[Any]:
         found: dict[int, Any] = {}
         for start in range(0, len(pks), 500):
-            found |= {
-                row.id: row for row in PeeweeUser.select().where(PeeweeUser.id.in_(pks[start : start + 500]))
-            }
+            found |= {row.id: row for row in PeeweeUser.select().where(PeeweeUser.id.in_(pks[start : start + 500]))}
         return [found.get(pk) for pk in pks]
 
     return Calls(write, read)

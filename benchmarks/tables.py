@@ -13,9 +13,7 @@ _FIGURE = re.compile(r"-|[\d.,]+( bytes)?")
 def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """Format a table; columns whose cells are all figures are aligned to the right."""
     columns = list(zip(*lines, strict=True)) if lines else [()] * len(head)
-    widths = [
-        max(3, len(name), *(len(cell) for cell in cells)) for name, cells in zip(head, columns, strict=True)
-    ]
+    widths = [max(3, len(name), *(len(cell) for cell in cells)) for name, cells in zip(head, columns, strict=True)]
     right = [at > 0 and all(_is_figure(cell) for cell in cells) for at, cells in enumerate(columns)]
 
     def line(cells: Sequence[str]) -> str:

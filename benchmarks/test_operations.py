@@ -22,9 +22,7 @@ SERIALIZERS = ("msgpack", "json", "protobuf", "pickle")
 OPERATIONS = ("query_many", "insert_many", "update_many", "delete_many", "get", "create")
 
 # The preset pickle is refused wherever other processes can write.
-PAIRS = [
-    (backend, name) for backend in BACKENDS for name in SERIALIZERS if name != "pickle" or backend == "Simple"
-]
+PAIRS = [(backend, name) for backend in BACKENDS for name in SERIALIZERS if name != "pickle" or backend == "Simple"]
 
 
 def serializer(name: str) -> Any:
@@ -34,9 +32,7 @@ def serializer(name: str) -> Any:
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize(("backend", "name"), PAIRS, ids=[f"{backend}-{name}" for backend, name in PAIRS])
-def test_operation(
-    benchmark: Any, stores: Stores, count: int, backend: str, name: str, operation: str
-) -> None:
+def test_operation(benchmark: Any, stores: Stores, count: int, backend: str, name: str, operation: str) -> None:
     rows = STANDARD.rows(count)
     asked, changed = STANDARD.asked(rows), changes(rows)
     with stores.bound(STANDARD, backend, serializer(name)) as model:

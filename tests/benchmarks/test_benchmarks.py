@@ -161,9 +161,7 @@ with Stores() as stores:
 
 
 def test_every_peer_reads_what_it_wrote() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PEERS_RUN], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", PEERS_RUN], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert len(re.findall(r"^(?:ran|not installed):", done.stdout, re.MULTILINE)) == len(PEERS)
 
@@ -186,13 +184,9 @@ def test_the_suite_of_pytest_benchmark_runs(variables: dict[str, str]) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_the_comparison_prints_a_table_and_writes_json(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_comparison_prints_a_table_and_writes_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "figures.json"
-    compare.main(
-        ["--quick", "--rounds", "1", "--only", "query_many, simple", "--only", "memory", "--json", str(file)]
-    )
+    compare.main(["--quick", "--rounds", "1", "--only", "query_many, simple", "--only", "memory", "--json", str(file)])
     printed = capsys.readouterr().out
     assert ("compiled" if co.speedups_enabled else "pure Python") in printed.splitlines()[0]
     assert re.search(r"^\| query_many, Simple +\| +1,000 \|.*(pass|falls short)", printed, re.MULTILINE)
@@ -235,9 +229,7 @@ def test_flatness_and_peak_memory_are_measured(stores: Stores) -> None:
 
 def test_turns_alternate_and_the_median_counts() -> None:
     turns = []
-    times = alternate(
-        {"a": lambda: turns.append("a"), "b": lambda: turns.append("b")}, 1, rounds=3, seconds=0.0
-    )
+    times = alternate({"a": lambda: turns.append("a"), "b": lambda: turns.append("b")}, 1, rounds=3, seconds=0.0)
     # Two calls each to warm up, then a different one first in each round.
     assert "".join(turns) == "aabb" + "ab" + "ba" + "ab"
     assert times.keys() == {"a", "b"}

@@ -38,9 +38,7 @@ def test_every_main_path_has_a_figure() -> None:
 @pytest.mark.skipif(not instructions.counted(), reason="needs valgrind; the times are compared instead")
 def test_main_paths_take_no_more_instructions_than_they_did() -> None:
     ratios = {path: ours / hand for path, (ours, hand) in instructions.count().items()}
-    over = {
-        path.title: f"{ratio:.3f} of {most(path)}" for path, ratio in ratios.items() if ratio > most(path)
-    }
+    over = {path.title: f"{ratio:.3f} of {most(path)}" for path, ratio in ratios.items() if ratio > most(path)}
     assert not over, "cacheorm's instructions over those of hand-written code have grown"
 
 
