@@ -8,6 +8,7 @@ primary keys share a key and a key is always legal in memcached and on a Redis c
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
@@ -194,15 +195,25 @@ class Identity:
         quick = self._quick or self._quick_steps()
         pks: list[tuple[Any, ...]] = []
         keys: list[str] = []
-        for position, row in enumerate(rows):
-            if self._append_quickly(row, strict, quick, pks, keys):
-                continue
-            try:
-                pk, stored = self._find(row, strict)
-            except ValidationError as error:
-                raise ValidationError(self.name, error.problems, position if many else None) from error.__cause__
-            pks.append(pk)
-            keys.append(self.key(stored))
+        # A batch's keys live on to its end: a collection in between would walk them, and all rows so far, in vain.
+        # Not for other iterables: what makes their rows may take long, and need the collector.
+        collecting = many and type(rows) is list and gc.isenabled()
+        if collecting:
+            gc.disable()
+        try:
+            for position, row in enumerate(rows):
+                if self._append_quickly(row, strict, quick, pks, keys):
+                    continue
+                try:
+                    pk, stored = self._find(row, strict)
+                except ValidationError as error:
+                    place = position if many else None
+                    raise ValidationError(self.name, error.problems, place) from error.__cause__
+                pks.append(pk)
+                keys.append(self.key(stored))
+        finally:
+            if collecting:
+                gc.enable()
         return pks, keys
 
     @cython.cfunc

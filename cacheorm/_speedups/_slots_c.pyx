@@ -24,6 +24,8 @@ cdef extern from *:
     PyTypeObject *PyDescr_TYPE(PyObject *)
     const int T_OBJECT_EX
     const int READONLY
+    int PyGC_Disable()
+    int PyGC_Enable()
 
 __all__ = ["Slot", "adopt", "copy"]
 
@@ -99,6 +101,17 @@ cdef class Slot:
 def adopt(model, dict fields, rows, bint plain):
     """Turn rows into instances: instances as they are, mappings into new ones."""
     cdef list instances = []
+    # Off for lists only: what makes the rows of a generator may need the collector.
+    cdef bint collecting = type(rows) in (list, tuple) and PyGC_Disable()
+    try:
+        adopt_all(instances, model, fields, rows, plain)
+    finally:
+        if collecting:
+            PyGC_Enable()
+    return instances
+
+
+cdef int adopt_all(list instances, model, dict fields, rows, bint plain) except -1:
     for row in rows:
         if type(row) is model:
             instances.append(row)
@@ -114,7 +127,7 @@ def adopt(model, dict fields, rows, bint plain):
             instances.append(instance)
         else:
             instances.append(model(**row))
-    return instances
+    return 0
 
 
 cdef int fill(instance, dict fields, dict row) except -1:

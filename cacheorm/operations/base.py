@@ -131,4 +131,5 @@ class WriteOperation(Operation[R]):
     def _batches(rows: dict[str, bytes], size: int) -> Iterator[dict[str, bytes]]:
         if len(rows) <= size:
             return iter([rows] if rows else [])
-        return (dict(part) for part in slices(rows.items(), size))
+        # By keys: items would be as many tuples as rows, all for the garbage collector to walk.
+        return ({key: rows[key] for key in part} for part in slices(rows, size))
