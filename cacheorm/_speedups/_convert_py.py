@@ -33,10 +33,26 @@ from enum import Enum, Flag
 from typing import Any
 from uuid import UUID, SafeUUID
 
-import msgspec.json
-
 from ..errors import ValidationError
 from . import _shim as cython
+from ._kinds import (
+    KIND_BOOL,
+    KIND_BYTES,
+    KIND_DATE,
+    KIND_DATETIME,
+    KIND_DATETIME_TZ,
+    KIND_DECIMAL,
+    KIND_ENUM,
+    KIND_FLOAT,
+    KIND_INT,
+    KIND_JSON,
+    KIND_LIST,
+    KIND_OTHER,
+    KIND_STR,
+    KIND_TIME,
+    KIND_TIMESTAMP,
+    KIND_UUID,
+)
 
 if cython.compiled:
     import cython  # type: ignore[import-not-found,import-untyped,no-redef,unused-ignore]
@@ -81,25 +97,8 @@ __all__ = [
     "Uuid",
     "Validated",
     "check_json",
+    "json_codec",
 ]
-
-# What a converter is, for the row codec: it does the common values of known kinds itself.
-KIND_OTHER = 0
-KIND_INT = 1
-KIND_STR = 2
-KIND_BOOL = 3
-KIND_FLOAT = 4
-KIND_ENUM = 5
-KIND_DATETIME = 6
-KIND_DATETIME_TZ = 7
-KIND_DATE = 8
-KIND_TIME = 9
-KIND_UUID = 10
-KIND_DECIMAL = 11
-KIND_LIST = 12
-KIND_JSON = 13
-KIND_BYTES = 14
-KIND_TIMESTAMP = 15
 
 MAX_DEPTH = 200
 """Levels of lists and dicts that a stored value may have; every serializer takes them, deep in a call too."""
@@ -127,8 +126,6 @@ _AWARE_TEXT = re.compile(
 _set = object.__setattr__
 # Looked up once: a member of an enumeration is a slow attribute.
 _UNKNOWN_SAFETY = SafeUUID.unknown
-_decode_json = msgspec.json.Decoder().decode
-_encode_json = msgspec.json.Encoder().encode
 
 
 @cython.cfunc
@@ -1227,6 +1224,18 @@ def _at(done: list[Any], error: ValueError) -> ValueError:
     return ValueError(f"item {len(done)}: {error}")
 
 
+_json_codec: list[Callable[[Any], Any]] = []
+
+
+def json_codec() -> list[Callable[[Any], Any]]:
+    """Give the functions that encode and decode JSON: msgspec's, which most programs never need, so loaded late."""
+    if not _json_codec:
+        import msgspec.json
+
+        _json_codec.extend((msgspec.json.Encoder().encode, msgspec.json.Decoder().decode))
+    return _json_codec
+
+
 def check_json(value: Any, path: str = "$") -> None:
     """Make sure that a value is read back from JSON as it is written, tuples as lists apart.
 
@@ -1299,7 +1308,7 @@ class Json(Converter):
                 raise ValueError(f"${problem[0]}: {problem[2]}")
         raw = None
         try:
-            raw = _encode_json(value)
+            raw = json_codec()[0](value)
         except (RecursionError, ValueError):
             pass
         if raw is None:
@@ -1310,7 +1319,7 @@ class Json(Converter):
     def load(self, stored: Any) -> Any:
         if type(stored) is str:
             try:
-                return _decode_json(stored)
-            except (RecursionError, ValueError, msgspec.DecodeError):
+                return json_codec()[1](stored)
+            except (RecursionError, ValueError):  # its own DecodeError is a ValueError
                 pass
         raise _expected("JSON text", stored)

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import ValidationError
 from . import _shim as cython
-from ._convert_py import KIND_ENUM, KIND_INT, KIND_LIST, KIND_STR
+from ._kinds import KIND_ENUM, KIND_INT, KIND_LIST, KIND_STR
 
 if cython.compiled:
     import cython  # type: ignore[import-not-found,import-untyped,no-redef,unused-ignore]

@@ -41,7 +41,7 @@ import datetime as _datetime
 
 import msgpack
 
-from ._convert_py import (
+from ._kinds import (
     KIND_BOOL,
     KIND_BYTES,
     KIND_DATE,

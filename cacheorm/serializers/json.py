@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec.json
-
 from .._speedups import convert, rows
 from .base import BaseSerializer
 
 __all__ = ["JSONSerializer"]
-
-_encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
 
 
 class JSONSerializer(BaseSerializer):
@@ -31,11 +26,12 @@ class JSONSerializer(BaseSerializer):
         """
         # msgspec would write NaN as null, bytes as base64 and dates as text: all read back as something else.
         convert.check_json(obj)
-        return _encode(obj)
+        encoded: bytes = convert.json_codec()[0](obj)
+        return encoded
 
     def loads(self, s: bytes) -> Any:
         """Read JSON; NaN, infinities and anything after the value are errors."""
-        return _decode(s)
+        return convert.json_codec()[1](s)
 
     def row_codec(
         self, model: Any, fields: Iterable[Any], key_fields: Iterable[Any], identity: Any, skip_invalid: bool
@@ -51,9 +47,9 @@ class JSONSerializer(BaseSerializer):
             identity,
             str(self),
             self.dumps,
-            self.loads,
+            convert.json_codec()[1],
             skip_invalid,
             self.converter,
             check=convert.check_json,
-            pack_checked=_encode,
+            pack_checked=convert.json_codec()[0],
         )
