@@ -124,7 +124,7 @@ def ratios(this: Run) -> None:
         )
         kept.append({"operation": "memory per instance", "ours": ours.value, "hand": hand.value, "bar": ours.bar})
     if lines:
-        print(table(["operation", "rows", "ours us/row", "hand us/row", "ratio", "bar", ""], lines))
+        print("\n" + table(["operation", "rows", "ours us/row", "hand us/row", "ratio", "bar", ""], lines))
         this.found["ratios"] = kept
 
 
@@ -174,7 +174,7 @@ def peers(this: Run) -> None:
         )
         kept.append({"peer": peer.name, "version": version, "backend": peer.backend, "how": peer.how, **times})
     if lines:
-        print(table(["peer", "store", "keeps", "read us/row", "x ours", "write us/row", "x ours"], lines))
+        print("\n" + table(["peer", "store", "keeps", "read us/row", "x ours", "write us/row", "x ours"], lines))
         this.found["peers"] = kept
 
 
@@ -186,7 +186,7 @@ def decode(this: Run) -> None:
     times = footprint.decode_times(this.rounds, this.seconds)
     ours = times[OURS]
     lines = [(name, f"{time:.3f}", f"{time / ours:.2f}") for name, time in times.items()]
-    print(table(["bytes to rows, nothing else", "us/row", "x ours"], lines))
+    print("\n" + table(["bytes to rows, nothing else", "us/row", "x ours"], lines))
     this.found["decode"] = times
 
 
@@ -230,7 +230,7 @@ def shapes(this: Run) -> None:
                     }
                 )
     if lines:
-        print(table(["operation", "row", "ours us/row", "hand us/row", "ratio", "to standard", ""], lines))
+        print("\n" + table(["operation", "row", "ours us/row", "hand us/row", "ratio", "to standard", ""], lines))
         this.found["shapes"] = kept
 
 
@@ -296,7 +296,7 @@ def _print_figures(this: Run, section: str, found: Sequence[Figure]) -> None:
         )
         for each in found
     ]
-    print(table(["figure", "measured", "unit", "bar", "", "made of"], lines))
+    print("\n" + table(["figure", "measured", "unit", "bar", "", "made of"], lines))
     this.found[section] = [vars(each) for each in found]
 
 
@@ -384,11 +384,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         this = Run(stores, rounds, seconds, options.full, only, show=show)
         print(f"medians of {rounds} alternating rounds; ratio = ours / hand-written, below 1 is faster")
         for section in (ratios, peers, decode, shapes, figures, flatness):
-            before = len(this.found)
-            print(flush=True)
             section(this)
-            if len(this.found) == before and not only:
-                print(f"({section.__name__}: nothing measured)")
+            sys.stdout.flush()
     if options.json is not None:
         text = json.dumps({"about": about, "rounds": rounds, **this.found}, indent=1)
         options.json.write_text(text + "\n", "utf-8")

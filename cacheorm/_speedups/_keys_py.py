@@ -13,10 +13,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 from typing import Any
+from uuid import UUID
 
 from ..errors import ValidationError
 from . import _shim as cython
-from ._kinds import KIND_ENUM, KIND_INT, KIND_LIST, KIND_STR
+from ._kinds import KIND_ENUM, KIND_INT, KIND_LIST, KIND_STR, KIND_UUID
 
 if cython.compiled:
     import cython  # type: ignore[import-not-found,import-untyped,no-redef,unused-ignore]
@@ -102,12 +103,13 @@ def _shortened(key: str) -> str:
 
 
 def _exact_type(converter: Any) -> type | None:
-    """Give the type whose values a converter stores as they are, if keys of it are made without asking."""
+    """Give the type whose values a converter takes as they are, if their text in keys is known."""
     if converter.kind == KIND_INT:
         return int
     if converter.kind == KIND_STR and converter.max_length is None:
         return str
-    return None
+    # The other one of this kind stores the short form.
+    return UUID if converter.kind == KIND_UUID and type(converter).__name__ == "Uuid" else None
 
 
 @cython.cfunc
@@ -133,6 +135,8 @@ def _quick_text(value: Any, step: Any) -> Any:
             return str(value)
         except ValueError:  # more digits than Python converts
             return None
+    if exact is UUID:
+        return f"{value.int:032x}"
     word = value
     if not word.isascii():
         return None
@@ -221,6 +225,8 @@ class Identity:
         start = self._prefix
         for field, names, _, label in self._steps:
             exact = _exact_type(field.slot_converter)
+            if exact is UUID and self.formatter is not None:
+                exact = None  # a formatter gets the stored form, which is another
             self._quick.append((field.peek, names[0], names[-1], exact, start + label))
             start = ""
         return self._quick

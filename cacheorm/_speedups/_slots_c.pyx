@@ -36,6 +36,8 @@ cdef class Slot:
     cdef Py_ssize_t offset
     cdef object owner
     cdef bint plain  # whether no subclass does more than to write the slot
+    # Whether that is also all it does for an int or a str on an instance without related rows.
+    cdef public bint holds_ids
 
     def attach(self, member):
         """Read and write through ``member``, the descriptor of the hidden slot."""
@@ -131,12 +133,14 @@ cdef int adopt_all(list instances, model, dict fields, rows, bint plain) except 
 
 
 cdef int fill(instance, dict fields, dict row) except -1:
-    """Set the fields that ``row`` names."""
+    """Set the fields that ``row`` names, of an instance that is new."""
     for name, value in row.items():
         field = fields.get(name)
         if field is None:
             raise instance._meta.unknown_name(name)
-        if isinstance(field, Slot) and (<Slot> field).plain:
+        if isinstance(field, Slot) and (
+            (<Slot> field).plain or ((<Slot> field).holds_ids and (type(value) is int or type(value) is str))
+        ):
             (<Slot> field).write(instance, value)
         else:
             field.__set__(instance, value)

@@ -16,6 +16,7 @@ class Slot:
     """Data descriptor over a ``__slots__`` member that the class hides under another name."""
 
     _member: MemberDescriptorType | None = None
+    holds_ids = False
 
     def attach(self, member: MemberDescriptorType) -> None:
         """Read and write through ``member``, the descriptor of the hidden slot."""

@@ -191,6 +191,7 @@ class ForeignKeyField(Field[T]):
         if self.target == "self":
             self.target = model
         super().bind(model, name, member)
+        self.holds_ids = type(self).__set__ is ForeignKeyField.__set__
         # A field that is itself called "..._id" reads as the id.
         setattr(model, self.object_id_name, ObjectId(self))
 
