@@ -28,17 +28,7 @@ from .conftest import ROOT
 
 ROWS = 50
 
-# What the hand-written code for a store is written against.
-NEEDS = {"FileSystem": "diskcache", "memcached": "pymemcache"}
-
-
-def need(backend: str) -> None:
-    if backend in NEEDS:
-        pytest.importorskip(NEEDS[backend])
-
-
 def hand_for(backend: str, shape: Shape, stores: Stores, *packers: Any) -> Hand:
-    need(backend)
     if backend == "FileSystem":
         # Its file has another format than ours, so it gets its rows through memory.
         return FileHand(stores.diskcache, shape, *packers)
@@ -116,7 +106,6 @@ def test_hand_written_code_does_what_ours_does(backend: str, stores: Stores) -> 
 
 
 def test_both_memcached_drivers_read_the_same_rows(stores: Stores) -> None:
-    need("memcached")
     if stores.pylibmc is None:
         pytest.skip("pylibmc is not installed")
     rows = STANDARD.rows(ROWS)
@@ -129,7 +118,6 @@ def test_both_memcached_drivers_read_the_same_rows(stores: Stores) -> None:
 
 @pytest.mark.parametrize("contest", CONTESTS, ids=lambda contest: f"{contest.title}, {contest.count}")
 def test_every_contest_runs(contest: Contest, stores: Stores) -> None:
-    need(contest.backend)
     with contestants(replace(contest, count=ROWS), stores) as calls:
         assert OURS in calls
         assert len(calls) > 1
@@ -168,7 +156,6 @@ def test_every_peer_reads_what_it_wrote() -> None:
 
 @pytest.mark.parametrize("variables", [{}, {"CACHEORM_NO_EXTENSIONS": "1"}], ids=["as it is", "pure"])
 def test_the_suite_of_pytest_benchmark_runs(variables: dict[str, str]) -> None:
-    pytest.importorskip("pytest_benchmark")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     if variables:
         environment.pop("CACHEORM_REQUIRE_EXTENSIONS", None)

@@ -200,7 +200,7 @@ class Note(co.Model):
         primary_key = co.CompositeKey("page", "line")
 
 
-class Comment(co.Model):
+class Reply(co.Model):
     note = co.ForeignKeyField(Note, primary_key=True)
 
 
@@ -209,7 +209,7 @@ def test_references_to_composite_keys_are_written_part_by_part() -> None:
     digits = f"{5:032x}"
     assert key_of(Page, author=author, number=7) == f"m:page:author:{digits}:number:7"
     assert key_of(Note, page=(author.id, 7), line=1) == f"m:note:page:{digits}:7:line:1"
-    assert key_of(Comment, note=((author.id, 7), 1)) == f"m:comment:note:{digits}:7:1"
+    assert key_of(Reply, note=((author.id, 7), 1)) == f"m:reply:note:{digits}:7:1"
     assert Note.key(page=Page(author=author, number=7), line=1) == Note.key(page_id=(author.id, "7"), line=1)
 
 
