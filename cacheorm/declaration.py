@@ -36,7 +36,7 @@ class Declared:
 
 
 _RESERVED = frozenset(
-    {"DoesNotExist", "Meta", "_declared", "_loaded", "_meta", "_pk", "_plain_init", "_read", "_relations"}
+    {"DoesNotExist", "Meta", "_declared", "_loaded", "_meta", "_pk", "_plain_init", "_read", "_related", "_relations"}
 )
 
 

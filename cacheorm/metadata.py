@@ -321,7 +321,7 @@ class RowPlan:
         instances: list[Any] = slots.adopt(self.model, self.names, rows, self.model._plain_init)
         if self.references:
             for instance in instances:
-                if getattr(instance, "_loaded", None):
+                if instance._related:
                     for reference in self.references:
                         reference.settle(instance)
         return instances

@@ -275,5 +275,5 @@ _NOTHING: dict[str, Any] = {}
 
 def _loaded(instance: Any) -> dict[str, Any]:
     """Give the related instances that are loaded, without making a place for them in every row."""
-    loaded: dict[str, Any] = getattr(instance, "_loaded", _NOTHING)
+    loaded: dict[str, Any] = instance._related or _NOTHING
     return loaded

@@ -81,12 +81,12 @@ class ModelUpdate(WriteOperation[R]):
 
 def merge_related(columns: tuple[Any, ...], source: Any, target: Any) -> None:
     """Copy the fields that ``source`` has values for, and the related instances it holds."""
-    stale = getattr(target, "_loaded", None)
+    stale = target._related
     if stale:
         for field in columns:
             if field.peek(source, _ABSENT) is not _ABSENT:
                 stale.pop(field.name, None)
     slots.copy(columns, source, target)
-    loaded = getattr(source, "_loaded", None)
+    loaded = source._related
     if loaded:
         target._relations.update(loaded)
