@@ -28,6 +28,7 @@ from .conftest import ROOT
 
 ROWS = 50
 
+
 def hand_for(backend: str, shape: Shape, stores: Stores, *packers: Any) -> Hand:
     if backend == "FileSystem":
         # Its file has another format than ours, so it gets its rows through memory.
