@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from cacheorm.backends import BaseBackend
     from cacheorm.backends.memcached import MemcachedBackend
     from cacheorm.backends.redis import RedisBackend
 
@@ -52,3 +53,24 @@ def memcached_backend(memcached_server: MemcachedServer) -> Iterator[MemcachedBa
     with MemcachedBackend(servers=[memcached_server.address]) as backend:
         backend.clear()
         yield backend
+
+
+@pytest.fixture(params=["simple", "file", "redis", "memcached"])
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BaseBackend]:
+    """Each backend in turn, empty, against real servers."""
+    import cacheorm as co
+
+    made: BaseBackend
+    if request.param == "simple":
+        made = co.SimpleBackend()
+    elif request.param == "file":
+        made = co.FileSystemBackend(tmp_path / "cache")
+    elif request.param == "redis":
+        redis: RedisServer = request.getfixturevalue("redis_server")
+        made = co.RedisBackend(host="127.0.0.1", port=redis.port)
+    else:
+        memcached: MemcachedServer = request.getfixturevalue("memcached_server")
+        made = co.MemcachedBackend(servers=[("127.0.0.1", memcached.port)])
+    made.clear()
+    yield made
+    made.close()

@@ -8,7 +8,6 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,25 +17,6 @@ from cacheorm.types import TTL, Value
 
 if TYPE_CHECKING:
     from servers import MemcachedServer, RedisServer
-
-
-@pytest.fixture(params=["simple", "file", "redis", "memcached"])
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[co.BaseBackend]:
-    """Each backend in turn, empty."""
-    made: co.BaseBackend
-    if request.param == "simple":
-        made = co.SimpleBackend()
-    elif request.param == "file":
-        made = co.FileSystemBackend(tmp_path / "cache")
-    elif request.param == "redis":
-        redis: RedisServer = request.getfixturevalue("redis_server")
-        made = co.RedisBackend(host="127.0.0.1", port=redis.port)
-    else:
-        memcached: MemcachedServer = request.getfixturevalue("memcached_server")
-        made = co.MemcachedBackend(servers=[("127.0.0.1", memcached.port)])
-    made.clear()
-    yield made
-    made.close()
 
 
 @pytest.fixture
