@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any
 
 from . import errors
@@ -36,7 +37,19 @@ class Declared:
 
 
 _RESERVED = frozenset(
-    {"DoesNotExist", "Meta", "_declared", "_loaded", "_meta", "_pk", "_plain_init", "_read", "_related", "_relations"}
+    {
+        "DoesNotExist",
+        "Meta",
+        "_declared",
+        "_loaded",
+        "_meta",
+        "_pk",
+        "_plain_init",
+        "_read",
+        "_related",
+        "_relations",
+        "_sealed",
+    }
 )
 
 
@@ -119,8 +132,15 @@ def _declare(
     _give_exception(cls)
     root = next(base for base in reversed(cls.__mro__) if isinstance(base, ModelBase))
     cls._plain_init = cls.__init__ is root.__init__  # type: ignore[misc]
+    # The slots of fields have been taken off the classes by now: what is left there are others.
+    others = [one for one in cls.__mro__ if one is not root and any(map(_is_slot, vars(one).values()))]
+    cls._sealed = cls.__new__ is object.__new__ and cls.__dictoffset__ == 0 and not others
     _complete(cls, options, fields, composite, body)
     return cls  # type: ignore[no-any-return]
+
+
+def _is_slot(value: Any) -> bool:
+    return type(value) is MemberDescriptorType
 
 
 def _complete(

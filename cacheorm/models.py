@@ -57,6 +57,8 @@ class Model(metaclass=ModelBase):
     _declared: ClassVar[Declared]
     _plain_init: ClassVar[bool]
     """Whether instances can be made without calling ``__init__``: not where a subclass has its own."""
+    _sealed: ClassVar[bool]
+    """Whether instances hold fields alone: not where a class has slots, a ``__dict__`` or a ``__new__`` of its own."""
     DoesNotExist: ClassVar[type[errors.DoesNotExist]]
     _loaded: dict[str, Any]
     _related: ClassVar[Any]
@@ -77,7 +79,7 @@ class Model(metaclass=ModelBase):
         try:
             return self._loaded
         except AttributeError:
-            self._loaded = {}
+            type(self)._related.poke(self, {})
             return self._loaded
 
     def get_id(self) -> Any:
@@ -136,8 +138,11 @@ class Model(metaclass=ModelBase):
             if name in fields:
                 fields[name].poke(self, value)
         for name, value in state.get("slots", {}).items():
-            # A shallow copy must not share the relations.
-            setattr(self, name, dict(value) if name == "_loaded" else value)
+            if name == "_loaded":
+                # A copy: two instances must not share their relations.
+                type(self)._related.poke(self, dict(value))
+            else:
+                setattr(self, name, value)
         if "attributes" in state:
             self.__dict__.update(state["attributes"])
 

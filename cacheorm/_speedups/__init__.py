@@ -12,8 +12,8 @@ makes missing extensions an error. Otherwise the compiled versions are taken whe
 ``wire``    the protocols of Redis and memcached: requests packed, replies parsed, no I/O
 =========== ==================================================================================
 
-``convert``, ``keys`` and ``mapping`` have one source, built under a second name. The others are twins:
-the ``.pyx`` works on C buffers, the ``_py`` module is the readable reference.
+``convert`` and ``mapping`` have one source, built under a second name, as has what ``keys`` falls back to. The others
+are twins: the ``.pyx`` works on C buffers, the ``_py`` module is the readable reference.
 """
 
 from __future__ import annotations

@@ -1,186 +1,37 @@
-# cython: language_level=3, annotation_typing=False
-"""Primary keys to backend keys. One source: importable as it is, and compiled under a second name.
+"""The keys of whole batches: the readable twin of ``_keys_c.pyx``.
 
-A key is ``<prefix>:<field>:<value>`` for each key field, such as ``m:user:id:7``. Values are
-percent-encoded (RFC 3986) wherever they are not printable ASCII, or hold ``%`` or ``:``, so that no two
-primary keys share a key and a key is always legal in memcached and on a Redis command line.
+Both do the rows themselves whose key values are plain ints, UUIDs and ASCII texts, given in dicts or instances,
+and leave every other row, and every error, to :class:`~._identity_py.Identity`.
 """
 
 from __future__ import annotations
 
 import gc
-import re
-from collections.abc import Callable, Iterable, Mapping
-from hashlib import blake2b
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from ..errors import ValidationError
-from . import _shim as cython
-from ._kinds import KIND_ENUM, KIND_INT, KIND_LIST, KIND_STR, KIND_UUID
-
-if cython.compiled:
-    import cython  # type: ignore[import-not-found,import-untyped,no-redef,unused-ignore]
+from . import _identity_py
+from ._identity_py import MAX_KEY_BYTES, escape, shortened
+from ._kinds import KIND_INT, KIND_STR, KIND_UUID
 
 __all__ = ["MAX_KEY_BYTES", "Identity", "escape"]
 
-MAX_KEY_BYTES = 250
-"""The longest key that memcached takes; generated keys keep to it on every backend."""
 
-_DIGEST_BYTES = 16
-# No escaped text holds "%~" ("%" is always followed by two hex digits), so a digested key never equals
-# one that was short enough to stay as it is.
-_DIGEST_MARK = "%~"
-
-_UNSAFE = re.compile(r"[^!-$&-9;-~]")
-_UNSAFE_BUT_COLON = re.compile(r"[^!-$&-~]")
-
-# What the texts of numbers, constants, bytes, lists and dicts start with.
-_LOOKS_LIKE_ANOTHER = re.compile(r"-?[0-9]|-?inf$|nan$|True$|False$|None$|b['\"]|[\[{]")
+class _Step(NamedTuple):
+    peek: Any
+    name: str
+    other_name: str
+    exact: type | None
+    label: str
 
 
-def _percent(match: re.Match[str]) -> str:
-    return "".join(f"%{byte:02X}" for byte in match.group().encode("utf-8", "surrogatepass"))
+class Identity(_identity_py.Identity):
+    """Tells rows of one model apart; see :class:`~._identity_py.Identity`."""
 
+    _quick: tuple[_Step, ...] | None = None
 
-def escape(text: str, colon: bool = False) -> str:
-    """Percent-encode what is not printable ASCII, and ``%``, and ``:`` unless ``colon`` allows it."""
-    pattern = _UNSAFE_BUT_COLON if colon else _UNSAFE
-    return text if pattern.search(text) is None else pattern.sub(_percent, text)
-
-
-def _text(stored: Any) -> str:
-    if type(stored) is str:
-        return escape(stored)
-    if type(stored) is int:
-        return str(stored)
-    if type(stored) is list:
-        # A reference to a composite key. How many values it has is fixed by its model, so writing them one after
-        # another keeps keys apart.
-        return ":".join([_text(part) for part in stored])
-    if isinstance(stored, bytes):
-        return escape(stored.decode("latin-1"))
-    return escape(str(stored))
-
-
-def _mixed_text(stored: Any) -> str:
-    """Do what :func:`_text` does for a field that stores values of more than one type."""
-    if type(stored) is str:
-        if _LOOKS_LIKE_ANOTHER.match(stored) is None:
-            return escape(stored)
-        # An escaped text never encodes such a character, so this is the text of nothing else.
-        return f"%{ord(stored[0]):02X}{escape(stored[1:])}"
-    if type(stored) is bytes or type(stored) is list or type(stored) is dict:
-        return escape(repr(stored))
-    return _text(stored)
-
-
-def _flat(values: Iterable[Any]) -> list[Any]:
-    """Give key values with those of composite keys, which are lists, in their place."""
-    flat: list[Any] = []
-    for value in values:
-        if type(value) is list:
-            flat.extend(_flat(value))
-        else:
-            flat.append(value)
-    return flat
-
-
-def _is_mixed(converter: Any) -> bool:
-    """Whether a converter stores values of more than one type, of which some may have the same text."""
-    if converter.kind == KIND_ENUM:
-        return len({type(stored) for stored in converter.members}) > 1
-    # The one that takes whatever the serializer does has no kind of its own.
-    return bool(converter.kind == KIND_LIST) or type(converter).__name__ == "Anything"
-
-
-def _shortened(key: str) -> str:
-    """Replace the tail of a key that is too long by a digest of the whole."""
-    if len(key) <= MAX_KEY_BYTES:
-        return key
-    digest = blake2b(key.encode("ascii"), digest_size=_DIGEST_BYTES).hexdigest()
-    return key[: MAX_KEY_BYTES - len(_DIGEST_MARK) - len(digest)] + _DIGEST_MARK + digest
-
-
-def _exact_type(converter: Any) -> type | None:
-    """Give the type whose values a converter takes as they are, if their text in keys is known."""
-    if converter.kind == KIND_INT:
-        return int
-    if converter.kind == KIND_STR and converter.max_length is None:
-        return str
-    # The other one of this kind stores the short form.
-    return UUID if converter.kind == KIND_UUID and type(converter).__name__ == "Uuid" else None
-
-
-@cython.cfunc
-@cython.locals(step=tuple, given=dict)
-def _quick_value(row: Any, step: Any) -> Any:
-    """Find one key value in a dict or an instance, under the first or the last name of its field."""
-    if type(row) is not dict:
-        return step[0](row)
-    given = row
-    value = given.get(step[1])
-    return given.get(step[2]) if value is None else value
-
-
-@cython.cfunc
-@cython.locals(step=tuple, word=str)
-def _quick_text(value: Any, step: Any) -> Any:
-    """Give the text of a key value that is stored as it is, ``None`` if it is not known to be."""
-    exact = step[3]
-    if type(value) is not exact:
-        return None
-    if exact is int:
-        try:
-            return str(value)
-        except ValueError:  # more digits than Python converts
-            return None
-    if exact is UUID:
-        return f"{value.int:032x}"
-    word = value
-    if not word.isascii():
-        return None
-    return word if word.isalnum() else escape(word)
-
-
-@cython.cclass
-class Identity:
-    """Tells rows of one model apart: finds the primary key in a row and makes its key.
-
-    Args:
-        model: the model class.
-        fields: its primary-key fields, in key order.
-        prefix: what every key starts with, escaped; not used with a formatter.
-        formatter: a ``%``-format string or a callable of the stored key values, or ``None``.
-    """
-
-    model: Any = cython.declare(object, visibility="readonly")
-    name: str = cython.declare(object, visibility="readonly")
-    fields: tuple[Any, ...] = cython.declare(tuple, visibility="readonly")
-    formatter: str | Callable[..., str] | None = cython.declare(object, visibility="readonly")
-    _steps: list[tuple[Any, tuple[str, ...], Any, str]] = cython.declare(list)
-    _texts: list[Callable[[Any], str]] = cython.declare(list)
-    _prefix: str = cython.declare(object)
-    _names: set[str] = cython.declare(set)
-    _quick: list[tuple[Any, str, str, Any, str]] = cython.declare(list)
-
-    def __init__(
-        self, model: Any, fields: Iterable[Any], prefix: str, formatter: str | Callable[..., str] | None
-    ) -> None:
-        self.model = model
-        self.name = model.__name__
-        self.fields = tuple(fields)
-        self.formatter = formatter
-        self._steps = [
-            (field, field.accepted_names, field.converter, f":{escape(field.name)}:") for field in self.fields
-        ]
-        self._texts = [_mixed_text if _is_mixed(converter) else _text for _, _, converter, _ in self._steps]
-        self._prefix = prefix
-        self._names = {name for field in self.fields for name in field.accepted_names}
-        # Filled at the first use: by then the models that key fields refer to are declared.
-        self._quick: list[tuple[Any, str, str, Any, str]] = []
-
-    def identify(self, rows: Iterable[Any], strict: bool, many: bool = True) -> tuple[list[tuple[Any, ...]], list[str]]:
+    def identify(self, rows: Iterable[Any], strict: bool, many: bool = True) -> tuple[list[Any], list[str]]:
         """Find the primary keys of rows.
 
         Args:
@@ -189,15 +40,15 @@ class Identity:
             many: whether errors should say which row it is.
 
         Returns:
-            The primary keys, each a tuple of Python values as a read would give them, and the
+            The primary keys, Python values as a read would give them (tuples of a composite key's), and the
             backend keys, both as long as ``rows``.
 
         Raises:
             ValidationError: a key value is missing or of the wrong type.
             TypeError: something that is no row, or names that are not the primary key's.
         """
-        quick = self._quick or self._quick_steps()
-        pks: list[tuple[Any, ...]] = []
+        quick = self._quick or self._steps_of_batches()
+        pks: list[Any] = []
         keys: list[str] = []
         # A batch's keys live on to its end: a collection in between would walk them, and all rows so far, in vain.
         # Not for other iterables: what makes their rows may take long, and need the collector.
@@ -206,119 +57,68 @@ class Identity:
             gc.disable()
         try:
             for position, row in enumerate(rows):
-                if self._append_quickly(row, strict, quick, pks, keys):
-                    continue
-                try:
-                    pk, stored = self._find(row, strict)
-                except ValidationError as error:
-                    place = position if many else None
-                    raise ValidationError(self.name, error.problems, place) from error.__cause__
+                found = self._identify_quickly(row, strict, quick)
+                pk, key = found or self.identify_row(row, strict, position if many else None)
                 pks.append(pk)
-                keys.append(self.key(stored))
+                keys.append(key)
         finally:
             if collecting:
                 gc.enable()
         return pks, keys
 
-    @cython.cfunc
-    def _quick_steps(self) -> list[tuple[Any, str, str, Any, str]]:
-        start = self._prefix
-        for field, names, _, label in self._steps:
+    def _steps_of_batches(self) -> tuple[_Step, ...]:
+        # Made at the first use: by then the models that key fields refer to are declared.
+        steps = []
+        start = self.prefix
+        for field in self.fields:
             exact = _exact_type(field.slot_converter)
             if exact is UUID and self.formatter is not None:
                 exact = None  # a formatter gets the stored form, which is another
-            self._quick.append((field.peek, names[0], names[-1], exact, start + label))
+            names = field.accepted_names
+            steps.append(_Step(field.peek, names[0], names[-1], exact, f"{start}:{escape(field.name)}:"))
             start = ""
+        self._quick = tuple(steps)
         return self._quick
 
-    @cython.cfunc
-    @cython.locals(quick=list, pks=list, keys=list)
-    def _append_quickly(self, row: Any, strict: Any, quick: Any, pks: Any, keys: Any) -> bool:
-        """Do one row whose key values are plain ints and ASCII texts; ``False`` if :meth:`_find` has to."""
-        if type(row) is dict:
+    def _identify_quickly(self, row: Any, strict: bool, quick: tuple[_Step, ...]) -> tuple[Any, str] | None:
+        given = type(row) is dict
+        if given:
             if strict and len(row) != len(quick):
-                return False
+                return None
         elif type(row) is not self.model:
-            return False
-        if len(quick) == 1:
-            value = _quick_value(row, quick[0])
-            text = _quick_text(value, quick[0])
-            if text is None:
-                return False
-            key = quick[0][4] + text
-            pk: tuple[Any, ...] = (value,)
-        else:
-            key = ""
-            parts = []
-            for step in quick:
-                value = _quick_value(row, step)
-                text = _quick_text(value, step)
-                if text is None:
-                    return False
-                key = key + step[4] + text
-                parts.append(value)
-            pk = tuple(parts)
-        keys.append(_shortened(key) if self.formatter is None else self._format(pk))
-        pks.append(pk)
-        return True
-
-    def _find(self, row: Any, strict: bool) -> tuple[tuple[Any, ...], list[Any]]:
-        # The check for what most rows are comes first: asking an abstract class costs more than all the rest.
-        is_mapping = type(row) is dict or isinstance(row, Mapping)
-        if not is_mapping and type(row) is not self.model:
-            raise self.model._meta.not_a_row(row)
-        pk = []
-        stored = []
-        problems = []
-        for field, names, converter, _ in self._steps:
-            value: Any = None
-            if is_mapping:
-                for name in names:
-                    value = row.get(name)
-                    if value is not None:
-                        break
+            return None
+        key = ""
+        values: list[Any] = []
+        for peek, name, other_name, exact, label in quick:
+            if given:
+                value = row.get(name)
+                if value is None:
+                    value = row.get(other_name)
             else:
-                value = field.peek(row)
-            if value is None:
-                problems.append((field.name, f"missing value for <Field: {self.name}.{field.name}>"))
-                continue
-            try:
-                one = converter.dump(value)
-                pk.append(converter.canonical(value, one))
-                stored.append(one)
-            except ValueError as error:
-                problems.append((field.name, str(error)))
-        if strict and is_mapping and (len(row) > len(self.fields) or not self._names.issuperset(row)):
-            self._refuse_extra(row)
-        if problems:
-            raise ValidationError(self.name, problems)
-        return tuple(pk), stored
+                value = peek(row)
+            kind: Any = type(value)
+            if kind is not exact:
+                return None
+            if exact is str:
+                if not value.isascii():
+                    return None
+                key += label + (value if value.isalnum() else escape(value))
+            elif exact is UUID:
+                key += f"{label}{value.int:032x}"
+            else:
+                try:
+                    key += f"{label}{value}"
+                except ValueError:  # more digits than Python converts
+                    return None
+            values.append(value)
+        key = shortened(key) if self.formatter is None else self.format(values)
+        return (tuple(values) if len(values) > 1 else values[0]), key
 
-    def _refuse_extra(self, row: Mapping[str, Any]) -> None:
-        extra = ", ".join(repr(name) for name in row if name not in self._names)
-        key = ", ".join(field.name for field in self.fields)
-        if extra:
-            raise TypeError(f"{self.name}: {extra} does not belong to the primary key ({key})")
-        raise TypeError(f"{self.name}: a part of the primary key ({key}) is given twice")
 
-    def key(self, stored: list[Any]) -> str:
-        """Make the key of a row from the stored forms of its key values."""
-        if self.formatter is not None:
-            return self._format(stored)
-        key = self._prefix
-        for position, (_, _, _, label) in enumerate(self._steps):
-            key += label + self._texts[position](stored[position])
-        return _shortened(key)
-
-    def _format(self, stored: Iterable[Any]) -> str:
-        values = _flat(stored)
-        formatter = self.formatter
-        try:
-            key = formatter % tuple(values) if isinstance(formatter, str) else formatter(*values)  # type: ignore[misc]
-        except Exception as error:
-            raise ValueError(
-                f"{self.name}: index_formatter cannot format the primary key: {type(error).__name__}"
-            ) from error
-        if type(key) is not str or not key:
-            raise ValueError(f"{self.name}: index_formatter gave {type(key).__name__}, expected a key (str)")
-        return key
+def _exact_type(converter: Any) -> type | None:
+    """Give the type whose values a converter takes as they are, if their text in keys is known."""
+    if converter.kind == KIND_INT:
+        return int
+    if converter.kind == KIND_STR and converter.max_length is None:
+        return str
+    return UUID if converter.kind == KIND_UUID else None

@@ -164,12 +164,12 @@ class MappingRows:
 
     # -- reading ---------------------------------------------------------------------------------
 
-    def load_many(self, payloads: list[bytes | None], pks: list[tuple[Any, ...]], keys: list[str]) -> list[Any]:
+    def load_many(self, payloads: list[bytes | None], pks: list[Any], keys: list[str]) -> list[Any]:
         """Read payloads as instances.
 
         Args:
             payloads: as a backend gave them, ``None`` for a miss.
-            pks: the primary keys, as :meth:`Identity.identify` gave them.
+            pks: the primary keys, as :meth:`Identity.identify` gave them: tuples for composite ones.
             keys: the keys, for errors.
 
         Returns:
@@ -190,7 +190,7 @@ class MappingRows:
             if collecting:
                 gc.enable()
 
-    def load(self, payload: bytes, pk: tuple[Any, ...], key: str) -> Any:
+    def load(self, payload: bytes, pk: Any, key: str) -> Any:
         """Read one payload as an instance, or ``None`` with ``skip_invalid`` when it cannot be."""
         try:
             return self._load(payload, pk, key)
@@ -199,7 +199,7 @@ class MappingRows:
                 return None
             raise
 
-    def _load(self, payload: bytes, pk: tuple[Any, ...], key: str) -> Any:
+    def _load(self, payload: bytes, pk: Any, key: str) -> Any:
         try:
             row = self._unpack(payload)
         except Exception as error:
@@ -207,7 +207,7 @@ class MappingRows:
         if not isinstance(row, Mapping):
             raise self._invalid(f"expected a map of fields, got {type(row).__name__}", key)
         instance = self.model.__new__(self.model)
-        for field, value in zip(self.key_fields, pk, strict=True):
+        for field, value in zip(self.key_fields, pk if len(self.key_fields) > 1 else (pk,), strict=True):
             field.poke(instance, value)
         for field, converter, in_payload in self.steps:
             if not in_payload:

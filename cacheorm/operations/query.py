@@ -39,7 +39,7 @@ class ModelQuery(Operation[R]):
         return found
 
 
-def read(resolved: Any, pks: list[tuple[Any, ...]], keys: list[str]) -> Steps[list[Any]]:
+def read(resolved: Any, pks: list[Any], keys: list[str]) -> Steps[list[Any]]:
     """Read rows; the same key at several places gives the same instance there."""
     repeated = len(set(keys)) < len(keys)
     distinct = dict(zip(keys, pks, strict=True)) if repeated else {}

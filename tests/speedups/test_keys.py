@@ -289,3 +289,41 @@ def test_primary_keys_come_as_a_read_gives_them_in_the_order_of_the_rows() -> No
 
 def test_a_value_in_a_key_is_not_in_the_error_about_it() -> None:
     assert "S3CRET" not in refused(Numbered, [{"a": "x", "n": "S3CRET"}])[1]
+
+
+Whole = make_model(id=co.IntegerField(primary_key=True))
+Unique = make_model(id=co.UUIDField(primary_key=True))
+EDGES = [0, 1, -1, 9, 10, -10, 2**31, 2**63 - 1, -(2**63), 2**63, 2**64, -(2**64), 10**50]
+
+
+@pytest.mark.parametrize("number", EDGES)
+def test_integers_of_any_size_are_written_in_full(number: int) -> None:
+    assert key_of(Whole, id=number) == f"m:row:id:{number}"
+
+
+@MANY
+@given(st.uuids() | st.sampled_from([uuid.UUID(int=0), uuid.UUID(int=2**128 - 1), uuid.UUID(int=2**64)]))
+def test_uuids_are_written_as_their_digits(value: uuid.UUID) -> None:
+    assert key_of(Unique, id=value) == f"m:row:id:{value.hex}"
+    for one in identities(Unique):
+        assert one.identify([{"id": value}, Unique(id=value)], True) == ([value] * 2, [f"m:row:id:{value.hex}"] * 2)
+
+
+@pytest.mark.parametrize("number", [-1, 2**128])
+def test_a_uuid_that_was_tampered_with_is_treated_alike(number: Any) -> None:
+    value = uuid.UUID(int=1)
+    object.__setattr__(value, "int", number)
+    outcomes = set()
+    for one in identities(Unique):
+        try:
+            outcomes.add(one.identify([{"id": value}], True)[1][0])
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the same
+            outcomes.add(type(error))
+    assert len(outcomes) == 1
+
+
+@pytest.mark.parametrize("length", [1, 100, 240, 241, 242, 250, 251, 1000])
+def test_keys_of_any_length_are_made_alike(length: int) -> None:
+    key = key_of(Single, id="x" * length)
+    assert (key == f"m:row:id:{'x' * length}") is (length + len("m:row:id:") <= 250)
+    assert len(key) <= 250

@@ -1,0 +1,245 @@
+# cython: cdivision=True
+"""The keys of whole batches, on C buffers. Twin of ``_keys_py.py``, which explains it."""
+
+from cpython.dict cimport PyDict_GetItemWithError
+from cpython.long cimport PyLong_AsLongLongAndOverflow
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memcpy
+from types import MemberDescriptorType
+from uuid import UUID
+
+from ._identity_c import MAX_KEY_BYTES, escape
+from ._identity_c import Identity as GeneralIdentity
+from ._kinds import KIND_INT, KIND_STR, KIND_UUID
+from ._slots_c cimport slot_offset
+from ._uuids cimport put_uuid
+
+cdef extern from "Python.h":
+    int PyGC_Disable()
+    int PyGC_Enable()
+    bint PyUnicode_IS_COMPACT_ASCII(object text)
+    void *PyUnicode_DATA(object text)
+    Py_ssize_t PyUnicode_GET_LENGTH(object text)
+    object PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
+
+__all__ = ["MAX_KEY_BYTES", "Identity", "escape"]
+
+# The longest key that is made here; a longer one gets a digest. Not Python's number: the buffers below have this size.
+cdef enum:
+    LONGEST = 250
+
+assert MAX_KEY_BYTES == LONGEST
+
+cdef enum Exact:
+    INT = 1
+    STR = 2
+    UUID_NUMBER = 3
+
+
+cdef struct Step:
+    int exact
+    Py_ssize_t offset      # of the slot in an instance
+    PyObject *name         # both borrowed from the steps' tuple
+    PyObject *other_name
+    const char *label      # what comes before the value; borrowed likewise
+    Py_ssize_t label_size
+
+
+cdef class Steps:
+    """How the key values of one model are found and written."""
+
+    cdef Step *steps
+    cdef Py_ssize_t count
+    cdef object model
+    cdef object format     # the model's own formatter, or None
+    cdef list owned        # what the steps borrow
+
+    def __cinit__(self):
+        self.steps = NULL
+        self.count = 0
+
+    def __dealloc__(self):
+        PyMem_Free(self.steps)
+
+    cdef bint fill(self, identity) except -1:
+        """Lay out the steps; false where some key field is not of the plain kinds."""
+        cdef Step *step
+        fields = identity.fields
+        start = identity.prefix
+        self.model = identity.model
+        self.format = None if identity.formatter is None else identity.format
+        self.owned = []
+        self.steps = <Step *> PyMem_Malloc(max(len(fields), 1) * sizeof(Step))
+        if self.steps is NULL:
+            raise MemoryError
+        for field in fields:
+            converter = field.slot_converter
+            step = &self.steps[self.count]
+            if converter.kind == KIND_INT:
+                step.exact = INT
+            elif converter.kind == KIND_STR and converter.max_length is None:
+                step.exact = STR
+            elif converter.kind == KIND_UUID and self.format is None:  # a formatter gets the stored form: another
+                step.exact = UUID_NUMBER
+            else:
+                return False
+            step.offset = slot_offset(field.member, self.model)
+            names = field.accepted_names
+            name, other_name = names[0], names[len(names) - 1]
+            label = f"{start}:{escape(field.name)}:".encode("ascii")
+            self.owned += [name, other_name, label]
+            step.name = <PyObject *> name
+            step.other_name = <PyObject *> other_name
+            step.label = <char *> label
+            step.label_size = len(label)
+            self.count += 1
+            start = ""
+        return True
+
+    cdef bint append(self, row, bint strict, list pks, list keys) except -1:
+        """Do one row; false, with nothing appended, if the general path has to."""
+        cdef char text[LONGEST]
+        cdef Py_ssize_t i
+        cdef Py_ssize_t size = 0
+        cdef PyObject *found
+        cdef Step *step
+        cdef list values = None
+        cdef bint given = type(row) is dict
+        if given:
+            if strict and len(<dict> row) != self.count:
+                return False
+        elif type(row) is not self.model:
+            return False
+        value = None
+        for i in range(self.count):
+            step = &self.steps[i]
+            if given:
+                found = PyDict_GetItemWithError(<dict> row, <object> step.name)
+                if found is NULL or found is <PyObject *> None:
+                    found = PyDict_GetItemWithError(<dict> row, <object> step.other_name)
+            else:
+                found = (<PyObject **> (<char *> <PyObject *> row + step.offset))[0]
+            if found is NULL:
+                return False
+            value = <object> found
+            size = self.put(text, size, step, value)
+            if size < 0:
+                return False
+            if self.count > 1:
+                if values is None:
+                    values = []
+                values.append(value)
+        pk = value if values is None else tuple(values)
+        if self.format is None:
+            key = PyUnicode_New(size, 127)
+            memcpy(PyUnicode_DATA(key), text, size)
+        else:
+            key = self.format((value,) if values is None else values)
+        keys.append(key)
+        pks.append(pk)
+        return True
+
+    cdef Py_ssize_t put(self, char *text, Py_ssize_t size, Step *step, value) except -2:
+        """Write label and value after ``size`` bytes, and give how many there are then; -1 if it cannot be done here.
+
+        A formatter makes the key from the values alone, so that their text may be of any length.
+        """
+        cdef char digits[32]
+        cdef const char *data
+        cdef Py_ssize_t length, at
+        cdef PyObject *number
+        if step.exact == INT:
+            if type(value) is not int:
+                return -1
+            length = int_text(digits, value)
+            if length < 0:
+                return -1
+            data = digits + 32 - length
+        elif step.exact == STR:
+            if type(value) is not str or not PyUnicode_IS_COMPACT_ASCII(value):
+                return -1
+            data = <const char *> PyUnicode_DATA(value)
+            length = PyUnicode_GET_LENGTH(value)
+        else:
+            if type(value) is not UUID or UUID_OFFSET < 0:
+                return -1
+            number = (<PyObject **> (<char *> <PyObject *> value + UUID_OFFSET))[0]
+            if number is NULL or not put_uuid(digits, <object> number):
+                return -1
+            data = digits
+            length = 32
+        if self.format is not None:
+            return 0
+        if length > LONGEST - size - step.label_size:
+            return -1
+        memcpy(text + size, step.label, step.label_size)
+        size += step.label_size
+        if step.exact == STR:
+            for at in range(length):
+                # Printable ASCII but the two characters that mean something in a key; all else is escaped.
+                if not 0x20 < data[at] < 0x7F or data[at] == c"%" or data[at] == c":":
+                    return -1
+        memcpy(text + size, data, length)
+        return size + length
+
+
+cdef Py_ssize_t int_text(char *end, value) except -2:
+    """Write an int's decimal digits into the last of 32 bytes, and give how many; -1 for an int beyond 64 bits."""
+    cdef int overflow = 0
+    cdef int64_t number = PyLong_AsLongLongAndOverflow(value, &overflow)
+    cdef uint64_t left
+    cdef Py_ssize_t size = 0
+    if overflow:
+        return -1
+    # Not -number: the smallest int has no positive counterpart.
+    left = <uint64_t> number if number >= 0 else 0 - <uint64_t> number
+    while True:
+        size += 1
+        end[32 - size] = <char> (48 + left % 10)
+        left //= 10
+        if left == 0:
+            break
+    if number < 0:
+        size += 1
+        end[32 - size] = c"-"
+    return size
+
+
+# A UUID keeps its number in a slot.
+cdef Py_ssize_t UUID_OFFSET = slot_offset(UUID.int, UUID) if type(vars(UUID).get("int")) is MemberDescriptorType else -1
+
+
+class Identity(GeneralIdentity):
+    """Tells rows of one model apart; see :class:`~._identity_py.Identity`."""
+
+    _batches = None
+
+    def identify(self, rows, bint strict, bint many=True):
+        """Find the primary keys of rows; see the twin."""
+        cdef Steps steps
+        cdef list pks = []
+        cdef list keys = []
+        cdef Py_ssize_t position = 0
+        cdef bint quick
+        if self._batches is None:
+            # Made at the first use: by then the models that key fields refer to are declared.
+            steps = Steps()
+            quick = steps.fill(self)
+            self._batches = steps, quick
+        steps, quick = self._batches
+        # A batch's keys live on to its end: a collection in between would walk them, and all rows so far, in vain.
+        # Not for other iterables: what makes their rows may take long, and need the collector.
+        cdef bint collecting = many and type(rows) is list and PyGC_Disable()
+        try:
+            for row in rows:
+                if not (quick and steps.append(row, strict, pks, keys)):
+                    pk, key = self.identify_row(row, strict, position if many else None)
+                    pks.append(pk)
+                    keys.append(key)
+                position += 1
+        finally:
+            if collecting:
+                PyGC_Enable()
+        return pks, keys

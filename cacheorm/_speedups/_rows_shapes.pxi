@@ -1,0 +1,275 @@
+"""Values to msgpack and back, by what their converter is."""
+
+cdef struct Known:
+    # One member of an enumeration, with its value as msgpack.
+    PyObject *member       # borrowed from the converter
+    char *packed           # owned
+    Py_ssize_t size
+
+
+cdef struct Shape:
+    int kind
+    bint null
+    bint plain             # whether all that is stored is text and finite numbers, and lists of them
+    bint leaf              # whether its values refer to nothing else
+    Py_ssize_t max_length  # of a text; -1 for none
+    PyObject *converter    # borrowed from the codec's list
+    PyObject *members      # of an enum: stored value -> member; borrowed from its converter
+    PyObject *enum         # the enum; borrowed likewise
+    Known *known           # its members, where they are few; owned
+    Py_ssize_t known_count
+    Py_ssize_t places      # of a decimal: digits after the point; -1 for any
+    Shape *element         # of a list; owned
+
+
+cdef enum:
+    FEW_MEMBERS = 16
+
+
+cdef int describe(Shape *shape, converter, bint null) except -1:
+    """Fill in a shape; the caller keeps ``converter`` alive, and calls :func:`release` in the end."""
+    shape.kind = converter.kind
+    shape.null = null
+    shape.plain = shape.kind not in (OTHER, BYTES) and (shape.kind != FLOAT or not converter.allow_nan)
+    shape.max_length = -1
+    shape.converter = <PyObject *> converter
+    shape.members = NULL
+    shape.enum = NULL
+    shape.known = NULL
+    shape.known_count = 0
+    shape.places = -1
+    shape.element = NULL
+    if shape.kind == ENUM:
+        members = converter.members
+        # 1, 1.0 and True are the same dict key; only where the stored values are plain text and ints is a
+        # lookup without a look at the type the same as what the converter does.
+        enum = converter.enum
+        if type(members) is dict and all([type(stored) in (int, str) for stored in members]):
+            shape.members = <PyObject *> members
+            shape.enum = <PyObject *> enum
+            describe_members(shape, members)
+        else:
+            shape.kind = OTHER
+            shape.plain = False
+    elif shape.kind == STR:
+        if converter.max_length is not None:
+            shape.max_length = min(converter.max_length, PY_SSIZE_T_MAX)
+    elif shape.kind == DECIMAL:
+        if converter.exponent is not None:
+            shape.places = -converter.exponent.adjusted()
+            if shape.places < 0:
+                shape.kind = OTHER
+    elif shape.kind == LIST:
+        shape.element = <Shape *> PyMem_Malloc(sizeof(Shape))
+        if shape.element is NULL:
+            raise MemoryError
+        shape.element.element = NULL
+        shape.element.known = NULL
+        element = converter.element
+        describe(shape.element, element, converter.null)
+        shape.plain = shape.element.plain
+    elif shape.kind == UUID_KIND:
+        if not UUID_SLOTS_KNOWN:
+            shape.kind = OTHER
+    elif shape.kind not in (INT, BOOL, FLOAT, DATETIME, DATETIME_TZ, DATE, TIME):
+        shape.kind = OTHER
+    shape.leaf = shape.kind not in (OTHER, LIST)
+    return 0
+
+
+cdef int describe_members(Shape *shape, dict members) except -1:
+    """Pack the values of an enumeration once and for all, where going through them is sooner than a lookup."""
+    cdef bytes packed
+    cdef Known *known
+    if len(members) > FEW_MEMBERS:
+        return 0
+    shape.known = <Known *> PyMem_Malloc(len(members) * sizeof(Known))
+    if shape.known is NULL:
+        raise MemoryError
+    for stored, member in members.items():
+        packed = pack(stored)
+        known = &shape.known[shape.known_count]
+        known.packed = <char *> PyMem_Malloc(len(packed))
+        if known.packed is NULL:
+            raise MemoryError
+        memcpy(known.packed, PyBytes_AS_STRING(packed), len(packed))
+        known.size = len(packed)
+        known.member = <PyObject *> member
+        shape.known_count += 1
+    return 0
+
+
+cdef void release(Shape *shape) noexcept:
+    """Free what a shape owns."""
+    cdef Py_ssize_t i
+    if shape.element is not NULL:
+        release(shape.element)
+        PyMem_Free(shape.element)
+        shape.element = NULL
+    if shape.known is not NULL:
+        for i in range(shape.known_count):
+            PyMem_Free(shape.known[i].packed)
+        PyMem_Free(shape.known)
+        shape.known = NULL
+
+
+cdef object decimal_text(Shape *shape, value):
+    """Give the text of a Decimal that is stored as it is; ``None`` where the converter has to."""
+    text = str(value)
+    cdef Py_ssize_t size = len(<str> text)
+    cdef Py_ssize_t places
+    # Beyond, the converter asks how many digits a context takes.
+    if size > LONGEST_DECIMAL or not PyUnicode_IS_COMPACT_ASCII(text):
+        return None
+    places = decimal_places(<const char *> PyUnicode_DATA(text), size)
+    return text if places >= 0 and (shape.places < 0 or shape.places == places) else None
+
+
+cdef object encode(Buffer *buffer, Shape *shape, value):
+    """Write a value that is not ``None``, and give what a read gives; raises where the general path has to."""
+    cdef Py_ssize_t i
+    cdef char hexadecimal[32]
+    if shape.kind == STR:
+        if type(value) is str and (shape.max_length < 0 or len(<str> value) <= shape.max_length):
+            put_str(buffer, <str> value)
+            return value
+    elif shape.kind == FLOAT:
+        if type(value) is float and isfinite(PyFloat_AS_DOUBLE(value)):
+            put_float(buffer, PyFloat_AS_DOUBLE(value))
+            return value
+    elif shape.kind == BOOL:
+        if type(value) is bool:
+            reserve(buffer, 1)
+            put(buffer, value is True)
+            return value
+    elif shape.kind == INT:
+        if type(value) is int and fits(value):
+            put_int(buffer, value)
+            return value
+    elif shape.kind == ENUM:
+        for i in range(shape.known_count):
+            if shape.known[i].member is <PyObject *> value:
+                put_bytes(buffer, shape.known[i].packed, shape.known[i].size)
+                return value
+        if type(value) is <object> shape.enum:
+            stored = value._value_
+            if (type(stored) is int or type(stored) is str) and (<dict> shape.members).get(stored) is value:
+                put_stored(buffer, stored)
+                return value
+    elif shape.kind == DATETIME_TZ:
+        if type(value) is DATETIME_TYPE and datetime_tzinfo(value) is UTC and not datetime_fold(value):
+            put_datetime(buffer, value, True)
+            return value
+    elif shape.kind == DATETIME:
+        if type(value) is DATETIME_TYPE and datetime_tzinfo(value) is None and not datetime_fold(value):
+            put_datetime(buffer, value, False)
+            return value
+    elif shape.kind == DATE:
+        if type(value) is DATE_TYPE:
+            put_date(buffer, value)
+            return value
+    elif shape.kind == TIME:
+        if type(value) is TIME_TYPE and time_tzinfo(value) is None and not time_fold(value):
+            put_time(buffer, value)
+            return value
+    elif shape.kind == UUID_KIND:
+        if type(value) is UUID and uuid_digits(hexadecimal, value):
+            put_text(buffer, hexadecimal, 32)
+            return value
+    elif shape.kind == DECIMAL:
+        if type(value) is DECIMAL_TYPE:
+            text = decimal_text(shape, value)
+            if text is not None:
+                put_str(buffer, <str> text)
+                return value
+    elif shape.kind == LIST:
+        if type(value) is list:
+            return encode_list(buffer, shape, <list> value)
+    converter = <object> shape.converter
+    stored = converter.dump(value)
+    canonical = converter.canonical(value, stored)
+    if stored is None and not shape.null:
+        raise ValueError("null")
+    put_stored(buffer, stored)
+    return canonical
+
+
+cdef list encode_list(Buffer *buffer, Shape *shape, list value):
+    """Write a list, and give the list that a read gives."""
+    cdef Py_ssize_t size = len(value)
+    cdef list canonical = []
+    put_list_header(buffer, size)
+    for item in value:
+        if item is not None:
+            canonical.append(encode(buffer, shape.element, item))
+        elif shape.element.null:
+            put_stored(buffer, None)
+            canonical.append(None)
+        else:
+            raise ValueError("null")
+    if len(canonical) != size:
+        raise ValueError("the list changed while it was converted")
+    return canonical
+
+
+cdef object decode(Reader *reader, Shape *shape):
+    """Read a value that is not null; raises where the general path has to."""
+    cdef const char *data
+    cdef Py_ssize_t size, i
+    cdef double number
+    cdef const uint8_t *start = reader.at
+    if shape.kind == STR:
+        if take_text(reader, &data, &size):
+            return text_of(data, size)
+    elif shape.kind == INT:
+        value = take_int(reader)
+        if value is not None:
+            return value
+    elif shape.kind == FLOAT:
+        if take_float(reader, &number):
+            if isfinite(number):
+                return PyFloat_FromDouble(number)
+            reader.at = start
+    elif shape.kind == BOOL:
+        if reader.end > reader.at and reader.at[0] <= 1:
+            reader.at += 1
+            return start[0] == 1
+    elif shape.kind == ENUM:
+        size = reader.end - reader.at
+        for i in range(shape.known_count):
+            if shape.known[i].size <= size and same(<const char *> start, shape.known[i].packed, shape.known[i].size):
+                reader.at += shape.known[i].size
+                return <object> shape.known[i].member
+        stored = take_any(reader, 0)
+        if type(stored) is int or type(stored) is str:
+            member = (<dict> shape.members).get(stored)
+            if member is not None:
+                return member
+        reader.at = start
+    elif shape.kind == LIST:
+        if take_list_header(reader, &size):
+            return decode_list(reader, shape, size)
+    elif shape.kind != OTHER:
+        if take_text(reader, &data, &size):
+            value = value_of_text(shape.kind, data, size)
+            if value is not None:
+                return value
+            reader.at = start
+    # What the field's own converter makes of it; a wrong value raises, and the general path reports it.
+    return (<object> shape.converter).load(take_any(reader, 0))
+
+
+cdef list decode_list(Reader *reader, Shape *shape, Py_ssize_t size):
+    cdef list value = []
+    cdef Py_ssize_t i
+    for i in range(size):
+        if reader.at >= reader.end:
+            raise ValueError("truncated")
+        if reader.at[0] != 0xC0:
+            value.append(decode(reader, shape.element))
+        elif shape.element.null:
+            reader.at += 1
+            value.append(None)
+        else:
+            raise ValueError("null")
+    return value

@@ -1,0 +1,132 @@
+"""Values to stored forms and back, for formats that other libraries pack."""
+
+cdef object to_stored(Shape *shape, value, list canonical):
+    """Give the stored form of a value that is not ``None``, and append what a read gives to ``canonical``.
+
+    Raises where the general path has to.
+    """
+    cdef char text[32]
+    if shape.kind == STR:
+        if type(value) is str and (shape.max_length < 0 or len(<str> value) <= shape.max_length):
+            check_text(<str> value)
+            canonical.append(value)
+            return value
+    elif shape.kind == FLOAT:
+        if type(value) is float and isfinite(PyFloat_AS_DOUBLE(value)):
+            canonical.append(value)
+            return value
+    elif shape.kind == BOOL:
+        if type(value) is bool:
+            canonical.append(value)
+            return 1 if value else 0
+    elif shape.kind == INT:
+        if type(value) is int and fits(value):
+            canonical.append(value)
+            return value
+    elif shape.kind == ENUM:
+        if type(value) is <object> shape.enum:
+            stored = value._value_
+            if (type(stored) is int or type(stored) is str) and (<dict> shape.members).get(stored) is value:
+                canonical.append(value)
+                return stored
+    elif shape.kind == DATETIME_TZ:
+        if type(value) is DATETIME_TYPE and datetime_tzinfo(value) is UTC and not datetime_fold(value):
+            canonical.append(value)
+            return PyUnicode_DecodeASCII(text, format_datetime(text, value, True), NULL)
+    elif shape.kind == DATETIME:
+        if type(value) is DATETIME_TYPE and datetime_tzinfo(value) is None and not datetime_fold(value):
+            canonical.append(value)
+            return PyUnicode_DecodeASCII(text, format_datetime(text, value, False), NULL)
+    elif shape.kind == DATE:
+        if type(value) is DATE_TYPE:
+            canonical.append(value)
+            put_day(text, date_year(value), date_month(value), date_day(value))
+            return PyUnicode_DecodeASCII(text, 10, NULL)
+    elif shape.kind == TIME:
+        if type(value) is TIME_TYPE and time_tzinfo(value) is None and not time_fold(value):
+            canonical.append(value)
+            return PyUnicode_DecodeASCII(text, format_time(text, value), NULL)
+    elif shape.kind == UUID_KIND:
+        if type(value) is UUID and uuid_digits(text, value):
+            canonical.append(value)
+            return PyUnicode_DecodeASCII(text, 32, NULL)
+    elif shape.kind == DECIMAL:
+        if type(value) is DECIMAL_TYPE:
+            stored = decimal_text(shape, value)
+            if stored is not None:
+                canonical.append(value)
+                return stored
+    elif shape.kind == LIST:
+        if type(value) is list:
+            return list_to_stored(shape, <list> value, canonical)
+    converter = <object> shape.converter
+    stored = converter.dump(value)
+    if stored is None and not shape.null:
+        raise ValueError("null")
+    canonical.append(converter.canonical(value, stored))
+    return stored
+
+
+cdef list list_to_stored(Shape *shape, list value, list canonical):
+    cdef list items = []
+    cdef list stored = []
+    for item in value:
+        if item is not None:
+            stored.append(to_stored(shape.element, item, items))
+        elif shape.element.null:
+            stored.append(None)
+            items.append(None)
+        else:
+            raise ValueError("null")
+    canonical.append(items)
+    return stored
+
+
+cdef int check_text(str text) except -1:
+    """Raise for text with lone surrogates."""
+    if not PyUnicode_IS_COMPACT_ASCII(text):
+        text.encode("utf-8")
+    return 0
+
+
+cdef object from_stored(Shape *shape, stored):
+    """Give the value of a stored form that is not ``None``; raises where the general path has to."""
+    if shape.kind == STR:
+        if type(stored) is str:
+            check_text(<str> stored)
+            return stored
+    elif shape.kind == INT:
+        if type(stored) is int:
+            return stored
+    elif shape.kind == FLOAT:
+        if type(stored) is float and isfinite(PyFloat_AS_DOUBLE(stored)):
+            return stored
+    elif shape.kind == BOOL:
+        if type(stored) is bool:
+            return stored
+    elif shape.kind == ENUM:
+        if type(stored) is int or type(stored) is str:
+            member = (<dict> shape.members).get(stored)
+            if member is not None:
+                return member
+    elif shape.kind == LIST:
+        if type(stored) is list:
+            return list_from_stored(shape, <list> stored)
+    elif shape.kind != OTHER:
+        if type(stored) is str and PyUnicode_IS_COMPACT_ASCII(stored):
+            value = value_of_text(shape.kind, <const char *> PyUnicode_DATA(stored), PyUnicode_GET_LENGTH(stored))
+            if value is not None:
+                return value
+    return (<object> shape.converter).load(stored)
+
+
+cdef list list_from_stored(Shape *shape, list stored):
+    cdef list value = []
+    for item in stored:
+        if item is not None:
+            value.append(from_stored(shape.element, item))
+        elif shape.element.null:
+            value.append(None)
+        else:
+            raise ValueError("null")
+    return value

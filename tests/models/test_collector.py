@@ -1,0 +1,204 @@
+"""Rows and the garbage collector: plain rows are none of its business, and no cycle is lost to it."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import pickle
+import uuid
+import weakref
+from collections.abc import Callable
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+
+import pytest
+
+import cacheorm as co
+
+
+class Color(Enum):
+    RED = 1
+    BLUE = 2
+
+
+class Note(co.Model):
+    id = co.UUIDField(primary_key=True)
+    title = co.StringField()
+    color = co.EnumField(Color, default=Color.RED)
+    parent = co.UUIDField(null=True)
+    price = co.DecimalField(null=True)
+    tags = co.ListField(co.StringField(), null=True)
+    anything = co.JSONField(null=True)
+
+    class Meta:
+        backend = co.SimpleBackend()
+
+
+class Reply(co.Model):
+    id = co.IntegerField(primary_key=True)
+    note = co.ForeignKeyField(Note, null=True)
+    answer_to = co.ForeignKeyField("self", null=True)
+
+    class Meta:
+        backend = co.SimpleBackend()
+
+
+class Slotted(Note):
+    __slots__ = ("extra",)
+
+    class Meta:
+        name = "slotted"
+
+
+class Open(Note):
+    __slots__ = ("__dict__",)
+
+    class Meta:
+        name = "open"
+
+
+class Shared(Note):
+    class Meta:
+        name = "shared"
+
+    def __new__(cls) -> Shared:
+        return super().__new__(cls)
+
+
+def row(model: Any = Note, **values: Any) -> Any:
+    """A row as a read gives it."""
+    pk = uuid.uuid4()
+    model.insert_many({"id": pk, "title": "a title", "price": Decimal("1.50"), "parent": pk, **values}).execute()
+    (found,) = model.query_many({"id": pk}).execute()
+    return found
+
+
+def answer(**values: Any) -> Any:
+    Reply.insert_many({"id": 1, **values}).execute()
+    (found,) = Reply.query_many({"id": 1}).execute()
+    return found
+
+
+# The pure version has no means to leave rows out.
+LEFT_OUT = co.speedups_enabled
+
+
+def test_rows_of_plain_values_are_left_out_of_the_collectors_lists() -> None:
+    given = [
+        {"id": uuid.uuid4(), "title": f"t{number}", "color": Color.BLUE, "parent": uuid.uuid4()} for number in range(10)
+    ]
+    written = Note.insert_many(given).execute()
+    read = Note.query_many([{"id": one["id"]} for one in given]).execute()
+    found = [*written, *read, *[one.parent for one in read if one], answer(note=uuid.uuid4())]
+    assert [gc.is_tracked(one) for one in found] == [not LEFT_OUT] * 31
+
+
+@pytest.mark.parametrize("values", [{"tags": ["x"]}, {"anything": {"x": [1]}}, {"anything": []}])
+def test_rows_that_hold_containers_are_tracked(values: dict[str, Any]) -> None:
+    assert gc.is_tracked(row(**values))
+    assert gc.is_tracked(Note.insert(id=uuid.uuid4(), title="x", **values).execute())
+
+
+@pytest.mark.parametrize("model", [Slotted, Open, Shared])
+def test_rows_that_may_hold_more_than_fields_are_tracked(model: Any) -> None:
+    assert gc.is_tracked(row(model))
+
+
+def by_attribute(one: Any) -> None:
+    one.anything = [one]
+
+
+def by_poke(one: Any) -> None:
+    Note.anything.poke(one, {"self": one})
+
+
+def by_state(one: Any) -> None:
+    one.__setstate__({"values": {"anything": [one]}})
+
+
+def by_key(one: Any) -> None:
+    one._pk = [one]
+
+
+@pytest.mark.parametrize("tie", [by_attribute, by_poke, by_state, by_key])
+def test_a_cycle_through_a_field_is_collected(tie: Callable[[Any], None]) -> None:
+    one = row()
+    tie(one)
+    assert gc.is_tracked(one)
+    gone = weakref.ref(one)
+    del one
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.parametrize("model", [Slotted, Open, Shared])
+def test_a_cycle_through_what_a_subclass_adds_is_collected(model: Any) -> None:
+    one = row(model)
+    if model is not Shared:
+        one.extra = one
+    else:
+        one.anything = one
+    gone = weakref.ref(one)
+    del one
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_cycle_through_related_rows_is_collected() -> None:
+    one, other = answer(), answer(id=1)
+    one.answer_to, other.answer_to = other, one
+    gone = weakref.ref(one)
+    del one, other
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.parametrize("copied", [copy.copy, lambda one: pickle.loads(pickle.dumps(one))], ids=["copied", "pickled"])
+def test_a_cycle_through_the_relations_of_a_copy_is_collected(copied: Callable[[Any], Any]) -> None:
+    one = answer()
+    one.answer_to = Reply(id=2)
+    twin = copied(one)
+    twin._relations["answer_to"] = twin
+    gone = weakref.ref(twin)
+    del twin
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_default_that_is_filled_in_on_a_write_is_collected_with_its_row() -> None:
+    class Listed(co.Model):
+        id = co.IntegerField(primary_key=True)
+        items = co.ListField(co.IntegerField(), default=[])
+
+        class Meta:
+            backend = co.SimpleBackend()
+
+    (one,) = Listed.insert_many([{"id": 1}]).execute()
+    one.items.append(one)
+    gone = weakref.ref(one)
+    del one
+    gc.collect()
+    assert gone() is None
+
+
+def test_an_update_brings_containers_into_plain_rows() -> None:
+    one = row()
+    (updated,) = Note.update_many([{"id": one.id, "anything": [1]}]).execute()
+    updated.anything.append(updated)
+    gone = weakref.ref(updated)
+    del updated
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_batch_costs_the_collector_nothing() -> None:
+    given = [{"id": uuid.uuid4(), "title": "x"} for _ in range(5000)]
+    Note.insert_many(given).execute()
+    asked = [{"id": one["id"]} for one in given]
+    gc.collect()
+    before = len(gc.get_objects())
+    found = Note.query_many(asked).execute()
+    grown = len(gc.get_objects()) - before
+    assert grown < 100 if LEFT_OUT else grown >= 5000
+    assert len(found) == 5000
