@@ -614,6 +614,20 @@ def test_large_batches_are_several_transactions(backend: FileSystemBackend) -> N
     assert backend.stats()["entries"] == 0
 
 
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 17, 1000])
+def test_a_batch_of_any_size_is_written_whole(backend: FileSystemBackend, count: int) -> None:
+    # Every third is there before, and longer than what is written over it.
+    backend.set_many({f"row {i}": b"x" * 300 for i in range(0, count, 3)}, 0)
+    rows = {f"row {i}": b"%d" % i for i in range(count)}
+    assert backend.set_many(rows, 60) == dict.fromkeys(rows, True)
+    assert backend.get_many(*rows) == list(rows.values())
+    assert {backend.ttl(key) for key in rows} == {60}
+    assert backend.stats()["entries"] == count
+    added = {f"row {i}": b"added" for i in range(count + 10)}
+    assert sum(backend.add_many(added).values()) == 10
+    assert backend.get_many(*added) == [*rows.values(), *[b"added"] * 10]
+
+
 def test_the_json_of_keys_is_the_encoders_own(backend: FileSystemBackend) -> None:
     for keys in (["a"], ["a", "b"], ['"'], ["\\"], ['","', "x"], ["\n", "\x7f"], ["caf\u00e9"], ["", ""], [" "]):
         assert json.loads(backend._array(keys)) == keys
