@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ._speedups import keys, slots
+from ._speedups import adopt, keys
 from .backends import BaseBackend, SimpleBackend, backend_from_url
 from .fields import CompositeKey, Field, ForeignKeyField
 from .serializers import BaseSerializer, registry
@@ -239,12 +239,14 @@ class RowPlan:
     names: Mapping[str, Field[Any]] = field(init=False)
     identity: Any = field(init=False)
     references: tuple[ForeignKeyField[Any], ...] = field(init=False)
+    _adopter: Any = field(init=False)
     _resolved: list[_Resolved] = field(init=False, default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
         put(self, "names", {name: one for one in self.fields.values() for name in one.accepted_names})
         put(self, "references", tuple(one for one in self.fields.values() if isinstance(one, ForeignKeyField)))
+        put(self, "_adopter", adopt.Adopter(self.model, self.names, self.references))
         formatter = (self.composite or self.key_fields[0]).index_formatter
         put(self, "identity", keys.Identity(self.model, self.key_fields, self.prefix, formatter))
         if self.options.serializer is not None:
@@ -318,12 +320,7 @@ class RowPlan:
 
     def adopt(self, rows: Iterable[Any]) -> list[Any]:
         """Turn rows, mappings or instances, into instances."""
-        instances: list[Any] = slots.adopt(self.model, self.names, rows, self.model._plain_init)
-        if self.references:
-            for instance in instances:
-                if instance._related:
-                    for reference in self.references:
-                        reference.settle(instance)
+        instances: list[Any] = self._adopter.adopt(rows)
         return instances
 
     def unknown_name(self, name: str) -> TypeError:

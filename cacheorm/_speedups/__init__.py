@@ -4,6 +4,7 @@
 makes missing extensions an error. Otherwise the compiled versions are taken where they were built.
 
 =========== ==================================================================================
+``adopt``   the rows that users pass, as instances
 ``convert`` field conversion: Python values to stored forms and back
 ``slots``   the descriptor over an instance's hidden slots
 ``keys``    primary keys to backend keys
@@ -21,7 +22,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-__all__ = ["convert", "enabled", "keys", "mapping", "rows", "slots", "wire"]
+__all__ = ["adopt", "convert", "enabled", "keys", "mapping", "rows", "slots", "wire"]
 
 
 def _set(variable: str) -> bool:
@@ -33,6 +34,7 @@ enabled = False
 
 if not TYPE_CHECKING and not _set("CACHEORM_NO_EXTENSIONS"):
     try:
+        from . import _adopt_c as adopt
         from . import _convert_c as convert
         from . import _keys_c as keys
         from . import _mapping_c as mapping
@@ -49,6 +51,7 @@ if not TYPE_CHECKING and not _set("CACHEORM_NO_EXTENSIONS"):
         enabled = True
 
 if not enabled:
+    from . import _adopt_py as adopt
     from . import _convert_py as convert
     from . import _keys_py as keys
     from . import _mapping_py as mapping

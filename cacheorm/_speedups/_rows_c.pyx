@@ -35,13 +35,13 @@ from cpython.datetime cimport (
 )
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_FromDouble
 from cpython.long cimport PyLong_AsLongLongAndOverflow
-from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
+from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject, PyObject_TypeCheck, PyTypeObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF, Py_XINCREF
 from cpython.unicode cimport PyUnicode_DecodeASCII, PyUnicode_DecodeUTF8
 from libc.math cimport isfinite
-from libc.stdint cimport int64_t, uint8_t, uint64_t
-from libc.string cimport memcmp, memcpy
+from libc.stdint cimport int8_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memmove
 from decimal import Decimal
 from types import MemberDescriptorType
 from uuid import UUID, SafeUUID
@@ -65,25 +65,20 @@ from ._kinds import (
     KIND_UUID,
 )
 from ._mapping_c import MappingRows
-from ._slots_c cimport is_leaf, keep_tracked, leave_untracked, slot_offset
-from ._uuids cimport put_uuid
+from ._slots_c cimport is_leaf, keep_tracked, leave_untracked, new_instance, put_new, slot_offset
+from ._uuids cimport put_uuid, uuid_number
 
-cdef extern from *:
-    """
-    /* An instance as ``type.__new__(type)`` makes it. */
-    static PyObject *new_instance(PyObject *type, PyObject *no_arguments)
-    {
-        return ((PyTypeObject *)type)->tp_new((PyTypeObject *)type, no_arguments, NULL);
-    }
-    """
-    object new_instance(object type, tuple no_arguments)
+cdef extern from "Python.h":
     int PyGC_Disable()
     int PyGC_Enable()
     bint PyUnicode_IS_COMPACT_ASCII(object text)
     void *PyUnicode_DATA(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
     object PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
-    object _PyLong_FromByteArray(const unsigned char *octets, size_t size, int little_endian, int is_signed)
+    int PyUnicode_KIND(object text)
+    uint32_t PyUnicode_READ(int kind, void *data, Py_ssize_t index)
+    object PyList_New(Py_ssize_t size)
+    void PyList_SET_ITEM(object items, Py_ssize_t index, PyObject *item)
     const Py_ssize_t PY_SSIZE_T_MAX
 
 import_datetime()
@@ -105,6 +100,7 @@ cdef Py_ssize_t UUID_SAFETY = slot_offset(UUID.is_safe, UUID) if UUID_SLOTS_KNOW
 
 cdef enum:
     LONGEST_DECIMAL = 50
+    SHORT_TEXT = 200  # characters that are encoded here; beyond, Python's own codec is faster
     DEEPEST = 200  # levels of lists and dicts that are read and written here
 
 cdef enum Kind:
@@ -137,16 +133,6 @@ def pack(value):
 def unpack(payload):
     """Read one msgpack value; anything after it is an error."""
     return msgpack.unpackb(payload, raw=False, strict_map_key=False)
-
-
-cdef inline void put_new(PyObject *instance, Py_ssize_t offset, object value) noexcept:
-    """Put a value into a slot of an instance that is new, and known to the collector."""
-    cdef PyObject **place = <PyObject **> (<char *> instance + offset)
-    cdef PyObject *old = place[0]
-    Py_INCREF(value)
-    place[0] = <PyObject *> value
-    # A name may be there twice, and a default made by ``__new__``.
-    Py_XDECREF(old)
 
 
 cdef inline void store(PyObject *instance, Py_ssize_t offset, object value) noexcept:
@@ -269,15 +255,18 @@ cdef class SlotRows:
         buffer.size = 0
         buffer.capacity = 512
         buffer.data = <char *> PyMem_Malloc(buffer.capacity)
-        if buffer.data is NULL:
-            raise MemoryError
+        # Of this call alone: a converter's code may come back here with other rows.
+        cdef PyObject **changed = <PyObject **> PyMem_Calloc(self.count, sizeof(PyObject *))
         try:
+            if buffer.data is NULL or changed is NULL:
+                raise MemoryError
             for position in range(len(instances)):
                 instance = instances[position]
                 payload = None
                 if PyObject_TypeCheck(instance, <PyTypeObject *> self.model):
                     buffer.size = 0
-                    payload = self.dump_row(&buffer, instance, complete)
+                    payload = self.dump_row(&buffer, changed, instance, complete)
+                    self.settle(instance, changed, payload is not None)
                 if payload is not None:
                     payloads.append(payload)
                 elif complete:
@@ -285,14 +274,67 @@ cdef class SlotRows:
                 else:
                     self.general.convert(instance, position if many else None, False)
         finally:
+            PyMem_Free(changed)
             PyMem_Free(buffer.data)
         return payloads
 
-    cdef object dump_row(self, Buffer *buffer, instance, bint complete):
-        """Pack one instance; ``None``, with the instance as it was, if the general path has to.
+    cdef void settle(self, instance, PyObject **changed, bint done) noexcept:
+        """Give an instance the values that a read gives in place of others, or forget them."""
+        cdef Py_ssize_t i
+        cdef PyObject *value
+        for i in range(self.count):
+            value = changed[i]
+            if value is not NULL:
+                changed[i] = NULL
+                if done:
+                    store(<PyObject *> instance, self.plan[i].offset, <object> value)
+                Py_XDECREF(value)
 
-        ``complete`` says whether values that were never set get their defaults, or are left out.
+    cdef object dump_row(self, Buffer *buffer, PyObject **changed, instance, bint complete):
+        """Pack one instance; ``None`` if the general path has to.
+
+        ``changed`` has a place for each column, for a new reference to what a read gives, where that is not what the
+        slot holds. Those values are kept back until the row is packed: should the general path have to do it, it must
+        convert the values that were given, as a converter may make something else of its own result. ``complete``
+        says whether values that were never set get their defaults, or are left out.
         """
+        cdef Py_ssize_t i
+        cdef Column *column
+        cdef PyObject *slot
+        cdef PyObject *found
+        try:
+            row = self.start(buffer)
+            for i in range(self.count):
+                column = &self.plan[i]
+                slot = (<PyObject **> (<char *> <PyObject *> instance + column.offset))[0]
+                if not self.value_of(column, slot, complete, &found):
+                    return None
+                if found is NULL:
+                    continue
+                value = <object> found
+                Py_XDECREF(found)
+                canonical = self.write(buffer, row, column, value) if column.in_payload else self.key_value(column, value)
+                if column.validators is not NULL and canonical is not None:
+                    for validator in <tuple> column.validators:
+                        validator(canonical)
+                if <PyObject *> canonical is not slot:
+                    Py_INCREF(canonical)
+                    changed[i] = <PyObject *> canonical
+            return self.finish(buffer, row) if complete else b""
+        except Exception:
+            # Whatever it was, the general path meets it too, and says which row and field it was.
+            return None
+
+    cdef object start(self, Buffer *buffer):
+        """Begin a row; what is given goes to the two methods below."""
+        raise NotImplementedError
+
+    cdef object write(self, Buffer *buffer, row, Column *column, value):
+        """Add a value, and give what a read gives; raises where the general path has to."""
+        raise NotImplementedError
+
+    cdef object finish(self, Buffer *buffer, row):
+        """Give the payload."""
         raise NotImplementedError
 
     cdef bint value_of(self, Column *column, PyObject *slot, bint complete, PyObject **value) except -1:
@@ -322,8 +364,15 @@ cdef class SlotRows:
 
     cdef object key_value(self, Column *column, value):
         """Give what a read gives for a part of the primary key, which is not in the payload."""
-        if column.shape.kind == INT and type(value) is int:
-            return value
+        if column.shape.kind == INT:
+            if type(value) is int:
+                return value
+        elif column.shape.kind == STR:
+            if type(value) is str and column.shape.max_length < 0 and PyUnicode_IS_COMPACT_ASCII(value):
+                return value
+        elif column.shape.kind == UUID_KIND:
+            if type(value) is UUID:
+                return value
         converter = <object> column.shape.converter
         stored = converter.dump(value)
         if stored is None:
@@ -404,48 +453,19 @@ cdef class MsgpackRows(SlotRows):
         else:
             self.header = b"\xdf" + size.to_bytes(4, "big")
 
-    cdef object dump_row(self, Buffer *buffer, instance, bint complete):
-        cdef Py_ssize_t i
-        cdef Column *column
-        cdef PyObject *slot
-        cdef PyObject *found
-        cdef list changed = None
+    cdef object start(self, Buffer *buffer):
         put_bytes(buffer, PyBytes_AS_STRING(self.header), PyBytes_GET_SIZE(self.header))
-        try:
-            for i in range(self.count):
-                column = &self.plan[i]
-                slot = (<PyObject **> (<char *> <PyObject *> instance + column.offset))[0]
-                if not self.value_of(column, slot, complete, &found):
-                    return None
-                if found is NULL:
-                    continue
-                value = <object> found
-                Py_XDECREF(found)
-                if not column.in_payload:
-                    canonical = self.key_value(column, value)
-                else:
-                    put_bytes(buffer, column.packed_name, column.packed_size)
-                    if value is None:
-                        put_stored(buffer, None)
-                        canonical = None
-                    else:
-                        canonical = encode(buffer, &column.shape, value)
-                if column.validators is not NULL and canonical is not None:
-                    for validator in <tuple> column.validators:
-                        validator(canonical)
-                if <PyObject *> canonical is not slot:
-                    # Kept back until the row is packed: should the general path have to do it, it must convert
-                    # the values that were given, as a converter may make something else of its own result.
-                    if changed is None:
-                        changed = []
-                    changed.append((i, canonical))
-        except Exception:
-            # Whatever it was, the general path meets it too, and says which row and field it was.
-            return None
-        if changed is not None:
-            for i, canonical in changed:
-                store(<PyObject *> instance, self.plan[i].offset, canonical)
-        return PyBytes_FromStringAndSize(buffer.data, buffer.size) if complete else b""
+        return None
+
+    cdef object write(self, Buffer *buffer, row, Column *column, value):
+        put_bytes(buffer, column.packed_name, column.packed_size)
+        if value is not None:
+            return encode(buffer, &column.shape, value)
+        put_stored(buffer, None)
+        return None
+
+    cdef object finish(self, Buffer *buffer, row):
+        return PyBytes_FromStringAndSize(buffer.data, buffer.size)
 
     cdef bint load_row(self, bytes payload, instance, bint *leaves) except -1:
         cdef Reader reader
@@ -519,45 +539,25 @@ cdef class DictRows(SlotRows):
         ]
         self.describe_columns(general, fields, converters, tuple([field.name for field in fields]))
 
-    cdef object dump_row(self, Buffer *buffer, instance, bint complete):
-        cdef Py_ssize_t i
-        cdef Column *column
-        cdef PyObject *slot
-        cdef PyObject *found
-        cdef dict row = {}
-        cdef list canonical = []
-        cdef list columns = []
-        try:
-            for i in range(self.count):
-                column = &self.plan[i]
-                slot = (<PyObject **> (<char *> <PyObject *> instance + column.offset))[0]
-                if not self.value_of(column, slot, complete, &found):
-                    return None
-                if found is NULL:
-                    continue
-                value = <object> found
-                Py_XDECREF(found)
-                columns.append(i)
-                if not column.in_payload:
-                    canonical.append(self.key_value(column, value))
-                elif value is None:
-                    row[<object> column.name] = None
-                    canonical.append(None)
-                else:
-                    stored = to_stored(&column.shape, value, canonical)
-                    if self.check is not None and not column.shape.plain:
-                        self.check(stored)
-                    row[<object> column.name] = stored
-                if column.validators is not NULL and canonical[-1] is not None:
-                    for validator in <tuple> column.validators:
-                        validator(canonical[-1])
-            payload = self.pack(row) if complete else b""
-        except Exception:
-            # Whatever it was, the general path meets it too, and says which row and field it was.
+    cdef object start(self, Buffer *buffer):
+        return {}
+
+    cdef object write(self, Buffer *buffer, row, Column *column, value):
+        cdef PyObject *canonical = NULL
+        if value is None:
+            (<dict> row)[<object> column.name] = None
             return None
-        for i, value in zip(columns, canonical):
-            store(<PyObject *> instance, self.plan[i].offset, value)
-        return payload
+        stored = to_stored(&column.shape, value, &canonical)
+        if canonical is not NULL:
+            value = <object> canonical
+            Py_XDECREF(canonical)
+        if self.check is not None and not column.shape.plain:
+            self.check(stored)
+        (<dict> row)[<object> column.name] = stored
+        return value
+
+    cdef object finish(self, Buffer *buffer, row):
+        return self.pack(row)
 
     cdef bint load_row(self, bytes payload, instance, bint *leaves) except -1:
         cdef Py_ssize_t i

@@ -163,34 +163,32 @@ cdef object read_time(const char *text, Py_ssize_t size):
 
 cdef object make_uuid(uint64_t high, uint64_t low):
     """Do what ``UUID(int=...)`` does, without its checks of the other five ways to call it."""
-    cdef uint8_t octets[16]
-    cdef int i
-    for i in range(8):
-        octets[i] = (high >> (56 - 8 * i)) & 0xFF
-        octets[i + 8] = (low >> (56 - 8 * i)) & 0xFF
     made = new_instance(UUID, NO_ARGUMENTS)
-    put_new(<PyObject *> made, UUID_NUMBER, _PyLong_FromByteArray(octets, 16, 0, 0))
+    put_new(<PyObject *> made, UUID_NUMBER, uuid_number(high, low))
     put_new(<PyObject *> made, UUID_SAFETY, UNKNOWN_SAFETY)
     # It refers to nothing that could refer to it.
     leave_untracked(<PyObject *> made)
     return made
 
 
-cdef int half_of(const char *text, uint64_t *half) noexcept:
-    """Read 16 lower-case hexadecimal digits; 0 if there is anything else."""
+cdef int8_t HEXADECIMAL[256]
+
+for _octet in range(256):
+    HEXADECIMAL[_octet] = b"0123456789abcdef".find(_octet)
+
+
+cdef bint half_of(const char *text, uint64_t *half) noexcept:
+    """Read 16 lower-case hexadecimal digits; false if there is anything else."""
     cdef int i
-    cdef uint8_t digit
-    half[0] = 0
+    cdef int wrong = 0
+    cdef int digit
+    cdef uint64_t number = 0
     for i in range(16):
-        digit = <uint8_t> text[i]
-        if c'0' <= digit <= c'9':
-            digit -= c'0'
-        elif c'a' <= digit <= c'f':
-            digit -= c'a' - 10
-        else:
-            return 0
-        half[0] = (half[0] << 4) | digit
-    return 1
+        digit = HEXADECIMAL[<uint8_t> text[i]]
+        wrong |= digit
+        number = (number << 4) | <uint64_t> (digit & 15)
+    half[0] = number
+    return wrong >= 0
 
 
 cdef object read_uuid(const char *text, Py_ssize_t size):

@@ -46,8 +46,8 @@ cdef int put_bytes(Buffer *buffer, const char *data, Py_ssize_t size) except -1:
     return 0
 
 
-cdef int put_text(Buffer *buffer, const char *data, Py_ssize_t size) except -1:
-    reserve(buffer, size + 5)
+cdef int put_text_header(Buffer *buffer, Py_ssize_t size) except -1:
+    reserve(buffer, 5)
     if size < 32:
         put(buffer, 0xA0 | <uint8_t> size)
     elif size <= 0xFF:
@@ -61,9 +61,12 @@ cdef int put_text(Buffer *buffer, const char *data, Py_ssize_t size) except -1:
         put_big_endian(buffer, size, 4)
     else:
         raise ValueError("text is longer than msgpack can hold")
-    memcpy(buffer.data + buffer.size, data, size)
-    buffer.size += size
     return 0
+
+
+cdef int put_text(Buffer *buffer, const char *data, Py_ssize_t size) except -1:
+    put_text_header(buffer, size)
+    return put_bytes(buffer, data, size)
 
 
 cdef int put_int(Buffer *buffer, object number) except -1:
@@ -132,7 +135,49 @@ cdef int put_str(Buffer *buffer, str text) except -1:
     if PyUnicode_IS_COMPACT_ASCII(text):
         return put_text(buffer, <const char *> PyUnicode_DATA(text), PyUnicode_GET_LENGTH(text))
     # Not PyUnicode_AsUTF8AndSize: it would leave a copy of the text in the string for good.
-    cdef bytes encoded = text.encode("utf-8")
+    cdef Py_ssize_t length = PyUnicode_GET_LENGTH(text)
+    cdef Py_ssize_t i
+    cdef int kind = PyUnicode_KIND(text)
+    cdef void *data = PyUnicode_DATA(text)
+    cdef char *at
+    cdef char *start
+    cdef uint32_t point
+    if length > SHORT_TEXT:
+        return put_encoded(buffer, text.encode("utf-8"))
+    # Longest as UTF-8, and its header; which may turn out shorter, so that the text is moved up to it.
+    reserve(buffer, 4 * length + 5)
+    start = buffer.data + buffer.size + 5
+    at = start
+    for i in range(length):
+        point = PyUnicode_READ(kind, data, i)
+        if point < 0x80:
+            at[0] = <char> point
+            at += 1
+        elif point < 0x800:
+            at[0] = <char> (0xC0 | (point >> 6))
+            at[1] = <char> (0x80 | (point & 0x3F))
+            at += 2
+        elif point < 0x10000:
+            if 0xD800 <= point <= 0xDFFF:
+                raise ValueError("lone surrogate")
+            at[0] = <char> (0xE0 | (point >> 12))
+            at[1] = <char> (0x80 | ((point >> 6) & 0x3F))
+            at[2] = <char> (0x80 | (point & 0x3F))
+            at += 3
+        else:
+            at[0] = <char> (0xF0 | (point >> 18))
+            at[1] = <char> (0x80 | ((point >> 12) & 0x3F))
+            at[2] = <char> (0x80 | ((point >> 6) & 0x3F))
+            at[3] = <char> (0x80 | (point & 0x3F))
+            at += 4
+    length = at - start
+    put_text_header(buffer, length)
+    memmove(buffer.data + buffer.size, start, length)
+    buffer.size += length
+    return 0
+
+
+cdef int put_encoded(Buffer *buffer, bytes encoded) except -1:
     return put_text(buffer, PyBytes_AS_STRING(encoded), PyBytes_GET_SIZE(encoded))
 
 

@@ -197,18 +197,23 @@ cdef object encode(Buffer *buffer, Shape *shape, value):
 cdef list encode_list(Buffer *buffer, Shape *shape, list value):
     """Write a list, and give the list that a read gives."""
     cdef Py_ssize_t size = len(value)
-    cdef list canonical = []
+    cdef Py_ssize_t i
+    cdef bint texts = shape.element.kind == STR and shape.element.max_length < 0
+    # What a read gives is mostly what is there.
+    cdef list canonical = value[:]
     put_list_header(buffer, size)
-    for item in value:
-        if item is not None:
-            canonical.append(encode(buffer, shape.element, item))
+    for i in range(size):
+        item = canonical[i]
+        if texts and type(item) is str:
+            put_str(buffer, <str> item)
+        elif item is not None:
+            found = encode(buffer, shape.element, item)
+            if found is not item:
+                canonical[i] = found
         elif shape.element.null:
             put_stored(buffer, None)
-            canonical.append(None)
         else:
             raise ValueError("null")
-    if len(canonical) != size:
-        raise ValueError("the list changed while it was converted")
     return canonical
 
 
@@ -260,16 +265,28 @@ cdef object decode(Reader *reader, Shape *shape):
 
 
 cdef list decode_list(Reader *reader, Shape *shape, Py_ssize_t size):
-    cdef list value = []
+    cdef list value
     cdef Py_ssize_t i
+    if shape.element.leaf:
+        value = PyList_New(size)
+        for i in range(size):
+            item = decode_item(reader, shape)
+            Py_INCREF(item)
+            PyList_SET_ITEM(value, i, <PyObject *> item)
+        return value
+    # Code that is not ours may see the list meanwhile: it must have no gaps.
+    value = []
     for i in range(size):
-        if reader.at >= reader.end:
-            raise ValueError("truncated")
-        if reader.at[0] != 0xC0:
-            value.append(decode(reader, shape.element))
-        elif shape.element.null:
-            reader.at += 1
-            value.append(None)
-        else:
-            raise ValueError("null")
+        value.append(decode_item(reader, shape))
     return value
+
+
+cdef object decode_item(Reader *reader, Shape *shape):
+    if reader.at >= reader.end:
+        raise ValueError("truncated")
+    if reader.at[0] != 0xC0:
+        return decode(reader, shape.element)
+    if not shape.element.null:
+        raise ValueError("null")
+    reader.at += 1
+    return None

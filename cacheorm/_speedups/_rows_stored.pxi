@@ -1,60 +1,49 @@
 """Values to stored forms and back, for formats that other libraries pack."""
 
-cdef object to_stored(Shape *shape, value, list canonical):
-    """Give the stored form of a value that is not ``None``, and append what a read gives to ``canonical``.
+cdef object to_stored(Shape *shape, value, PyObject **canonical):
+    """Give the stored form of a value that is not ``None``; raises where the general path has to.
 
-    Raises where the general path has to.
+    ``canonical`` becomes a new reference to what a read gives, or stays as it is where that is the value itself.
     """
     cdef char text[32]
     if shape.kind == STR:
         if type(value) is str and (shape.max_length < 0 or len(<str> value) <= shape.max_length):
             check_text(<str> value)
-            canonical.append(value)
             return value
     elif shape.kind == FLOAT:
         if type(value) is float and isfinite(PyFloat_AS_DOUBLE(value)):
-            canonical.append(value)
             return value
     elif shape.kind == BOOL:
         if type(value) is bool:
-            canonical.append(value)
             return 1 if value else 0
     elif shape.kind == INT:
         if type(value) is int and fits(value):
-            canonical.append(value)
             return value
     elif shape.kind == ENUM:
         if type(value) is <object> shape.enum:
             stored = value._value_
             if (type(stored) is int or type(stored) is str) and (<dict> shape.members).get(stored) is value:
-                canonical.append(value)
                 return stored
     elif shape.kind == DATETIME_TZ:
         if type(value) is DATETIME_TYPE and datetime_tzinfo(value) is UTC and not datetime_fold(value):
-            canonical.append(value)
             return PyUnicode_DecodeASCII(text, format_datetime(text, value, True), NULL)
     elif shape.kind == DATETIME:
         if type(value) is DATETIME_TYPE and datetime_tzinfo(value) is None and not datetime_fold(value):
-            canonical.append(value)
             return PyUnicode_DecodeASCII(text, format_datetime(text, value, False), NULL)
     elif shape.kind == DATE:
         if type(value) is DATE_TYPE:
-            canonical.append(value)
             put_day(text, date_year(value), date_month(value), date_day(value))
             return PyUnicode_DecodeASCII(text, 10, NULL)
     elif shape.kind == TIME:
         if type(value) is TIME_TYPE and time_tzinfo(value) is None and not time_fold(value):
-            canonical.append(value)
             return PyUnicode_DecodeASCII(text, format_time(text, value), NULL)
     elif shape.kind == UUID_KIND:
         if type(value) is UUID and uuid_digits(text, value):
-            canonical.append(value)
             return PyUnicode_DecodeASCII(text, 32, NULL)
     elif shape.kind == DECIMAL:
         if type(value) is DECIMAL_TYPE:
             stored = decimal_text(shape, value)
             if stored is not None:
-                canonical.append(value)
                 return stored
     elif shape.kind == LIST:
         if type(value) is list:
@@ -63,22 +52,30 @@ cdef object to_stored(Shape *shape, value, list canonical):
     stored = converter.dump(value)
     if stored is None and not shape.null:
         raise ValueError("null")
-    canonical.append(converter.canonical(value, stored))
+    found = converter.canonical(value, stored)
+    Py_INCREF(found)
+    canonical[0] = <PyObject *> found
     return stored
 
 
-cdef list list_to_stored(Shape *shape, list value, list canonical):
-    cdef list items = []
+cdef list list_to_stored(Shape *shape, list value, PyObject **canonical):
+    cdef list items = value[:]
     cdef list stored = []
-    for item in value:
-        if item is not None:
-            stored.append(to_stored(shape.element, item, items))
+    cdef PyObject *changed = NULL
+    cdef Py_ssize_t i
+    for i in range(len(items)):
+        if items[i] is not None:
+            stored.append(to_stored(shape.element, items[i], &changed))
+            if changed is not NULL:
+                items[i] = <object> changed
+                Py_XDECREF(changed)
+                changed = NULL
         elif shape.element.null:
             stored.append(None)
-            items.append(None)
         else:
             raise ValueError("null")
-    canonical.append(items)
+    Py_INCREF(items)
+    canonical[0] = <PyObject *> items
     return stored
 
 

@@ -1,9 +1,42 @@
 """What other compiled modules need to know about slots."""
 
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF, Py_XDECREF
+
+
+cdef extern from *:
+    """
+    /* An instance as ``type.__new__(type)`` makes it. */
+    static inline PyObject *new_instance(PyObject *type, PyObject *no_arguments)
+    {
+        return ((PyTypeObject *)type)->tp_new((PyTypeObject *)type, no_arguments, NULL);
+    }
+    """
+    object new_instance(object type, tuple no_arguments)
+
+
+cdef inline void put_new(PyObject *instance, Py_ssize_t offset, value) noexcept:
+    """Put a value into a slot of an instance that is new, and known to the collector."""
+    cdef PyObject **place = <PyObject **> (<char *> instance + offset)
+    cdef PyObject *old = place[0]
+    Py_INCREF(value)
+    place[0] = <PyObject *> value
+    # A name may be there twice, and values that ``__new__`` gave.
+    Py_XDECREF(old)
 
 
 cdef Py_ssize_t slot_offset(member, model) except -1
 cdef bint is_leaf(PyObject *value) noexcept
 cdef void keep_tracked(PyObject *instance, PyObject *value) noexcept
 cdef void leave_untracked(PyObject *instance) noexcept
+
+
+cdef class Slot:
+    cdef Py_ssize_t offset
+    cdef object owner
+    cdef bint plain
+    cdef public bint holds_ids
+
+    cdef PyObject **place(self, instance) except NULL
+    cdef int write(self, instance, value) except -1
+    cdef bint has_value(self, instance) except -1

@@ -12,7 +12,6 @@ value may refer to something. This is safe only for instances that are nothing b
 
 from cpython.object cimport PyObject, PyObject_TypeCheck, PyTypeObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
-from collections.abc import Mapping
 from enum import EnumMeta
 from types import MemberDescriptorType
 from uuid import UUID
@@ -31,8 +30,6 @@ cdef extern from *:
     PyTypeObject *PyDescr_TYPE(PyObject *)
     const int T_OBJECT_EX
     const int READONLY
-    int PyGC_Disable()
-    int PyGC_Enable()
     bint PyObject_IS_GC(PyObject *)
     bint PyObject_GC_IsTracked(PyObject *)
     void PyObject_GC_Track(PyObject *)
@@ -40,7 +37,7 @@ cdef extern from *:
     PyTypeObject *Py_TYPE(PyObject *)
     bint PyType_IsSubtype(PyTypeObject *, PyTypeObject *)
 
-__all__ = ["Slot", "adopt", "copy"]
+__all__ = ["Slot", "copy"]
 
 
 cdef PyTypeObject *UUID_TYPE = <PyTypeObject *> <PyObject *> UUID
@@ -85,11 +82,8 @@ cdef Py_ssize_t slot_offset(member, model) except -1:
 cdef class Slot:
     """Data descriptor over a ``__slots__`` member that the class hides under another name."""
 
-    cdef Py_ssize_t offset
-    cdef object owner
-    cdef bint plain  # whether no subclass does more than to write the slot
-    # Whether that is also all it does for an int or a str on an instance without related rows.
-    cdef public bint holds_ids
+    # ``plain`` says whether no subclass does more than to write the slot, ``holds_ids`` whether that is also all it does
+    # for an id on an instance without related rows.
 
     def attach(self, member):
         """Read and write through ``member``, the descriptor of the hidden slot."""
@@ -111,6 +105,9 @@ cdef class Slot:
                 f"descriptor for '{self.owner.__name__}' objects doesn't apply to a '{type(instance).__name__}' object"
             )
         return <PyObject **> (<char *> <PyObject *> instance + self.offset)
+
+    cdef bint has_value(self, instance) except -1:
+        return self.place(instance)[0] is not NULL
 
     def unset(self, instance):
         """Give what reading an instance without a value gives; subclasses override it."""
@@ -151,56 +148,6 @@ cdef class Slot:
             raise AttributeError("the field has no value")
         place[0] = NULL
         Py_XDECREF(old)
-
-
-def adopt(model, dict fields, rows, bint plain):
-    """Turn rows into instances: instances as they are, mappings into new ones."""
-    cdef list instances = []
-    # Off for lists only: what makes the rows of a generator may need the collector.
-    cdef bint collecting = type(rows) in (list, tuple) and PyGC_Disable()
-    try:
-        adopt_all(instances, model, fields, rows, plain)
-    finally:
-        if collecting:
-            PyGC_Enable()
-    return instances
-
-
-cdef int adopt_all(list instances, model, dict fields, rows, bint plain) except -1:
-    cdef bint sealed = model._sealed
-    for row in rows:
-        if type(row) is model:
-            instances.append(row)
-        elif plain and type(row) is dict:
-            instances.append(filled(model, fields, <dict> row, sealed))
-        elif not isinstance(row, Mapping):
-            raise model._meta.not_a_row(row)
-        elif plain:
-            instances.append(filled(model, fields, dict(row), sealed))
-        else:
-            instances.append(model(**row))
-    return 0
-
-
-cdef object filled(model, dict fields, dict row, bint sealed):
-    """Make an instance with the fields that ``row`` names."""
-    cdef bint leaves = True
-    instance = model.__new__(model)
-    for name, value in row.items():
-        field = fields.get(name)
-        if field is None:
-            raise instance._meta.unknown_name(name)
-        if isinstance(field, Slot) and (
-            (<Slot> field).plain or ((<Slot> field).holds_ids and (type(value) is int or type(value) is str))
-        ):
-            (<Slot> field).write(instance, value)
-            leaves = leaves and is_leaf(<PyObject *> value)
-        else:
-            field.__set__(instance, value)
-            leaves = False
-    if leaves and sealed:
-        leave_untracked(<PyObject *> instance)
-    return instance
 
 
 def copy(tuple fields, source, target):

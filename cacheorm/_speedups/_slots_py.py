@@ -5,11 +5,10 @@ Twin of ``_slots_c.pyx``, which reads the slot's memory directly.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from types import MemberDescriptorType
 from typing import Any
 
-__all__ = ["Slot", "adopt", "copy"]
+__all__ = ["Slot", "copy"]
 
 
 class Slot:
@@ -67,37 +66,6 @@ class Slot:
             self._member.__delete__(instance)
         except AttributeError:
             raise AttributeError("the field has no value") from None
-
-
-def adopt(model: Any, fields: Mapping[str, Any], rows: Iterable[Any], plain: bool) -> list[Any]:
-    """Turn rows into instances: instances as they are, mappings into new ones.
-
-    Args:
-        model: the model class.
-        fields: the field for every name that a row may use.
-        rows: mappings and instances.
-        plain: whether instances can be made without calling the model's ``__init__``.
-
-    Raises:
-        TypeError: something that is no row of this model, or an unknown name.
-    """
-    instances = []
-    for row in rows:
-        if type(row) is model:
-            instances.append(row)
-        elif not isinstance(row, Mapping):
-            raise model._meta.not_a_row(row)
-        elif plain:
-            instance = model.__new__(model)
-            for name, value in row.items():
-                field = fields.get(name)
-                if field is None:
-                    raise model._meta.unknown_name(name)
-                field.__set__(instance, value)
-            instances.append(instance)
-        else:
-            instances.append(model(**row))
-    return instances
 
 
 _ABSENT: Any = object()

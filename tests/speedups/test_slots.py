@@ -6,7 +6,6 @@ import functools
 import gc
 import sys
 import weakref
-from collections import UserDict
 from typing import Any
 
 import pytest
@@ -181,28 +180,3 @@ def test_a_slot_keeps_its_class_alive_and_no_longer_than_itself(twin: Any) -> No
     del Row, slot
     gc.collect()
     assert watcher() is None
-
-
-def test_rows_become_instances_alike(twin: Any) -> None:
-    class User(co.Model):
-        id = co.IntegerField(primary_key=True)
-        name = co.StringField(default="none")
-        friend = co.ForeignKeyField("self", null=True)
-
-    sam = User(id=1)
-    rows = [sam, {"id": 2, "name": "Bob"}, UserDict({"id": "3", "friend": sam}), {"friend_id": 1}, {}]
-    for plain in (True, False):
-        made = twin.adopt(User, dict(User._meta.names), iter(rows), plain)
-        assert made[0] is sam
-        assert [(row.id, row.name, row.friend_id) for row in made] == [
-            (1, "none", None),
-            (2, "Bob", None),
-            ("3", "none", 1),
-            (None, "none", 1),
-            (None, "none", None),
-        ]
-        for wrong in (5, None, "ab", [("id", 1)], object()):
-            with pytest.raises(TypeError, match="User: a row is a dict or an instance of User"):
-                twin.adopt(User, dict(User._meta.names), [wrong], plain)
-        with pytest.raises(TypeError, match="User has no field 'nme'; did you mean 'name'"):
-            twin.adopt(User, dict(User._meta.names), [{"nme": 1}], plain)

@@ -1,0 +1,135 @@
+"""The rows that users pass, as instances: twin of ``_adopt_py.py``, which explains it.
+
+Values go straight into the slots where writing a field does no more than that.
+"""
+
+from cpython.dict cimport PyDict_GetItemWithError, PyDict_Next
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.object cimport PyObject
+from collections.abc import Mapping
+
+from ._slots_c cimport Slot, is_leaf, leave_untracked, new_instance, put_new
+
+cdef extern from "Python.h":
+    int PyGC_Disable()
+    int PyGC_Enable()
+
+__all__ = ["Adopter"]
+
+cdef tuple NO_ARGUMENTS = ()
+
+
+cdef struct Name:
+    PyObject *name     # borrowed from the adopter's names
+    PyObject *field    # borrowed from its fields
+    Py_ssize_t offset  # of the slot, -1 where the field has none of its own
+    bint plain         # whether writing the field writes the slot, and nothing else
+    bint holds_ids     # whether that is so for ids, as long as the instance has no related ones
+
+
+cdef class Adopter:
+    """Turns rows of one model into instances.
+
+    Args:
+        model: the model class.
+        fields: the field for every name that a row may use.
+        references: its foreign keys.
+    """
+
+    cdef readonly object model
+    cdef readonly dict fields
+    cdef readonly tuple references
+    cdef dict places     # name -> position in the table
+    cdef Name *table
+    cdef Py_ssize_t count
+    cdef Slot related
+
+    def __cinit__(self, model, fields, tuple references):
+        cdef Name *entry
+        self.model = model
+        self.fields = dict(fields)
+        self.references = references
+        self.related = model._related
+        self.places = {}
+        self.table = <Name *> PyMem_Malloc(max(len(self.fields), 1) * sizeof(Name))
+        if self.table is NULL:
+            raise MemoryError
+        for name, field in self.fields.items():
+            entry = &self.table[self.count]
+            entry.name = <PyObject *> name
+            entry.field = <PyObject *> field
+            entry.offset = (<Slot> field).offset if isinstance(field, Slot) else -1
+            entry.plain = entry.offset >= 0 and (<Slot> field).plain
+            entry.holds_ids = entry.offset >= 0 and (<Slot> field).holds_ids
+            self.places[name] = self.count
+            self.count += 1
+
+    def __dealloc__(self):
+        PyMem_Free(self.table)
+
+    def adopt(self, rows):
+        """Give rows as instances; see the twin."""
+        cdef list instances = []
+        # Off for lists only: what makes the rows of a generator may need the collector.
+        cdef bint collecting = type(rows) in (list, tuple) and PyGC_Disable()
+        try:
+            self.adopt_all(rows, instances)
+        finally:
+            if collecting:
+                PyGC_Enable()
+        return instances
+
+    cdef int adopt_all(self, rows, list instances) except -1:
+        cdef bint plain = self.model._plain_init
+        cdef bint sealed = self.model._sealed
+        for row in rows:
+            if type(row) is self.model:
+                instance = row
+            elif type(row) is dict and plain:
+                instance = self.filled(<dict> row, sealed)
+            elif not isinstance(row, Mapping):
+                raise self.model._meta.not_a_row(row)
+            elif plain:
+                instance = self.filled(dict(row), sealed)
+            else:
+                instance = self.model(**row)
+            if self.references and self.related.has_value(instance) and instance._related:
+                for reference in self.references:
+                    reference.settle(instance)
+            instances.append(instance)
+        return 0
+
+    cdef object filled(self, dict row, bint sealed):
+        """Make an instance with the fields that ``row`` names."""
+        cdef PyObject *name
+        cdef PyObject *found
+        cdef Py_ssize_t position = 0
+        cdef Py_ssize_t expected = 0
+        cdef Name *entry
+        cdef bint leaves = True
+        instance = new_instance(self.model, NO_ARGUMENTS)
+        cdef bint direct = type(instance) is self.model
+        while PyDict_Next(row, &position, &name, &found):
+            # Rows mostly name the fields in their order, with the very names of the class.
+            while expected < self.count and self.table[expected].name is not name:
+                expected += 1
+            if expected == self.count:
+                expected = self.place_of(<object> name)
+            entry = &self.table[expected]
+            expected += 1
+            value = <object> found
+            if direct and (entry.plain or (entry.holds_ids and leaves and is_leaf(found))):
+                put_new(<PyObject *> instance, entry.offset, value)
+                leaves = leaves and is_leaf(found)
+            else:
+                (<object> entry.field).__set__(instance, value)
+                leaves = False
+        if leaves and sealed:
+            leave_untracked(<PyObject *> instance)
+        return instance
+
+    cdef Py_ssize_t place_of(self, name) except -1:
+        cdef PyObject *place = PyDict_GetItemWithError(self.places, name)
+        if place is NULL:
+            raise self.model._meta.unknown_name(name)
+        return <object> place

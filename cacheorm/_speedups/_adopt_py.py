@@ -1,0 +1,57 @@
+"""The rows that users pass, as instances: the readable twin of ``_adopt_c.pyx``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+__all__ = ["Adopter"]
+
+
+class Adopter:
+    """Turns rows of one model into instances.
+
+    Args:
+        model: the model class.
+        fields: the field for every name that a row may use.
+        references: its foreign keys.
+    """
+
+    def __init__(self, model: Any, fields: Mapping[str, Any], references: tuple[Any, ...]) -> None:
+        self.model = model
+        self.fields = dict(fields)
+        self.references = references
+
+    def adopt(self, rows: Iterable[Any]) -> list[Any]:
+        """Give rows as instances: instances as they are, mappings as new ones.
+
+        Foreign keys take over the keys that their related instances got since they were assigned.
+
+        Args:
+            rows: mappings and instances.
+
+        Raises:
+            TypeError: something that is no row of this model, or an unknown name.
+        """
+        model, fields = self.model, self.fields
+        plain = model._plain_init
+        instances = []
+        for row in rows:
+            if type(row) is model:
+                instance = row
+            elif not isinstance(row, Mapping):
+                raise model._meta.not_a_row(row)
+            elif plain:
+                instance = model.__new__(model)
+                for name, value in row.items():
+                    field = fields.get(name)
+                    if field is None:
+                        raise model._meta.unknown_name(name)
+                    field.__set__(instance, value)
+            else:
+                instance = model(**row)
+            if self.references and instance._related:
+                for reference in self.references:
+                    reference.settle(instance)
+            instances.append(instance)
+        return instances
