@@ -9,17 +9,11 @@
 'Sam'
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from . import backends
 from ._speedups import enabled as speedups_enabled
-from .backends import (
-    BaseBackend,
-    FileSystemBackend,
-    MemcachedBackend,
-    RedisBackend,
-    SimpleBackend,
-    backend_from_url,
-)
+from .backends import BaseBackend, SimpleBackend, backend_from_url
 from .errors import (
     BackendError,
     CacheORMError,
@@ -63,6 +57,9 @@ from .serializers import (
     SerializerRegistry,
     registry,
 )
+
+if TYPE_CHECKING:
+    from .backends import FileSystemBackend, MemcachedBackend, RedisBackend
 
 __version__ = "0.1.0"
 
@@ -124,4 +121,11 @@ def __getattr__(name: str) -> Any:
     # Looked up at each use, because configure() may have set another since.
     if name == "default_backend":
         return defaults.backend
+    # Loaded at their first use: what they are made of takes milliseconds to import.
+    if name in ("FileSystemBackend", "MemcachedBackend", "RedisBackend"):
+        return getattr(backends, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import MemberDescriptorType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import errors
 from .fields import CompositeKey, Field, UUIDField
-from .metadata import Options, RowPlan
+from .metadata import NOT_INHERITED, Options, RowPlan
 from .registry import connect, register
 
 if TYPE_CHECKING:
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Declared", "ModelBase"]
 
 
-@dataclass(frozen=True)
-class Declared:
+class Declared(NamedTuple):
     """What a model class, abstract or not, hands down to its subclasses.
 
     Attributes:
@@ -203,7 +201,7 @@ def _meta_options(name: str, meta: Any, ancestors: list[type]) -> dict[str, Any]
     given: dict[str, Any] = {}
     for one in reversed(meta.__mro__):
         # class Meta(Base.Meta) takes over what is inherited anyway: Base's name and key remain Base's.
-        kept = Options.NOT_INHERITED if one in of_models else ()
+        kept = NOT_INHERITED if one in of_models else ()
         given |= {option: getattr(one, option) for option in vars(one) if option[0] != "_" and option not in kept}
     return given
 
@@ -213,7 +211,7 @@ def _inherited_options(ancestors: list[type]) -> dict[str, Any]:
     for base in reversed(ancestors):
         if "_declared" in vars(base):
             options |= vars(base)["_declared"].options
-    return {option: value for option, value in options.items() if option not in Options.NOT_INHERITED}
+    return {option: value for option, value in options.items() if option not in NOT_INHERITED}
 
 
 def _own_fields(name: str, namespace: dict[str, Any]) -> dict[str, Field[Any]]:

@@ -1,13 +1,11 @@
-"""What is known of a model once its class exists: Meta options, and one frozen :class:`RowPlan`."""
+"""What is known of a model once its class exists: Meta options, and one unchanging :class:`RowPlan`."""
 
 from __future__ import annotations
 
-import difflib
 import random
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._speedups import adopt, keys
 from .backends import BaseBackend, SimpleBackend, backend_from_url
@@ -19,6 +17,7 @@ if TYPE_CHECKING:
     from .models import Model
 
 __all__ = [
+    "NOT_INHERITED",
     "Defaults",
     "Options",
     "RowPlan",
@@ -125,8 +124,11 @@ def configure(backend: BaseBackend | str | None = None, serializer: BaseSerializ
     defaults.set(resolve_backend(backend), resolve_serializer(serializer))
 
 
-@dataclass(frozen=True)
-class Options:
+NOT_INHERITED = ("name", "primary_key", "abstract")
+"""Options that a model does not hand down to its subclasses."""
+
+
+class Options(NamedTuple):
     """The Meta options of a model, checked."""
 
     name: str | None = None
@@ -139,8 +141,6 @@ class Options:
     primary_key: CompositeKey | None = None
     abstract: bool = False
 
-    NOT_INHERITED = ("name", "primary_key", "abstract")
-
     @classmethod
     def check(cls, model: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """Give the options of a Meta class as they are used: URLs and names resolved, what is left out dropped.
@@ -149,10 +149,12 @@ class Options:
             TypeError: an unknown option, or one of the wrong type.
             ValueError: an option with an impossible value.
         """
-        known = cls.__dataclass_fields__
+        known = cls._fields
         for option in given:
             if option not in known:
-                close = difflib.get_close_matches(option, known, 1)
+                from difflib import get_close_matches
+
+                close = get_close_matches(option, known, 1)
                 hint = f"; did you mean {close[0]!r}?" if close else f"; known are: {', '.join(sorted(known))}"
                 raise TypeError(f"{model}.Meta has no option {option!r}{hint}")
         checks: dict[str, Callable[[Any], Any]] = {
@@ -207,15 +209,13 @@ def _check_primary_key(key: Any) -> CompositeKey | None:
     return key
 
 
-@dataclass(frozen=True)
-class _Resolved:
+class _Resolved(NamedTuple):
     generation: int
     backend: BaseBackend
     serializer: BaseSerializer
     codec: Any
 
 
-@dataclass(frozen=True)
 class RowPlan:
     """How rows of one model become keys and payloads: all that can be known when the class is created.
 
@@ -231,26 +231,26 @@ class RowPlan:
         identity: finds primary keys in rows and makes keys.
     """
 
-    model: type[Model]
-    options: Options
-    fields: Mapping[str, Field[Any]]
-    key_fields: tuple[Field[Any], ...]
-    composite: CompositeKey | None
-    names: Mapping[str, Field[Any]] = field(init=False)
-    identity: Any = field(init=False)
-    references: tuple[ForeignKeyField[Any], ...] = field(init=False)
-    _adopter: Any = field(init=False)
-    _resolved: list[_Resolved] = field(init=False, default_factory=list, repr=False)
-
-    def __post_init__(self) -> None:
-        put = object.__setattr__
-        put(self, "names", {name: one for one in self.fields.values() for name in one.accepted_names})
-        put(self, "references", tuple(one for one in self.fields.values() if isinstance(one, ForeignKeyField)))
-        put(self, "_adopter", adopt.Adopter(self.model, self.names, self.references))
-        formatter = (self.composite or self.key_fields[0]).index_formatter
-        put(self, "identity", keys.Identity(self.model, self.key_fields, self.prefix, formatter))
-        if self.options.serializer is not None:
-            self._check(self.options.backend, self.options.serializer)
+    def __init__(
+        self,
+        model: type[Model],
+        options: Options,
+        fields: Mapping[str, Field[Any]],
+        key_fields: tuple[Field[Any], ...],
+        composite: CompositeKey | None,
+    ) -> None:
+        self.model = model
+        self.options = options
+        self.fields = fields
+        self.key_fields = key_fields
+        self.composite = composite
+        self.names = {name: one for one in fields.values() for name in one.accepted_names}
+        self.references = tuple(one for one in fields.values() if isinstance(one, ForeignKeyField))
+        self._adopter = adopt.Adopter(model, self.names, self.references)
+        self.identity: Any = keys.Identity(model, key_fields, self.prefix, (composite or key_fields[0]).index_formatter)
+        self._resolved: _Resolved | None = None
+        if options.serializer is not None:
+            self._check(options.backend, options.serializer)
 
     # -- what users look at ----------------------------------------------------------------------
 
@@ -292,8 +292,9 @@ class RowPlan:
         """Give backend, serializer and codec, with the process's defaults filled in."""
         # Read before the defaults: if they change meanwhile, the next call resolves again.
         generation = defaults.generation
-        if self._resolved and self._resolved[0].generation == generation:
-            return self._resolved[0]
+        resolved = self._resolved
+        if resolved is not None and resolved.generation == generation:
+            return resolved
         backend = defaults.backend if self.options.backend is None else self.options.backend
         serializer = defaults.serializer if self.options.serializer is None else self.options.serializer
         self._check(backend, serializer)
@@ -305,7 +306,7 @@ class RowPlan:
             self.options.on_invalid == "miss",
         )
         resolved = _Resolved(generation, backend, serializer, codec)
-        self._resolved[:] = [resolved]
+        self._resolved = resolved
         return resolved
 
     def _check(self, backend: BaseBackend | None, serializer: BaseSerializer) -> None:
@@ -325,7 +326,9 @@ class RowPlan:
 
     def unknown_name(self, name: str) -> TypeError:
         """Give the error for a name that no field has."""
-        close = difflib.get_close_matches(name, self.names, 1)
+        from difflib import get_close_matches
+
+        close = get_close_matches(name, self.names, 1)
         hint = f"; did you mean {close[0]!r}?" if close else f"; it has: {', '.join(self.names)}"
         return TypeError(f"{self.model.__name__} has no field {name!r}{hint}")
 
@@ -352,8 +355,7 @@ class RowPlan:
 
     def rebind(self, backend: BaseBackend | None, serializer: BaseSerializer | None) -> RowPlan:
         """Give the plan of the same model on another backend or serializer."""
-        options = replace(
-            self.options,
+        options = self.options._replace(
             backend=self.options.backend if backend is None else backend,
             serializer=self.options.serializer if serializer is None else serializer,
         )

@@ -33,6 +33,9 @@ MAY_IMPORT_BACKENDS = {"backends", "metadata", "store", "cli", "testing"}
 # Each costs milliseconds to import or may not be installed at all; loaded where it is first used.
 DRIVERS = {"redis", "hiredis", "pylibmc", "pymemcache", "google", "Cython", "cython"}
 
+# What takes long to import and few programs need, or what some backend alone needs.
+COSTLY = {"dataclasses", "difflib", "hashlib", "inspect", "json", "msgspec", "pickle", "socket", "sqlite3", "urllib"}
+
 # About what fits in a head. The modules of _speedups are no exception out of laziness: each is one C translation
 # unit, and calls inside it are direct, while calls between two of them go through Python.
 MAX_LINES = 450
@@ -163,7 +166,7 @@ def test_modules_stay_short(path: Path) -> None:
     assert lines <= MAX_LINES, "split it: one idea per module"
 
 
-def test_importing_cacheorm_loads_no_driver() -> None:
+def test_importing_cacheorm_loads_no_driver_and_nothing_costly() -> None:
     program = """
 import sys
 before = set(sys.modules)  # what .pth files of other distributions load at start-up is not our doing
@@ -173,7 +176,23 @@ print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert "cacheorm" in loaded
-    assert DRIVERS & loaded == set()
+    assert (DRIVERS | COSTLY) & loaded == set()
+
+
+@pytest.mark.parametrize("package", ["cacheorm", "cacheorm.backends"])
+def test_a_backend_is_loaded_with_its_first_use(package: str) -> None:
+    program = f"""
+import sys
+import {package} as package
+assert "cacheorm.backends.filesystem" not in sys.modules
+assert "FileSystemBackend" in dir(package)
+from {package} import FileSystemBackend
+assert package.FileSystemBackend is FileSystemBackend is sys.modules["cacheorm.backends.filesystem"].FileSystemBackend
+from {package} import *
+assert {{"MemcachedBackend", "RedisBackend"}} <= globals().keys()
+assert not hasattr(package, "FloppyBackend")
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from hashlib import blake2b
 from typing import Any
 
 from ..errors import ValidationError
@@ -99,6 +98,8 @@ def shortened(key: str) -> str:
     """Replace the tail of a key that is too long by a digest of the whole."""
     if len(key) <= MAX_KEY_BYTES:
         return key
+    from hashlib import blake2b  # here, because few keys are that long: it loads OpenSSL
+
     digest = blake2b(key.encode("ascii"), digest_size=_DIGEST_BYTES).hexdigest()
     return key[: MAX_KEY_BYTES - len(_DIGEST_MARK) - len(digest)] + _DIGEST_MARK + digest
 

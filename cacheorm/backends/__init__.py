@@ -1,14 +1,20 @@
 """Where rows are kept: memory, a file, Redis or memcached, all behind the one contract of :class:`BaseBackend`.
 
-Importing this package imports no driver and no database engine; each comes with the first backend that needs it.
+Importing this package imports no driver, no database engine and no backend but the default one; each comes with its
+first use.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .base import BaseBackend
-from .filesystem import FileSystemBackend
-from .memcached import MemcachedBackend
-from .redis import RedisBackend
 from .simple import SimpleBackend
 from .url import backend_from_url
+
+if TYPE_CHECKING:
+    from .filesystem import FileSystemBackend
+    from .memcached import MemcachedBackend
+    from .redis import RedisBackend
 
 __all__ = [
     "BaseBackend",
@@ -18,3 +24,16 @@ __all__ = [
     "SimpleBackend",
     "backend_from_url",
 ]
+
+_LATER = {"FileSystemBackend": "filesystem", "MemcachedBackend": "memcached", "RedisBackend": "redis"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f".{_LATER[name]}", __name__), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from typing import Any
 
 from .base import BaseSerializer
@@ -22,8 +21,12 @@ class PickleSerializer(BaseSerializer):
 
     def dumps(self, obj: Any) -> bytes:
         """Pickle ``obj`` with the highest protocol."""
+        import pickle  # here, because few programs need it
+
         return pickle.dumps(obj, pickle.HIGHEST_PROTOCOL)
 
     def loads(self, s: bytes) -> Any:
         """Unpickle bytes that you trust."""
+        import pickle
+
         return pickle.loads(s)  # noqa: S301 - the class says whose bytes these may be
