@@ -19,7 +19,7 @@ from uuid import UUID
 
 import cacheorm as co
 
-__all__ = ["SHAPES", "STANDARD", "City", "Gender", "Shape", "User", "changes", "cities"]
+__all__ = ["SHAPES", "STANDARD", "City", "Gender", "Shape", "User", "changes", "cities", "of_size"]
 
 Row = dict[str, Any]
 Packer = Callable[[Any], bytes]
@@ -61,6 +61,11 @@ class Shape:
     entries: Callable[[Sequence[Row], Packer], dict[str, bytes]]
     primary_key: tuple[str, ...] = ("id",)
     restore: Callable[[Row], Row] | None = None
+
+    @property
+    def size(self) -> int:
+        """How many fields a row has beside the primary key."""
+        return len(self.model._meta.fields) - len(self.primary_key)
 
     def rows(self, count: int) -> list[Row]:
         """Give ``count`` rows, the same ones each time."""
@@ -393,9 +398,8 @@ def _flag_entries(rows: Sequence[Row], pack: Packer) -> dict[str, bytes]:
     return {f"m:flag:id:{row['id']}": pack({"value": row["value"]}) for row in rows}
 
 
-# -- 40 fields: the six kinds of the standard row in turn --------------------------------------------
+# -- the standard row with any number of fields -------------------------------------------------------
 
-_WIDE = 40
 _KINDS: tuple[tuple[Callable[[], Any], Callable[[int], Any], str], ...] = (
     (co.StringField, lambda n: f"text {n}", "row[{0!r}]"),
     (co.FloatField, lambda n: n / 4, "row[{0!r}]"),
@@ -408,41 +412,40 @@ _KINDS: tuple[tuple[Callable[[], Any], Callable[[int], Any], str], ...] = (
     ),
     (co.DateTimeTZField, lambda n: _START + n % 10_000 * _STEP, "row[{0!r}].isoformat()"),
 )
-_WIDE_NAMES = [f"field_{number:02}" for number in range(_WIDE)]
 
 
-class _WideMeta:
-    ttl = 600
-
-
-Wide = types.new_class(
-    "Wide",
-    (co.Model,),
-    exec_body=lambda body: body.update(
-        __module__=__name__,
-        __doc__="Forty fields.",
-        Meta=_WideMeta,
-        id=co.IntegerField(primary_key=True),
-        **{name: _KINDS[at % 6][0]() for at, name in enumerate(_WIDE_NAMES)},
-    ),
-)
-
-
-def _wide(n: int) -> Row:
-    return {"id": n, **{name: _KINDS[at % 6][1](n + at) for at, name in enumerate(_WIDE_NAMES)}}
-
-
-# A dict literal of 40 items, as one would write it; a loop over the names would be slower, and no fair opponent.
-_wide_document: Callable[[Row], Row] = eval(
-    "lambda row: {"
-    + ", ".join(f"{name!r}: {_KINDS[at % 6][2].format(name)}" for at, name in enumerate(_WIDE_NAMES))
-    + "}"
-)
-
-
-def _wide_entries(rows: Sequence[Row], pack: Packer) -> dict[str, bytes]:
-    document = _wide_document
-    return {f"m:wide:id:{row['id']}": pack(document(row)) for row in rows}
+@cache
+def of_size(fields: int) -> Shape:
+    """Give the kinds of the standard row's fields in turn, ``fields`` of them beside the key."""
+    if fields == len(STANDARD.model._meta.fields) - 1:
+        return STANDARD
+    names = [f"field_{number:02}" for number in range(fields)]
+    model: type[co.Model] = types.new_class(
+        f"Standard{fields}",
+        (co.Model,),
+        exec_body=lambda body: body.update(
+            __module__=__name__,
+            __doc__=f"The standard row, of {fields} fields.",
+            Meta=type("Meta", (), {"ttl": 600}),
+            id=co.IntegerField(primary_key=True),
+            **{name: _KINDS[at % 6][0]() for at, name in enumerate(names)},
+        ),
+    )
+    # A dict literal of as many items, as one would write it; a loop over the names would be slower, and no fair
+    # opponent.
+    document: Callable[[Row], Row] = eval(
+        "lambda row: {"
+        + ", ".join(f"{name!r}: {_KINDS[at % 6][2].format(name)}" for at, name in enumerate(names))
+        + "}"
+    )
+    prefix = f"m:standard{fields}:id:"
+    return Shape(
+        f"{fields} fields",
+        model,
+        lambda n: {"id": n, **{name: _KINDS[at % 6][1](n + at) for at, name in enumerate(names)}},
+        lambda pks: [f"{prefix}{pk}" for pk in pks],
+        lambda rows, pack: {f"{prefix}{row['id']}": pack(document(row)) for row in rows},
+    )
 
 
 # -- real text ---------------------------------------------------------------------------------------
@@ -524,6 +527,6 @@ SHAPES = [
     Shape("composite key", Like, _like, _like_keys, _like_entries, primary_key=("user", "article")),
     Shape("foreign keys", Comment, _comment, _int_keys("comment"), _comment_entries),
     Shape("1 field", Flag, lambda n: {"id": n, "value": f"value {n}"}, _int_keys("flag"), _flag_entries),
-    Shape("40 fields", Wide, _wide, _int_keys("wide"), _wide_entries),
+    of_size(40),
     Shape("cities", City, lambda n: cities()[n], _int_keys("city"), _city_entries),
 ]

@@ -5,6 +5,7 @@ from cpython.dict cimport PyDict_GetItemWithError
 from cpython.long cimport PyLong_AsLongLongAndOverflow
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 from types import MemberDescriptorType
@@ -23,12 +24,15 @@ cdef extern from "Python.h":
     void *PyUnicode_DATA(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
     object PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
+    object PyTuple_New(Py_ssize_t size)
+    void PyTuple_SET_ITEM(object items, Py_ssize_t index, PyObject *item)
 
 __all__ = ["MAX_KEY_BYTES", "Identity", "escape"]
 
 # The longest key that is made here; a longer one gets a digest. Not Python's number: the buffers below have this size.
 cdef enum:
     LONGEST = 250
+    MOST_FIELDS = 8  # of a composite key; more are rare, and left to the general path
 
 assert MAX_KEY_BYTES == LONGEST
 
@@ -67,6 +71,8 @@ cdef class Steps:
         """Lay out the steps; false where some key field is not of the plain kinds."""
         cdef Step *step
         fields = identity.fields
+        if len(fields) > MOST_FIELDS:
+            return False
         start = identity.prefix
         self.model = identity.model
         self.format = None if identity.formatter is None else identity.format
@@ -101,18 +107,17 @@ cdef class Steps:
     cdef bint append(self, row, bint strict, list pks, list keys) except -1:
         """Do one row; false, with nothing appended, if the general path has to."""
         cdef char text[LONGEST]
+        cdef PyObject *values[MOST_FIELDS]  # borrowed: the row holds them
         cdef Py_ssize_t i
         cdef Py_ssize_t size = 0
         cdef PyObject *found
         cdef Step *step
-        cdef list values = None
         cdef bint given = type(row) is dict
         if given:
             if strict and len(<dict> row) != self.count:
                 return False
         elif type(row) is not self.model:
             return False
-        value = None
         for i in range(self.count):
             step = &self.steps[i]
             if given:
@@ -123,20 +128,22 @@ cdef class Steps:
                 found = (<PyObject **> (<char *> <PyObject *> row + step.offset))[0]
             if found is NULL:
                 return False
-            value = <object> found
-            size = self.put(text, size, step, value)
+            size = self.put(text, size, step, <object> found)
             if size < 0:
                 return False
-            if self.count > 1:
-                if values is None:
-                    values = []
-                values.append(value)
-        pk = value if values is None else tuple(values)
+            values[i] = found
+        if self.count == 1:
+            pk = <object> values[0]
+        else:
+            pk = PyTuple_New(self.count)
+            for i in range(self.count):
+                Py_INCREF(<object> values[i])
+                PyTuple_SET_ITEM(pk, i, values[i])
         if self.format is None:
             key = PyUnicode_New(size, 127)
             memcpy(PyUnicode_DATA(key), text, size)
         else:
-            key = self.format((value,) if values is None else values)
+            key = self.format(pk if self.count > 1 else (pk,))
         keys.append(key)
         pks.append(pk)
         return True

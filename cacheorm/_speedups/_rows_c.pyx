@@ -257,6 +257,8 @@ cdef class SlotRows:
         buffer.data = <char *> PyMem_Malloc(buffer.capacity)
         # Of this call alone: a converter's code may come back here with other rows.
         cdef PyObject **changed = <PyObject **> PyMem_Calloc(self.count, sizeof(PyObject *))
+        # What is made here lives on, as below where rows are read.
+        cdef int collecting = PyGC_Disable() if many else 0
         try:
             if buffer.data is NULL or changed is NULL:
                 raise MemoryError
@@ -274,6 +276,8 @@ cdef class SlotRows:
                 else:
                     self.general.convert(instance, position if many else None, False)
         finally:
+            if collecting:
+                PyGC_Enable()
             PyMem_Free(changed)
             PyMem_Free(buffer.data)
         return payloads
