@@ -65,6 +65,7 @@ from ._kinds import (
     KIND_UUID,
 )
 from ._mapping_c import MappingRows
+from ._convert_c cimport Converter
 from ._slots_c cimport is_leaf, keep_tracked, leave_untracked, new_instance, put_new, slot_offset
 from ._uuids cimport put_uuid, uuid_number
 

@@ -69,12 +69,12 @@ cdef int put_text(Buffer *buffer, const char *data, Py_ssize_t size) except -1:
     return put_bytes(buffer, data, size)
 
 
-cdef int put_int(Buffer *buffer, object number) except -1:
-    """Write an int in its shortest form; beyond a signed 64-bit int, as the library does."""
+cdef bint put_fitting(Buffer *buffer, object number) except -1:
+    """Write an int in its shortest form; false, with nothing written, if it is none of 64 bits and a sign."""
     cdef int overflow = 0
     cdef int64_t value = PyLong_AsLongLongAndOverflow(number, &overflow)
     if overflow:
-        return put_packed(buffer, number)
+        return False
     reserve(buffer, 9)
     if value >= 0:
         if value < 0x80:
@@ -105,6 +105,13 @@ cdef int put_int(Buffer *buffer, object number) except -1:
     else:
         put(buffer, 0xD3)
         put_big_endian(buffer, <uint64_t> value, 8)
+    return True
+
+
+cdef int put_int(Buffer *buffer, object number) except -1:
+    """Write an int; beyond a signed 64-bit int, as the library does."""
+    if not put_fitting(buffer, number):
+        put_packed(buffer, number)
     return 0
 
 

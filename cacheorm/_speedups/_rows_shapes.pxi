@@ -11,6 +11,7 @@ cdef struct Shape:
     int kind
     bint null
     bint plain             # whether all that is stored is text and finite numbers, and lists of them
+    bint compiled          # whether the converter is an extension type
     bint leaf              # whether its values refer to nothing else
     Py_ssize_t max_length  # of a text; -1 for none
     PyObject *converter    # borrowed from the codec's list
@@ -31,6 +32,7 @@ cdef int describe(Shape *shape, converter, bint null) except -1:
     shape.kind = converter.kind
     shape.null = null
     shape.plain = shape.kind not in (OTHER, BYTES) and (shape.kind != FLOAT or not converter.allow_nan)
+    shape.compiled = isinstance(converter, Converter)
     shape.max_length = -1
     shape.converter = <PyObject *> converter
     shape.members = NULL
@@ -113,6 +115,30 @@ cdef void release(Shape *shape) noexcept:
         shape.known = NULL
 
 
+cdef object dump(Shape *shape, value):
+    """Let the converter give the stored form of a value."""
+    converter = <object> shape.converter
+    # Built-in converters without a detour through Python.
+    stored = (<Converter> converter).dump(value) if shape.compiled else converter.dump(value)
+    if stored is None and not shape.null:
+        raise ValueError("null")
+    return stored
+
+
+cdef object load(Shape *shape, stored):
+    """Let the converter give the value of a stored form."""
+    converter = <object> shape.converter
+    return (<Converter> converter).load(stored) if shape.compiled else converter.load(stored)
+
+
+cdef object canonical_of(Shape *shape, value, stored):
+    """Let the converter give what a read gives."""
+    converter = <object> shape.converter
+    if shape.compiled:
+        return (<Converter> converter).canonical(value, stored)
+    return converter.canonical(value, stored)
+
+
 cdef object decimal_text(Shape *shape, value):
     """Give the text of a Decimal that is stored as it is; ``None`` where the converter has to."""
     text = str(value)
@@ -143,8 +169,7 @@ cdef object encode(Buffer *buffer, Shape *shape, value):
             put(buffer, value is True)
             return value
     elif shape.kind == INT:
-        if type(value) is int and fits(value):
-            put_int(buffer, value)
+        if type(value) is int and put_fitting(buffer, value):
             return value
     elif shape.kind == ENUM:
         for i in range(shape.known_count):
@@ -185,11 +210,8 @@ cdef object encode(Buffer *buffer, Shape *shape, value):
     elif shape.kind == LIST:
         if type(value) is list:
             return encode_list(buffer, shape, <list> value)
-    converter = <object> shape.converter
-    stored = converter.dump(value)
-    canonical = converter.canonical(value, stored)
-    if stored is None and not shape.null:
-        raise ValueError("null")
+    stored = dump(shape, value)
+    canonical = canonical_of(shape, value, stored)
     put_stored(buffer, stored)
     return canonical
 
@@ -199,6 +221,7 @@ cdef list encode_list(Buffer *buffer, Shape *shape, list value):
     cdef Py_ssize_t size = len(value)
     cdef Py_ssize_t i
     cdef bint texts = shape.element.kind == STR and shape.element.max_length < 0
+    cdef bint numbers = shape.element.kind == INT
     # What a read gives is mostly what is there.
     cdef list canonical = value[:]
     put_list_header(buffer, size)
@@ -206,6 +229,8 @@ cdef list encode_list(Buffer *buffer, Shape *shape, list value):
         item = canonical[i]
         if texts and type(item) is str:
             put_str(buffer, <str> item)
+        elif numbers and type(item) is int and put_fitting(buffer, item):
+            pass
         elif item is not None:
             found = encode(buffer, shape.element, item)
             if found is not item:
@@ -261,7 +286,7 @@ cdef object decode(Reader *reader, Shape *shape):
                 return value
             reader.at = start
     # What the field's own converter makes of it; a wrong value raises, and the general path reports it.
-    return (<object> shape.converter).load(take_any(reader, 0))
+    return load(shape, take_any(reader, 0))
 
 
 cdef list decode_list(Reader *reader, Shape *shape, Py_ssize_t size):

@@ -48,11 +48,8 @@ cdef object to_stored(Shape *shape, value, PyObject **canonical):
     elif shape.kind == LIST:
         if type(value) is list:
             return list_to_stored(shape, <list> value, canonical)
-    converter = <object> shape.converter
-    stored = converter.dump(value)
-    if stored is None and not shape.null:
-        raise ValueError("null")
-    found = converter.canonical(value, stored)
+    stored = dump(shape, value)
+    found = canonical_of(shape, value, stored)
     Py_INCREF(found)
     canonical[0] = <PyObject *> found
     return stored
@@ -114,7 +111,7 @@ cdef object from_stored(Shape *shape, stored):
             value = value_of_text(shape.kind, <const char *> PyUnicode_DATA(stored), PyUnicode_GET_LENGTH(stored))
             if value is not None:
                 return value
-    return (<object> shape.converter).load(stored)
+    return load(shape, stored)
 
 
 cdef list list_from_stored(Shape *shape, list stored):
