@@ -1,7 +1,7 @@
 """Packed requests over connections that redis-py owns: the usual way to a Redis server.
 
 redis-py connects, authenticates and keeps the pool; we send whole buffers with ``send_packed_command`` and
-take one ``read_response`` for each reply that is due. Two rules make that safe:
+read exactly the replies that are due. Two rules make that safe:
 
 * *Read all or close.* A connection goes back to the pool only after exactly the replies that are due were
   read. On any exception in between, Ctrl-C included, it is closed: the next caller must not read our replies.
@@ -26,14 +26,15 @@ from redis.exceptions import (
 
 from .._speedups import wire
 from ..errors import BackendError
+from ._redis_replies import Replies, read_replies
 
 __all__ = ["PoolTransport"]
 
-READ_CHUNK = 1000
-"""Keys per MGET at most."""
-
+_READ_CHUNK = 500
 _WRITE_CHUNK = 1000
-_READS_AHEAD = 3
+# Requests under way at a time. Until the first reply shows how large the values are, no more than a small batch needs.
+_FIRST_READS = 2
+_READS_AHEAD = 6
 _WRITES_AHEAD = 2
 # Bytes of a request that are packed at once, and of a reply that one MGET should ask for: more keeps a server
 # that serves others busy, and fills the buffers on its side.
@@ -59,6 +60,8 @@ class PoolTransport:
         # redis-py up to 5.2 requires a command name, which it ignores; from 5.3 on giving one is deprecated.
         named = inspect.signature(pool.get_connection).parameters.get("command_name")
         self._arguments = ("_",) if named is not None and named.default is inspect.Parameter.empty else ()
+        self._notified = getattr(pool, "maint_notifications_enabled", None)
+        self._readers: list[wire.RespReader] = []
 
     def run(self, commands: Sequence[tuple[Any, ...]], *, write: bool, transaction: bool = False) -> list[Any]:
         """Send a few commands at once and return their replies, a ``ResponseError`` for each refused one.
@@ -88,7 +91,7 @@ class PoolTransport:
             complete = False
             try:
                 connection.send_packed_command([buffer])
-                _read(connection, count, replies)
+                read_replies(connection, count, replies)
                 complete = True
                 return replies
             except (RedisError, OSError) as error:
@@ -117,6 +120,7 @@ class PoolTransport:
         try:
             due: deque[int] = deque()
             position = 0
+            source = self._replies(connection)
             # One chunk ahead at most: the replies of the chunk before are read while the server works on it,
             # and neither side has to buffer more than that.
             while position < len(keys) or due:
@@ -126,11 +130,12 @@ class PoolTransport:
                     )
                     # redis-py's health check is a PING of its own: only while no reply is due.
                     connection.send_packed_command([buffer], check_health=position == 0)
-                    due.append(stop - position)
+                    due.append(stop)
                     position = stop
-                _read(connection, due.popleft(), replies)
+                source.read_statuses(replies, due.popleft())
+            source.finish()
             complete = True
-        except (RedisError, OSError) as error:
+        except (RedisError, OSError, ValueError) as error:
             raise self._failure(error, not (len(keys) == 1 and _refused(error))) from error
         finally:
             if not complete:
@@ -151,28 +156,35 @@ class PoolTransport:
     def _read_chunks(self, keys: Sequence[str]) -> Iterator[list[bytes | None]]:
         connection = self._connect()
         complete = answered = False
-        # Until the first reply shows how large the values are, only one request is under way.
-        ahead, size = 1, READ_CHUNK
+        due: deque[int] = deque()
+        position, size = 0, _READ_CHUNK
+
+        def send(ahead: int) -> None:
+            nonlocal position
+            while position < len(keys) and len(due) < ahead:
+                stop = min(position + size, len(keys))
+                buffer = wire.pack_keys(b"MGET", keys, position, stop)
+                connection.send_packed_command([buffer], check_health=position == 0)
+                due.append(stop - position)
+                position = stop
+
         try:
-            due = position = 0
-            while position < len(keys) or due:
-                while position < len(keys) and due < ahead:
-                    stop = position + size
-                    buffer = wire.pack_keys(b"MGET", keys, position, stop)
-                    connection.send_packed_command([buffer], check_health=position == 0)
-                    due += 1
-                    position = stop
-                values = connection.read_response(disable_decoding=True)
-                due -= 1
+            replies = self._replies(connection)
+            send(_FIRST_READS)
+            while due:
+                values = replies.read_values(due.popleft())
                 answered = True
-                ahead = _READS_AHEAD
                 mean = wire.total_size(values) // len(values) + 1
-                size = max(1, min(READ_CHUNK, _READ_BYTES // mean))
-                complete = position >= len(keys) and not due
+                size = max(1, min(_READ_CHUNK, _READ_BYTES // mean))
+                # Before the values are handed out: the server works while the caller does.
+                send(_READS_AHEAD)
+                if not due:
+                    replies.finish()
+                    complete = True
                 yield values
         except ResponseError as error:
             raise self._failure(error, False) from error
-        except (RedisError, OSError) as error:
+        except (RedisError, OSError, ValueError) as error:
             if isinstance(error, ConnectionError) and not answered:
                 raise _StaleError from error
             raise self._failure(error, False) from error
@@ -182,6 +194,10 @@ class PoolTransport:
                 connection.disconnect()
             self._pool.release(connection)
 
+    def _replies(self, connection: Any) -> Replies:
+        # Such pools hand out connections on which the server has pushed messages, and others do not.
+        return Replies(connection, self._notified is not None and bool(self._notified()), self._readers)
+
     def _connect(self) -> Any:
         try:
             return self._pool.get_connection(*self._arguments)
@@ -190,16 +206,6 @@ class PoolTransport:
 
     def _failure(self, error: BaseException | None, maybe_applied: bool) -> BackendError:
         return BackendError(f"{self._server}: {error}", maybe_applied=maybe_applied)
-
-
-def _read(connection: Any, count: int, replies: list[Any]) -> None:
-    read = connection.read_response
-    append = replies.append
-    for _ in range(count):
-        try:
-            append(read(disable_decoding=True))
-        except ResponseError as error:  # a reply like any other: the next one is due all the same
-            append(error.with_traceback(None))
 
 
 def _refused(error: BaseException) -> bool:

@@ -18,6 +18,9 @@ __all__ = ["RedisBackend"]
 
 _CHUNK = 1000
 
+# Up to so many keys make one request, with nothing to be had before the whole reply.
+_SMALL_READ = 500
+
 
 class RedisBackend(BaseBackend):
     """Stores rows in Redis (https://redis.io/docs/latest/commands/).
@@ -146,7 +149,7 @@ class RedisBackend(BaseBackend):
     def get_many(self, *keys: str) -> list[bytes | None]:
         """Return the values of ``keys`` in their order, ``None`` for each that does not exist.
 
-        One ``MGET`` for each thousand keys. Redis answers ``MGET`` of an entry that is no string (a list, a
+        One ``MGET`` for each few hundred keys. Redis answers ``MGET`` of an entry that is no string (a list, a
         hash) as if it did not exist; ``get`` of such an entry is a :exc:`~cacheorm.errors.BackendError`.
         """
         wire.check_keys(keys)
@@ -156,7 +159,7 @@ class RedisBackend(BaseBackend):
         return values
 
     def get_chunks(self, keys: Sequence[str]) -> Iterator[list[bytes | None]]:
-        if len(keys) <= _CHUNK:
+        if len(keys) <= _SMALL_READ:
             yield self.get_many(*keys)
         else:
             wire.check_keys(keys)

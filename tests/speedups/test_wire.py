@@ -224,6 +224,131 @@ def test_lines_that_are_no_status_are_errors(line: bytes) -> None:
         reader.read_statuses([], 1)
 
 
+# -- what is parsed: Redis -------------------------------------------------------------------------------
+
+
+def arrive(reader: Any, data: bytes) -> None:
+    """Receive ``data``, however little room there is at a time."""
+    view = memoryview(data)
+    while view:
+        room = reader.room()
+        size = min(len(room), len(view))
+        room[:size] = view[:size]
+        reader.fill(size)
+        view = view[size:]
+
+
+MGET = b"*5\r\n$3\r\na\r\n\r\n$-1\r\n$0\r\n\r\n_\r\n$4\r\n*1\r\n\r\n"
+MGOT = [b"a\r\n", None, b"", None, b"*1\r\n"]
+
+
+def test_the_values_of_an_mget_arrive_in_any_pieces() -> None:
+    for cut in range(len(MGET)):
+        reader = wire.RespReader()
+        values: list[bytes | None] = []
+        arrive(reader, MGET[:cut])
+        assert reader.read_values(values, 5) is False
+        assert not reader.foreign
+        arrive(reader, MGET[cut:] + MGET)
+        assert reader.read_values(values, 5) is True
+        assert values == MGOT
+        assert reader.pending == len(MGET)
+        assert reader.read_values(values, 5) is True
+        assert values == MGOT * 2
+        assert reader.read_values(values, 5) is False
+
+
+def test_statuses_of_sets_tell_which_were_done() -> None:
+    reader = wire.RespReader()
+    statuses: list[bytes | None] = []
+    arrive(reader, b"+OK\r\n$-1\r\n_\r\n+QUEUED\r\n+O")
+    assert reader.read_statuses(statuses, 3) is True
+    assert reader.read_statuses(statuses, 5) is False
+    assert statuses == [b"OK", None, None, b"QUEUED"]
+    arrive(reader, b"K\r\n+OK\r\n")
+    assert reader.read_statuses(statuses, 5) is True
+    assert reader.pending == len(b"+OK\r\n")
+
+
+@pytest.mark.parametrize("other", [b"-ERR no\r\n", b">1\r\n+x\r\n", b":1\r\n", b"%0\r\n", b"x", b"\r\n"])
+def test_a_reply_of_another_kind_is_left_for_whoever_knows_it(other: bytes) -> None:
+    reader = wire.RespReader()
+    statuses: list[bytes | None] = []
+    arrive(reader, b"+OK\r\n" + other)
+    assert reader.read_statuses(statuses, 2) is False
+    assert reader.foreign
+    assert statuses == [b"OK"]
+    assert reader.read_values([], 1) is False
+    assert reader.foreign
+    assert reader.take() == other
+    assert reader.pending == 0
+    arrive(reader, b"+OK\r\n")
+    assert reader.read_statuses(statuses, 2) is True
+    assert not reader.foreign
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (b"*3\r\n", "expected 2 values, got 3"),
+        (b"*-1\r\n", "expected 2 values, got -1"),
+        (b"*\r\n", "a size is no number"),
+        (b"*1234567890123\r\n", "a size is no number"),
+        (b"*2\r\n:1\r\n", "expected a value, got b':'"),
+        (b"*2\r\n\r\n", "expected a value, got b''"),
+        (b"*2\r\n_x\r\n", "expected a value, got b'_'"),
+        (b"*2\r\n$-2\r\n", "a size is no number"),
+        (b"*2\r\n$1x\r\n", "a size is no number"),
+        (b"*2\r\n$1\r\nabc", "not as long"),
+        (b"*2\r\n$" + b"1" * 5000, "longer than 4096"),
+    ],
+)
+def test_replies_that_no_mget_gets_are_errors(reply: bytes, words: str) -> None:
+    reader = wire.RespReader()
+    arrive(reader, reply)
+    with pytest.raises(ValueError, match=words):
+        reader.read_values([], 2)
+
+
+def test_statuses_that_no_set_gets_are_errors() -> None:
+    for line in (b"$3\r\n", b"_x\r\n", b"$\r\n"):
+        reader = wire.RespReader()
+        arrive(reader, line)
+        with pytest.raises(ValueError, match="expected a status"):
+            reader.read_statuses([], 1)
+
+
+def test_the_buffer_grows_with_the_largest_value_only() -> None:
+    reader = wire.RespReader()
+    small, large = b"x" * 100_000, b"y" * 3_000_000
+    values: list[bytes | None] = []
+    for _ in range(20):
+        arrive(reader, b"*1\r\n$100000\r\n" + small + b"\r\n")
+        assert reader.read_values(values, 1)
+    assert values == [small] * 20
+    assert reader.capacity == 1 << 18
+    arrive(reader, b"*1\r\n$3000000\r\n" + large + b"\r\n")
+    assert reader.read_values(values, 1)
+    assert values[-1] == large
+    assert reader.capacity <= 1 << 23
+
+
+def test_no_more_can_arrive_than_there_is_room_for() -> None:
+    reader = wire.RespReader()
+    room = reader.room()
+    for size in (-1, len(room) + 1):
+        with pytest.raises(ValueError, match=f"no room for {size} bytes"):
+            reader.fill(size)
+    reader.fill(len(room))
+    assert reader.pending == len(room)
+    # The view stays valid, whatever becomes of the reader.
+    assert len(reader.room()) >= len(room)
+    room[0] = 1
+
+
+# -- what is parsed: memcached, one by one ---------------------------------------------------------------
+
+
 def test_any_reply_can_be_read_by_itself() -> None:
     reader = wire.MetaReader()
     reader.feed(b"VA 2 t5 c9\r\nhi\r\nHD t-1\r\nEN\r\nCLIENT_ERROR bad flag\r\nSTAT time 12\r\nVA 3\r\nab")
@@ -353,6 +478,56 @@ def test_compiled_parsing_of_damaged_replies_equals_the_pure_one(data: st.DataOb
     cut = data.draw(st.integers(0, len(reply)))
     assert parse(pure, bytes(reply), [cut], "values") == parse(compiled, bytes(reply), [cut], "values")
     assert parse(pure, bytes(reply), [cut], "replies") == parse(compiled, bytes(reply), [cut], "replies")
+
+
+RESP_FRAGMENTS = [
+    b"*2\r\n", b"*3\r\n", b"*-1\r\n", b"*", b"$", b"$1\r\na\r\n", b"$-1\r\n", b"$0\r\n\r\n", b"$5\r\nab\r\n", b"_\r\n",
+    b"+OK\r\n", b"+", b"+QUEUED\r\n", b"-ERR no\r\n", b":1\r\n", b">1\r\n", b"\r\n", b"\r", b"\n", b"-", b"1",
+    b"12345678901", b"$300000\r\n" + b"z" * 300_000 + b"\r\n", b"x" * 2000,
+]  # fmt: skip
+
+resp_streams = st.lists(st.sampled_from(RESP_FRAGMENTS) | st.binary(max_size=4), max_size=12).map(b"".join)
+
+
+def parse_resp(twin: Any, stream: bytes, cuts: list[int], method: str) -> Any:
+    """Let a stream arrive in pieces, and note all that can be seen after each."""
+    reader = twin.RespReader()
+    found: list[bytes | None] = []
+    seen: list[Any] = []
+    for begin, end in pairwise([0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]):
+        arrive(reader, stream[begin:end])
+        for _ in range(3):
+            read = reader.read_values if method == "values" else reader.read_statuses
+            seen.append(
+                (outcome(partial(read, found, 3)), reader.foreign, reader.pending, reader.capacity, list(found))
+            )
+        if method == "rest":
+            seen.append((reader.take(), reader.pending))
+    return seen
+
+
+@needs_compiled
+@settings(max_examples=500)
+@given(resp_streams, st.lists(st.integers(0, 400), max_size=4), st.sampled_from(["values", "statuses", "rest"]))
+@example(b"*3\r\n" + b"$1\r\na\r\n" * 3, [5, 11], "values")
+@example(b"+" + b"x" * 4093 + b"\r\n", [], "statuses")
+@example(b"+" + b"x" * 4094 + b"\r\n", [], "statuses")
+@example(b"+" + b"x" * 4094 + b"\r", [4000], "statuses")
+@example(b"*3\r\n$999999999999\r\na", [], "values")
+def test_compiled_parsing_of_redis_equals_the_pure_one(stream: bytes, cuts: list[int], method: str) -> None:
+    assert parse_resp(pure, stream, cuts, method) == parse_resp(compiled, stream, cuts, method)
+
+
+@needs_compiled
+@settings(max_examples=300)
+@given(st.data())
+def test_compiled_parsing_of_damaged_values_equals_the_pure_one(data: st.DataObject) -> None:
+    reply = bytearray(b"*3\r\n$12\r\nhello\r\nworld\r\n$-1\r\n$2\r\nab\r\n" * 2)
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, len(reply) - 1))
+        reply[place : place + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=2))
+    cut = data.draw(st.integers(0, len(reply)))
+    assert parse_resp(pure, bytes(reply), [cut], "values") == parse_resp(compiled, bytes(reply), [cut], "values")
 
 
 @needs_compiled
