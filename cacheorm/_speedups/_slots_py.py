@@ -68,12 +68,12 @@ class Slot:
             raise AttributeError("the field has no value") from None
 
 
-_ABSENT: Any = object()
-
-
 def copy(fields: tuple[Any, ...], source: Any, target: Any) -> None:
     """Copy the slots that ``source`` has values in."""
     for field in fields:
-        value = field.peek(source, _ABSENT)
-        if value is not _ABSENT:
-            field.poke(target, value)
+        member = field._member
+        try:
+            value = member.__get__(source)
+        except AttributeError:
+            continue
+        member.__set__(target, value)
