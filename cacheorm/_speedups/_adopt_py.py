@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ._slots_py import Slot
+
 __all__ = ["Adopter"]
 
 
@@ -21,6 +23,7 @@ class Adopter:
         self.model = model
         self.fields = dict(fields)
         self.references = references
+        self._setters: dict[str, Any] = {}
 
     def adopt(self, rows: Iterable[Any]) -> list[Any]:
         """Give rows as instances: instances as they are, mappings as new ones.
@@ -33,21 +36,22 @@ class Adopter:
         Raises:
             TypeError: something that is no row of this model, or an unknown name.
         """
-        model, fields = self.model, self.fields
+        model = self.model
         plain = model._plain_init
+        setters = self._setters or self._find_setters()
         instances = []
         for row in rows:
             if type(row) is model:
                 instance = row
-            elif not isinstance(row, Mapping):
+            elif type(row) is not dict and not isinstance(row, Mapping):
                 raise model._meta.not_a_row(row)
             elif plain:
                 instance = model.__new__(model)
                 for name, value in row.items():
-                    field = fields.get(name)
-                    if field is None:
+                    put = setters.get(name)
+                    if put is None:
                         raise model._meta.unknown_name(name)
-                    field.__set__(instance, value)
+                    put(instance, value)
             else:
                 instance = model(**row)
             if self.references and instance._related:
@@ -55,3 +59,11 @@ class Adopter:
                     reference.settle(instance)
             instances.append(instance)
         return instances
+
+    def _find_setters(self) -> dict[str, Any]:
+        # Straight to the slot, where the field does nothing else either.
+        self._setters = {
+            name: field._member.__set__ if type(field).__set__ is Slot.__set__ else field.__set__
+            for name, field in self.fields.items()
+        }
+        return self._setters

@@ -56,6 +56,9 @@ class Identity(_identity_py.Identity):
         if collecting:
             gc.disable()
         try:
+            columns = self._identify_columns(rows, strict, quick) if type(rows) is list else None
+            if columns is not None:
+                return columns
             for position, row in enumerate(rows):
                 found = self._identify_quickly(row, strict, quick)
                 pk, key = found or self.identify_row(row, strict, position if many else None)
@@ -79,6 +82,32 @@ class Identity(_identity_py.Identity):
             start = ""
         self._quick = tuple(steps)
         return self._quick
+
+    def _identify_columns(
+        self, rows: list[Any], strict: bool, quick: tuple[_Step, ...]
+    ) -> tuple[list[Any], list[str]] | None:
+        """Take rows that are all of one kind, with key values all of one, a field at a time."""
+        given = set(map(type, rows)) == {dict}
+        if not given and set(map(type, rows)) != {self.model}:
+            return None
+        if (given and strict and set(map(len, rows)) != {len(quick)}) or self.formatter is not None:
+            return None
+        columns: list[list[Any]] = []
+        texts: list[list[str]] = []
+        for step in quick:
+            try:
+                values = [row[step.name] for row in rows] if given else [*map(step.peek, rows)]
+                if set(map(type, values)) != {step.exact}:
+                    return None
+                texts.append(_labelled(step, values))
+            except (KeyError, ValueError):
+                return None
+            columns.append(values)
+        single = len(columns) == 1
+        keys = texts[0] if single else [*map("".join, zip(*texts, strict=True))]
+        if max(map(len, keys)) > MAX_KEY_BYTES:
+            keys = [*map(shortened, keys)]
+        return (columns[0] if single else [*zip(*columns, strict=True)]), keys
 
     def _identify_quickly(self, row: Any, strict: bool, quick: tuple[_Step, ...]) -> tuple[Any, str] | None:
         given = type(row) is dict
@@ -113,6 +142,19 @@ class Identity(_identity_py.Identity):
             values.append(value)
         key = shortened(key) if self.formatter is None else self.format(values)
         return (tuple(values) if len(values) > 1 else values[0]), key
+
+
+def _labelled(step: _Step, values: list[Any]) -> list[str]:
+    """Give what the values of one field, all of its exact type, are in keys."""
+    label = step.label
+    if step.exact is int:
+        return [f"{label}{value}" for value in values]
+    if step.exact is UUID:
+        return [f"{label}{value.int:032x}" for value in values]
+    joined = "".join(values)
+    if not joined.isascii():
+        raise ValueError("not ASCII")
+    return [label + value for value in values] if joined.isalnum() else [label + escape(value) for value in values]
 
 
 def _exact_type(converter: Any) -> type | None:
