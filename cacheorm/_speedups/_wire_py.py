@@ -1,6 +1,6 @@
 """The protocols of Redis and memcached without I/O, pure Python: the readable twin of ``_wire_c.pyx``.
 
-Requests of whole batches are packed into one buffer; memcached's replies are parsed as they arrive.
+Requests of whole batches are packed into one buffer, and their replies are parsed as they arrive.
 
 * RESP, the Redis protocol: https://redis.io/docs/latest/develop/reference/protocol-spec/
 * memcached's meta commands: https://github.com/memcached/memcached/blob/master/doc/protocol.txt
@@ -20,6 +20,7 @@ from ..types import Value, to_bytes
 
 __all__ = [
     "MetaReader",
+    "RespReader",
     "check_keys",
     "check_memcached_keys",
     "encode_values",
@@ -35,9 +36,8 @@ __all__ = [
 _MAX_KEY_BYTES = 250
 _MAX_LINE = 4096
 _MAX_VALUE = 1 << 30
+_RESP_ROOM = 1 << 18
 
-# The reply to a get as nearly all are.
-_HIT = re.compile(rb"VA ([0-9]{1,9}) k([!-~]{1,250})\r\n")
 _FORBIDDEN = re.compile(rb"[\x00-\x20\x7f]")
 
 
@@ -168,6 +168,144 @@ def pack_set(
     return b"".join(parts), position
 
 
+class RespReader:
+    """Parses the replies to many Redis commands from bytes that arrive in any pieces.
+
+    Bytes are received straight into :meth:`room` and counted with :meth:`fill`. Each ``read_`` method takes what is
+    complete, keeps the rest, and can be called again after more has arrived. They know the replies that their
+    commands get when all is well. Where another one comes next (a refusal, a message that the server pushed) they
+    stop before it and set :attr:`foreign`; :meth:`take` gives the bytes to whoever understands it.
+
+    Raises (all ``read_`` methods):
+        ValueError: the bytes are not what the protocol allows at this place. The connection is useless then.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray(_RESP_ROOM)
+        self._start = self._end = 0
+        self._left = -1
+        self.foreign = False
+
+    @property
+    def pending(self) -> int:
+        """How many bytes arrived and were not consumed."""
+        return self._end - self._start
+
+    @property
+    def capacity(self) -> int:
+        """The size of the buffer in bytes: it grows with the largest value, and never shrinks."""
+        return len(self._buffer)
+
+    def room(self) -> memoryview:
+        """Give a view of free memory for bytes that arrive. Calling it again may move what is in there."""
+        capacity, rest = len(self._buffer), self._buffer[self._start : self._end]
+        if capacity - len(rest) < capacity // 2:
+            # A new one: views of the old one may be about.
+            self._buffer = bytearray(capacity * 2)
+        self._buffer[: len(rest)] = rest
+        self._start, self._end = 0, len(rest)
+        return memoryview(self._buffer)[self._end :]
+
+    def fill(self, size: int) -> None:
+        """Count ``size`` bytes that were written to the start of :meth:`room`."""
+        if not 0 <= size <= len(self._buffer) - self._end:
+            raise ValueError(f"there is no room for {size} bytes")
+        self._end += size
+
+    def take(self) -> bytes:
+        """Give the bytes that were not consumed, and forget them."""
+        rest = bytes(self._buffer[self._start : self._end])
+        self._start = self._end
+        return rest
+
+    def read_values(self, values: list[bytes | None], count: int) -> bool:
+        """Take the reply to an ``MGET`` of ``count`` keys, and append a value for each.
+
+        Returns:
+            Whether the reply is complete now.
+        """
+        self.foreign = False
+        if self._left < 0:
+            if self._start == self._end:
+                return False
+            if self._buffer[self._start] != ord("*"):
+                self.foreign = True
+                return False
+            line = self._line()
+            if line is None:
+                return False
+            size = _resp_size(line)
+            if size != count:
+                raise ValueError(f"expected {count} values, got {size}")
+            self._left = count
+            self._start += len(line) + 2
+        while self._left:
+            line = self._line()
+            if line is None:
+                return False
+            kind = line[:1]
+            if kind != b"$" and line != b"_":
+                raise ValueError(f"expected a value, got {kind!a}")
+            size = -1 if kind == b"_" else _resp_size(line)
+            at = self._start + len(line) + 2
+            if size < 0:
+                values.append(None)
+                self._start = at
+            else:
+                if self._end - at - 2 < size:
+                    return False
+                if self._buffer[at + size : at + size + 2] != b"\r\n":
+                    raise ValueError("a value is not as long as its size says")
+                values.append(bytes(self._buffer[at : at + size]))
+                self._start = at + size + 2
+            self._left -= 1
+        self._left = -1
+        return True
+
+    def read_statuses(self, statuses: list[bytes | None], count: int) -> bool:
+        """Take replies to ``SET``, and append one each until there are ``count``.
+
+        The words of the status, such as ``b"OK"``, or ``None`` where the condition was not met.
+
+        Returns:
+            Whether there are ``count`` statuses now.
+        """
+        self.foreign = False
+        while len(statuses) < count:
+            if self._start == self._end:
+                return False
+            if self._buffer[self._start] not in b"+$_":
+                self.foreign = True
+                return False
+            line = self._line()
+            if line is None:
+                return False
+            kind = line[:1]
+            if kind == b"+":
+                statuses.append(line[1:])
+            elif line in (b"_", b"$-1"):
+                statuses.append(None)
+            else:
+                raise ValueError(f"expected a status, got {kind!a}")
+            self._start += len(line) + 2
+        return True
+
+    def _line(self) -> bytes | None:
+        """Give the next line without its CR LF, ``None`` where it has not arrived."""
+        end = _find_line_end(self._buffer, self._start, self._end)
+        return None if end < 0 else bytes(self._buffer[self._start : end])
+
+
+def _resp_size(line: bytes) -> int:
+    """Parse the size in ``$<size>`` or ``*<size>``; -1 stands for nothing."""
+    digits = line[1:]
+    if digits == b"-1":
+        return -1
+    if not 0 < len(digits) <= 12 or not digits.isdigit():
+        raise ValueError("a size is no number")
+    return int(digits)
+
+
 # -- memcached -----------------------------------------------------------------------------------------
 
 
@@ -264,25 +402,21 @@ class MetaReader:
         at = 0
         try:
             while True:
-                hit = _HIT.match(buffer, at)
-                if hit is not None:
-                    end, size, key = hit.end() - 2, int(hit[1]), hit[2]
-                else:
-                    end = self._line_end(at)
-                    if end < 0:
-                        return position
-                    line = bytes(buffer[at:end])
-                    if line == b"MN":
-                        at = end + 2
-                        return -1
-                    if not line.startswith(b"VA "):
-                        raise ValueError(f"expected a value or MN, got {_shown(line)}")
-                    size, flags = _value_head(line)
-                    key = next((flag[1:] for flag in flags if flag[:1] == b"k"), None)
+                end = _find_line_end(buffer, at, len(buffer))
+                if end < 0:
+                    return position
+                line = bytes(buffer[at:end])
+                if line == b"MN":
+                    at = end + 2
+                    return -1
+                if not line.startswith(b"VA "):
+                    raise ValueError(f"expected a value or MN, got {_shown(line)}")
+                size, flags = _value_head(line)
                 if len(buffer) < end + 4 + size:
                     return position
                 if buffer[end + 2 + size : end + 4 + size] != b"\r\n":
                     raise ValueError("a value is not as long as its size says")
+                key = next((flag[1:] for flag in flags if flag[:1] == b"k"), None)
                 if key is None:
                     raise ValueError("a value came without its key")
                 # Misses are silent and hits come in the order of the request: what is not ahead was not asked.
@@ -309,7 +443,7 @@ class MetaReader:
         at = 0
         try:
             while len(statuses) < count:
-                end = self._line_end(at)
+                end = _find_line_end(buffer, at, len(buffer))
                 if end < 0:
                     return False
                 line = bytes(buffer[at:end])
@@ -338,7 +472,7 @@ class MetaReader:
             first word.
         """
         buffer = self._buffer
-        end = self._line_end(0)
+        end = _find_line_end(buffer, 0, len(buffer))
         if end < 0:
             return None
         line = bytes(buffer[:end])
@@ -357,13 +491,6 @@ class MetaReader:
         words = line.split(b" ")
         return words[0], [word for word in words[1:] if word], None
 
-    def _line_end(self, at: int) -> int:
-        """Give the place of the line's CR LF, -1 where it has not arrived."""
-        end = self._buffer.find(b"\r\n", at, at + _MAX_LINE)
-        if end < 0 and len(self._buffer) - at >= _MAX_LINE:
-            raise ValueError(f"a line is longer than {_MAX_LINE} bytes")
-        return end
-
 
 def _value_head(line: bytes) -> tuple[int, list[bytes]]:
     """Parse ``VA <size> <flags>*``."""
@@ -381,3 +508,11 @@ def _is_error(line: bytes) -> bool:
 def _shown(line: bytes) -> str:
     """Show an error's line, or the start of any other: that may be a part of somebody's value."""
     return ascii(line if _is_error(line) else line[:16])
+
+
+def _find_line_end(buffer: bytearray, at: int, stop: int) -> int:
+    """Give the place of the line's CR LF, -1 where it has not arrived."""
+    end = buffer.find(b"\r\n", at, min(at + _MAX_LINE, stop))
+    if end < 0 and stop - at >= _MAX_LINE:
+        raise ValueError(f"a line is longer than {_MAX_LINE} bytes")
+    return end
