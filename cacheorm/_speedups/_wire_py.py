@@ -38,6 +38,8 @@ _MAX_LINE = 4096
 _MAX_VALUE = 1 << 30
 _RESP_ROOM = 1 << 18
 
+# The reply to a get as nearly all are.
+_HIT = re.compile(rb"VA ([0-9]{1,9}) k([!-~]{1,250})\r\n")
 _FORBIDDEN = re.compile(rb"[\x00-\x20\x7f]")
 
 
@@ -402,21 +404,25 @@ class MetaReader:
         at = 0
         try:
             while True:
-                end = _find_line_end(buffer, at, len(buffer))
-                if end < 0:
-                    return position
-                line = bytes(buffer[at:end])
-                if line == b"MN":
-                    at = end + 2
-                    return -1
-                if not line.startswith(b"VA "):
-                    raise ValueError(f"expected a value or MN, got {_shown(line)}")
-                size, flags = _value_head(line)
+                hit = _HIT.match(buffer, at)
+                if hit is not None:
+                    end, size, key = hit.end() - 2, int(hit[1]), hit[2]
+                else:
+                    end = _find_line_end(buffer, at, len(buffer))
+                    if end < 0:
+                        return position
+                    line = bytes(buffer[at:end])
+                    if line == b"MN":
+                        at = end + 2
+                        return -1
+                    if not line.startswith(b"VA "):
+                        raise ValueError(f"expected a value or MN, got {_shown(line)}")
+                    size, flags = _value_head(line)
+                    key = next((flag[1:] for flag in flags if flag[:1] == b"k"), None)
                 if len(buffer) < end + 4 + size:
                     return position
                 if buffer[end + 2 + size : end + 4 + size] != b"\r\n":
                     raise ValueError("a value is not as long as its size says")
-                key = next((flag[1:] for flag in flags if flag[:1] == b"k"), None)
                 if key is None:
                     raise ValueError("a value came without its key")
                 # Misses are silent and hits come in the order of the request: what is not ahead was not asked.
