@@ -229,6 +229,7 @@ class RowPlan:
         composite: its composite key, or ``None``.
         names: the field for every name a row may use, foreign keys under two.
         identity: finds primary keys in rows and makes keys.
+        reader: reads one row, the shortest way.
     """
 
     def __init__(
@@ -249,6 +250,7 @@ class RowPlan:
         self._adopter = adopt.Adopter(model, self.names, self.references)
         self.identity: Any = keys.Identity(model, key_fields, self.prefix, (composite or key_fields[0]).index_formatter)
         self._resolved: _Resolved | None = None
+        self.reader = keys.RowReader(self.identity, self.resolved, defaults)
         if options.serializer is not None:
             self._check(options.backend, options.serializer)
 

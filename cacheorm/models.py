@@ -192,7 +192,7 @@ class Model(metaclass=ModelBase):
             DoesNotExist: the row is gone; the instance keeps its values.
         """
         plan = type(self)._meta
-        fresh: Self | None = _query(plan, self)
+        fresh: Self | None = plan.reader.read(self)
         if fresh is None:
             raise _missing(plan, self)
         for field in plan.fields.values():
@@ -291,7 +291,7 @@ class Model(metaclass=ModelBase):
         Raises:
             DoesNotExist: there is none.
         """
-        found: Self | None = _query(cls._meta, pk)
+        found: Self | None = cls._meta.reader.read(pk)
         if found is None:
             raise _missing(cls._meta, pk)
         return found
@@ -309,7 +309,7 @@ class Model(metaclass=ModelBase):
     def _read(cls, pk: Any) -> Self:
         # What foreign keys call: a model may have a field with the name of any method.
         row = cls._meta.row_of(pk)
-        found: Self | None = _query(cls._meta, row)
+        found: Self | None = cls._meta.reader.read(row)
         if found is None:
             raise _missing(cls._meta, row)
         return found
@@ -317,7 +317,7 @@ class Model(metaclass=ModelBase):
     @classmethod
     def get_or_none(cls, **pk: Any) -> Self | None:
         """Read one row; ``None`` if there is none."""
-        found: Self | None = _query(cls._meta, pk)
+        found: Self | None = cls._meta.reader.read(pk)
         return found
 
     @classmethod
@@ -405,14 +405,8 @@ Model._related = slots.Slot()
 Model._related.attach(vars(Model)["_loaded"])
 
 
-def _query(plan: RowPlan, row: Any) -> Any:
-    # Not ModelQuery[...](...): Python builds the generic alias anew each time, which takes longer than the rest.
-    operation: ModelQuery[Any] = ModelQuery(plan, [row], False)
-    return operation.execute()
-
-
 def _key_of(plan: RowPlan, row: Any) -> str:
-    key: str = plan.identity.identify([row], True, False)[1][0]
+    key: str = plan.identity.identify_one(row, True)[1]
     return key
 
 

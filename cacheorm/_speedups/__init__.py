@@ -7,14 +7,15 @@ makes missing extensions an error. Otherwise the compiled versions are taken whe
 ``adopt``   the rows that users pass, as instances
 ``convert`` field conversion: Python values to stored forms and back
 ``slots``   the descriptor over an instance's hidden slots
+``entries`` what the in-memory backend holds
 ``keys``    primary keys to backend keys
 ``mapping`` rows to payloads and back, through any serializer
 ``rows``    rows to msgpack payloads and back, straight from and to the slots
 ``wire``    the protocols of Redis and memcached: requests packed, replies parsed, no I/O
 =========== ==================================================================================
 
-``convert`` and ``mapping`` have one source, built under a second name, as has what ``keys`` falls back to. The others
-are twins: the ``.pyx`` works on C buffers, the ``_py`` module is the readable reference.
+``convert``, ``entries`` and ``mapping`` have one source, built under a second name, as has what ``keys`` falls back to.
+The others are twins: the ``.pyx`` works on C buffers, the ``_py`` module is the readable reference.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-__all__ = ["adopt", "convert", "enabled", "keys", "mapping", "rows", "slots", "wire"]
+__all__ = ["adopt", "convert", "enabled", "entries", "keys", "mapping", "rows", "slots", "wire"]
 
 
 def _set(variable: str) -> bool:
@@ -36,6 +37,7 @@ if not TYPE_CHECKING and not _set("CACHEORM_NO_EXTENSIONS"):
     try:
         from . import _adopt_c as adopt
         from . import _convert_c as convert
+        from . import _entries_c as entries
         from . import _keys_c as keys
         from . import _mapping_c as mapping
         from . import _rows_c as rows
@@ -53,6 +55,7 @@ if not TYPE_CHECKING and not _set("CACHEORM_NO_EXTENSIONS"):
 if not enabled:
     from . import _adopt_py as adopt
     from . import _convert_py as convert
+    from . import _entries_py as entries
     from . import _keys_py as keys
     from . import _mapping_py as mapping
     from . import _rows_py as rows

@@ -5,7 +5,7 @@ from cpython.dict cimport PyDict_GetItemWithError
 from cpython.long cimport PyLong_AsLongLongAndOverflow
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF
+from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 from types import MemberDescriptorType
@@ -27,7 +27,7 @@ cdef extern from "Python.h":
     object PyTuple_New(Py_ssize_t size)
     void PyTuple_SET_ITEM(object items, Py_ssize_t index, PyObject *item)
 
-__all__ = ["MAX_KEY_BYTES", "Identity", "escape"]
+__all__ = ["MAX_KEY_BYTES", "Identity", "RowReader", "escape"]
 
 # The longest key that is made here; a longer one gets a digest. Not Python's number: the buffers below have this size.
 cdef enum:
@@ -59,6 +59,7 @@ cdef class Steps:
     cdef object model
     cdef object format     # the model's own formatter, or None
     cdef list owned        # what the steps borrow
+    cdef bint quick        # whether all key fields are of the plain kinds
 
     def __cinit__(self):
         self.steps = NULL
@@ -104,8 +105,8 @@ cdef class Steps:
             start = ""
         return True
 
-    cdef bint append(self, row, bint strict, list pks, list keys) except -1:
-        """Do one row; false, with nothing appended, if the general path has to."""
+    cdef bint find(self, row, bint strict, PyObject **pk_found, PyObject **key_found) except -1:
+        """Give new references to primary key and key of one row; false, and none, if the general path has to."""
         cdef char text[LONGEST]
         cdef PyObject *values[MOST_FIELDS]  # borrowed: the row holds them
         cdef Py_ssize_t i
@@ -144,8 +145,10 @@ cdef class Steps:
             memcpy(PyUnicode_DATA(key), text, size)
         else:
             key = self.format(pk if self.count > 1 else (pk,))
-        keys.append(key)
-        pks.append(pk)
+        Py_INCREF(pk)
+        Py_INCREF(key)
+        pk_found[0] = <PyObject *> pk
+        key_found[0] = <PyObject *> key
         return True
 
     cdef Py_ssize_t put(self, char *text, Py_ssize_t size, Step *step, value) except -2:
@@ -221,32 +224,89 @@ cdef Py_ssize_t UUID_OFFSET = slot_offset(UUID.int, UUID) if type(vars(UUID).get
 class Identity(GeneralIdentity):
     """Tells rows of one model apart; see :class:`~._identity_py.Identity`."""
 
-    _batches = None
+    _steps_of_rows = None
+
+    def identify_one(self, row, bint strict):
+        """Find the primary key of one row; see the twin."""
+        cdef PyObject *pk
+        cdef PyObject *key
+        cdef Steps steps = self._steps_of_rows or steps_of(self)
+        if not steps.quick or not steps.find(row, strict, &pk, &key):
+            return self.identify_row(row, strict, None)
+        found = (<object> pk, <object> key)
+        Py_XDECREF(pk)
+        Py_XDECREF(key)
+        return found
 
     def identify(self, rows, bint strict, bint many=True):
         """Find the primary keys of rows; see the twin."""
-        cdef Steps steps
+        cdef PyObject *pk
+        cdef PyObject *key
         cdef list pks = []
         cdef list keys = []
         cdef Py_ssize_t position = 0
-        cdef bint quick
-        if self._batches is None:
-            # Made at the first use: by then the models that key fields refer to are declared.
-            steps = Steps()
-            quick = steps.fill(self)
-            self._batches = steps, quick
-        steps, quick = self._batches
+        cdef Steps steps = self._steps_of_rows or steps_of(self)
         # A batch's keys live on to its end: a collection in between would walk them, and all rows so far, in vain.
         # Not for other iterables: what makes their rows may take long, and need the collector.
         cdef bint collecting = many and type(rows) is list and PyGC_Disable()
         try:
             for row in rows:
-                if not (quick and steps.append(row, strict, pks, keys)):
-                    pk, key = self.identify_row(row, strict, position if many else None)
-                    pks.append(pk)
-                    keys.append(key)
+                if steps.quick and steps.find(row, strict, &pk, &key):
+                    pks.append(<object> pk)
+                    keys.append(<object> key)
+                    Py_XDECREF(pk)
+                    Py_XDECREF(key)
+                else:
+                    one, text = self.identify_row(row, strict, position if many else None)
+                    pks.append(one)
+                    keys.append(text)
                 position += 1
         finally:
             if collecting:
                 PyGC_Enable()
         return pks, keys
+
+
+cdef Steps steps_of(identity):
+    # Made at the first use: by then the models that key fields refer to are declared.
+    cdef Steps steps = Steps()
+    steps.quick = steps.fill(identity)
+    identity._steps_of_rows = steps
+    return steps
+
+
+cdef class RowReader:
+    """Reads rows one at a time; see the twin."""
+
+    cdef object identity
+    cdef object resolve
+    cdef object defaults
+    cdef object generation
+    cdef object backend
+    cdef object load
+    cdef Steps steps
+
+    def __init__(self, identity, resolve, defaults):
+        self.identity = identity
+        self.resolve = resolve
+        self.defaults = defaults
+
+    def read(self, row):
+        """Read one row; see the twin."""
+        cdef PyObject *pk_found
+        cdef PyObject *key_found
+        generation = self.defaults.generation
+        if generation is not self.generation:
+            resolved = self.resolve()
+            self.backend, self.load, self.generation = resolved.backend, resolved.codec.load, resolved.generation
+            self.steps = self.identity._steps_of_rows or steps_of(self.identity)
+        if self.steps.quick and self.steps.find(row, True, &pk_found, &key_found):
+            pk = <object> pk_found
+            key = <object> key_found
+            Py_XDECREF(pk_found)
+            Py_XDECREF(key_found)
+        else:
+            pk, key = self.identity.identify_row(row, True, None)
+        # Looked up on each call, so that it can be wrapped.
+        payload = self.backend.get(key)
+        return None if payload is None else self.load(payload, pk, key)

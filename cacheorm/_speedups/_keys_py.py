@@ -7,7 +7,7 @@ and leave every other row, and every error, to :class:`~._identity_py.Identity`.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from . import _identity_py
 from ._identity_py import MAX_KEY_BYTES, escape, shortened
 from ._kinds import KIND_INT, KIND_STR, KIND_UUID
 
-__all__ = ["MAX_KEY_BYTES", "Identity", "escape"]
+__all__ = ["MAX_KEY_BYTES", "Identity", "RowReader", "escape"]
 
 
 class _Step(NamedTuple):
@@ -30,6 +30,15 @@ class Identity(_identity_py.Identity):
     """Tells rows of one model apart; see :class:`~._identity_py.Identity`."""
 
     _quick: tuple[_Step, ...] | None = None
+
+    def identify_one(self, row: Any, strict: bool) -> tuple[Any, str]:
+        """Find the primary key of one row; see :meth:`identify`.
+
+        Returns:
+            The primary key, and the backend key.
+        """
+        found = self._identify_quickly(row, strict, self._quick or self._steps_of_rows())
+        return found or self.identify_row(row, strict, None)
 
     def identify(self, rows: Iterable[Any], strict: bool, many: bool = True) -> tuple[list[Any], list[str]]:
         """Find the primary keys of rows.
@@ -47,7 +56,7 @@ class Identity(_identity_py.Identity):
             ValidationError: a key value is missing or of the wrong type.
             TypeError: something that is no row, or names that are not the primary key's.
         """
-        quick = self._quick or self._steps_of_batches()
+        quick = self._quick or self._steps_of_rows()
         pks: list[Any] = []
         keys: list[str] = []
         # A batch's keys live on to its end: a collection in between would walk them, and all rows so far, in vain.
@@ -69,7 +78,7 @@ class Identity(_identity_py.Identity):
                 gc.enable()
         return pks, keys
 
-    def _steps_of_batches(self) -> tuple[_Step, ...]:
+    def _steps_of_rows(self) -> tuple[_Step, ...]:
         # Made at the first use: by then the models that key fields refer to are declared.
         steps = []
         start = self.prefix
@@ -142,6 +151,42 @@ class Identity(_identity_py.Identity):
             values.append(value)
         key = shortened(key) if self.formatter is None else self.format(values)
         return (tuple(values) if len(values) > 1 else values[0]), key
+
+
+class RowReader:
+    """Reads rows one at a time, the shortest way: primary key, key, payload, row.
+
+    Args:
+        identity: the model's :class:`Identity`.
+        resolve: gives what is resolved now, with the attributes ``generation``, ``backend`` and ``codec``.
+        defaults: its attribute ``generation`` says when that has to be asked again.
+    """
+
+    def __init__(self, identity: Identity, resolve: Callable[[], Any], defaults: Any) -> None:
+        self._identity = identity
+        self._resolve = resolve
+        self._defaults = defaults
+        self._generation: int | None = None
+
+    def read(self, row: Any) -> Any:
+        """Read one row, ``None`` if there is none.
+
+        Args:
+            row: a mapping of the primary key's values, or an instance.
+
+        Raises:
+            ValidationError: a key value is missing or of the wrong type.
+            TypeError: something that is no row, or names that are not the primary key's.
+            PayloadError: stored bytes that are no row of the model.
+        """
+        if self._generation != self._defaults.generation:
+            resolved = self._resolve()
+            self._backend, self._load = resolved.backend, resolved.codec.load
+            self._generation = resolved.generation
+        pk, key = self._identity.identify_one(row, True)
+        # Looked up on each call, so that it can be wrapped.
+        payload = self._backend.get(key)
+        return None if payload is None else self._load(payload, pk, key)
 
 
 def _labelled(step: _Step, values: list[Any]) -> list[str]:

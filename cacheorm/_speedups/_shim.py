@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-__all__ = ["ccall", "cclass", "cfunc", "compiled", "declare", "locals"]
+__all__ = ["ccall", "cclass", "cfunc", "compiled", "declare", "double", "locals", "longlong"]
 
 T = TypeVar("T")
 
 compiled: Final = False
 """Whether the source was compiled."""
+
+# Types of C, for declarations.
+double: Any = float
+longlong: Any = int
 
 
 def cclass(cls: T) -> T:

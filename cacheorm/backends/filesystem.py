@@ -22,10 +22,10 @@ from contextlib import contextmanager, suppress
 from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING, Any
 
+from .._speedups import entries
 from ..errors import BackendError, InvalidKeyError
 from ..types import TTL, KeepTTL, Outcome, Value
 from .base import BaseBackend, next_count
-from .entries import check_types, stored_batch, stored_value
 
 if TYPE_CHECKING:
     import sqlite3
@@ -283,7 +283,7 @@ class FileSystemBackend(BaseBackend):
 
     def _write_many(self, mapping: Mapping[str, Value], ttl: TTL | KeepTTL, existing: bool | None) -> Outcome:
         """Write a batch: all of it, or only the entries whose keys exist (``True``) or do not (``False``)."""
-        batch = stored_batch(mapping)
+        batch = entries.stored_batch(mapping)
         self._check_keys(batch)
         keeps = isinstance(ttl, KeepTTL)
         expires = None if isinstance(ttl, KeepTTL) else self._expires(ttl)
@@ -358,7 +358,7 @@ class FileSystemBackend(BaseBackend):
         try:
             joined = "".join(keys)
         except TypeError:
-            check_types(keys)
+            entries.check_types(keys)
             raise
         if "\0" in joined:
             raise InvalidKeyError("a key has a NUL, at which SQLite's JSON functions end a text")
@@ -378,7 +378,7 @@ class FileSystemBackend(BaseBackend):
 
     def _stored(self, key: str, value: Value) -> bytes:
         """Check the key and the size of the value, and give its bytes."""
-        stored = stored_value(key, value)
+        stored = entries.stored_value(key, value)
         self._check_keys((key,))
         if self._oversized({key: stored}):
             raise BackendError(f"{self._file}: {key}: {self._too_large(stored)}")

@@ -40,7 +40,7 @@ class ModelInsert(WriteOperation[R]):
         resolved = plan.resolved()
         instances = plan.adopt(self._rows)
         payload = resolved.codec.dump_many(instances, False)[0]
-        key = plan.identity.identify(instances, False, False)[1][0]
+        key = plan.identity.identify_one(instances[0], False)[1]
         method = "add" if self._if_absent else "set"
         stored = yield Call(resolved.backend, method, (key, payload, self._pick_ttl()))
         if self._if_absent:
@@ -81,11 +81,11 @@ class GetOrCreate(WriteOperation[tuple[Any, bool]]):
             for name in full:
                 if name not in plan.names:
                     raise plan.unknown_name(name)
-        pks, keys = plan.identity.identify([wanted], True, False)
+        pk, key = plan.identity.identify_one(wanted, True)
         instance: Any = None
         for _ in range(_ROUNDS):
-            payload = yield Call(resolved.backend, "get", (keys[0],))
-            found = None if payload is None else resolved.codec.load(payload, pks[0], keys[0])
+            payload = yield Call(resolved.backend, "get", (key,))
+            found = None if payload is None else resolved.codec.load(payload, pk, key)
             if found is not None:
                 return found, False
             if instance is None:
@@ -94,7 +94,7 @@ class GetOrCreate(WriteOperation[tuple[Any, bool]]):
             # "add" loses against a racer, whose row the next round reads, unless that is gone again by then.
             # What is there but no readable row counts as none, and is overwritten.
             method = "add" if payload is None else "set"
-            stored = yield Call(resolved.backend, method, (keys[0], packed, self._pick_ttl()))
+            stored = yield Call(resolved.backend, method, (key, packed, self._pick_ttl()))
             if stored is not False and stored is not None:
                 return instance, True
-        raise WriteError([FailedRow(plan.model.__name__, keys[0], "refused by the backend")])
+        raise WriteError([FailedRow(plan.model.__name__, key, "refused by the backend")])

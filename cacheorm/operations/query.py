@@ -25,10 +25,11 @@ class ModelQuery(Operation[R]):
         return result  # type: ignore[no-any-return]
 
     def _query_one(self) -> Steps[Any]:
+        (row,) = self._rows
         resolved = self._plan.resolved()
-        pks, keys = self._plan.identity.identify(self._rows, True, False)
-        payload = yield Call(resolved.backend, "get", (keys[0],))
-        return None if payload is None else resolved.codec.load(payload, pks[0], keys[0])
+        pk, key = self._plan.identity.identify_one(row, True)
+        payload = yield Call(resolved.backend, "get", (key,))
+        return None if payload is None else resolved.codec.load(payload, pk, key)
 
     def _query_many(self) -> Steps[list[Any]]:
         resolved = self._plan.resolved()

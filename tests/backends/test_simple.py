@@ -12,8 +12,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from cacheorm._speedups import entries
 from cacheorm.backends import SimpleBackend
-from cacheorm.backends import simple as simple_module
 from cacheorm.errors import BackendError, InvalidKeyError
 from cacheorm.testing._suite import in_threads
 from cacheorm.types import KEEP_TTL
@@ -234,6 +234,46 @@ def test_a_str_whose_hash_fails_is_no_invalid_key() -> None:
         SimpleBackend().get_many(Broken("a"))
 
 
+def test_whoever_sees_one_entry_of_a_batch_sees_the_others() -> None:
+    backend = SimpleBackend()
+    backend.set_many(dict.fromkeys("abcdefgh", 0))
+    done = threading.Event()
+
+    def write() -> None:
+        for number in range(1, 3000):
+            backend.set_many(dict.fromkeys("abcdefgh", number), ttl=number % 3 * 100)
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen = []
+    while not done.is_set():
+        one = [int(backend.get(key) or 0) for key in "abcdefgh"]
+        seen.append(one == sorted(one))
+    writer.join()
+    assert all(seen)
+
+
+def test_a_key_with_methods_of_its_own_may_use_the_backend_while_it_is_compared() -> None:
+    backend = SimpleBackend()
+
+    class Meddling(str):
+        __slots__ = ()
+
+        def __hash__(self) -> int:
+            return str.__hash__(self)
+
+        def __eq__(self, other: object) -> bool:
+            backend.delete_many("other")
+            backend.clear()
+            return str.__eq__(self, other)  # type: ignore[no-any-return]
+
+    backend.set(Meddling("a"), 1)
+    backend.set("other", 2)
+    assert backend.get("a") in (b"1", None)
+    assert len(backend) == 0
+
+
 def test_a_signal_handler_may_use_the_backend_it_interrupted() -> None:
     backend = SimpleBackend()
     with backend._lock:
@@ -329,12 +369,12 @@ class Model:
 class SimpleBackendAgainstModel(RuleBasedStateMachine):
     @initialize(threshold=st.integers(1, 6), slack=st.sampled_from([0, 3, 1024]))
     def make(self, threshold: int, slack: int) -> None:
-        self.slack, simple_module._TIMER_SLACK = simple_module._TIMER_SLACK, slack
+        self.slack, entries._TIMER_SLACK = entries._TIMER_SLACK, slack
         self.backend, self.clock = backend_and_clock(threshold=threshold, default_ttl=3)
         self.model = Model(threshold, self.clock)
 
     def teardown(self) -> None:
-        simple_module._TIMER_SLACK = self.slack
+        entries._TIMER_SLACK = self.slack
 
     @rule(seconds=st.sampled_from([0.25, 1, 2, 10]))
     def wait(self, seconds: float) -> None:

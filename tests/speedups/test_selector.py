@@ -10,7 +10,7 @@ import pytest
 
 import cacheorm as co
 
-MODULES = ("adopt", "convert", "keys", "mapping", "rows", "slots", "wire")
+MODULES = ("adopt", "convert", "entries", "keys", "mapping", "rows", "slots", "wire")
 
 # Makes every extension look as if it had not been built.
 WITHOUT_EXTENSIONS = """

@@ -1,0 +1,380 @@
+# cython: language_level=3, annotation_typing=False
+"""The entries of the in-memory backend, and the checks that embedded backends make. One source, also compiled.
+
+Entries lie in order of use, so that the least recently used one is the first. All methods of :class:`Entries` hold its
+lock, and each of them is one step to other threads.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Mapping
+from math import ceil, inf
+from typing import Any
+
+from ..errors import InvalidKeyError
+from ..types import Outcome, Value, to_bytes
+from . import _shim as cython
+
+if cython.compiled:
+    import cython  # type: ignore[import-not-found,import-untyped,no-redef,unused-ignore]
+
+__all__ = ["Entries", "check_types", "stored_batch", "stored_value"]
+
+# About 3000 years, in seconds; an int without bound would overflow the clock's float.
+_LONGEST = 10**11
+
+# How many outdated timer entries are let be before the timers are built anew.
+_TIMER_SLACK = 1024
+
+_STR = {str}
+_BYTES = {bytes}
+
+
+def check_types(keys: Iterable[object]) -> None:
+    """Raise :exc:`~cacheorm.errors.InvalidKeyError` if one of ``keys`` is no ``str``."""
+    for key in keys:
+        if not isinstance(key, str):
+            # The type only: the key itself may be anything.
+            raise InvalidKeyError(f"a key must be a str, got {type(key).__name__}")
+
+
+def stored_value(key: str, value: Value) -> bytes:
+    """Give the bytes to store under ``key``.
+
+    Raises:
+        InvalidKeyError: ``key`` is no ``str``.
+        TypeError: ``value`` is no ``bytes``, ``str``, ``int`` or ``float``.
+    """
+    if type(key) is str and type(value) is bytes:
+        return value
+    check_types((key,))
+    try:
+        stored = to_bytes(value)
+    except TypeError as error:
+        raise TypeError(f"{key}: {error}") from None
+    if stored is None:
+        raise TypeError(f"{key}: cannot store None: delete the key instead")
+    return stored
+
+
+def stored_batch(mapping: Mapping[str, Value]) -> Mapping[str, bytes]:
+    """Give the bytes to store under each key, in the order of ``mapping``; errors as :func:`stored_value`.
+
+    The result may be ``mapping`` itself: read it before the caller gets control back, and do not change it.
+    """
+    # Two set() calls in C check a batch of strings and bytes, the common case, without a step of
+    # bytecode per row.
+    if set(map(type, mapping)) <= _STR and set(map(type, mapping.values())) <= _BYTES:
+        return mapping  # type: ignore[return-value]  # just checked
+    return {key: stored_value(key, value) for key, value in mapping.items()}
+
+
+@cython.cclass
+class Entries:
+    """Bytes under ``str`` keys, each with a deadline or none, at most ``threshold`` of them.
+
+    Lifetimes are whole seconds: 0 never expires, ``None`` leaves an entry the lifetime that it has.
+
+    Args:
+        threshold: most entries to hold.
+    """
+
+    threshold: int = cython.declare(object, visibility="public")
+    _clock: Callable[[], float] = cython.declare(object, visibility="public")
+    _lock: threading.RLock = cython.declare(object, visibility="readonly")
+    _store: OrderedDict[str, bytes] = cython.declare(object, visibility="readonly")
+    _deadlines: dict[str, float] = cython.declare(dict, visibility="readonly")
+    _timers: list[tuple[float, int, Collection[str]]] = cython.declare(list, visibility="readonly")
+    _timed: int = cython.declare(object, visibility="readonly")
+    _serial: int = cython.declare(object)
+    _next_deadline: float = cython.declare(cython.double)
+    _hits: int = cython.declare(cython.longlong, visibility="readonly")
+    _misses: int = cython.declare(cython.longlong, visibility="readonly")
+    _evictions: int = cython.declare(cython.longlong, visibility="readonly")
+    _expired: int = cython.declare(cython.longlong, visibility="readonly")
+    # How many changes of a batch are under way; the lock is held meanwhile.
+    _busy: int = cython.declare(cython.longlong)
+    _find: Callable[[str], bytes | None] = cython.declare(object)
+    _move: Callable[[str], None] = cython.declare(object)
+
+    def __init__(self, threshold: int) -> None:
+        self.threshold = threshold
+        self._clock = time.monotonic
+        # Reentrant: a signal handler or destructor that uses the backend must not wait for its own thread.
+        self._lock = threading.RLock()
+        self._busy = 0
+        # Values in order of use, oldest first. Values and deadlines lie apart so that a read is a plain lookup,
+        # and so that the garbage collector, which ignores bytes and floats, has no object per entry to visit.
+        self._store = OrderedDict()
+        self._find, self._move = self._store.get, self._store.move_to_end
+        # Deadlines of the entries that have one.
+        self._deadlines = {}
+        # (deadline, serial, keys) per write, a heap. An entry that was overwritten or deleted since leaves its
+        # timer behind; it is recognised by its deadline.
+        self._timers = []
+        self._timed = 0
+        self._serial = 0
+        self._next_deadline = inf
+        self._hits = self._misses = self._evictions = self._expired = 0
+
+    def __len__(self) -> int:
+        """Return the number of entries that have not expired."""
+        with self._lock:
+            self._drop_expired()
+            return len(self._store)
+
+    def __bool__(self) -> bool:
+        """Return ``True``: an empty backend is a backend all the same."""
+        return True
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def get(self, key: str) -> bytes | None:
+        """Return the value of ``key``, or ``None``."""
+        now = self._clock()
+        if cython.compiled and not self._busy and self._next_deadline > now and type(key) is str:
+            # From here on no code runs that could let another thread in, and none is half-way through a change:
+            # the lock would cost as much as the rest. A key of a class with methods of its own may be in the store,
+            # and let one in all the same; then the entry is used twice at worst, or is gone.
+            found = self._find(key)
+            if found is not None:
+                try:
+                    self._move(key)
+                except KeyError:
+                    return None
+                self._hits += 1
+                return found
+        with self._lock:
+            self._drop_expired()
+            try:
+                value = self._store.get(key)
+            except TypeError:
+                check_types((key,))
+                raise
+            if value is None:
+                # A key of another type is never found, so only misses need the check.
+                check_types((key,))
+                self._misses += 1
+                return None
+            self._move(key)
+            self._hits += 1
+            return value
+
+    def get_many(self, *keys: str) -> list[bytes | None]:
+        """Return the values of ``keys`` in their order, ``None`` for each that does not exist."""
+        with self._lock:
+            self._drop_expired()
+            find, move = self._store.get, self._move
+            try:
+                values = [find(key) for key in keys]
+            except TypeError:
+                check_types(keys)
+                raise
+            missed = values.count(None)
+            if missed:
+                check_types([key for key, value in zip(keys, values, strict=True) if value is None])
+            for key, value in zip(keys, values, strict=True):
+                if value is not None:
+                    move(key)
+            self._misses += missed
+            self._hits += len(values) - missed
+        return values
+
+    def has(self, key: str) -> bool:
+        """Return whether ``key`` exists; this is no use of it."""
+        check_types((key,))
+        with self._lock:
+            self._drop_expired()
+            return key in self._store
+
+    def _left(self, key: str) -> int | None:
+        """Return the seconds that ``key`` has left, rounded up; 0 if it never expires, ``None`` without it."""
+        check_types((key,))
+        with self._lock:
+            self._drop_expired()
+            if key not in self._store:
+                return None
+            deadline = self._deadlines.get(key)
+            # At least 1: 0 would say that it never expires.
+            return 0 if deadline is None else max(1, ceil(deadline - self._clock()))
+
+    def _counts(self) -> dict[str, int]:
+        """Return what has been counted since the beginning, and how many entries there are."""
+        with self._lock:
+            self._drop_expired()
+            return {
+                "entries": len(self._store),
+                "threshold": self.threshold,
+                "hits": self._hits,
+                "misses": self._misses,
+                "evictions": self._evictions,
+                "expired": self._expired,
+            }
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def _put(self, key: str, value: bytes, seconds: int | None, present: bool | None = None) -> bool:
+        """Store one entry as the last used.
+
+        Args:
+            key: its key, a ``str``.
+            value: its bytes.
+            seconds: its lifetime.
+            present: if given, store it only where the key exists (``True``) or does not (``False``).
+
+        Returns:
+            Whether it was stored.
+        """
+        with self._lock:
+            self._drop_expired()
+            if present is not None and (key in self._store) is not present:
+                return False
+            if seconds is not None:
+                self._set_deadline((key,), seconds)
+            self._store[key] = value
+            self._move(key)
+            self._evict()
+        return True
+
+    def _put_many(self, batch: Mapping[str, bytes], seconds: int | None, present: bool | None = None) -> Outcome:
+        """Store a batch as the last used, in its order; see :meth:`_put`. Return for each key whether it is stored."""
+        with self._lock:
+            self._busy += 1
+            try:
+                return self._put_all(batch, seconds, present)
+            finally:
+                self._busy -= 1
+
+    @cython.cfunc
+    def _put_all(self, batch: Mapping[str, bytes], seconds: Any, present: Any) -> Outcome:
+        self._drop_expired()
+        store, move = self._store, self._move
+        chosen = batch
+        if present is not None:
+            chosen = {key: value for key, value in batch.items() if (key in store) is present}
+        if chosen and seconds is not None:
+            self._set_deadline(list(chosen), seconds)
+        for key, value in chosen.items():
+            store[key] = value
+            move(key)
+        self._evict()
+        outcome = Outcome(dict.fromkeys(batch, True) if chosen is batch else {key: key in chosen for key in batch})
+        if len(chosen) > self.threshold:
+            # The tail of the batch took its head's place. To call the head stored would be a silent loss.
+            for key in list(chosen)[: -self.threshold]:
+                outcome[key] = False
+                outcome.reasons[key] = f"evicted by its own batch, which exceeds the threshold of {self.threshold}"
+        return outcome
+
+    def _change(self, key: str, make: Callable[[bytes | None], bytes], seconds: int) -> bytes:
+        """Store what ``make`` gives for the present value, in one step; a new entry lives for ``seconds``."""
+        with self._lock:
+            self._drop_expired()
+            current = self._store.get(key)
+            made = make(current)
+            self._put(key, made, seconds if current is None else None)
+        return made
+
+    def _expire(self, key: str, seconds: int) -> bool:
+        """Give an entry another lifetime, as a use of it; return whether it exists."""
+        check_types((key,))
+        with self._lock:
+            self._drop_expired()
+            if key not in self._store:
+                return False
+            self._set_deadline((key,), seconds)
+            self._move(key)
+        return True
+
+    def delete(self, key: str) -> bool:
+        """Remove ``key``. Return whether it existed."""
+        return self._remove((key,))
+
+    def delete_many(self, *keys: str) -> bool:
+        """Remove all ``keys``; return ``True`` only if every one existed. A key given twice counts once."""
+        return self._remove(keys)
+
+    def _remove(self, keys: tuple[str, ...]) -> bool:
+        check_types(keys)
+        all_existed = True
+        with self._lock:
+            self._busy += 1
+            try:
+                self._drop_expired()
+                pop_value, pop_deadline = self._store.pop, self._deadlines.pop
+                for key in dict.fromkeys(keys):
+                    if pop_value(key, None) is None:
+                        all_existed = False
+                    else:
+                        pop_deadline(key, None)
+            finally:
+                self._busy -= 1
+        return all_existed
+
+    def clear(self) -> None:
+        """Remove every entry."""
+        with self._lock:
+            self._store.clear()
+            self._deadlines.clear()
+            self._rebuild_timers()
+
+    # -- all below with the lock held ------------------------------------------------------------
+
+    @cython.cfunc
+    def _set_deadline(self, keys: Collection[str], seconds: int) -> Any:
+        if not seconds:
+            for key in keys:
+                self._deadlines.pop(key, None)
+            return
+        deadline = self._clock() + min(seconds, _LONGEST)
+        # In this order, an interruption (Ctrl-C) between two steps leaves a timer without entries, which does no
+        # harm, and never an entry without a timer. The serial keeps heap comparisons from reaching the keys.
+        self._serial += 1
+        self._timed += len(keys)
+        self._next_deadline = min(self._next_deadline, deadline)
+        heapq.heappush(self._timers, (deadline, self._serial, keys))
+        self._deadlines.update(dict.fromkeys(keys, deadline))
+        if self._timed > 2 * len(self._deadlines) + _TIMER_SLACK:
+            self._rebuild_timers()
+
+    @cython.cfunc
+    def _rebuild_timers(self) -> Any:
+        """Forget the timers of entries that are gone. Amortised: it takes as many writes to get here again."""
+        keys_by_deadline: dict[float, list[str]] = {}
+        for key, deadline in self._deadlines.items():
+            keys_by_deadline.setdefault(deadline, []).append(key)
+        # Sorted is a heap.
+        self._timers = [(when, i, keys) for i, (when, keys) in enumerate(sorted(keys_by_deadline.items()))]
+        self._serial = len(self._timers)
+        self._timed = len(self._deadlines)
+        self._next_deadline = self._timers[0][0] if self._timers else inf
+
+    @cython.cfunc
+    def _drop_expired(self) -> Any:
+        """Remove what has expired. All operations begin with it, so that no other step asks for deadlines."""
+        now = self._clock()
+        if self._next_deadline > now:
+            return
+        store, deadlines, timers = self._store, self._deadlines, self._timers
+        while timers and timers[0][0] <= now:
+            deadline, _, keys = timers[0]
+            for key in keys:
+                if deadlines.get(key) == deadline:
+                    if store.pop(key, None) is not None:
+                        self._expired += 1
+                    del deadlines[key]
+            heapq.heappop(timers)
+            self._timed -= len(keys)
+        self._next_deadline = timers[0][0] if timers else inf
+
+    @cython.cfunc
+    def _evict(self) -> Any:
+        store = self._store
+        while len(store) > self.threshold:
+            key, _ = store.popitem(last=False)
+            self._deadlines.pop(key, None)
+            self._evictions += 1
