@@ -168,11 +168,19 @@ cdef inline char *put_bulk(char *to, const char *data, Py_ssize_t size) noexcept
 
 def pack_command(args):
     """Pack one Redis command, its name first."""
-    cdef list parts = [b"*%d\r\n" % len(args)]
-    for arg in args:
-        data = arg if isinstance(arg, bytes) else str(arg).encode("utf-8")
-        parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
-    return b"".join(parts)
+    cdef list parts = [arg if isinstance(arg, bytes) else str(arg).encode("utf-8") for arg in args]
+    cdef Py_ssize_t count = len(parts), total = 1 + digits(count) + 2
+    cdef bytes part, packed
+    cdef char *to
+    for part in parts:
+        total += bulk_size(PyBytes_GET_SIZE(part))
+    packed = PyBytes_FromStringAndSize(NULL, total)
+    to = PyBytes_AS_STRING(packed)
+    to[0] = b"*"
+    to = put(put_number(to + 1, count), b"\r\n", 2)
+    for part in parts:
+        to = put_bulk(to, PyBytes_AS_STRING(part), PyBytes_GET_SIZE(part))
+    return packed
 
 
 def pack_keys(bytes name, keys, Py_ssize_t start, Py_ssize_t stop):

@@ -12,6 +12,7 @@ from typing import Any
 from redis.exceptions import RedisError, ResponseError
 
 from ..errors import BackendError
+from .redis import set_options
 
 __all__ = ["ClientTransport"]
 
@@ -45,9 +46,7 @@ class ClientTransport:
 
     def write(self, keys: Sequence[str], values: Sequence[bytes], ttl: int, condition: bytes) -> list[Any]:
         """Store entries and return one reply each: ``b"OK"``, ``None`` (condition not met) or the refusal."""
-        options: tuple[Any, ...] = ("EX", ttl) if ttl > 0 else ("KEEPTTL",) if ttl < 0 else ()
-        if condition:
-            options += (condition,)
+        options = set_options(ttl, condition)
         replies: list[Any] = []
         for start in range(0, len(keys), _CHUNK):
             part = slice(start, start + _CHUNK)

@@ -71,6 +71,8 @@ class PoolTransport:
             write: whether repeating the commands could change something.
             transaction: run them as one ``MULTI`` ... ``EXEC``.
         """
+        if len(commands) == 1:
+            return self._exchange(wire.pack_command(commands[0]), 1, write)
         if transaction:
             commands = [("MULTI",), *commands, ("EXEC",)]
         buffer = b"".join([wire.pack_command(command) for command in commands])

@@ -233,10 +233,8 @@ class RedisBackend(BaseBackend):
 
     def _set(self, key: str, value: Value, seconds: int, condition: bytes) -> bool:
         wire.check_keys((key,))
-        (reply,) = self._transport.write([key], wire.encode_values([key], [value]), seconds, condition)
-        if isinstance(reply, Exception):
-            self._refuse(key, reply)
-        return reply is not None
+        (encoded,) = wire.encode_values([key], [value])
+        return self._run(key, ("SET", key, encoded, *set_options(seconds, condition)), write=True) is not None
 
     def _write(self, mapping: Mapping[str, Value], seconds: int, condition: bytes) -> Outcome:
         keys = list(mapping)
@@ -257,6 +255,12 @@ class RedisBackend(BaseBackend):
     def _refuse(self, key: str | None, error: Exception) -> NoReturn:
         subject = self._server if key is None else f"{self._server}, key {key}"
         raise BackendError(f"{subject}: {_reason(error)}") from error
+
+
+def set_options(seconds: int, condition: bytes) -> tuple[bytes | str | int, ...]:
+    """Give what follows key and value in a ``SET``: 0 seconds never expires, -1 keeps the entry's lifetime."""
+    lifetime = ("EX", seconds) if seconds > 0 else ("KEEPTTL",) if seconds < 0 else ()
+    return (*lifetime, condition) if condition else lifetime
 
 
 def _driver() -> Any:
