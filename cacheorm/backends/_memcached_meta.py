@@ -22,14 +22,16 @@ __all__ = ["MetaEngine", "exptime"]
 T = TypeVar("T")
 Reply = tuple[bytes, list[bytes], bytes | None]
 
-READ_CHUNK = 1000
+READ_CHUNK = 250
 """Keys per request at most."""
 
 _WRITE_CHUNK = 1000
-_READS_AHEAD = 3
+# Requests under way at a time. Until the first reply shows how large the values are, no more than a small batch needs.
+_FIRST_READS = 4
+_READS_AHEAD = 12
 # Bytes of a request that are packed at once, and of the values that one request should ask for.
 _WRITE_BYTES = 1 << 20
-_READ_BYTES = 4 << 20
+_READ_BYTES = 1 << 20
 
 # A write that depends on what was read is repeated when somebody else was faster. Of all who try, one succeeds
 # each time, so that this many failures in a row take a great many writers to one key.
@@ -149,21 +151,26 @@ class MetaEngine:
 
     def _read_chunks(self, connection: Connection, keys: Sequence[str]) -> Iterator[list[bytes | None]]:
         due: deque[Sequence[str]] = deque()
-        # Until the first reply shows how large the values are, only one request is under way.
-        ahead, size, position = 1, READ_CHUNK, 0
-        while position < len(keys) or due:
+        position, size = 0, READ_CHUNK
+
+        def send(ahead: int) -> None:
+            nonlocal position
             while position < len(keys) and len(due) < ahead:
                 due.append(keys[position : position + size])
                 connection.send(wire.pack_meta_get(keys, position, position + size))
                 position += size
+
+        send(_FIRST_READS)
+        while due:
             part = due.popleft()
             values: list[bytes | None] = [None] * len(part)
             place = 0
             while (place := connection.reader.read_values(part, values, place, len(part))) >= 0:
                 connection.pump()
-            ahead = _READS_AHEAD
             mean = wire.total_size(values) // len(values) + 1
             size = max(1, min(READ_CHUNK, _READ_BYTES // mean))
+            # Before the values are handed out: the server works while the caller does.
+            send(_READS_AHEAD)
             yield values
 
     def write(

@@ -39,7 +39,7 @@ _WRITES_AHEAD = 2
 # Bytes of a request that are packed at once, and of a reply that one MGET should ask for: more keeps a server
 # that serves others busy, and fills the buffers on its side.
 _WRITE_BYTES = 1 << 20
-_READ_BYTES = 4 << 20
+_READ_BYTES = 2 << 20
 
 
 class _StaleError(Exception):

@@ -172,8 +172,9 @@ def test_a_batch_of_large_values_is_read_in_smaller_parts(backend: RedisBackend)
     keys = ["large"] * 40 + ["absent"] * 1169 + ["large"] * 3
     chunks = list(backend.get_chunks(keys))
     assert [value is None for chunk in chunks for value in chunk] == [key == "absent" for key in keys]
-    # Forty million bytes in the first five hundred: the next ask for fifty-two, until those show that all is small.
-    assert [len(chunk) for chunk in chunks] == [500, 500, 52, 52, 52, 52, 4]
+    # Forty million bytes in the first of two requests: the next ask for two million each, until the second reply
+    # shows that all is small again.
+    assert [len(chunk) for chunk in chunks] == [500, 500, 26, 26, 26, 26, 26, 82]
 
 
 def test_a_hundred_thousand_rows_pass(backend: RedisBackend) -> None:
