@@ -259,8 +259,11 @@ class Entries:
         if chosen and seconds is not None:
             self._set_deadline(list(chosen), seconds)
         for key, value in chosen.items():
+            count = len(store)
             store[key] = value
-            move(key)
+            if len(store) == count:
+                # It was there already; what is new is the last anyway.
+                move(key)
         self._evict()
         outcome = Outcome(dict.fromkeys(batch, True) if chosen is batch else {key: key in chosen for key in batch})
         if len(chosen) > self.threshold:

@@ -93,8 +93,10 @@ class WriteOperation(Operation[R]):
     def _pick_ttl(self) -> int | KeepTTL | None:
         return self._plan.pick_ttl() if self._ttl is None else self._ttl
 
-    def _write_many(self, method: str, rows: dict[str, bytes]) -> Steps[dict[str, bool]]:
-        """Write payloads by key, and give ``{key: stored?}``.
+    def _write_many(self, method: str, keys: list[str], payloads: list[bytes]) -> Steps[dict[str, bool]]:
+        """Write payloads under their keys, and give ``{key: stored?}``; of ``set_many`` nothing, as all were stored.
+
+        Of a key that is given more than once, the last payload stays.
 
         Raises:
             WriteError: the backend refused some; all parts have been sent all the same.
@@ -104,32 +106,28 @@ class WriteOperation(Operation[R]):
         size = self._chunk or backend.chunk_size
         if self._ttl is None and self._plan.options.ttl_jitter:
             # A batch has one lifetime, so rows spread over a few batches spread their expiry.
-            size = min(size, max(1, -(-len(rows) // _JITTER_PARTS)))
+            size = min(size, max(1, -(-len(keys) // _JITTER_PARTS)))
         stored: dict[str, bool] = {}
         failed: list[FailedRow] = []
-        for batch in self._batches(rows, size):
+        for start in range(0, len(keys), size):
+            # One dict for each part: that of a million rows would be out of the processor's caches.
+            batch = dict(zip(keys[start : start + size], payloads[start : start + size], strict=True))
             try:
                 outcome = yield Call(backend, method, (batch, self._pick_ttl()))
             except BackendError as error:
-                if stored:
-                    error.add_note(f"{len(stored)} of {len(rows)} rows of {name} had been written before")
+                if start:
+                    error.add_note(f"{start} of {len(keys)} rows of {name} had been written before")
                 raise
             reasons: Mapping[str, str] = getattr(outcome, "reasons", {})
             failed += [FailedRow(name, key, reason) for key, reason in reasons.items()]
-            if method == "set_many" and not (len(outcome) == len(batch) and all(outcome.values())):
+            if method != "set_many":
+                stored.update(outcome)
+            elif not (len(outcome) == len(batch) and all(outcome.values())):
                 failed += [
                     FailedRow(name, key, "refused by the backend")
                     for key in batch
                     if key not in reasons and not outcome.get(key, False)
                 ]
-            stored.update(outcome)
         if failed:
             raise WriteError(failed)
         return stored
-
-    @staticmethod
-    def _batches(rows: dict[str, bytes], size: int) -> Iterator[dict[str, bytes]]:
-        if len(rows) <= size:
-            return iter([rows] if rows else [])
-        # By keys: items would be as many tuples as rows, all for the garbage collector to walk.
-        return ({key: rows[key] for key in part} for part in slices(rows, size))

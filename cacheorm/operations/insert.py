@@ -56,13 +56,13 @@ class ModelInsert(WriteOperation[R]):
         payloads = codec.dump_many(instances)
         keys = plan.identity.identify(instances, False)[1]
         if not self._if_absent:
-            yield from self._write_many("set_many", dict(zip(keys, payloads, strict=True)))
+            yield from self._write_many("set_many", keys, payloads)
             return instances
         # Of rows with one key the first is added, as if they came one after another.
         first: dict[str, int] = {}
         for position, key in enumerate(keys):
             first.setdefault(key, position)
-        added = yield from self._write_many("add_many", {key: payloads[at] for key, at in first.items()})
+        added = yield from self._write_many("add_many", list(first), [payloads[at] for at in first.values()])
         return [
             instance if added.get(key) and first[key] == position else None
             for position, (key, instance) in enumerate(zip(keys, instances, strict=True))

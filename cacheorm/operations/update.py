@@ -69,7 +69,7 @@ class ModelUpdate(WriteOperation[R]):
         if not existing:
             written: dict[str, bool] = {}
         elif self._many:
-            written = yield from self._write_many("replace_many", dict(zip(existing, payloads, strict=True)))
+            written = yield from self._write_many("replace_many", list(existing), payloads)
         else:
             written = {keys[0]: (yield Call(resolved.backend, "replace", (keys[0], payloads[0], self._pick_ttl())))}
         # An instance that only named some fields becomes the whole row, the caller's own included.
