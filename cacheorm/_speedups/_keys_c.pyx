@@ -3,12 +3,13 @@
 
 from cpython.dict cimport PyDict_GetItemWithError
 from cpython.long cimport PyLong_AsLongLongAndOverflow
-from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 from types import MemberDescriptorType
+import os
 from uuid import UUID
 
 from ._identity_c import MAX_KEY_BYTES, escape
@@ -27,7 +28,7 @@ cdef extern from "Python.h":
     object PyTuple_New(Py_ssize_t size)
     void PyTuple_SET_ITEM(object items, Py_ssize_t index, PyObject *item)
 
-__all__ = ["MAX_KEY_BYTES", "Identity", "RowReader", "escape"]
+__all__ = ["MAX_KEY_BYTES", "Identity", "RowReader", "escape", "has_repeats"]
 
 # The longest key that is made here; a longer one gets a digest. Not Python's number: the buffers below have this size.
 cdef enum:
@@ -310,3 +311,56 @@ cdef class RowReader:
         # Looked up on each call, so that it can be wrapped.
         payload = self.backend.get(key)
         return None if payload is None else self.load(payload, pk, key)
+
+
+def has_repeats(list keys):
+    """Tell whether a key is in ``keys`` more than once; see the twin."""
+    cdef Py_ssize_t count = len(keys)
+    cdef Py_ssize_t size = 64
+    cdef Py_ssize_t mask, place
+    cdef uint64_t *seen
+    cdef uint64_t number
+    if count < 2:
+        return False
+    while size < 2 * count:
+        size *= 2
+    mask = size - 1
+    seen = <uint64_t *> PyMem_Calloc(size, sizeof(uint64_t))
+    if seen is NULL:
+        raise MemoryError
+    try:
+        for key in keys:
+            if type(key) is not str or not PyUnicode_IS_COMPACT_ASCII(key):
+                return len(set(keys)) < count
+            number = mixed(<const char *> PyUnicode_DATA(key), PyUnicode_GET_LENGTH(key))
+            place = <Py_ssize_t> (number >> 20) & mask
+            while seen[place] != 0:
+                if seen[place] == number:
+                    # The same text, or one in 2**64 that is not.
+                    return len(set(keys)) < count
+                place = (place + 1) & mask
+            seen[place] = number
+    finally:
+        PyMem_Free(seen)
+    return False
+
+
+cdef inline uint64_t mixed(const char *data, Py_ssize_t size) noexcept:
+    """Make a number of a text, other than zero: quicker than its hash, which a set would have to compute and keep.
+
+    The secret keeps those who choose keys from choosing ones that lie in one place.
+    """
+    cdef uint64_t number = SECRET ^ <uint64_t> size
+    cdef uint64_t word
+    cdef Py_ssize_t at = 0
+    while at < size:
+        word = 0
+        memcpy(&word, data + at, min(8, size - at))
+        number = (number ^ word) * <uint64_t> 0x9E3779B97F4A7C15
+        number ^= number >> 29
+        at += 8
+    number *= <uint64_t> 0xBF58476D1CE4E5B9
+    return number ^ (number >> 32) | 1
+
+
+cdef uint64_t SECRET = int.from_bytes(os.urandom(8), "little")

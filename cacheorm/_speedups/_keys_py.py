@@ -15,7 +15,7 @@ from . import _identity_py
 from ._identity_py import MAX_KEY_BYTES, escape, shortened
 from ._kinds import KIND_INT, KIND_STR, KIND_UUID
 
-__all__ = ["MAX_KEY_BYTES", "Identity", "RowReader", "escape"]
+__all__ = ["MAX_KEY_BYTES", "Identity", "RowReader", "escape", "has_repeats"]
 
 
 class _Step(NamedTuple):
@@ -187,6 +187,11 @@ class RowReader:
         # Looked up on each call, so that it can be wrapped.
         payload = self._backend.get(key)
         return None if payload is None else self._load(payload, pk, key)
+
+
+def has_repeats(keys: list[str]) -> bool:
+    """Tell whether a key is in ``keys`` more than once."""
+    return len(set(keys)) < len(keys)
 
 
 def _labelled(step: _Step, values: list[Any]) -> list[str]:

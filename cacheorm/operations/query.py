@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._speedups import keys as key_makers
 from ..errors import BackendError
 from ..store import Call, Fetch
 from .base import Operation, R, Steps, slices
@@ -42,7 +43,7 @@ class ModelQuery(Operation[R]):
 
 def read(resolved: Any, pks: list[Any], keys: list[str]) -> Steps[list[Any]]:
     """Read rows; the same key at several places gives the same instance there."""
-    repeated = len(set(keys)) < len(keys)
+    repeated = key_makers.has_repeats(keys)
     distinct = dict(zip(keys, pks, strict=True)) if repeated else {}
     asked, wanted = (list(distinct), list(distinct.values())) if repeated else (keys, pks)
     rows: list[Any] = []

@@ -327,3 +327,18 @@ def test_keys_of_any_length_are_made_alike(length: int) -> None:
     key = key_of(Single, id="x" * length)
     assert (key == f"m:row:id:{'x' * length}") is (length + len("m:row:id:") <= 250)
     assert len(key) <= 250
+
+
+@MANY
+@given(st.lists(st.text(alphabet="ab:1", max_size=20) | st.text(max_size=3), max_size=60))
+def test_repeated_keys_are_noticed(keys: list[str]) -> None:
+    for twin in TWINS.values():
+        assert twin.has_repeats(keys) is (len(set(keys)) < len(keys))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 31, 32, 33, 1000, 100_000])
+def test_repeats_are_noticed_in_batches_of_any_size(count: int) -> None:
+    keys = [f"m:user:id:{number}" for number in range(count)]
+    for twin in TWINS.values():
+        assert twin.has_repeats(keys) is False
+        assert twin.has_repeats([*keys, "m:user:id:0"]) is (count > 0)
