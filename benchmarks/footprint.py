@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import gc
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -100,8 +101,11 @@ def import_time(rounds: int) -> Figure:
 
     def taken(program: str) -> float:
         start = perf_counter()
-        subprocess.run([sys.executable, "-c", program], check=True)
+        subprocess.run([sys.executable, "-c", program], check=True, env=environment)
         return perf_counter() - start
+
+    # Python keeps the byte code of what it imports, unless it is told not to.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
     taken("import cacheorm")  # the first one may have to write byte code
     # A difference of two noisy times: pairs, so that each difference is of two that ran one after the other.

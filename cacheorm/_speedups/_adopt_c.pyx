@@ -8,7 +8,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from collections.abc import Mapping
 
-from ._slots_c cimport Slot, is_leaf, leave_untracked, new_instance, put_new
+from ._slots_c cimport Slot, is_leaf, leave_untracked, new_instance, new_sealed, put_new
 
 cdef extern from "Python.h":
     int PyGC_Disable()
@@ -107,7 +107,7 @@ cdef class Adopter:
         cdef Py_ssize_t expected = 0
         cdef Name *entry
         cdef bint leaves = True
-        instance = new_instance(self.model, NO_ARGUMENTS)
+        instance = new_sealed(self.model, NO_ARGUMENTS) if sealed else new_instance(self.model, NO_ARGUMENTS)
         cdef bint direct = type(instance) is self.model
         while PyDict_Next(row, &position, &name, &found):
             # Rows mostly name the fields in their order, with the very names of the class.

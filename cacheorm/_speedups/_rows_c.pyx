@@ -66,7 +66,7 @@ from ._kinds import (
 )
 from ._mapping_c import MappingRows
 from ._convert_c cimport Converter
-from ._slots_c cimport is_leaf, keep_tracked, leave_untracked, new_instance, put_new, slot_offset
+from ._slots_c cimport is_leaf, keep_tracked, leave_untracked, new_instance, new_sealed, put_new, slot_offset
 from ._uuids cimport put_uuid, uuid_number
 
 cdef extern from "Python.h":
@@ -398,7 +398,11 @@ cdef class SlotRows:
         try:
             for i in range(count):
                 payload = payloads[i]
-                rows.append(None if payload is None else self.load(payload, pks[i], keys[i]))
+                if payload is None:
+                    rows.append(None)
+                    continue
+                row = self.load_quickly(payload, pks[i])
+                rows.append(self.general.load(payload, pks[i], keys[i]) if row is None else row)
         finally:
             if collecting:
                 PyGC_Enable()
@@ -406,15 +410,25 @@ cdef class SlotRows:
 
     cpdef load(self, payload, pk, key):
         """Read one payload as an instance, or ``None`` with ``skip_invalid`` when it cannot be."""
+        row = self.load_quickly(payload, pk)
+        return self.general.load(payload, pk, key) if row is None else row
+
+    cdef object load_quickly(self, payload, pk):
+        """Read one payload; ``None`` if the general path has to."""
         cdef bint leaves = True
-        if type(payload) is bytes:
+        if type(payload) is not bytes:
+            return None
+        if self.sealed:
+            instance = new_sealed(self.model, NO_ARGUMENTS)
+        else:
             instance = new_instance(self.model, NO_ARGUMENTS)
-            if self.sealed or PyObject_TypeCheck(instance, <PyTypeObject *> self.model):
-                if self.load_row(<bytes> payload, instance, &leaves) and self.put_key(instance, pk, &leaves):
-                    if leaves and self.sealed:
-                        leave_untracked(<PyObject *> instance)
-                    return instance
-        return self.general.load(payload, pk, key)
+            if not PyObject_TypeCheck(instance, <PyTypeObject *> self.model):
+                return None
+        if not self.load_row(<bytes> payload, instance, &leaves) or not self.put_key(instance, pk, &leaves):
+            return None
+        if leaves and self.sealed:
+            leave_untracked(<PyObject *> instance)
+        return instance
 
     cdef bint put_key(self, instance, pk, bint *leaves) except -1:
         """Put the primary key into its slots; false if it is none of this model."""

@@ -11,8 +11,17 @@ cdef extern from *:
     {
         return ((PyTypeObject *)type)->tp_new((PyTypeObject *)type, no_arguments, NULL);
     }
+
+    /* The same of a sealed class: it has the __new__ of object, which does no more unless the class is abstract. */
+    static inline PyObject *new_sealed(PyObject *type, PyObject *no_arguments)
+    {
+        if (((PyTypeObject *)type)->tp_flags & Py_TPFLAGS_IS_ABSTRACT)
+            return new_instance(type, no_arguments);
+        return ((PyTypeObject *)type)->tp_alloc((PyTypeObject *)type, 0);
+    }
     """
     object new_instance(object type, tuple no_arguments)
+    object new_sealed(object type, tuple no_arguments)
 
 
 cdef inline void put_new(PyObject *instance, Py_ssize_t offset, value) noexcept:
