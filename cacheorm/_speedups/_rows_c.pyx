@@ -279,6 +279,10 @@ cdef class SlotRows:
         finally:
             if collecting:
                 PyGC_Enable()
+            if changed is not NULL:
+                # What is left there when a converter was interrupted.
+                for position in range(self.count):
+                    Py_XDECREF(changed[position])
             PyMem_Free(changed)
             PyMem_Free(buffer.data)
         return payloads

@@ -18,6 +18,7 @@ import struct
 import subprocess
 import sys
 import tracemalloc
+import weakref
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
@@ -835,6 +836,36 @@ def test_values_are_held_once_by_the_slot_and_dropped_with_the_instance(twin: An
     codec.dump_many(written)
     del written
     assert counts() == before
+
+
+def test_what_an_interrupted_batch_had_converted_is_dropped(twin: Any) -> None:
+    class Stop(BaseException):
+        pass
+
+    class Thing:
+        pass
+
+    made = []
+
+    class Making(co.Field[Any]):
+        def cache_value(self, value: Any) -> Any:
+            return "x"
+
+        def python_value(self, value: Any) -> Any:
+            thing = Thing()
+            made.append(weakref.ref(thing))
+            return thing
+
+    class Stopping(co.Field[Any]):
+        def cache_value(self, value: Any) -> Any:
+            raise Stop
+
+    codec = codec_of(twin, model := make_model({"first": Making(), "then": Stopping()}))
+    with pytest.raises(Stop):
+        codec.dump_many([model(id=1, first=1, then=2)])
+    gc.collect()
+    assert made
+    assert all(one() is None for one in made)
 
 
 def test_an_instance_changed_by_its_own_converter_does_no_harm(twin: Any) -> None:
