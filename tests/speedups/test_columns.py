@@ -367,3 +367,10 @@ def test_threads_pack_batches_of_their_own() -> None:
     for thread in threads:
         thread.join()
     assert [found[number] for number in range(4)] == expected
+
+
+def test_what_json_cannot_hold_is_refused_in_any_row_of_a_batch() -> None:
+    rows = [{"wild": 0.0}] * 5 + [{"wild": float("inf")}]
+    for codec in both(Everything, "json"):
+        with pytest.raises(ValueError, match="finite"):
+            codec.dump_many(make([{**PLAIN_ROW, **row} for row in rows]))
