@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import errors
 from .fields import CompositeKey, Field, UUIDField
-from .metadata import NOT_INHERITED, Options, RowPlan
+from .metadata import RowPlan
+from .options import NOT_INHERITED, Options
 from .registry import connect, register
 
 if TYPE_CHECKING:

@@ -8,17 +8,16 @@ from typing import Any, ClassVar, Self
 from . import errors
 from ._speedups import slots
 from .declaration import Declared, ModelBase
-from .fields import ForeignKeyField
+from .instances import Instance
 from .metadata import RowPlan
 from .operations import GetOrCreate, ModelDelete, ModelInsert, ModelQuery, ModelUpdate
 from .operations.base import as_rows
 from .store import Call, perform
-from .types import TTL, check_ttl
 
 __all__ = ["CacheBuilder", "Model"]
 
 
-class Model(metaclass=ModelBase):
+class Model(Instance, metaclass=ModelBase):
     """A row of typed fields, stored under its primary key.
 
     Declare fields as class attributes and options in an inner ``class Meta``::
@@ -62,159 +61,6 @@ class Model(metaclass=ModelBase):
     DoesNotExist: ClassVar[type[errors.DoesNotExist]]
     _loaded: dict[str, Any]
     _related: ClassVar[Any]
-
-    def __init__(self, **values: Any) -> None:
-        plan = type(self)._meta
-        for name, value in values.items():
-            field = plan.names.get(name)
-            if field is None:
-                raise plan.unknown_name(name)
-            field.__set__(self, value)
-
-    # -- the instance ----------------------------------------------------------------------------
-
-    @property
-    def _relations(self) -> dict[str, Any]:
-        """The related instances that are loaded, by field name."""
-        try:
-            return self._loaded
-        except AttributeError:
-            type(self)._related.poke(self, {})
-            return self._loaded
-
-    def get_id(self) -> Any:
-        """Give the primary key: a value, a tuple for composite keys, ``None`` where it is not set yet."""
-        return self._pk
-
-    @property
-    def _pk(self) -> Any:
-        # Not through get_id(), which subclasses override: Flask-Login's wants a str.
-        plan = type(self)._meta
-        if plan.composite is not None:
-            return plan.composite.__get__(self)
-        value = plan.key_fields[0].peek(self)
-        # A reference holds an instance while that has no key to take over.
-        return None if plan.references and hasattr(type(value), "_meta") else value
-
-    @_pk.setter
-    def _pk(self, value: Any) -> None:
-        key = type(self)._meta.primary_key
-        key.__set__(self, value)
-
-    def __eq__(self, other: object) -> bool:
-        if self is other:
-            return True
-        if type(self) is not type(other):
-            return NotImplemented
-        pk = self._pk
-        return pk is not None and bool(pk == other._pk)
-
-    def __hash__(self) -> int:
-        return hash((type(self), self._pk))
-
-    def __repr__(self) -> str:
-        shown = []
-        for field in type(self)._meta.fields.values():
-            value = field.peek(self)
-            if value is not None:
-                shown.append(f"{field.accepted_names[-1]}={'***' if getattr(field, 'secret', False) else repr(value)}")
-        return f"{type(self).__name__}({', '.join(shown)})"
-
-    def __getstate__(self) -> dict[str, Any]:
-        absent = object()
-        values = {name: field.peek(self, absent) for name, field in type(self)._meta.fields.items()}
-        state: dict[str, Any] = {"values": {name: value for name, value in values.items() if value is not absent}}
-        attributes = super().__getstate__()
-        # The __dict__, or a pair of it and the slots: those of the subclasses, and that of the relations.
-        if isinstance(attributes, tuple):
-            attributes, state["slots"] = attributes
-        if attributes:
-            state["attributes"] = attributes
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        fields = type(self)._meta.fields
-        for name, value in state["values"].items():
-            if name in fields:
-                fields[name].poke(self, value)
-        for name, value in state.get("slots", {}).items():
-            if name == "_loaded":
-                # A copy: two instances must not share their relations.
-                type(self)._related.poke(self, dict(value))
-            else:
-                setattr(self, name, value)
-        if "attributes" in state:
-            self.__dict__.update(state["attributes"])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the fields' values by field name; a foreign key as the related primary key."""
-        return {
-            name: field.object_id(self) if isinstance(field, ForeignKeyField) else field.__get__(self, type(self))
-            for name, field in type(self)._meta.fields.items()
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Make an instance from what :meth:`to_dict` gave.
-
-        Raises:
-            TypeError: a name that no field has.
-        """
-        return cls(**values)
-
-    def save(self, force_insert: bool = False) -> bool:
-        """Write this row: update it when its primary key is set, insert it otherwise.
-
-        Args:
-            force_insert: insert it in any case.
-
-        Returns:
-            ``False`` if the row to update does not exist (any more); nothing was written then.
-
-        Raises:
-            ValidationError: all fields with bad or missing values.
-            WriteError: the backend refused the row.
-        """
-        plan = type(self)._meta
-        if force_insert or self._pk is None:
-            ModelInsert(plan, [self], False).execute()
-            return True
-        return ModelUpdate(plan, [self], False).execute() is not None
-
-    def delete_instance(self) -> bool:
-        """Remove this row from the backend; ``True`` if it existed. The instance keeps its values."""
-        return ModelDelete(type(self)._meta, [self], False).execute()
-
-    def refresh(self) -> Self:
-        """Read this row again, into this instance, and forget loaded related instances.
-
-        Raises:
-            DoesNotExist: the row is gone; the instance keeps its values.
-        """
-        plan = type(self)._meta
-        fresh: Self | None = plan.reader.read(self)
-        if fresh is None:
-            raise _missing(plan, self)
-        for field in plan.fields.values():
-            field.poke(self, field.peek(fresh))
-        self._relations.clear()
-        return self
-
-    def ttl(self) -> int | None:
-        """Give the seconds that the stored row has left; 0 if it never expires, ``None`` if it is gone."""
-        plan = type(self)._meta
-        left: int | None = perform(Call(plan.backend, "ttl", (_key_of(plan, self),)))
-        return left
-
-    def touch(self, ttl: TTL = None) -> bool:
-        """Give the stored row a new lifetime; ``False`` if it is gone.
-
-        Args:
-            ttl: seconds; 0 never expires; ``None`` is the model's ttl.
-        """
-        plan = type(self)._meta
-        seconds = plan.pick_ttl() if ttl is None else check_ttl(ttl)
-        return bool(perform(Call(plan.backend, "touch", (_key_of(plan, self), seconds))))
 
     # -- operations, to be executed --------------------------------------------------------------
 
@@ -293,7 +139,7 @@ class Model(metaclass=ModelBase):
         """
         found: Self | None = cls._meta.reader.read(pk)
         if found is None:
-            raise _missing(cls._meta, pk)
+            raise cls._meta.missing(pk)
         return found
 
     @classmethod
@@ -311,7 +157,7 @@ class Model(metaclass=ModelBase):
         row = cls._meta.row_of(pk)
         found: Self | None = cls._meta.reader.read(row)
         if found is None:
-            raise _missing(cls._meta, row)
+            raise cls._meta.missing(row)
         return found
 
     @classmethod
@@ -368,7 +214,7 @@ class Model(metaclass=ModelBase):
         update: ModelUpdate[Self | None] = ModelUpdate(cls._meta, [{**values, **row}], False)
         updated = update.execute()
         if updated is None:
-            raise _missing(cls._meta, row)
+            raise cls._meta.missing(row)
         return updated
 
     @classmethod
@@ -381,13 +227,13 @@ class Model(metaclass=ModelBase):
         row = cls._meta.row_of(pk)
         delete: ModelDelete[bool] = ModelDelete(cls._meta, [row], False)
         if not delete.execute():
-            raise _missing(cls._meta, row)
+            raise cls._meta.missing(row)
         return True
 
     @classmethod
     def exists(cls, **pk: Any) -> bool:
         """Tell whether the row exists, without reading it."""
-        return bool(perform(Call(cls._meta.backend, "has", (_key_of(cls._meta, pk),))))
+        return bool(perform(Call(cls._meta.backend, "has", (cls._meta.key_of(pk),))))
 
     @classmethod
     def key(cls, **pk: Any) -> str:
@@ -396,22 +242,13 @@ class Model(metaclass=ModelBase):
         Raises:
             ValidationError: a part of the primary key is missing or of the wrong type.
         """
-        return _key_of(cls._meta, pk)
+        return cls._meta.key_of(pk)
 
 
 # Reads the slot of loaded rows as None where nothing was loaded. For what asks every row of a batch: an AttributeError
 # that is raised and caught costs more than the rest.
 Model._related = slots.Slot()
 Model._related.attach(vars(Model)["_loaded"])
-
-
-def _key_of(plan: RowPlan, row: Any) -> str:
-    key: str = plan.identity.identify_one(row, True)[1]
-    return key
-
-
-def _missing(plan: RowPlan, row: Any) -> errors.DoesNotExist:
-    return plan.model.DoesNotExist(f"{plan.model.__name__}: no row under key {_key_of(plan, row)}")
 
 
 class CacheBuilder:
@@ -433,4 +270,4 @@ class CacheBuilder:
         Raises:
             ValidationError: (a :exc:`ValueError`) a part of the primary key is missing.
         """
-        return _key_of(self.model._meta, self._instance)
+        return self.model._meta.key_of(self._instance)

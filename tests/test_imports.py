@@ -18,9 +18,11 @@ LAYERS = [
     {"errors", "types"},
     {"_speedups"},
     {"backends", "fields", "keys", "serializers", "signals"},
+    {"options"},
     {"metadata"},
     {"registry", "store"},
     {"declaration", "operations", "relations"},
+    {"instances"},
     {"models"},
     {"cli", "testing"},
     {"__main__"},
@@ -28,7 +30,7 @@ LAYERS = [
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
 
 # To everybody else, keys and payloads are what the store moves; where to is none of their business.
-MAY_IMPORT_BACKENDS = {"backends", "metadata", "store", "cli", "testing"}
+MAY_IMPORT_BACKENDS = {"backends", "metadata", "options", "store", "cli", "testing"}
 
 # Each costs milliseconds to import or may not be installed at all; loaded where it is first used.
 DRIVERS = {"redis", "hiredis", "pylibmc", "pymemcache", "google", "Cython", "cython"}

@@ -1,0 +1,176 @@
+"""What an instance of a model is and does: its values, its identity, and the operations on its own row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from .fields import ForeignKeyField
+from .metadata import RowPlan
+from .operations import ModelDelete, ModelInsert, ModelUpdate
+from .store import Call, perform
+from .types import TTL, check_ttl
+
+__all__ = ["Instance"]
+
+
+class Instance:
+    """The instance side of :class:`~cacheorm.models.Model`, which has the slots."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        _meta: ClassVar[RowPlan]
+        _loaded: dict[str, Any]
+        _related: ClassVar[Any]
+
+    def __init__(self, **values: Any) -> None:
+        plan = type(self)._meta
+        for name, value in values.items():
+            field = plan.names.get(name)
+            if field is None:
+                raise plan.unknown_name(name)
+            field.__set__(self, value)
+
+    @property
+    def _relations(self) -> dict[str, Any]:
+        """The related instances that are loaded, by field name."""
+        try:
+            return self._loaded
+        except AttributeError:
+            type(self)._related.poke(self, {})
+            return self._loaded
+
+    def get_id(self) -> Any:
+        """Give the primary key: a value, a tuple for composite keys, ``None`` where it is not set yet."""
+        return self._pk
+
+    @property
+    def _pk(self) -> Any:
+        # Not through get_id(), which subclasses override: Flask-Login's wants a str.
+        plan = type(self)._meta
+        if plan.composite is not None:
+            return plan.composite.__get__(self)
+        value = plan.key_fields[0].peek(self)
+        # A reference holds an instance while that has no key to take over.
+        return None if plan.references and hasattr(type(value), "_meta") else value
+
+    @_pk.setter
+    def _pk(self, value: Any) -> None:
+        key = type(self)._meta.primary_key
+        key.__set__(self, value)
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if type(self) is not type(other):
+            return NotImplemented
+        pk = self._pk
+        return pk is not None and bool(pk == other._pk)
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._pk))
+
+    def __repr__(self) -> str:
+        shown = []
+        for field in type(self)._meta.fields.values():
+            value = field.peek(self)
+            if value is not None:
+                shown.append(f"{field.accepted_names[-1]}={'***' if getattr(field, 'secret', False) else repr(value)}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        absent = object()
+        values = {name: field.peek(self, absent) for name, field in type(self)._meta.fields.items()}
+        state: dict[str, Any] = {"values": {name: value for name, value in values.items() if value is not absent}}
+        attributes = super().__getstate__()
+        # The __dict__, or a pair of it and the slots: those of the subclasses, and that of the relations.
+        if isinstance(attributes, tuple):
+            attributes, state["slots"] = attributes
+        if attributes:
+            state["attributes"] = attributes
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        fields = type(self)._meta.fields
+        for name, value in state["values"].items():
+            if name in fields:
+                fields[name].poke(self, value)
+        for name, value in state.get("slots", {}).items():
+            if name == "_loaded":
+                # A copy: two instances must not share their relations.
+                type(self)._related.poke(self, dict(value))
+            else:
+                setattr(self, name, value)
+        if "attributes" in state:
+            self.__dict__.update(state["attributes"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the fields' values by field name; a foreign key as the related primary key."""
+        return {
+            name: field.object_id(self) if isinstance(field, ForeignKeyField) else field.__get__(self, type(self))
+            for name, field in type(self)._meta.fields.items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Make an instance from what :meth:`to_dict` gave.
+
+        Raises:
+            TypeError: a name that no field has.
+        """
+        return cls(**values)
+
+    def save(self, force_insert: bool = False) -> bool:
+        """Write this row: update it when its primary key is set, insert it otherwise.
+
+        Args:
+            force_insert: insert it in any case.
+
+        Returns:
+            ``False`` if the row to update does not exist (any more); nothing was written then.
+
+        Raises:
+            ValidationError: all fields with bad or missing values.
+            WriteError: the backend refused the row.
+        """
+        plan = type(self)._meta
+        if force_insert or self._pk is None:
+            ModelInsert(plan, [self], False).execute()
+            return True
+        return ModelUpdate(plan, [self], False).execute() is not None
+
+    def delete_instance(self) -> bool:
+        """Remove this row from the backend; ``True`` if it existed. The instance keeps its values."""
+        return ModelDelete(type(self)._meta, [self], False).execute()
+
+    def refresh(self) -> Self:
+        """Read this row again, into this instance, and forget loaded related instances.
+
+        Raises:
+            DoesNotExist: the row is gone; the instance keeps its values.
+        """
+        plan = type(self)._meta
+        fresh: Self | None = plan.reader.read(self)
+        if fresh is None:
+            raise plan.missing(self)
+        for field in plan.fields.values():
+            field.poke(self, field.peek(fresh))
+        self._relations.clear()
+        return self
+
+    def ttl(self) -> int | None:
+        """Give the seconds that the stored row has left; 0 if it never expires, ``None`` if it is gone."""
+        plan = type(self)._meta
+        left: int | None = perform(Call(plan.backend, "ttl", (plan.key_of(self),)))
+        return left
+
+    def touch(self, ttl: TTL = None) -> bool:
+        """Give the stored row a new lifetime; ``False`` if it is gone.
+
+        Args:
+            ttl: seconds; 0 never expires; ``None`` is the model's ttl.
+        """
+        plan = type(self)._meta
+        seconds = plan.pick_ttl() if ttl is None else check_ttl(ttl)
+        return bool(perform(Call(plan.backend, "touch", (plan.key_of(self), seconds))))

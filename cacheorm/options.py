@@ -1,0 +1,144 @@
+"""The Meta options of a model: which there are, and what may stand in them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from .backends import BaseBackend, backend_from_url
+from .fields import CompositeKey
+from .serializers import BaseSerializer, registry
+from .types import check_ttl
+
+__all__ = ["NOT_INHERITED", "Options", "resolve_backend", "resolve_serializer"]
+
+NOT_INHERITED = ("name", "primary_key", "abstract")
+"""Options that a model does not hand down to its subclasses."""
+
+
+class Options(NamedTuple):
+    """The Meta options of a model, checked."""
+
+    name: str | None = None
+    namespace: str | None = None
+    backend: BaseBackend | None = None
+    serializer: BaseSerializer | None = None
+    ttl: int | None = None
+    ttl_jitter: float = 0.0
+    on_invalid: str = "raise"
+    primary_key: CompositeKey | None = None
+    abstract: bool = False
+
+    @classmethod
+    def check(cls, model: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the options of a Meta class as they are used: URLs and names resolved, what is left out dropped.
+
+        Raises:
+            TypeError: an unknown option, or one of the wrong type.
+            ValueError: an option with an impossible value.
+        """
+        known = cls._fields
+        for option in given:
+            if option not in known:
+                from difflib import get_close_matches
+
+                close = get_close_matches(option, known, 1)
+                hint = f"; did you mean {close[0]!r}?" if close else f"; known are: {', '.join(sorted(known))}"
+                raise TypeError(f"{model}.Meta has no option {option!r}{hint}")
+        checks: dict[str, Callable[[Any], Any]] = {
+            "backend": resolve_backend,
+            "serializer": resolve_serializer,
+            "ttl": lambda ttl: None if ttl is None else check_ttl(ttl),
+            "ttl_jitter": _check_jitter,
+            "on_invalid": _check_on_invalid,
+            "name": _check_name,
+            "namespace": _check_name,
+            "primary_key": _check_primary_key,
+            "abstract": _check_abstract,
+        }
+        values = {}
+        for option, value in given.items():
+            try:
+                checked = checks[option](value)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"{model}.Meta.{option}: {error}") from error
+            if checked is not None or option not in ("backend", "serializer"):
+                values[option] = checked
+        return values
+
+
+def _check_abstract(abstract: bool) -> bool:
+    if not isinstance(abstract, bool):
+        raise TypeError(f"expected True or False, got {type(abstract).__name__}")
+    return abstract
+
+
+def _check_jitter(jitter: Any) -> float:
+    if isinstance(jitter, bool) or not isinstance(jitter, (int, float)) or not 0 <= jitter <= 1:
+        raise ValueError("expected a fraction from 0 to 1")
+    return float(jitter)
+
+
+def _check_on_invalid(what: Any) -> str:
+    if what not in ("raise", "miss"):
+        raise ValueError("expected 'raise' or 'miss'")
+    return str(what)
+
+
+def _check_name(name: Any) -> str | None:
+    if name is not None and (not isinstance(name, str) or not name):
+        raise TypeError("expected a text that is not empty")
+    return name
+
+
+def _check_primary_key(key: Any) -> CompositeKey | None:
+    if key is not None and not isinstance(key, CompositeKey):
+        raise ValueError("required primary key: expected a CompositeKey, or a field with primary_key=True")
+    return key
+
+
+_backends_by_url: dict[str, BaseBackend] = {}
+_lock = threading.RLock()
+
+
+def resolve_backend(backend: BaseBackend | str | None) -> BaseBackend | None:
+    """Give the backend of a Meta option: models that name the same URL share one backend.
+
+    Raises:
+        TypeError: neither a backend nor a URL.
+        ValueError: a URL that no backend knows.
+    """
+    if isinstance(backend, str):
+        with _lock:
+            known = _backends_by_url.get(backend)
+            if known is None:
+                known = _backends_by_url[backend] = backend_from_url(backend)
+            return known
+    # Anything that behaves like a backend will do: people wrap theirs to count, trace and time.
+    if backend is None or (not isinstance(backend, type) and all(hasattr(backend, one) for one in _NEEDED)):
+        return backend
+    what = f"the class {backend.__name__}" if isinstance(backend, type) else type(backend).__name__
+    raise TypeError(f"backend must be a backend instance or a URL, got {what}")
+
+
+# What the drivers' own clients, which are no backends, do not have.
+_NEEDED = ("get_many", "set_many", "get_chunks", "chunk_size")
+
+
+def resolve_serializer(serializer: BaseSerializer | str | None) -> BaseSerializer | None:
+    """Give the serializer of a Meta option.
+
+    Raises:
+        TypeError: neither a serializer nor a name.
+        ValueError: a name that nothing is registered under.
+    """
+    if isinstance(serializer, str):
+        found = registry.get_by_name(serializer)
+        if found is None:
+            known = ", ".join(registry.names())
+            raise ValueError(f"no serializer is registered as {serializer!r}; registered are: {known}")
+        return found
+    if serializer is None or isinstance(serializer, BaseSerializer):
+        return serializer
+    raise TypeError(f"serializer must be a registered name or a BaseSerializer, got {type(serializer).__name__}")
