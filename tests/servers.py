@@ -10,7 +10,6 @@ Servers keep nothing on disk, listen on loopback only, and end with the process 
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import signal
@@ -40,9 +39,20 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _die_with_parent() -> None:
-    """In the child, on Linux: end when the parent does, however it ends (``man 2 prctl``)."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+# On Linux, a process that becomes the server, and ends when the one that started it does, however that ends
+# (``man 2 prctl``). A `preexec_fn` would do it without another Python, but hangs now and then where other threads run.
+_LAUNCHER = f"""
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, {int(signal.SIGKILL)}, 0, 0, 0)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def _launcher() -> list[str]:
+    if sys.platform != "linux":
+        return []
+    return [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid())]
 
 
 class ServerProcess:
@@ -87,12 +97,10 @@ class ServerProcess:
             # Another process may take the port before the server does: it ends then, and the next is tried.
             self.port = known or free_port()
             self._process = subprocess.Popen(
-                [program, *self.command(), *self.options],
+                [*_launcher(), program, *self.command(), *self.options],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                # Tests start servers from their main thread, before any other runs.
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
             )
             if self._wait():
                 return self

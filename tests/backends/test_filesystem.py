@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from children import fork_and_check
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -446,22 +447,14 @@ def test_what_was_acknowledged_survives_kill_9(folder: Path, seconds: float) -> 
 # -- fork ------------------------------------------------------------------------------------------------------
 
 
-def fork() -> int:
-    with warnings.catch_warnings():
-        # Python 3.12 warns of any fork beside threads, which is the case under test.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return os.fork()
-
-
 def test_no_connection_is_open_across_a_fork(backend: FileSystemBackend) -> None:
     backend.set("a", 1)
     assert len(backend._connections._idle) == 1
-    child = fork()
-    if child == 0:
-        fine = not backend._connections._idle and backend.get("a") == b"1" and backend.incr("a") == 2
-        os._exit(0 if fine else 1)
+    wait = fork_and_check(
+        lambda: not backend._connections._idle and backend.get("a") == b"1" and backend.incr("a") == 2
+    )
     assert backend._connections._idle == []
-    assert os.waitpid(child, 0)[1] == 0
+    wait()
     assert backend.incr("a") == 3
 
 
@@ -475,16 +468,16 @@ def test_children_forked_amid_writing_threads_work_and_lose_nothing(backend: Fil
             backend.set_many({str(i): b"x" for i in range(50)})
             written[0] += 1
 
+    def count_once() -> bool:
+        backend.incr("count", ttl=0)
+        backend.close()
+        return True
+
     thread = threading.Thread(target=work)
     thread.start()
     try:
         for _ in range(10):
-            child = fork()
-            if child == 0:
-                backend.incr("count", ttl=0)
-                backend.close()
-                os._exit(0)
-            assert os.waitpid(child, 0)[1] == 0
+            fork_and_check(count_once)()
     finally:
         done.set()
         thread.join()
@@ -512,10 +505,7 @@ def test_a_fork_does_not_wait_for_ever_for_an_operation(
     monkeypatch.setattr(_sqlite, "_FORK_PATIENCE", 0.05)
     backend.set("a", 1)
     with backend._connections.write_lock, backend._connection():
-        child = fork()
-        if child == 0:
-            os._exit(0 if backend.incr("a") == 2 else 1)
-        assert os.waitpid(child, 0)[1] == 0
+        fork_and_check(lambda: backend.incr("a") == 2)()
     assert backend.get("a") == b"2"
 
 

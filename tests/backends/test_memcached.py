@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from children import fork_and_check
 from faults import Proxy, ScriptedServer, say
 from servers import HOST, MemcachedServer
 
@@ -753,19 +754,20 @@ def test_a_waiting_thread_gets_the_connection_that_is_given_back(memcached_serve
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_makes_its_own_connections(backend: MemcachedBackend) -> None:
     backend.set_many(BATCH)
     chunks = backend.get_chunks(list(BATCH))
     first = next(chunks)
-    child = os.fork()
-    if child == 0:
+
+    def use() -> bool:
         # The connection in use is the parent's: giving it back must not bring it into the child's pool.
         chunks.close()
         good = all(backend.get(f"key:{i}") == b"%d" % i for i in range(200))
-        os._exit(0 if good and backend._engine._pool._members.taken == 0 else 1)  # type: ignore[attr-defined]
+        return good and backend._engine._pool._members.taken == 0  # type: ignore[attr-defined]
+
+    wait = fork_and_check(use)
     assert all(backend.get(f"key:{i}") == b"%d" % i for i in range(200, 400))
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    wait()
     assert [value for chunk in (first, *chunks) for value in chunk] == list(BATCH.values())
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pylibmc
 import pytest
+from children import fork_and_check
 from servers import HOST, MemcachedServer
 
 from cacheorm.backends.memcached import MemcachedBackend
@@ -201,15 +202,11 @@ def test_a_server_that_is_gone_is_an_error() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_works_on_a_clone(backend: MemcachedBackend) -> None:
     backend.set_many(BATCH)
-    child = os.fork()
-    if child == 0:
-        good = all(backend.get(f"key:{i}") == b"%d" % i for i in range(200))
-        os._exit(0 if good else 1)
+    wait = fork_and_check(lambda: all(backend.get(f"key:{i}") == b"%d" % i for i in range(200)))
     assert all(backend.get(f"key:{i}") == b"%d" % i for i in range(200, 400))
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    wait()
 
 
 def test_another_process_gets_a_clone(backend: MemcachedBackend, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:

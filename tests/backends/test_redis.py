@@ -15,6 +15,7 @@ import redis
 import redis.asyncio
 import redis.cluster
 import redis.sentinel
+from children import fork_and_check
 from faults import Proxy
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -537,15 +538,11 @@ def test_threads_share_a_backend_without_mixing_replies(backend: RedisBackend) -
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_makes_its_own_connections(backend: RedisBackend) -> None:
     backend.set_many(BATCH)
-    child = os.fork()
-    if child == 0:
-        good = all(backend.get(f"key:{i}") == b"%d" % i for i in range(200))
-        os._exit(0 if good else 1)
+    wait = fork_and_check(lambda: all(backend.get(f"key:{i}") == b"%d" % i for i in range(200)))
     assert all(backend.get(f"key:{i}") == b"%d" % i for i in range(200, 400))
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    wait()
     assert backend.get("key:1") == b"1"
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import OrderedDict
@@ -8,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from children import fork_and_check
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -292,23 +292,11 @@ def test_a_child_can_use_the_backend_that_another_thread_was_using(recwarn: pyte
     thread.start()
     try:
         for _ in range(10):
-            child = _fork_quietly()
-            if child == 0:
-                os._exit(0 if backend.incr("child") == 1 else 1)
-            assert os.waitpid(child, 0)[1] == 0
+            fork_and_check(lambda: backend.incr("child") == 1)()
     finally:
         done.set()
         thread.join()
     assert backend.get("child") is None
-
-
-def _fork_quietly() -> int:
-    import warnings
-
-    with warnings.catch_warnings():
-        # Python 3.12 warns of any fork beside threads, which is the case under test.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return os.fork()
 
 
 def test_evicting_expiring_and_reading_threads_leave_a_consistent_store() -> None:

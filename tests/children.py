@@ -1,0 +1,46 @@
+"""Forked children of a test, which end with it: never a second test run, and never one that nobody ends."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+
+__all__ = ["fork_and_check"]
+
+# A child that waits for a lock which the fork copied would wait for ever. Far longer than any child works.
+_PATIENCE = 60  # seconds
+
+
+def fork_and_check(check: Callable[[], bool]) -> Callable[[], None]:
+    """Run ``check`` in a forked child.
+
+    Returns:
+        What waits for the child, and raises :exc:`AssertionError` unless ``check`` gave ``True`` there. What went
+        wrong is on standard error.
+    """
+    with warnings.catch_warnings():
+        # Python 3.12 warns of any fork beside threads, which is the case under test.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child:
+        return lambda: _expect_success(child)
+    good = False
+    try:
+        # Not dump_traceback_later(): where the parent uses it, its lock is one of those that stay locked.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        faulthandler.register(signal.SIGALRM, file=sys.__stderr__, chain=True)
+        signal.alarm(_PATIENCE)
+        good = check()
+    except BaseException:  # noqa: BLE001 - nothing may leave: outside goes the rest of the tests
+        traceback.print_exc(file=sys.__stderr__)
+    finally:
+        os._exit(0 if good else 1)
+
+
+def _expect_success(child: int) -> None:
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
