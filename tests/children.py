@@ -23,11 +23,15 @@ def fork_and_check(check: Callable[[], bool]) -> Callable[[], None]:
         What waits for the child, and raises :exc:`AssertionError` unless ``check`` gave ``True`` there. What went
         wrong is on standard error.
     """
+    # A measurement of coverage has a lock too, which another thread may hold at this moment, and takes it in the child.
+    trace = sys.gettrace()
+    sys.settrace(None)
     with warnings.catch_warnings():
         # Python 3.12 warns of any fork beside threads, which is the case under test.
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child:
+        sys.settrace(trace)
         return lambda: _expect_success(child)
     good = False
     try:
