@@ -12,6 +12,7 @@ from .instances import Instance
 from .metadata import RowPlan
 from .operations import GetOrCreate, ModelDelete, ModelInsert, ModelQuery, ModelUpdate
 from .operations.base import as_rows
+from .payload import is_absence
 from .store import Call, perform
 
 __all__ = ["CacheBuilder", "Model"]
@@ -232,8 +233,9 @@ class Model(Instance, metaclass=ModelBase):
 
     @classmethod
     def exists(cls, **pk: Any) -> bool:
-        """Tell whether the row exists, without reading it."""
-        return bool(perform(Call(cls._meta.backend, "has", (cls._meta.key_of(pk),))))
+        """Tell whether the row exists; its payload is fetched, as it may be a remembered miss, but not read."""
+        payload = perform(Call(cls._meta.backend, "get", (cls._meta.key_of(pk),)))
+        return payload is not None and not is_absence(payload)
 
     @classmethod
     def key(cls, **pk: Any) -> str:

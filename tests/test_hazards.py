@@ -425,10 +425,11 @@ def test_an_entry_of_another_type_is_an_error_and_no_miss(redis_server: RedisSer
             lambda: user.get(id=1),
             user.update(id=1, name="y").execute,
             lambda: user.get_or_create(id=1),
+            lambda: user.exists(id=1),
             lambda: backend.get(key),
             lambda: backend.incr(key),
         ):
             with pytest.raises(co.BackendError, match="WRONGTYPE"):
                 call()
-        assert user.exists(id=1)
         assert backend.client.lrange(key, 0, -1) == [b"a", b"b"]
+        assert backend.has(key)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..errors import PayloadError, ValidationError
+from ..payload import is_absence
 
 __all__ = ["MappingRows"]
 
@@ -191,7 +192,10 @@ class MappingRows:
                 gc.enable()
 
     def load(self, payload: bytes, pk: Any, key: str) -> Any:
-        """Read one payload as an instance, or ``None`` with ``skip_invalid`` when it cannot be."""
+        """Read one payload as an instance.
+
+        Gives ``None`` for a remembered miss, and with ``skip_invalid`` for what cannot be read.
+        """
         try:
             return self._load(payload, pk, key)
         except PayloadError:
@@ -200,6 +204,8 @@ class MappingRows:
             raise
 
     def _load(self, payload: bytes, pk: Any, key: str) -> Any:
+        if is_absence(payload):
+            return None
         try:
             row = self._unpack(payload)
         except Exception as error:

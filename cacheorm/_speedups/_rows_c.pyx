@@ -586,6 +586,8 @@ cdef class DictRows(SlotRows):
         cdef Py_ssize_t i
         cdef Column *column
         cdef dict row
+        if PyBytes_GET_SIZE(payload) and <uint8_t> PyBytes_AS_STRING(payload)[0] == 0xC1:
+            return False
         try:
             unpacked = self.unpack(payload)
             if type(unpacked) is not dict:

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgpack
 
+from ..payload import ABSENT
 from ._columns import UNUSUAL, Column, fill, read, read_set
 from ._mapping_py import MappingRows
 
@@ -108,6 +109,8 @@ class _ColumnRows(MappingRows):
         collecting = gc.isenabled()
         gc.disable()
         try:
+            if ABSENT in payloads:
+                payloads = [None if payload == ABSENT else payload for payload in payloads]
             for start in range(0, len(payloads), _MOST):
                 part = slice(start, start + _MOST)
                 loaded = self._load_columns(payloads[part], pks[part])

@@ -360,7 +360,7 @@ def test_single_row_operations_call_single_key_methods_and_bulk_ones_batches(bac
 
     assert called(lambda: user.create(id=1, name="a")) == ["set"]
     assert called(lambda: user.get(id=1)) == ["get"]
-    assert called(lambda: user.exists(id=1)) == ["has"]
+    assert called(lambda: user.exists(id=1)) == ["get"]
     assert called(lambda: user.delete(id=1).execute()) == ["delete"]
     assert called(lambda: user.insert(id=1, name="a").if_absent().execute()) == ["add"]
     assert called(lambda: user.insert_many({"id": 1, "name": "a"}).execute()) == ["set_many"]

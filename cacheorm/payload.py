@@ -1,0 +1,105 @@
+"""The header that says what a payload is, where its first byte does not.
+
+JSON objects begin with ``{`` and msgpack maps with 0x80-0x8f, 0xde or 0xdf; they are stored bare. Every other payload
+begins with a header, whose first byte msgpack never uses and which is no text either:
+
+===== ===========================================================================================
+bytes
+===== ===========================================================================================
+1     0xc1
+1     the format of the header, 1
+1     flags: what follows the name, and what was done to the body
+1     length of the serializer's name
+n     the serializer's name, UTF-8
+4     with the flag ``VERSIONED``: the schema version, big-endian
+rest  the body
+===== ===========================================================================================
+
+A remembered miss is a header without name, version and body: :data:`ABSENT`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["ABSENT", "COMPRESSED", "LARGEST_VERSION", "MAGIC", "SIGNED", "Header", "is_absence", "parse"]
+
+MAGIC = 0xC1
+_FORMAT = 1
+
+_MISS = 0x01
+COMPRESSED = 0x02
+"""The body was compressed after it was packed."""
+VERSIONED = 0x04
+SIGNED = 0x08
+"""The body ends with a signature."""
+
+_KNOWN = _MISS | COMPRESSED | VERSIONED | SIGNED
+_FIXED = 4
+_VERSION_SIZE = 4
+LARGEST_VERSION = 2 ** (8 * _VERSION_SIZE) - 1
+
+ABSENT = bytes([MAGIC, _FORMAT, _MISS, 0])
+"""What is stored to remember that there is no row: every read takes it for a miss."""
+
+
+def is_absence(payload: object) -> bool:
+    """Tell whether a payload is a remembered miss rather than a row."""
+    return payload == ABSENT
+
+
+class Header(NamedTuple):
+    """What a payload says about its body.
+
+    Attributes:
+        serializer: the name of what packed it.
+        version: the schema version of the row, ``None`` if it was written without one.
+        flags: :data:`COMPRESSED` and :data:`SIGNED`.
+    """
+
+    serializer: str
+    version: int | None = None
+    flags: int = 0
+
+    def pack(self) -> bytes:
+        """Give the bytes that the body follows.
+
+        Raises:
+            ValueError: the name is empty, or longer than 255 bytes; the version is negative or has more than 32 bits.
+        """
+        name = self.serializer.encode()
+        if not 0 < len(name) <= 0xFF:
+            raise ValueError(f"the name of a serializer takes 1 to 255 bytes, this one has {len(name)}")
+        flags, version = self.flags, b""
+        if self.version is not None:
+            if not 0 <= self.version <= LARGEST_VERSION:
+                raise ValueError(f"a schema version is a number from 0 to {LARGEST_VERSION}")
+            flags, version = flags | VERSIONED, self.version.to_bytes(_VERSION_SIZE, "big")
+        return bytes([MAGIC, _FORMAT, flags, len(name)]) + name + version
+
+
+def parse(payload: bytes) -> tuple[Header, int]:
+    """Read the header of a payload that begins with :data:`MAGIC` and is no remembered miss.
+
+    Returns:
+        The header, and where the body begins.
+
+    Raises:
+        ValueError: it is cut off, of a later format, or none at all.
+    """
+    if len(payload) < _FIXED or payload[0] != MAGIC:
+        raise ValueError("its header is cut off")
+    _, form, flags, size = payload[:_FIXED]
+    if form != _FORMAT or flags & ~_KNOWN:
+        raise ValueError("its header is of a later version of cacheorm")
+    if flags & _MISS:
+        raise ValueError("its header is that of a remembered miss, with something more")
+    body = _FIXED + size + (_VERSION_SIZE if flags & VERSIONED else 0)
+    if not size or len(payload) < body:
+        raise ValueError("its header is cut off")
+    try:
+        name = payload[_FIXED : _FIXED + size].decode()
+    except UnicodeDecodeError:
+        raise ValueError("the serializer's name in its header is no text") from None
+    version = int.from_bytes(payload[body - _VERSION_SIZE : body], "big") if flags & VERSIONED else None
+    return Header(name, version, flags & ~VERSIONED), body

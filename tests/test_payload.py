@@ -1,0 +1,135 @@
+"""The header of payloads, and the remembered miss."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import cacheorm as co
+from cacheorm.payload import ABSENT, COMPRESSED, LARGEST_VERSION, MAGIC, SIGNED, Header, is_absence, parse
+
+sys.path.insert(0, str(Path(__file__).parent / "protos"))
+
+names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda name: len(name.encode()) < 256)
+headers = st.builds(
+    Header,
+    names,
+    st.none() | st.integers(0, LARGEST_VERSION),
+    st.sampled_from([0, COMPRESSED, SIGNED, COMPRESSED | SIGNED]),
+)
+
+
+@given(headers, st.binary())
+def test_a_header_is_read_as_it_was_packed(header: Header, body: bytes) -> None:
+    payload = header.pack() + body
+    assert payload[0] == MAGIC
+    found, start = parse(payload)
+    assert found == header
+    assert payload[start:] == body
+    assert not is_absence(payload)
+
+
+@given(headers, st.data())
+def test_a_header_that_is_cut_off_is_an_error(header: Header, data: Any) -> None:
+    packed = header.pack()
+    with pytest.raises(ValueError, match=r"^its header is cut off$"):
+        parse(packed[: data.draw(st.integers(0, len(packed) - 1))])
+
+
+@given(st.binary(max_size=40))
+def test_any_bytes_are_a_header_or_a_value_error(rest: bytes) -> None:
+    payload = bytes([MAGIC]) + rest
+    try:
+        header, start = parse(payload)
+    except ValueError:
+        return
+    assert header.pack() == payload[:start]
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (b"\xc1\x02\x00\x01j", "of a later version of cacheorm"),
+        (b"\xc1\x01\x80\x01j", "of a later version of cacheorm"),
+        (ABSENT + b"x", "a remembered miss, with something more"),
+        (b"\xc1\x01\x00\x01\xff", "no text"),
+        (b"\xc1\x01\x00\x00", "cut off"),
+        (b"\xc1\x01\x00\xffjson", "cut off"),
+        (b"{}", "cut off"),
+    ],
+)
+def test_what_is_no_header_is_said(payload: bytes, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        parse(payload)
+
+
+@pytest.mark.parametrize("header", [Header(""), Header("n" * 256), Header("x", -1), Header("x", LARGEST_VERSION + 1)])
+def test_what_a_header_cannot_hold_is_refused(header: Header) -> None:
+    with pytest.raises(ValueError, match=r"^(the name of a serializer|a schema version)"):
+        header.pack()
+
+
+class Anything(co.BaseSerializer):
+    """Reads every payload as a row."""
+
+    def dumps(self, obj: Any) -> bytes:
+        return b"anything"
+
+    def loads(self, s: bytes) -> Any:
+        return {"name": "read", "height": 1.0}
+
+
+def a_model(chosen: str, backend: co.BaseBackend) -> Any:
+    from user_pb2 import User as UserMessage
+
+    serializer: Any = {"protobuf": lambda: co.ProtobufSerializer(UserMessage), "custom": Anything}.get(
+        chosen, lambda: chosen
+    )()
+    Meta = type("Meta", (), {"backend": backend, "serializer": serializer})
+    members = {"id": co.IntegerField(primary_key=True), "name": co.StringField(), "Meta": Meta, "__module__": __name__}
+    return type(co.Model)("Row", (co.Model,), {**members, "__qualname__": "a_model.<locals>.Row"})
+
+
+@pytest.mark.parametrize("serializer", ["json", "msgpack", "pickle", "protobuf", "custom"])
+def test_a_remembered_miss_is_a_miss_for_every_read(serializer: str) -> None:
+    backend = co.SimpleBackend()
+    row = a_model(serializer, backend)
+    backend.set_many({row.key(id=number): ABSENT for number in range(0, 8, 2)})
+    row.insert_many([{"id": number, "name": "Sam"} for number in range(1, 8, 2)]).execute()
+    assert row.get_or_none(id=0) is None
+    assert row.query(id=0).execute() is None
+    with pytest.raises(row.DoesNotExist):
+        row.get(id=0)
+    assert not row.exists(id=0)
+    assert row.exists(id=1)
+    for count in (1, 2, 9):
+        found = row.query_many([{"id": number} for number in range(count)]).execute()
+        assert [one is not None for one in found] == [number % 2 == 1 and number < 8 for number in range(count)]
+    assert set(row.get_many(range(9))) == {1, 3, 5, 7}
+    assert row.update(id=0, name="new").execute() is None
+    assert row.update_many({"id": 0, "name": "new"}, {"id": 1, "name": "new"}).execute()[0] is None
+    assert is_absence(backend.get(row.key(id=0)))
+    assert not row(id=0, name="new").save()
+    _, created = row.get_or_create(id=0, name="new")
+    assert created
+    assert row.exists(id=0)
+
+
+@pytest.mark.parametrize("serializer", ["json", "msgpack", "protobuf", "custom"])
+def test_a_remembered_miss_is_one_on_every_backend(
+    serializer: str, redis_backend: Any, memcached_backend: Any, tmp_path: Path
+) -> None:
+    with co.FileSystemBackend(tmp_path / "cache") as file:
+        for backend in (redis_backend, memcached_backend, file):
+            row = a_model(serializer, backend)
+            backend.set(row.key(id=1), ABSENT)
+            row.create(id=2, name="Sam")
+            one, two, three = row.query_many({"id": 1}, {"id": 2}, {"id": 3}).execute()
+            assert (one, three) == (None, None)
+            assert two is not None
+            assert not row.exists(id=1)
