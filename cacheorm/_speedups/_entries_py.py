@@ -30,6 +30,8 @@ _LONGEST = 10**11
 # How many outdated timer entries are let be before the timers are built anew.
 _TIMER_SLACK = 1024
 
+_ABSENT = object()
+
 _STR = {str}
 _BYTES = {bytes}
 
@@ -272,6 +274,23 @@ class Entries:
                 outcome[key] = False
                 outcome.reasons[key] = f"evicted by its own batch, which exceeds the threshold of {self.threshold}"
         return outcome
+
+    def _swap_many(self, batch: Mapping[str, bytes], expected: Mapping[str, object], seconds: int | None) -> Outcome:
+        """Store those entries of a batch whose present values are the expected ones; see :meth:`_put_many`."""
+        with self._lock:
+            self._drop_expired()
+            find = self._store.get
+            chosen = {key: value for key, value in batch.items() if find(key, _ABSENT) == expected[key]}
+            outcome = self._put_many(chosen, seconds)
+            reasons = outcome.reasons
+            outcome = Outcome({key: outcome.get(key, False) for key in batch})
+            outcome.reasons.update(reasons)
+            return outcome
+
+    def _expire_many(self, keys: Iterable[str], seconds: int) -> dict[str, bool]:
+        """Give entries another lifetime, as a use of them; return for each whether it exists."""
+        with self._lock:
+            return {key: self._expire(key, seconds) for key in dict.fromkeys(keys)}
 
     def _change(self, key: str, make: Callable[[bytes | None], bytes], seconds: int) -> bytes:
         """Store what ``make`` gives for the present value, in one step; a new entry lives for ``seconds``."""

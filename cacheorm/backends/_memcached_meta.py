@@ -8,34 +8,26 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from typing import NoReturn, TypeVar
+from collections.abc import Iterator, Sequence
 
 from .._speedups import wire
 from ..errors import BackendError
 from ..types import KeepTTL
-from ._memcached_pool import Connection, Pool
+from ._memcached_exchange import RACES, WRITE_CHUNK, Exchange, Reply, is_stale, number_of, read_stats
+from ._memcached_pool import Connection
 from .base import next_count
 
 __all__ = ["MetaEngine", "exptime"]
 
-T = TypeVar("T")
-Reply = tuple[bytes, list[bytes], bytes | None]
-
 READ_CHUNK = 250
 """Keys per request at most."""
 
-_WRITE_CHUNK = 1000
 # Requests under way at a time. Until the first reply shows how large the values are, no more than a small batch needs.
 _FIRST_READS = 4
 _READS_AHEAD = 12
 # Bytes of a request that are packed at once, and of the values that one request should ask for.
 _WRITE_BYTES = 1 << 20
 _READ_BYTES = 1 << 20
-
-# A write that depends on what was read is repeated when somebody else was faster. Of all who try, one succeeds
-# each time, so that this many failures in a row take a great many writers to one key.
-_RACES = 1000
 
 _MONTH = 30 * 24 * 3600
 _END_OF_TIME = (1 << 31) - 1
@@ -59,12 +51,8 @@ def exptime(seconds: int) -> int:
     return moment
 
 
-class MetaEngine:
+class MetaEngine(Exchange):
     """The operations of a backend on one memcached 1.6 or later."""
-
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-        self.server = pool.server
 
     # -- one entry -------------------------------------------------------------------------------
 
@@ -83,7 +71,7 @@ class MetaEngine:
     def ttl(self, key: str) -> int | None:
         """Return the seconds that the entry has left, 0 for ever, ``None`` without an entry."""
         word, flags, _ = self._ask(key, b"t", write=False)
-        return None if word == b"EN" else max(0, _number(flags, b"t"))
+        return None if word == b"EN" else max(0, number_of(flags, b"t"))
 
     def count(self, key: str, delta: int, seconds: int) -> int:
         """Add to a counter; a new one starts from 0 and lives for ``seconds``.
@@ -107,7 +95,7 @@ class MetaEngine:
         return self._count_by_hand(key, delta, moment)
 
     def _count_by_hand(self, key: str, delta: int, moment: int, undo: bool = False) -> int:
-        for _ in range(_RACES):
+        for _ in range(RACES):
             # Asked twice. When memcached counts while it answers a read, it may answer with the old value and the
             # *new* cas (its do_add_delta sets the cas of the item it has just replaced), and the swap would undo
             # that count. By the time the new cas can be seen, a second read finds the new value beside it.
@@ -115,7 +103,7 @@ class MetaEngine:
             word, flags, value = reply
             if word not in (b"VA", b"EN"):
                 self._refuse(key, word)
-            if (first[0], first[2]) != (word, value) or (value and _number(first[1], b"c") != _number(flags, b"c")):
+            if (first[0], first[2]) != (word, value) or (value and number_of(first[1], b"c") != number_of(flags, b"c")):
                 continue
             if undo:
                 if value is None or not value.isdigit():
@@ -127,13 +115,13 @@ class MetaEngine:
             if value is None:
                 request = b"ms %b %d T%d ME\r\n%b\r\n" % (key.encode("utf-8"), len(data), moment, data)
             else:
-                request = _pack_swap(key, data, flags, now)
+                request = _pack_swap(key, data, number_of(flags, b"c"), _moment(flags, now))
             (status,) = self._statuses(iter([(request, 1)]), 1)
             if isinstance(status, str):
                 self._refuse(key, status.encode("utf-8"))
             if status:
                 return counted
-        raise BackendError(f"{self.server}, key {key}: others changed it {_RACES} times in a row")
+        raise self._raced(key)
 
     # -- batches ---------------------------------------------------------------------------------
 
@@ -146,7 +134,7 @@ class MetaEngine:
                     yield from self._read_chunks(connection, keys)
                 return
             except (OSError, ValueError) as error:
-                if attempt == 2 or not _stale(lease.connection, error):
+                if attempt == 2 or not is_stale(lease.connection, error):
                     raise BackendError(f"{self.server}: {error}") from error
 
     def _read_chunks(self, connection: Connection, keys: Sequence[str]) -> Iterator[list[bytes | None]]:
@@ -193,7 +181,7 @@ class MetaEngine:
             while position < len(keys):
                 start = position
                 buffer, position = wire.pack_meta_set(
-                    keys, values, moment, mode, start, start + _WRITE_CHUNK, _WRITE_BYTES
+                    keys, values, moment, mode, start, start + WRITE_CHUNK, _WRITE_BYTES
                 )
                 yield buffer, position - start
 
@@ -203,17 +191,21 @@ class MetaEngine:
         """Replace entries under the lifetimes they have: each is written only if nobody else wrote meanwhile."""
         result: list[bool | str] = [False] * len(keys)
         left = list(range(len(keys)))
-        for _ in range(_RACES):
+        for _ in range(RACES):
             changed: list[int] = []
-            for start in range(0, len(left), _WRITE_CHUNK):
-                part = left[start : start + _WRITE_CHUNK]
+            for start in range(0, len(left), WRITE_CHUNK):
+                part = left[start : start + WRITE_CHUNK]
                 now, replies = self._inspect([keys[i] for i in part], b"c t")
-                found = [(i, flags) for i, (word, flags, _) in zip(part, replies, strict=True) if word == b"HD"]
+                found = [
+                    (i, number_of(flags, b"c"), _moment(flags, now))
+                    for i, (word, flags, _) in zip(part, replies, strict=True)
+                    if word == b"HD"
+                ]
                 for i, (word, _, _) in zip(part, replies, strict=True):
                     if word not in (b"HD", b"EN"):
                         result[i] = word.decode("utf-8", "replace")
-                requests = ((_pack_swap(keys[i], values[i], flags, now), 1) for i, flags in found)
-                for (i, _), status in zip(found, self._statuses(requests, len(found)), strict=True):
+                requests = ((_pack_swap(keys[i], values[i], token, moment), 1) for i, token, moment in found)
+                for (i, _, _), status in zip(found, self._statuses(_joined(requests), len(found)), strict=True):
                     result[i] = status
                     if status is False:
                         changed.append(i)  # or deleted: the next round tells
@@ -221,18 +213,73 @@ class MetaEngine:
                 return result
             left = changed
         for i in left:
-            result[i] = f"others changed it {_RACES} times in a row"
+            result[i] = f"others changed it {RACES} times in a row"
         return result
+
+    def read_cas(self, keys: Sequence[str]) -> list[tuple[bytes, int] | None]:
+        """Return the value and the version of each entry, ``None`` without one."""
+        read: list[tuple[bytes, int] | None] = []
+        for start in range(0, len(keys), READ_CHUNK):
+            part = keys[start : start + READ_CHUNK]
+            request = wire.pack_meta(b"mg", part, b"v c", 0, len(part))
+            replies = self._replies(request, len(part), write=False)
+            counters = [i for i, (_, _, value) in enumerate(replies) if value is not None and value.isdigit()]
+            if counters:
+                # Of a counter, the version may be newer than the value; see `_count_by_hand`. A second answer with
+                # the first one's version has that version's value.
+                again = wire.pack_meta(b"mg", [part[i] for i in counters], b"v c", 0, len(counters))
+                for i, second in zip(counters, self._replies(again, len(counters), write=False), strict=True):
+                    replies[i] = second if second[1:] == replies[i][1:] else self._settle(part[i], second)
+            for key, (word, flags, value) in zip(part, replies, strict=True):
+                if word not in (b"VA", b"EN"):
+                    self._refuse(key, word)
+                read.append(None if value is None else (value, number_of(flags, b"c")))
+        return read
+
+    def _settle(self, key: str, last: Reply) -> Reply:
+        for _ in range(RACES):
+            reply = self._ask(key, b"v c", write=False)
+            if reply[1:] == last[1:]:
+                return reply
+            last = reply
+        raise self._raced(key)
+
+    def swap(
+        self, keys: Sequence[str], values: Sequence[bytes], tokens: Sequence[int], seconds: int | KeepTTL
+    ) -> list[bool | str]:
+        """Store each entry if its version is still that of the token. Return as :meth:`write` does."""
+        if not isinstance(seconds, KeepTTL):
+            return self._swap(keys, values, tokens, [exptime(seconds)] * len(keys))
+        result: list[bool | str] = []
+        for start in range(0, len(keys), WRITE_CHUNK):
+            part = slice(start, start + WRITE_CHUNK)
+            now, replies = self._inspect(keys[part], b"t")
+            # What is not there any more has no lifetime to keep: its version cannot match either.
+            moments = [_moment(flags, now) if word == b"HD" else 0 for word, flags, _ in replies]
+            result += self._swap(keys[part], values[part], tokens[part], moments)
+        return result
+
+    def _swap(
+        self, keys: Sequence[str], values: Sequence[bytes], tokens: Sequence[int], moments: Sequence[int]
+    ) -> list[bool | str]:
+        sources = zip(keys, values, tokens, moments, strict=True)
+        requests = ((_pack_swap(key, value, token, moment), 1) for key, value, token, moment in sources)
+        return self._statuses(_joined(requests), len(keys))
+
+    def touch_many(self, keys: Sequence[str], seconds: int) -> list[bool | str]:
+        """Give entries a new lifetime. Return for each whether there is one, or why it was refused."""
+        return self._statuses(self._plain(b"mg", keys, b"T%d" % exptime(seconds)), len(keys))
+
+    @staticmethod
+    def _plain(name: bytes, keys: Sequence[str], flags: bytes) -> Iterator[tuple[bytes, int]]:
+        """Pack commands without values, in parts."""
+        for start in range(0, len(keys), WRITE_CHUNK):
+            part = keys[start : start + WRITE_CHUNK]
+            yield wire.pack_meta(name, part, flags, 0, len(part)), len(part)
 
     def delete(self, keys: Sequence[str]) -> int:
         """Delete entries. Return how many there were."""
-
-        def requests() -> Iterator[tuple[bytes, int]]:
-            for start in range(0, len(keys), _WRITE_CHUNK):
-                part = keys[start : start + _WRITE_CHUNK]
-                yield wire.pack_meta(b"md", part, b"", 0, len(part)), len(part)
-
-        statuses = self._statuses(requests(), len(keys))
+        statuses = self._statuses(self._plain(b"md", keys, b""), len(keys))
         for key, status in zip(keys, statuses, strict=True):
             if isinstance(status, str):
                 self._refuse(key, status.encode("utf-8"))
@@ -255,119 +302,33 @@ class MetaEngine:
 
     def stats(self) -> dict[bytes, bytes]:
         """Return the server's general figures."""
-        return self._exchange(lambda connection: _read_stats(connection, b""), write=False)[0]
+        return self._exchange(lambda connection: read_stats(connection, b""), write=False)[0]
 
     def close(self) -> None:
         """Close the idle connections."""
         self._pool.close()
 
-    # -- how -------------------------------------------------------------------------------------
 
-    def _ask(self, key: str, flags: bytes, write: bool) -> Reply:
-        """Send one meta get and return its reply."""
-        (reply,) = self._replies(wire.pack_meta(b"mg", [key], flags, 0, 1), 1, write)
-        if reply[0] not in (b"HD", b"EN", b"VA"):
-            self._refuse(key, reply[0])
-        return reply
-
-    def _inspect(self, keys: Sequence[str], flags: bytes) -> tuple[int, list[Reply]]:
-        """Send meta gets, and return the server's time in front of their replies.
-
-        A lifetime is told in seconds from now and written back somewhat later: by and by, an entry that is written
-        all the time would never expire. As a point in the server's own time it stays where it is.
-        """
-        request = wire.pack_meta(b"mg", keys, flags, 0, len(keys))
-
-        def work(connection: Connection) -> tuple[int, list[Reply]]:
-            figures, replies = _read_stats(connection, request, len(keys))
-            return int(figures[b"time"]), replies
-
-        return self._exchange(work, write=False)
-
-    def _replies(self, request: bytes, count: int, write: bool) -> list[Reply]:
-        def work(connection: Connection) -> list[Reply]:
-            connection.send(request)
-            return [_read_reply(connection) for _ in range(count)]
-
-        return self._exchange(work, write)
-
-    def _statuses(self, requests: Iterator[tuple[bytes, int]], count: int) -> list[bool | str]:
-        """Send requests that are answered with one status each, never far ahead of the replies."""
-        if not count:
-            return []
-
-        def work(connection: Connection) -> list[bool | str]:
-            statuses: list[bool | str] = []
-            asked = 0
-            while len(statuses) < count:
-                while asked < count and asked - len(statuses) <= _WRITE_CHUNK and not connection.sending:
-                    buffer, size = next(requests)
-                    connection.send(buffer)
-                    asked += size
-                if not connection.reader.read_statuses(statuses, asked):
-                    connection.pump()
-            return statuses
-
-        return self._exchange(work, write=True)
-
-    def _exchange(self, work: Callable[[Connection], T], write: bool) -> T:
-        """Do ``work`` on a connection; reads are repeated once where the connection was stale."""
-        attempts = 1 if write else 2
-        while True:
-            attempts -= 1
-            lease = self._pool.lease()
-            try:
-                with lease as connection:
-                    return work(connection)
-            except (OSError, ValueError) as error:
-                if not attempts or not _stale(lease.connection, error):
-                    maybe_applied = write and lease.connection.sent
-                    raise BackendError(f"{self.server}: {error}", maybe_applied=maybe_applied) from error
-
-    def _refuse(self, key: str | None, words: bytes) -> NoReturn:
-        subject = self.server if key is None else f"{self.server}, key {key}"
-        hint = " (memcached 1.6 or later is needed)" if words == b"ERROR" else ""
-        raise BackendError(f"{subject}: {words.decode('utf-8', 'replace')}{hint}")
+def _moment(flags: list[bytes], now: int) -> int:
+    """Give the ``exptime`` at which an entry ends that was read at ``now``."""
+    left = number_of(flags, b"t")
+    return 0 if left < 0 else now + left
 
 
-def _stale(connection: Connection, error: Exception) -> bool:
-    """Tell whether a connection from the pool had broken before anything was answered on it."""
-    broken = isinstance(error, OSError) and not isinstance(error, TimeoutError)
-    return broken and connection.reused and not connection.answered
+def _pack_swap(key: str, value: bytes, token: int, moment: int) -> bytes:
+    """Pack a meta set that changes only the version of an entry that was read."""
+    return b"ms %b %d T%d C%d MR\r\n%b\r\n" % (key.encode("utf-8"), len(value), moment, token, value)
 
 
-def _read_reply(connection: Connection) -> Reply:
-    while (reply := connection.reader.read_reply()) is None:
-        connection.pump()
-    return reply
-
-
-def _read_stats(connection: Connection, request: bytes, count: int = 0) -> tuple[dict[bytes, bytes], list[Reply]]:
-    """Ask for the server's figures, and for ``request`` right after them."""
-    connection.send(b"stats\r\n" + request)
-    figures: dict[bytes, bytes] = {}
-    while (reply := _read_reply(connection))[0] != b"END":
-        word, words, _ = reply
-        if word != b"STAT" or not words:
-            raise ValueError(f"expected the server's figures, got {word[:80]!a}")
-        figures[words[0]] = b" ".join(words[1:])
-    return figures, [_read_reply(connection) for _ in range(count)]
-
-
-def _number(flags: list[bytes], name: bytes) -> int:
-    """Give the number that the server returned under a flag."""
-    for flag in flags:
-        if flag[:1] == name:
-            try:
-                return int(flag[1:])
-            except ValueError:
-                break
-    raise BackendError(f"memcached answered without the flag {name.decode()} that it was asked for")
-
-
-def _pack_swap(key: str, value: bytes, flags: list[bytes], now: int) -> bytes:
-    """Pack a meta set that changes only what was read, and leaves its lifetime where it ends."""
-    left = _number(flags, b"t")
-    moment = 0 if left < 0 else now + left
-    head = (key.encode("utf-8"), len(value), moment, _number(flags, b"c"), value)
-    return b"ms %b %d T%d C%d MR\r\n%b\r\n" % head
+def _joined(requests: Iterator[tuple[bytes, int]]) -> Iterator[tuple[bytes, int]]:
+    """Join small requests to larger ones."""
+    buffers: list[bytes] = []
+    size = 0
+    for buffer, _ in requests:
+        buffers.append(buffer)
+        size += len(buffer)
+        if size >= _WRITE_BYTES or len(buffers) == WRITE_CHUNK:
+            yield b"".join(buffers), len(buffers)
+            buffers, size = [], 0
+    if buffers:
+        yield b"".join(buffers), len(buffers)

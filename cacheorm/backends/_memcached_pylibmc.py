@@ -76,7 +76,7 @@ class PylibmcEngine:
             stored, token = swapping.gets(key)
             if stored is None:
                 return False
-            if _swap(swapping, key, stored, token, moment):
+            if _store(swapping.cas, key, stored, moment, token) is True:
                 return True
         raise self._raced(key)
 
@@ -119,15 +119,18 @@ class PylibmcEngine:
             if stored is None:
                 if _store(client.add, key, b"%d" % counted, moment) is True:
                     return counted
-            elif _swap(swapping, key, b"%d" % counted, token, moment):
+            elif _store(swapping.cas, key, b"%d" % counted, moment, token) is True:
                 return counted
         raise self._raced(key)
 
     def _swapper(self, client: Any) -> Any:
         """Give a client that compares and sets: that has to be switched on, and not on the one passed in."""
         if self._swapping is None:
-            self._swapping = client.clone()
-            self._swapping.behaviors = {"cas": True}
+            swapping = client.clone()
+            swapping.behaviors = {"cas": True}
+            # Now and then, the first `gets` of a client that is not connected yet finds nothing. A `get` connects.
+            swapping.get("cacheorm")
+            self._swapping = swapping
         return self._swapping
 
     def _raced(self, key: str) -> BackendError:
@@ -146,12 +149,7 @@ class PylibmcEngine:
         self, keys: Sequence[str], values: Sequence[bytes], seconds: int | KeepTTL, mode: bytes
     ) -> list[bool | str]:
         """Store entries. Return for each ``True``, ``False`` (condition not met) or why it was refused."""
-        if isinstance(seconds, KeepTTL):
-            raise NotImplementedError(
-                "pylibmc does not tell lifetimes, so none can be kept: leave out client= to use cacheorm's own"
-                " connections"
-            )
-        moment = exptime(seconds)
+        moment = exptime(_lifetime(seconds))
         name = {b"S": "set", b"E": "add", b"R": "replace"}[mode]
 
         def work(client: Any) -> list[bool | str]:
@@ -159,6 +157,34 @@ class PylibmcEngine:
             return [_store(store, key, value, moment) for key, value in zip(keys, values, strict=True)]
 
         return self._call(work, write=True)
+
+    def read_cas(self, keys: Sequence[str]) -> list[tuple[bytes, int] | None]:
+        """Return the value and the version of each entry, ``None`` without one; one round trip for each."""
+
+        def work(client: Any) -> list[tuple[bytes, int] | None]:
+            swapping = self._swapper(client)
+            read = map(swapping.gets, keys)
+            return [None if value is None else (to_bytes(value) or b"", token) for value, token in read]
+
+        return self._call(work, write=False)
+
+    def swap(
+        self, keys: Sequence[str], values: Sequence[bytes], tokens: Sequence[int], seconds: int | KeepTTL
+    ) -> list[bool | str]:
+        """Store each entry if its version is still that of the token. Return as :meth:`write` does."""
+        moment = exptime(_lifetime(seconds))
+
+        def work(client: Any) -> list[bool | str]:
+            swap = self._swapper(client).cas
+            return [
+                _store(swap, key, value, moment, token) for key, value, token in zip(keys, values, tokens, strict=True)
+            ]
+
+        return self._call(work, write=True)
+
+    def touch_many(self, keys: Sequence[str], seconds: int) -> list[bool | str]:
+        """Give entries a new lifetime. Return for each whether there is one."""
+        return [self.touch(key, seconds) for key in keys]
 
     def delete(self, keys: Sequence[str]) -> int:
         """Delete entries. Return how many there were."""
@@ -200,20 +226,21 @@ class PylibmcEngine:
                 raise BackendError(f"{self.server}: {_describe(error)}", maybe_applied=write) from error
 
 
-def _store(store: Callable[..., Any], key: str, value: bytes, moment: int) -> bool | str:
+def _lifetime(seconds: int | KeepTTL) -> int:
+    if isinstance(seconds, KeepTTL):
+        raise NotImplementedError(
+            "pylibmc does not tell lifetimes, so none can be kept: leave out client= to use cacheorm's own connections"
+        )
+    return seconds
+
+
+def _store(store: Callable[..., Any], key: str, value: bytes, moment: int, *token: int) -> bool | str:
     try:
-        return bool(store(key, value, time=moment))
+        return bool(store(key, value, *token, time=moment))
     except (pylibmc.NotFound, pylibmc.DataExists):
         return False  # what the binary protocol makes of a condition that is not met
     except (pylibmc.TooBig, pylibmc.ServerError, pylibmc.ClientError, pylibmc.AllocationError) as error:
         return _describe(error)
-
-
-def _swap(client: Any, key: str, value: Any, token: int, moment: int) -> bool:
-    try:
-        return bool(client.cas(key, value, token, time=moment))
-    except (pylibmc.NotFound, pylibmc.DataExists):
-        return False
 
 
 def _describe(error: Exception) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from ..errors import BackendError
 from ..types import TTL, KeepTTL, Outcome, Value, check_ttl
 
-__all__ = ["BaseBackend", "next_count"]
+__all__ = ["BaseBackend", "next_count", "split_swaps"]
 
 _COUNTER_LIMIT = 1 << 63
 
@@ -48,6 +48,11 @@ def next_count(key: str, stored: bytes | None, delta: int) -> int:
     if not -_COUNTER_LIMIT <= count < _COUNTER_LIMIT:
         raise BackendError(f"{key}: cannot count past the range of a 64-bit integer")
     return count
+
+
+def split_swaps(mapping: Mapping[str, tuple[Value, Any]]) -> tuple[dict[str, Value], dict[str, Any]]:
+    """Give the values and the tokens of :meth:`BaseBackend.compare_and_set_many`, each by key."""
+    return {key: value for key, (value, _) in mapping.items()}, {key: token for key, (_, token) in mapping.items()}
 
 
 class BaseBackend:
@@ -185,11 +190,48 @@ class BaseBackend:
         self._check_keys(mapping)
         return Outcome({key: self.add(key, value, ttl) for key, value in mapping.items()})
 
+    def touch_many(self, *keys: str, ttl: TTL = None) -> dict[str, bool]:
+        """Give the entries of ``keys`` a new lifetime; return ``{key: existed?}``."""
+        self._check_keys(keys)
+        return {key: self.touch(key, ttl) for key in dict.fromkeys(keys)}
+
     def delete_many(self, *keys: str) -> bool:
         """Remove all ``keys``; return ``True`` only if every one existed. A key given twice counts once."""
         self._check_keys(keys)
         existed = [self.delete(key) for key in dict.fromkeys(keys)]
         return all(existed)
+
+    # -- batches that change only what was read --------------------------------------------------
+
+    def get_many_cas(self, *keys: str) -> list[tuple[bytes, Any] | None]:
+        """Return for each of ``keys`` its value and a token, ``None`` for each that does not exist.
+
+        The token stands for the entry as it was read, for :meth:`compare_and_set_many`. What it is, is the
+        backend's own affair: a number that the engine counts up, or the value itself.
+        """
+        return [None if value is None else (value, value) for value in self.get_many(*keys)]
+
+    def compare_and_set_many(
+        self, mapping: Mapping[str, tuple[Value, Any]], ttl: TTL | KeepTTL = None
+    ) -> dict[str, bool]:
+        """Store each entry only if it is still what it was when it was read; return ``{key: stored?}``.
+
+        Each entry by itself is compared and stored in one step; the batch is no transaction. An entry that was
+        changed, deleted or has expired since is not stored. Where tokens are values, one that was changed and
+        changed back counts as unchanged.
+
+        Args:
+            mapping: ``{key: (value, token)}``, with tokens of :meth:`get_many_cas`.
+            ttl: the lifetime; :data:`~cacheorm.types.KEEP_TTL` leaves each entry the one it has.
+        """
+        self._check_keys(mapping)
+        outcome = Outcome()
+        for key, (value, token) in mapping.items():
+            with _fallback_lock:
+                if outcome.setdefault(key, self.get(key) == token):
+                    lifetime = self.ttl(key) if isinstance(ttl, KeepTTL) else ttl
+                    outcome[key] = self.set(key, value, lifetime) is not False
+        return outcome
 
     # -- the backend as a whole ------------------------------------------------------------------
 

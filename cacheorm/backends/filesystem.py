@@ -17,7 +17,7 @@ import builtins
 import os
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING, Any
@@ -25,10 +25,12 @@ from typing import TYPE_CHECKING, Any
 from .._speedups import entries
 from ..errors import BackendError, InvalidKeyError
 from ..types import TTL, KeepTTL, Outcome, Value
-from .base import BaseBackend, next_count
+from .base import BaseBackend, next_count, split_swaps
 
 if TYPE_CHECKING:
     import sqlite3
+
+    _Choice = Callable[[sqlite3.Connection, Sequence[str]], builtins.set[str]]
 
 __all__ = ["FileSystemBackend"]
 
@@ -183,10 +185,31 @@ class FileSystemBackend(BaseBackend):
         return self._write_many(mapping, ttl, None)
 
     def replace_many(self, mapping: Mapping[str, Value], ttl: TTL | KeepTTL = None) -> Outcome:
-        return self._write_many(mapping, ttl, True)
+        return self._write_many(mapping, ttl, self._present)
 
     def add_many(self, mapping: Mapping[str, Value], ttl: TTL = None) -> Outcome:
-        return self._write_many(mapping, ttl, False)
+        return self._write_many(mapping, ttl, lambda connection, keys: {*keys} - self._present(connection, keys))
+
+    def compare_and_set_many(self, mapping: Mapping[str, tuple[Value, Any]], ttl: TTL | KeepTTL = None) -> Outcome:
+        values, tokens = split_swaps(mapping)
+
+        def unchanged(connection: sqlite3.Connection, keys: Sequence[str]) -> builtins.set[str]:
+            present = connection.execute(_GET_MANY, (self._array(keys), self._now()))
+            found = zip(keys, present, strict=True)
+            return {key for key, (value,) in found if value is not None and value == tokens[key]}
+
+        return self._write_many(values, ttl, unchanged)
+
+    def touch_many(self, *keys: str, ttl: TTL = None) -> dict[str, bool]:
+        self._check_keys(keys)
+        expires = self._expires(ttl)
+        existed = dict.fromkeys(keys, False)
+        for part in _parts([*existed], _WRITE_SIZE):
+            with self._transaction(len(part)) as connection:
+                existed.update(dict.fromkeys(self._present(connection, part), True))
+                sql = f"UPDATE entries SET expires = ? WHERE {_AMONG} AND {_LIVE}"
+                connection.execute(sql, (expires, self._array(part), self._now()))
+        return existed
 
     def delete_many(self, *keys: str) -> bool:
         self._check_keys(keys)
@@ -281,8 +304,8 @@ class FileSystemBackend(BaseBackend):
         with self._connection() as connection:
             return connection.execute(sql, (key, self._now())).fetchone()
 
-    def _write_many(self, mapping: Mapping[str, Value], ttl: TTL | KeepTTL, existing: bool | None) -> Outcome:
-        """Write a batch: all of it, or only the entries whose keys exist (``True``) or do not (``False``)."""
+    def _write_many(self, mapping: Mapping[str, Value], ttl: TTL | KeepTTL, choose: _Choice | None) -> Outcome:
+        """Write a batch: all of it, or only the keys that are chosen inside the transaction."""
         batch = entries.stored_batch(mapping)
         self._check_keys(batch)
         keeps = isinstance(ttl, KeepTTL)
@@ -297,9 +320,9 @@ class FileSystemBackend(BaseBackend):
         applied = False
         while part := dict(islice(items, _WRITE_SIZE)):
             with self._transaction(len(part), applied=applied) as connection:
-                if existing is not None:
-                    present = self._present(connection, [*part])
-                    for key in [key for key in part if (key in present) is not existing]:
+                if choose is not None:
+                    chosen = choose(connection, [*part])
+                    for key in part.keys() - chosen:
                         del part[key]
                         outcome[key] = False
                 if keeps:

@@ -10,7 +10,7 @@ from ..errors import BackendError
 from ..types import KEEP_TTL, TTL, KeepTTL, Outcome, Value
 from ._memcached_meta import READ_CHUNK, MetaEngine
 from ._memcached_pool import Address, Pool
-from .base import BaseBackend, next_count
+from .base import BaseBackend, next_count, split_swaps
 
 __all__ = ["MemcachedBackend"]
 
@@ -32,6 +32,11 @@ class _Engine(Protocol):
         self, keys: Sequence[str], values: Sequence[bytes], seconds: int | KeepTTL, mode: bytes
     ) -> list[bool | str]: ...
     def delete(self, keys: Sequence[str]) -> int: ...
+    def touch_many(self, keys: Sequence[str], seconds: int) -> list[bool | str]: ...
+    def read_cas(self, keys: Sequence[str]) -> list[tuple[bytes, int] | None]: ...
+    def swap(
+        self, keys: Sequence[str], values: Sequence[bytes], tokens: Sequence[int], seconds: int | KeepTTL
+    ) -> list[bool | str]: ...
     def clear(self) -> None: ...
     def ping(self) -> bool: ...
     def stats(self) -> dict[bytes, bytes]: ...
@@ -158,6 +163,33 @@ class MemcachedBackend(BaseBackend):
         unique = list(dict.fromkeys(keys))
         return not unique or self._engine.delete(unique) == len(unique)
 
+    def get_many_cas(self, *keys: str) -> list[tuple[bytes, Any] | None]:
+        """Return for each of ``keys`` its value and the number that memcached gave this version of the entry."""
+        wire.check_memcached_keys(keys)
+        return [*self._engine.read_cas(keys)]
+
+    def compare_and_set_many(self, mapping: Mapping[str, tuple[Value, Any]], ttl: TTL | KeepTTL = None) -> Outcome:
+        seconds = self._seconds_or_keep(ttl)
+        keys = list(mapping)
+        wire.check_memcached_keys(keys)
+        values, tokens = split_swaps(mapping)
+        encoded = wire.encode_values(keys, list(values.values()))
+        for key, token in tokens.items():
+            if type(token) is not int:
+                raise TypeError(f"{key}: not a token of get_many_cas: expected int, got {type(token).__name__}")
+        return _outcome(keys, self._engine.swap(keys, encoded, list(tokens.values()), seconds))
+
+    def touch_many(self, *keys: str, ttl: TTL = None) -> dict[str, bool]:
+        seconds = self._seconds(ttl)
+        wire.check_memcached_keys(keys)
+        unique = list(dict.fromkeys(keys))
+        existed = {}
+        for key, status in zip(unique, self._engine.touch_many(unique, seconds), strict=True):
+            if isinstance(status, str):
+                raise BackendError(f"{self._engine.server}, key {key}: {status}")
+            existed[key] = status
+        return existed
+
     # -- the backend as a whole ------------------------------------------------------------------
 
     def check_key(self, key: str) -> None:
@@ -206,15 +238,18 @@ class MemcachedBackend(BaseBackend):
         values = wire.encode_values(keys, list(mapping.values()))
         if not keys:
             return Outcome()
-        statuses = self._engine.write(keys, values, seconds, mode)
-        if statuses.count(True) == len(keys):
-            return Outcome(dict.fromkeys(keys, True))
-        outcome = Outcome()
-        for key, status in zip(keys, statuses, strict=True):
-            outcome[key] = status is True
-            if isinstance(status, str):
-                outcome.reasons[key] = status
-        return outcome
+        return _outcome(keys, self._engine.write(keys, values, seconds, mode))
+
+
+def _outcome(keys: Sequence[str], statuses: Sequence[bool | str]) -> Outcome:
+    if statuses.count(True) == len(keys):
+        return Outcome(dict.fromkeys(keys, True))
+    outcome = Outcome()
+    for key, status in zip(keys, statuses, strict=True):
+        outcome[key] = status is True
+        if isinstance(status, str):
+            outcome.reasons[key] = status
+    return outcome
 
 
 def _one_address(servers: Sequence[Address] | str) -> Address:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from .._speedups import wire
 from ..errors import BackendError
 from ..types import TTL, KeepTTL, Outcome, Value
-from .base import BaseBackend, next_count
+from .base import BaseBackend, next_count, split_swaps
 
 if TYPE_CHECKING:
     from ._redis_client import ClientTransport
@@ -17,6 +18,27 @@ if TYPE_CHECKING:
 __all__ = ["RedisBackend"]
 
 _CHUNK = 1000
+
+# Bytes of values that one script compares and sets: while it runs, nobody else is served.
+_SWAP_BYTES = 1 << 20
+
+# An entry of another type than text, or a refused write, is an error of its own, and the others go on.
+_SWAP = """
+local done = {}
+for i, key in ipairs(KEYS) do
+  local ttl, old, new = ARGV[1], ARGV[2 * i], ARGV[2 * i + 1]
+  local reply = redis.pcall('GET', key)
+  if reply == old then
+    if ttl == '0' then reply = redis.pcall('SET', key, new)
+    elseif ttl == '-1' then reply = redis.pcall('SET', key, new, 'KEEPTTL')
+    else reply = redis.pcall('SET', key, new, 'EX', ttl) end
+    done[i] = reply.err or 1
+  else
+    done[i] = type(reply) == 'table' and reply.err or 0
+  end
+end
+return done
+"""
 
 # Up to so many keys make one request, with nothing to be had before the whole reply.
 _SMALL_READ = 500
@@ -183,6 +205,45 @@ class RedisBackend(BaseBackend):
             existed += self._run(part[0], ("DEL", *part), write=True)
         return existed == len(unique)
 
+    def compare_and_set_many(self, mapping: Mapping[str, tuple[Value, Any]], ttl: TTL | KeepTTL = None) -> Outcome:
+        """Store each entry only if its value is still the one that was read: a script compares and sets.
+
+        https://redis.io/docs/latest/develop/programmability/eval-intro/
+        """
+        seconds = self._seconds_or_keep(ttl)
+        keys = list(mapping)
+        wire.check_keys(keys)
+        values, tokens = split_swaps(mapping)
+        new = wire.encode_values(keys, list(values.values()))
+        old = wire.encode_values(keys, list(tokens.values()))
+        outcome = Outcome()
+        for part in _parts(old, new):
+            pairs = chain.from_iterable(zip(old[part], new[part], strict=True))
+            (replies,) = self._replies(
+                None, [("EVAL", _SWAP, len(keys[part]), *keys[part], seconds, *pairs)], write=True
+            )
+            for key, reply in zip(keys[part], replies, strict=True):
+                outcome[key] = reply == 1
+                if not isinstance(reply, int):
+                    outcome.reasons[key] = reply.decode("utf-8", "replace")
+        return outcome
+
+    def touch_many(self, *keys: str, ttl: TTL = None) -> dict[str, bool]:
+        seconds = self._seconds(ttl)
+        wire.check_keys(keys)
+        existed: dict[str, bool] = dict.fromkeys(keys, False)
+        unique = list(existed)
+        for start in range(0, len(unique), _CHUNK):
+            part = unique[start : start + _CHUNK]
+            if seconds:
+                commands: list[tuple[Any, ...]] = [("EXPIRE", key, seconds) for key in part]
+            else:
+                # PERSIST answers 0 for an entry that never expires, as for one that is not there.
+                commands = [("PERSIST", key) for key in part] + [("EXISTS", key) for key in part]
+            replies = self._replies(None, commands, write=True)[-len(part) :]
+            existed.update(zip(part, map(bool, replies), strict=True))
+        return existed
+
     # -- the backend as a whole ------------------------------------------------------------------
 
     def check_key(self, key: str) -> None:
@@ -255,6 +316,19 @@ class RedisBackend(BaseBackend):
     def _refuse(self, key: str | None, error: Exception) -> NoReturn:
         subject = self._server if key is None else f"{self._server}, key {key}"
         raise BackendError(f"{subject}: {_reason(error)}") from error
+
+
+def _parts(old: Sequence[bytes], new: Sequence[bytes]) -> Iterator[slice]:
+    """Cut a batch into parts of at most so many entries and, from the second entry on, bytes."""
+    start = size = 0
+    for position in range(len(old)):
+        grown = size + len(old[position]) + len(new[position])
+        if position - start == _CHUNK or (position > start and grown > _SWAP_BYTES):
+            yield slice(start, position)
+            start, grown = position, grown - size
+        size = grown
+    if old:
+        yield slice(start, len(old))
 
 
 def set_options(seconds: int, condition: bytes) -> tuple[bytes | str | int, ...]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from .._speedups import entries
 from ..types import TTL, KeepTTL, Outcome, Value
-from .base import BaseBackend, next_count
+from .base import BaseBackend, next_count, split_swaps
 
 __all__ = ["SimpleBackend"]
 
@@ -105,6 +105,15 @@ class SimpleBackend(entries.Entries, BaseBackend):
 
     def add_many(self, mapping: Mapping[str, Value], ttl: TTL = None) -> Outcome:
         return self._put_many(entries.stored_batch(mapping), self._seconds(ttl), False)
+
+    def touch_many(self, *keys: str, ttl: TTL = None) -> dict[str, bool]:
+        entries.check_types(keys)
+        return self._expire_many(keys, self._seconds(ttl))
+
+    def compare_and_set_many(self, mapping: Mapping[str, tuple[Value, Any]], ttl: TTL | KeepTTL = None) -> Outcome:
+        seconds = None if isinstance(ttl, KeepTTL) else self._seconds(ttl)
+        values, tokens = split_swaps(mapping)
+        return self._swap_many(entries.stored_batch(values), tokens, seconds)
 
     # -- the backend as a whole ------------------------------------------------------------------
 

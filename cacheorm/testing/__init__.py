@@ -26,11 +26,12 @@ from ._batches import BatchTests, ThreadTests
 from ._entries import EntryTests
 from ._keys import AWKWARD_KEYS, KeyTests
 from ._lifetimes import LifetimeTests
+from ._swaps import SwapTests
 
 __all__ = ["AWKWARD_KEYS", "BackendConformance"]
 
 
-class BackendConformance(EntryTests, LifetimeTests, BatchTests, KeyTests, ThreadTests):
+class BackendConformance(EntryTests, LifetimeTests, BatchTests, SwapTests, KeyTests, ThreadTests):
     """Subclass it under a name that starts with ``Test``, and say how a backend is made.
 
     Override ``make_backend()``, or the fixture ``backend`` where making one needs other fixtures; and ``expire()``
