@@ -17,6 +17,7 @@ from .backends import BaseBackend, SimpleBackend, backend_from_url
 from .errors import (
     BackendError,
     CacheORMError,
+    ConflictError,
     DoesNotExist,
     FailedRow,
     InvalidKeyError,
@@ -57,6 +58,7 @@ from .serializers import (
     SerializerRegistry,
     registry,
 )
+from .types import NEVER
 
 if TYPE_CHECKING:
     from .backends import FileSystemBackend, MemcachedBackend, RedisBackend
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "NEVER",
     "BackendError",
     "BaseBackend",
     "BaseSerializer",
@@ -72,6 +75,7 @@ __all__ = [
     "CacheBuilder",
     "CacheORMError",
     "CompositeKey",
+    "ConflictError",
     "DateField",
     "DateTimeField",
     "DateTimeTZField",

@@ -143,6 +143,14 @@ class WriteError(CacheORMError):
         return f"{len(self.failed)} {rows} not stored: {shown}" + (f"; and {more} more" if more > 0 else "")
 
 
+class ConflictError(WriteError):
+    """Others kept changing some rows for as long as an atomic update was allowed to try again.
+
+    Attributes:
+        failed: a :class:`FailedRow` for each of these rows; all others of the call are stored.
+    """
+
+
 class BackendError(CacheORMError):
     """The backend could not be reached or answered with an error; ``__cause__`` is the driver's error.
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from .fields import ForeignKeyField
 from .metadata import RowPlan
-from .operations import ModelDelete, ModelInsert, ModelUpdate
+from .operations import ModelDelete, ModelExpire, ModelInsert, ModelUpdate
 from .store import Call, perform
-from .types import TTL, check_ttl
+from .types import TTL
 
 __all__ = ["Instance"]
 
@@ -169,8 +169,7 @@ class Instance:
         """Give the stored row a new lifetime; ``False`` if it is gone.
 
         Args:
-            ttl: seconds; 0 never expires; ``None`` is the model's ttl.
+            ttl: seconds or a ``timedelta``; 0 never expires; ``None`` is the model's ttl.
         """
-        plan = type(self)._meta
-        seconds = plan.pick_ttl() if ttl is None else check_ttl(ttl)
-        return bool(perform(Call(plan.backend, "touch", (plan.key_of(self), seconds))))
+        expire = ModelExpire(type(self)._meta, [self], False)
+        return (expire if ttl is None else expire.ttl(ttl)).execute()[0]

@@ -10,10 +10,11 @@ from ._speedups import slots
 from .declaration import Declared, ModelBase
 from .instances import Instance
 from .metadata import RowPlan
-from .operations import GetOrCreate, ModelDelete, ModelInsert, ModelQuery, ModelUpdate
+from .operations import GetOrCreate, Increment, ModelDelete, ModelExpire, ModelInsert, ModelQuery, ModelUpdate
 from .operations.base import as_rows
 from .payload import is_absence
 from .store import Call, perform
+from .types import TTL
 
 __all__ = ["CacheBuilder", "Model"]
 
@@ -180,9 +181,7 @@ class Model(Instance, metaclass=ModelBase):
         Raises:
             TypeError: no iterable of keys, or a text, which would be read as one key per character.
         """
-        if isinstance(pks, (str, bytes)):
-            raise TypeError(f"get_many takes an iterable of primary keys, got {type(pks).__name__}")
-        wanted = [tuple(pk) if isinstance(pk, list) else pk for pk in pks]
+        wanted = _primary_keys("get_many", pks)
         plan = cls._meta
         query: ModelQuery[list[Self | None]] = ModelQuery(plan, map(plan.row_of, wanted), True)
         found = query.execute()
@@ -232,6 +231,49 @@ class Model(Instance, metaclass=ModelBase):
         return True
 
     @classmethod
+    def increment(cls, pk: Any, field: Any, by: Any = 1) -> Any:
+        """Add to a field of a row, atomically, and give its new value. The row keeps the lifetime it has.
+
+        Args:
+            pk: the primary key (a tuple for composite keys).
+            field: a field that holds numbers, or its name.
+            by: what to add, positive or negative.
+
+        Raises:
+            DoesNotExist: there is no such row.
+            TypeError: the field holds no numbers, or ``by`` is no number that can be added to them.
+            ValueError: the model has no such field, the field is null, or does not take the sum.
+            ConflictError: others kept changing the row.
+        """
+        plan = cls._meta
+        increment = Increment(plan, field, by)
+        row = plan.row_of(pk)
+        update: ModelUpdate[Self | None] = ModelUpdate(plan, [row], False)
+        updated = update.apply(increment).atomic(Increment.RETRIES).keep_ttl().execute()
+        if updated is None:
+            raise plan.missing(row)
+        return increment.field.peek(updated)
+
+    @classmethod
+    def expire_many(cls, pks: Iterable[Any], ttl: TTL = None) -> dict[Any, bool]:
+        """Give rows that are stored a new lifetime, without reading them.
+
+        Args:
+            pks: primary keys, tuples for composite ones.
+            ttl: seconds or a ``timedelta``; 0 never expires; ``None`` is the model's ttl.
+
+        Returns:
+            Whether each row exists, by the primary keys as they were given (lists as tuples).
+
+        Raises:
+            TypeError: no iterable of keys, or a text, which would be read as one key per character.
+        """
+        wanted = _primary_keys("expire_many", pks)
+        expire = ModelExpire(cls._meta, map(cls._meta.row_of, wanted), True)
+        existed = (expire if ttl is None else expire.ttl(ttl)).execute()
+        return dict(zip(wanted, existed, strict=True))
+
+    @classmethod
     def exists(cls, **pk: Any) -> bool:
         """Tell whether the row exists; its payload is fetched, as it may be a remembered miss, but not read."""
         payload = perform(Call(cls._meta.backend, "get", (cls._meta.key_of(pk),)))
@@ -251,6 +293,12 @@ class Model(Instance, metaclass=ModelBase):
 # that is raised and caught costs more than the rest.
 Model._related = slots.Slot()
 Model._related.attach(vars(Model)["_loaded"])
+
+
+def _primary_keys(method: str, pks: Iterable[Any]) -> list[Any]:
+    if isinstance(pks, (str, bytes)):
+        raise TypeError(f"{method} takes an iterable of primary keys, got {type(pks).__name__}")
+    return [tuple(pk) if isinstance(pk, list) else pk for pk in pks]
 
 
 class CacheBuilder:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, Final
 
-__all__ = ["KEEP_TTL", "TTL", "KeepTTL", "Outcome", "Value", "check_ttl", "to_bytes"]
+__all__ = ["KEEP_TTL", "NEVER", "TTL", "KeepTTL", "Outcome", "Value", "check_ttl", "to_bytes"]
 
 Value = bytes | str | int | float
 """What a backend stores; it is read back as ``bytes``."""
@@ -26,8 +27,11 @@ class KeepTTL:
 KEEP_TTL: Final = KeepTTL()
 """In place of a ttl for ``replace``: the entry keeps the lifetime it has."""
 
-TTL = int | float | None
-"""A lifetime in seconds: ``None`` is the backend's default, ``0`` never expires."""
+TTL = int | float | timedelta | None
+"""A lifetime in seconds or as a ``timedelta``: ``None`` is the backend's default, :data:`NEVER` (0) never expires."""
+
+NEVER: Final = 0
+"""A lifetime that never ends."""
 
 
 def to_bytes(value: Any) -> bytes | None:
@@ -58,7 +62,7 @@ def check_ttl(ttl: Any) -> int:
     """Give a lifetime as whole seconds.
 
     Args:
-        ttl: seconds; ``0`` never expires. Fractions are dropped.
+        ttl: seconds, or a ``timedelta``; ``0`` never expires. Fractions are dropped.
 
     Raises:
         TypeError: for anything but a number.
@@ -69,6 +73,8 @@ def check_ttl(ttl: Any) -> int:
         seconds = ttl
     elif isinstance(ttl, bool):
         raise TypeError("ttl must be a number of seconds, got bool")
+    elif isinstance(ttl, timedelta):
+        return check_ttl(ttl.total_seconds())
     elif isinstance(ttl, float):
         if not math.isfinite(ttl):
             raise ValueError(f"ttl must be finite, got {ttl}; use 0 for entries that never expire")

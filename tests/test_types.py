@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cacheorm.types import KEEP_TTL, Outcome, check_ttl, to_bytes
+from cacheorm.types import KEEP_TTL, NEVER, Outcome, check_ttl, to_bytes
 
 
 class Number(enum.IntEnum):
@@ -60,7 +60,21 @@ def test_other_values_are_type_errors_that_name_the_type(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ttl", "seconds"), [(0, 0), (1, 1), (1.0, 1), (1.9, 1), (0.0, 0), (-0.0, 0), (10**12, 10**12), (Number.ONE, 1)]
+    ("ttl", "seconds"),
+    [
+        (0, 0),
+        (1, 1),
+        (1.0, 1),
+        (1.9, 1),
+        (0.0, 0),
+        (-0.0, 0),
+        (10**12, 10**12),
+        (Number.ONE, 1),
+        (timedelta(minutes=2), 120),
+        (timedelta(seconds=1.9), 1),
+        (timedelta(0), 0),
+        (NEVER, 0),
+    ],
 )
 def test_a_lifetime_is_whole_seconds(ttl: Any, seconds: int) -> None:
     found = check_ttl(ttl)
@@ -69,7 +83,21 @@ def test_a_lifetime_is_whole_seconds(ttl: Any, seconds: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "ttl", [-1, -0.5, -1.5, 0.5, 0.001, 1e-300, float("nan"), float("inf"), float("-inf"), -(10**30)]
+    "ttl",
+    [
+        -1,
+        -0.5,
+        -1.5,
+        0.5,
+        0.001,
+        1e-300,
+        float("nan"),
+        float("inf"),
+        float("-inf"),
+        -(10**30),
+        timedelta(seconds=-1),
+        timedelta(milliseconds=5),
+    ],
 )
 def test_impossible_lifetimes_are_value_errors(ttl: Any) -> None:
     with pytest.raises(ValueError, match="ttl must"):
@@ -85,7 +113,6 @@ def test_impossible_lifetimes_are_value_errors(ttl: Any) -> None:
         True,
         False,
         [],
-        timedelta(seconds=5),
         decimal.Decimal("0.5"),
         fractions.Fraction(1, 2),
         KEEP_TTL,

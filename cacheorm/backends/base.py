@@ -190,7 +190,7 @@ class BaseBackend:
         self._check_keys(mapping)
         return Outcome({key: self.add(key, value, ttl) for key, value in mapping.items()})
 
-    def touch_many(self, *keys: str, ttl: TTL = None) -> dict[str, bool]:
+    def touch_many(self, keys: Sequence[str], ttl: TTL = None) -> dict[str, bool]:
         """Give the entries of ``keys`` a new lifetime; return ``{key: existed?}``."""
         self._check_keys(keys)
         return {key: self.touch(key, ttl) for key in dict.fromkeys(keys)}

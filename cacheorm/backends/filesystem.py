@@ -200,7 +200,7 @@ class FileSystemBackend(BaseBackend):
 
         return self._write_many(values, ttl, unchanged)
 
-    def touch_many(self, *keys: str, ttl: TTL = None) -> dict[str, bool]:
+    def touch_many(self, keys: Sequence[str], ttl: TTL = None) -> dict[str, bool]:
         self._check_keys(keys)
         expires = self._expires(ttl)
         existed = dict.fromkeys(keys, False)

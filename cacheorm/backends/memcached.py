@@ -179,7 +179,7 @@ class MemcachedBackend(BaseBackend):
                 raise TypeError(f"{key}: not a token of get_many_cas: expected int, got {type(token).__name__}")
         return _outcome(keys, self._engine.swap(keys, encoded, list(tokens.values()), seconds))
 
-    def touch_many(self, *keys: str, ttl: TTL = None) -> dict[str, bool]:
+    def touch_many(self, keys: Sequence[str], ttl: TTL = None) -> dict[str, bool]:
         seconds = self._seconds(ttl)
         wire.check_memcached_keys(keys)
         unique = list(dict.fromkeys(keys))

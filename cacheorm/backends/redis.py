@@ -228,7 +228,7 @@ class RedisBackend(BaseBackend):
                     outcome.reasons[key] = reply.decode("utf-8", "replace")
         return outcome
 
-    def touch_many(self, *keys: str, ttl: TTL = None) -> dict[str, bool]:
+    def touch_many(self, keys: Sequence[str], ttl: TTL = None) -> dict[str, bool]:
         seconds = self._seconds(ttl)
         wire.check_keys(keys)
         existed: dict[str, bool] = dict.fromkeys(keys, False)

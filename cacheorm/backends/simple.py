@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .._speedups import entries
@@ -106,7 +106,7 @@ class SimpleBackend(entries.Entries, BaseBackend):
     def add_many(self, mapping: Mapping[str, Value], ttl: TTL = None) -> Outcome:
         return self._put_many(entries.stored_batch(mapping), self._seconds(ttl), False)
 
-    def touch_many(self, *keys: str, ttl: TTL = None) -> dict[str, bool]:
+    def touch_many(self, keys: Sequence[str], ttl: TTL = None) -> dict[str, bool]:
         entries.check_types(keys)
         return self._expire_many(keys, self._seconds(ttl))
 

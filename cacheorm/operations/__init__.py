@@ -1,8 +1,10 @@
 """Operations on rows, as generators of backend requests; see :mod:`cacheorm.store` for what runs them."""
 
 from .delete import ModelDelete
+from .expire import ModelExpire
+from .increment import Increment
 from .insert import GetOrCreate, ModelInsert
 from .query import ModelQuery
 from .update import ModelUpdate
 
-__all__ = ["GetOrCreate", "ModelDelete", "ModelInsert", "ModelQuery", "ModelUpdate"]
+__all__ = ["GetOrCreate", "Increment", "ModelDelete", "ModelExpire", "ModelInsert", "ModelQuery", "ModelUpdate"]

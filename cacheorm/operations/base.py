@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from itertools import islice
 from typing import Any, Generic, Self, TypeVar
 
@@ -81,8 +82,8 @@ class WriteOperation(Operation[R]):
 
     _ttl: int | KeepTTL | None = None
 
-    def ttl(self, seconds: float) -> Self:
-        """Let the rows live for ``seconds`` (0: for ever) instead of the model's ttl.
+    def ttl(self, seconds: float | timedelta) -> Self:
+        """Let the rows live for ``seconds`` instead of the model's ttl; :data:`~cacheorm.NEVER` to expire.
 
         Raises:
             ValueError: a negative number, or a fraction of a second.
@@ -93,20 +94,26 @@ class WriteOperation(Operation[R]):
     def _pick_ttl(self) -> int | KeepTTL | None:
         return self._plan.pick_ttl() if self._ttl is None else self._ttl
 
-    def _write_many(self, method: str, keys: list[str], payloads: list[bytes]) -> Steps[dict[str, bool]]:
+    def _batch_size(self, rows: int) -> int:
+        """Give how many of so many rows are handed to the backend at a time."""
+        size = self._chunk or self._plan.backend.chunk_size
+        if self._ttl is None and self._plan.options.ttl_jitter:
+            # A batch has one lifetime, so rows spread over a few batches spread their expiry.
+            return min(size, max(1, -(-rows // _JITTER_PARTS)))
+        return size
+
+    def _write_many(self, method: str, keys: list[str], payloads: Sequence[Any]) -> Steps[dict[str, bool]]:
         """Write payloads under their keys, and give ``{key: stored?}``; of ``set_many`` nothing, as all were stored.
 
-        Of a key that is given more than once, the last payload stays.
+        ``compare_and_set_many`` takes pairs of payloads and tokens. Of a key that is given more than once, the last
+        payload stays.
 
         Raises:
             WriteError: the backend refused some; all parts have been sent all the same.
         """
         name = self._plan.model.__name__
         backend = self._plan.backend
-        size = self._chunk or backend.chunk_size
-        if self._ttl is None and self._plan.options.ttl_jitter:
-            # A batch has one lifetime, so rows spread over a few batches spread their expiry.
-            size = min(size, max(1, -(-len(keys) // _JITTER_PARTS)))
+        size = self._batch_size(len(keys))
         stored: dict[str, bool] = {}
         failed: list[FailedRow] = []
         for start in range(0, len(keys), size):

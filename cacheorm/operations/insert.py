@@ -91,10 +91,20 @@ class GetOrCreate(WriteOperation[tuple[Any, bool]]):
             if instance is None:
                 (instance,) = plan.adopt([full])
                 packed = resolved.codec.dump_many([instance], False)[0]
-            # "add" loses against a racer, whose row the next round reads, unless that is gone again by then.
-            # What is there but no readable row counts as none, and is overwritten.
-            method = "add" if payload is None else "set"
-            stored = yield Call(resolved.backend, method, (key, packed, self._pick_ttl()))
+            # Both lose against a racer, whose row the next round reads, unless that is gone again by then.
+            if payload is None:
+                stored = yield Call(resolved.backend, "add", (key, packed, self._pick_ttl()))
+            else:
+                stored = yield from self._overwrite(key, payload, packed)
             if stored is not False and stored is not None:
                 return instance, True
         raise WriteError([FailedRow(plan.model.__name__, key, "refused by the backend")])
+
+    def _overwrite(self, key: str, unreadable: bytes, packed: bytes) -> Steps[bool]:
+        """Replace what is there and no readable row, such as a remembered miss, if it is still there."""
+        backend = self._plan.backend
+        (entry,) = yield Call(backend, "get_many_cas", (key,))
+        if entry is None or entry[0] != unreadable:
+            return False
+        outcome = yield Call(backend, "compare_and_set_many", ({key: (packed, entry[1])}, self._pick_ttl()))
+        return bool(outcome[key])

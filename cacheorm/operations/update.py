@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Self
 
 from .._speedups import slots
-from ..errors import BackendError
+from ..errors import BackendError, ConflictError, FailedRow, WriteError
 from ..store import Call
 from ..types import KEEP_TTL
 from .base import R, Steps, WriteOperation, slices
@@ -20,17 +21,64 @@ class ModelUpdate(WriteOperation[R]):
     """Reads rows, changes the fields that are named, and writes them back where they still exist.
 
     Gives the whole row as an instance, or ``None`` where there was none. A row that is deleted between
-    the read and the write stays deleted. All changes are checked before anything is read or written.
+    the read and the write stays deleted; what others change in between is overwritten, unless the update is
+    :meth:`atomic`. All changes are checked before anything is read or written.
 
     Raises (on execute):
         ValidationError: all bad fields of the first bad row.
         PayloadError: stored bytes that are no row of the model.
         WriteError: rows that the backend refused; all others are stored.
+        ConflictError: rows that others kept changing; only of :meth:`atomic` updates.
     """
+
+    _retries: int | None = None
+    _function: Callable[[Any], object] | None = None
 
     def keep_ttl(self) -> Self:
         """Leave the rows the lifetime they have instead of starting the model's anew."""
         self._ttl = KEEP_TTL
+        return self
+
+    def atomic(self, retries: int = 100) -> Self:
+        """Write a row only where nobody else has changed it since it was read; otherwise read it again and retry.
+
+        Only the rows that others have changed meanwhile are read and written again. Each row by itself is atomic,
+        the batch is not.
+
+        Args:
+            retries: how often a row is tried again before it counts as failed. Of all who write a row at a time, one
+                succeeds.
+
+        Raises:
+            ValueError: a negative number of retries.
+        """
+        given: Any = retries
+        if isinstance(given, bool) or not isinstance(given, int) or given < 0:
+            raise ValueError("retries must be a whole number, at least 0")
+        self._retries = retries
+        return self
+
+    def apply(self, function: Callable[[Any], object]) -> Self:
+        """Let a function change each row that exists, after the fields that are named.
+
+        ::
+
+            def visit(user: User) -> None:
+                user.visits += 1
+
+            User.update(id=1).apply(visit).atomic().execute()
+
+        Args:
+            function: gets the row as an instance and changes it in place; what it returns is ignored. It must not
+                change the primary key, and :meth:`atomic` calls it again, with the row as it is then, when somebody
+                else was faster.
+
+        Raises:
+            TypeError: it cannot be called.
+        """
+        if not callable(function):
+            raise TypeError(f"expected a function that changes a row, got {type(function).__name__}")
+        self._function = function
         return self
 
     def steps(self) -> Steps[R]:
@@ -42,32 +90,66 @@ class ModelUpdate(WriteOperation[R]):
             (result,) = yield from self._update(changes)
             return result  # type: ignore[no-any-return]
         updated: list[Any] = []
+        failures: list[WriteError] = []
         for part in slices(changes, self._chunk or plan.backend.chunk_size):
             try:
                 updated += yield from self._update(part)
+            except WriteError as error:
+                # The other parts are written all the same: rows that an error does not name are stored.
+                failures.append(error)
             except BackendError as error:
                 if updated:
                     error.add_note(f"{len(updated)} rows of {plan.model.__name__} had been updated before")
                 raise
+        if failures:
+            kind = ConflictError if all(isinstance(one, ConflictError) for one in failures) else WriteError
+            raise kind([row for one in failures for row in one.failed])
         return updated  # type: ignore[return-value]
 
     def _update(self, changes: list[Any]) -> Steps[list[Any]]:
-        resolved = self._plan.resolved()
+        """Update rows; those that others changed meanwhile again, as often as is allowed."""
         pks, keys = self._plan.identity.identify(changes, False, self._many)
-        if self._many:
+        if self._retries is None:
+            return (yield from self._attempt(changes, pks, keys, set()))
+        results: dict[int, Any] = {}
+        left = list(range(len(changes)))
+        for _ in range(self._retries + 1):
+            conflicts: set[str] = set()
+            again, their_pks, their_keys = ([column[place] for place in left] for column in (changes, pks, keys))
+            results |= zip(left, (yield from self._attempt(again, their_pks, their_keys, conflicts)), strict=True)
+            left = [place for place in left if keys[place] in conflicts]
+            if not left:
+                return [results[place] for place in range(len(changes))]
+        reason = f"others changed it {self._retries + 1} times in a row"
+        raise ConflictError([FailedRow(self._plan.model.__name__, key, reason) for key in sorted(conflicts)])
+
+    def _attempt(self, changes: list[Any], pks: list[Any], keys: list[str], conflicts: set[str]) -> Steps[list[Any]]:
+        """Read rows, change them and write them back; an atomic update adds the keys that others have changed."""
+        resolved = self._plan.resolved()
+        codec = resolved.codec
+        tokens: dict[str, Any] = {}
+        if self._retries is not None:
+            rows, tokens = yield from self._read_with_tokens(pks, keys)
+        elif self._many:
             rows = yield from read(resolved, pks, keys)
         else:
             payload = yield Call(resolved.backend, "get", (keys[0],))
-            rows = [None if payload is None else resolved.codec.load(payload, pks[0], keys[0])]
+            rows = [None if payload is None else codec.load(payload, pks[0], keys[0])]
         existing = {key: row for key, row in zip(keys, rows, strict=True) if row is not None}
-        columns = resolved.codec.columns
         merge = merge_related if self._plan.references else slots.copy
         for key, change in zip(keys, changes, strict=True):
             if key in existing:
-                merge(columns, change, existing[key])
-        payloads = resolved.codec.dump_many(list(existing.values()), self._many)
+                merge(codec.columns, change, existing[key])
+        if self._function is not None:
+            for row in existing.values():
+                self._change(row, self._function)
+        payloads = codec.dump_many(list(existing.values()), self._many)
         if not existing:
             written: dict[str, bool] = {}
+        elif self._retries is not None:
+            swaps = [(payload, tokens[key]) for key, payload in zip(existing, payloads, strict=True)]
+            written = yield from self._write_many("compare_and_set_many", list(existing), swaps)
+            conflicts.update(key for key in existing if not written.get(key))
         elif self._many:
             written = yield from self._write_many("replace_many", list(existing), payloads)
         else:
@@ -75,8 +157,26 @@ class ModelUpdate(WriteOperation[R]):
         # An instance that only named some fields becomes the whole row, the caller's own included.
         for key, change in zip(keys, changes, strict=True):
             if written.get(key):
-                merge(columns, existing[key], change)
+                merge(codec.columns, existing[key], change)
         return [change if written.get(key) else None for key, change in zip(keys, changes, strict=True)]
+
+    def _read_with_tokens(self, pks: list[Any], keys: list[str]) -> Steps[tuple[list[Any], dict[str, Any]]]:
+        """Read rows, the same one at every place of its key, and what stands for the bytes they were read from."""
+        resolved = self._plan.resolved()
+        pk_of = dict(zip(keys, pks, strict=True))
+        found = yield Call(resolved.backend, "get_many_cas", tuple(pk_of))
+        if len(found) != len(pk_of):
+            raise BackendError(f"{type(resolved.backend).__name__} gave {len(found)} values for {len(pk_of)} keys")
+        payloads = [entry and entry[0] for entry in found]
+        rows = dict(zip(pk_of, resolved.codec.load_many(payloads, list(pk_of.values()), list(pk_of)), strict=True))
+        tokens = {key: entry[1] for key, entry in zip(pk_of, found, strict=True) if entry}
+        return [rows[key] for key in keys], tokens
+
+    def _change(self, row: Any, function: Callable[[Any], object]) -> None:
+        before = row._pk
+        function(row)
+        if row._pk != before:
+            raise ValueError(f"{self._plan.model.__name__}: the function given to apply() changed the primary key")
 
 
 def merge_related(columns: tuple[Any, ...], source: Any, target: Any) -> None:

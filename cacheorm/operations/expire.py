@@ -1,0 +1,26 @@
+"""Giving rows that are stored a new lifetime, without reading them."""
+
+from __future__ import annotations
+
+from ..store import Call
+from .base import Steps, WriteOperation, slices
+
+__all__ = ["ModelExpire"]
+
+
+class ModelExpire(WriteOperation[list[bool]]):
+    """Gives rows a new lifetime; gives for each, in the order given, whether it exists.
+
+    Raises (on execute):
+        ValidationError: a part of a primary key is missing or of the wrong type; nothing was changed.
+    """
+
+    def steps(self) -> Steps[list[bool]]:
+        plan = self._plan
+        keys = plan.identity.identify(self._rows, True, self._many)[1]
+        if not self._many:
+            return [bool((yield Call(plan.backend, "touch", (keys[0], self._pick_ttl()))))]
+        existed: dict[str, bool] = {}
+        for part in slices(dict.fromkeys(keys), self._batch_size(len(keys))):
+            existed |= yield Call(plan.backend, "touch_many", (part, self._pick_ttl()))
+        return [existed[key] for key in keys]
