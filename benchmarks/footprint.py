@@ -22,6 +22,7 @@ from typing import Any
 import msgpack
 
 import cacheorm as co
+from cacheorm.payload import identify
 from tests.servers import HOST
 
 from .contests import OURS, Contest, Result, run
@@ -120,7 +121,8 @@ def protobuf_overhead(stores: Stores, rounds: int, seconds: float, count: int = 
     asked = STANDARD.asked(rows)
     with stores.bound(STANDARD, "Simple", co.ProtobufSerializer(message)) as model:
         model.insert_many(rows).execute()
-        payloads = [stores.backend("Simple").get(model.key(**key)) for key in asked]
+        stored = [stores.backend("Simple").get(model.key(**key)) for key in asked]
+        payloads = [payload[identify(payload)[1] :] for payload in stored]
         times = alternate(
             {
                 OURS: lambda: model.query_many(asked).execute(),

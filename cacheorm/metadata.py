@@ -12,7 +12,7 @@ from .backends import BaseBackend, SimpleBackend
 from .errors import DoesNotExist
 from .fields import CompositeKey, Field, ForeignKeyField
 from .options import Options, resolve_backend, resolve_serializer
-from .serializers import BaseSerializer, registry
+from .serializers import BaseSerializer, PayloadForm, registry
 
 if TYPE_CHECKING:
     from .models import Model
@@ -120,8 +120,7 @@ class RowPlan:
         self.identity: Any = keys.Identity(model, key_fields, self.prefix, (composite or key_fields[0]).index_formatter)
         self._resolved: _Resolved | None = None
         self.reader = keys.RowReader(self.identity, self.resolved, defaults)
-        if options.serializer is not None:
-            self._check(options.backend, options.serializer)
+        self._check(options.backend, options.serializer)
 
     # -- what users look at ----------------------------------------------------------------------
 
@@ -169,26 +168,32 @@ class RowPlan:
         backend = defaults.backend if self.options.backend is None else self.options.backend
         serializer = defaults.serializer if self.options.serializer is None else self.options.serializer
         self._check(backend, serializer)
+        form = PayloadForm(self.model.__name__, serializer, self.options.accepts, self.options.version)
         codec = serializer.row_codec(
             self.model,
             tuple(self.fields.values()),
             self.key_fields,
             self.identity,
             self.options.on_invalid == "miss",
+            prefix=form.prefix,
+            read=form.read,
         )
         resolved = _Resolved(generation, backend, serializer, codec)
         self._resolved = resolved
         return resolved
 
-    def _check(self, backend: BaseBackend | None, serializer: BaseSerializer) -> None:
-        """Refuse a serializer that cannot hold these rows, or must not on this backend."""
+    def _check(self, backend: BaseBackend | None, serializer: BaseSerializer | None) -> None:
+        """Refuse a serializer that cannot hold these rows, and those that must not be used on this backend."""
         name = self.model.__name__
-        if backend is not None and serializer.trusted_only and not getattr(backend, "in_process", False):
-            raise TypeError(
-                f"{name}: pickle on {type(backend).__name__} is refused, because whoever can write to it could "
-                "run code here; use msgpack or json, or signed pickles: co.PickleSerializer(secret=...)"
-            )
-        serializer.check_fields(name, [one for one in self.fields.values() if one not in self.key_fields])
+        if backend is not None and not getattr(backend, "in_process", False):
+            for one in (serializer, *self.options.accepts):
+                if one is not None and one.trusted_only:
+                    raise TypeError(
+                        f"{name}: {one} on {type(backend).__name__} is refused, because whoever can write to it could "
+                        "run code here; use msgpack or json, or signed pickles: co.PickleSerializer(secret=...)"
+                    )
+        if serializer is not None:
+            serializer.check_fields(name, [one for one in self.fields.values() if one not in self.key_fields])
 
     def adopt(self, rows: Iterable[Any]) -> list[Any]:
         """Turn rows, mappings or instances, into instances."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from .backends import BaseBackend, backend_from_url
 from .fields import CompositeKey
+from .payload import LARGEST_VERSION
 from .serializers import BaseSerializer, registry
 from .types import check_ttl
 
@@ -27,6 +28,8 @@ class Options(NamedTuple):
     ttl: int | None = None
     ttl_jitter: float = 0.0
     on_invalid: str = "raise"
+    accepts: tuple[BaseSerializer, ...] = ()
+    version: int | None = None
     primary_key: CompositeKey | None = None
     abstract: bool = False
 
@@ -52,6 +55,8 @@ class Options(NamedTuple):
             "ttl": lambda ttl: None if ttl is None else check_ttl(ttl),
             "ttl_jitter": _check_jitter,
             "on_invalid": _check_on_invalid,
+            "accepts": _check_accepts,
+            "version": _check_version,
             "name": _check_name,
             "namespace": _check_name,
             "primary_key": _check_primary_key,
@@ -84,6 +89,25 @@ def _check_on_invalid(what: Any) -> str:
     if what not in ("raise", "miss"):
         raise ValueError("expected 'raise' or 'miss'")
     return str(what)
+
+
+def _check_accepts(accepts: Any) -> tuple[BaseSerializer, ...]:
+    if isinstance(accepts, (str, bytes)) or not isinstance(accepts, Iterable):
+        raise TypeError(f"expected a list of serializers or registered names, got {type(accepts).__name__}")
+    found = [resolve_serializer(one) for one in accepts]
+    if None in found:
+        raise TypeError("expected a list of serializers or registered names, got None in it")
+    return tuple(one for one in found if one is not None)
+
+
+def _check_version(version: Any) -> int | None:
+    if version is None:
+        return None
+    if isinstance(version, bool) or not isinstance(version, int):
+        raise TypeError(f"expected a whole number, got {type(version).__name__}")
+    if not 0 <= version <= LARGEST_VERSION:
+        raise ValueError(f"expected a number from 0 to {LARGEST_VERSION}")
+    return version
 
 
 def _check_name(name: Any) -> str | None:

@@ -22,9 +22,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["ABSENT", "COMPRESSED", "LARGEST_VERSION", "MAGIC", "SIGNED", "Header", "is_absence", "parse"]
+__all__ = ["ABSENT", "COMPRESSED", "LARGEST_VERSION", "MAGIC", "SIGNED", "Header", "identify", "is_absence", "parse"]
 
 MAGIC = 0xC1
+_MAGIC = bytes([MAGIC])
 _FORMAT = 1
 
 _MISS = 0x01
@@ -103,3 +104,25 @@ def parse(payload: bytes) -> tuple[Header, int]:
         raise ValueError("the serializer's name in its header is no text") from None
     version = int.from_bytes(payload[body - _VERSION_SIZE : body], "big") if flags & VERSIONED else None
     return Header(name, version, flags & ~VERSIONED), body
+
+
+_BARE = {b"{": Header("json")} | {bytes([first]): Header("msgpack") for first in (*range(0x80, 0x90), 0xDE, 0xDF)}
+
+
+def identify(payload: bytes) -> tuple[Header | None, int]:
+    """Tell what a payload is that is no remembered miss.
+
+    Returns:
+        Its header, that of what is stored without one included, and where the body begins; ``None`` and 0 where the
+        payload does not say what it is.
+
+    Raises:
+        ValueError: its header is cut off, of a later format, or none at all.
+    """
+    first = payload[:1]
+    if first == _MAGIC:
+        return parse(payload)
+    if first == b"\x80" and len(payload) > 1:
+        # An empty map is one byte and no more; pickles begin so, which older versions stored without a header.
+        return None, 0
+    return _BARE.get(first), 0

@@ -35,6 +35,9 @@ class MappingRows:
         unpack: bytes to a mapping.
         skip_invalid: whether a payload that cannot be read counts as no row rather than as an error.
         converter_of: gives the converter of a field that is part of the payload; by default its own.
+        prefix: what every payload begins with, before what ``pack`` gave.
+        read: a payload and its key to a mapping and the name of the serializer it was read with, whatever wrote it;
+            may raise :exc:`PayloadError`. By default payloads have no prefix and ``unpack`` reads them.
     """
 
     def __init__(
@@ -48,6 +51,8 @@ class MappingRows:
         unpack: Callable[[bytes], Any],
         skip_invalid: bool,
         converter_of: Callable[[Any], Any] | None = None,
+        prefix: bytes = b"",
+        read: Callable[[bytes, str], tuple[Any, str]] | None = None,
     ) -> None:
         self.model = model
         self.name = model.__name__
@@ -62,6 +67,8 @@ class MappingRows:
         ]
         self._pack = pack
         self._unpack = unpack
+        self.prefix = prefix
+        self._read = read or (lambda payload, key: (unpack(payload), serializer))
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -95,7 +102,7 @@ class MappingRows:
         """Pack one instance; ``position`` is its place in a bulk call."""
         row = self.convert(instance, position, True)
         try:
-            return self._pack(row)
+            return self.prefix + self._pack(row)
         except Exception as error:  # a serializer's libraries have errors of their own
             raise self._unpackable(row, error) from error
 
@@ -207,11 +214,13 @@ class MappingRows:
         if is_absence(payload):
             return None
         try:
-            row = self._unpack(payload)
+            row, serializer = self._read(payload, key)
+        except PayloadError:
+            raise
         except Exception as error:
-            raise self._invalid(f"cannot be decoded ({type(error).__name__})", key) from error
+            raise self._invalid(f"cannot be decoded ({type(error).__name__})", key, self.serializer) from error
         if not isinstance(row, Mapping):
-            raise self._invalid(f"expected a map of fields, got {type(row).__name__}", key)
+            raise self._invalid(f"expected a map of fields, got {type(row).__name__}", key, serializer)
         instance = self.model.__new__(self.model)
         for field, value in zip(self.key_fields, pk if len(self.key_fields) > 1 else (pk,), strict=True):
             field.poke(instance, value)
@@ -223,26 +232,27 @@ class MappingRows:
                 value = None
             elif stored is None or stored is _ABSENT:
                 # Null where the field takes none (any more) is what a write makes of it: no value.
-                value = self._late_default(field, converter, key)
+                value = self._late_default(field, converter, key, serializer)
             else:
                 try:
                     value = converter.load(stored)
                 except ValueError as error:
-                    raise self._invalid(str(error), key, field.name) from error
+                    raise self._invalid(str(error), key, serializer, field.name) from error
             field.poke(instance, value)
         return instance
 
-    def _late_default(self, field: Any, converter: Any, key: str) -> Any:
+    def _late_default(self, field: Any, converter: Any, key: str, serializer: str) -> Any:
         """Give the value of a field that the model did not have when the row was written."""
         value = field.make_default()
         if value is None:
             if not field.null:
-                raise self._invalid("has no value, and the field no default", key, field.name)
+                raise self._invalid("has no value, and the field no default", key, serializer, field.name)
             return None
         try:
             return converter.canonical(value, converter.dump(value))
         except ValueError as error:
-            raise self._invalid(f"has no value, and its default is wrong: {error}", key, field.name) from error
+            reason = f"has no value, and its default is wrong: {error}"
+            raise self._invalid(reason, key, serializer, field.name) from error
 
-    def _invalid(self, reason: str, key: str, field: str | None = None) -> PayloadError:
-        return PayloadError(reason, model=self.name, key=key, field=field, serializer=self.serializer)
+    def _invalid(self, reason: str, key: str, serializer: str, field: str | None = None) -> PayloadError:
+        return PayloadError(reason, model=self.name, key=key, field=field, serializer=serializer)

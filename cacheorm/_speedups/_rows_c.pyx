@@ -462,19 +462,21 @@ cdef class MsgpackRows(SlotRows):
 
     cdef bytes header
 
-    def __init__(self, model, fields, key_fields, identity, skip_invalid):
+    def __init__(self, model, fields, key_fields, identity, skip_invalid, *, prefix=b"", read=None):
         fields = tuple(fields)
-        general = MappingRows(model, fields, key_fields, identity, "msgpack", pack, unpack, skip_invalid)
+        general = MappingRows(
+            model, fields, key_fields, identity, "msgpack", pack, unpack, skip_invalid, prefix=prefix, read=read
+        )
         converters = [field.slot_converter for field in fields]
         self.describe_columns(general, fields, converters, tuple([pack(field.name) for field in fields]))
         size = len(self.columns)
         # As the library writes an empty map, with the count of ours: 0x80, 0xDE or 0xDF.
         if size < 16:
-            self.header = bytes([0x80 | size])
+            self.header = prefix + bytes([0x80 | size])
         elif size <= 0xFFFF:
-            self.header = b"\xde" + size.to_bytes(2, "big")
+            self.header = prefix + b"\xde" + size.to_bytes(2, "big")
         else:
-            self.header = b"\xdf" + size.to_bytes(4, "big")
+            self.header = prefix + b"\xdf" + size.to_bytes(4, "big")
 
     cdef object start(self, Buffer *buffer):
         put_bytes(buffer, PyBytes_AS_STRING(self.header), PyBytes_GET_SIZE(self.header))
@@ -534,6 +536,7 @@ cdef class DictRows(SlotRows):
     cdef object pack
     cdef object unpack
     cdef object check
+    cdef bytes prefix
 
     def __init__(
         self,
@@ -548,11 +551,14 @@ cdef class DictRows(SlotRows):
         converter_of=None,
         check=None,
         pack_checked=None,
+        prefix=b"",
+        read=None,
     ):
         fields = tuple(fields)
         general = MappingRows(
-            model, fields, key_fields, identity, serializer, pack, unpack, skip_invalid, converter_of
+            model, fields, key_fields, identity, serializer, pack, unpack, skip_invalid, converter_of, prefix, read
         )
+        self.prefix = prefix
         self.pack = pack if pack_checked is None else pack_checked
         self.unpack = unpack
         self.check = check
@@ -580,14 +586,20 @@ cdef class DictRows(SlotRows):
         return value
 
     cdef object finish(self, Buffer *buffer, row):
-        return self.pack(row)
+        packed = self.pack(row)
+        return self.prefix + packed if PyBytes_GET_SIZE(self.prefix) else packed
 
     cdef bint load_row(self, bytes payload, instance, bint *leaves) except -1:
         cdef Py_ssize_t i
         cdef Column *column
         cdef dict row
-        if PyBytes_GET_SIZE(payload) and <uint8_t> PyBytes_AS_STRING(payload)[0] == 0xC1:
-            return False
+        cdef Py_ssize_t before = PyBytes_GET_SIZE(self.prefix)
+        if before:
+            if PyBytes_GET_SIZE(payload) < before:
+                return False
+            if memcmp(PyBytes_AS_STRING(payload), PyBytes_AS_STRING(self.prefix), before) != 0:
+                return False
+            payload = PyBytes_FromStringAndSize(PyBytes_AS_STRING(payload) + before, PyBytes_GET_SIZE(payload) - before)
         try:
             unpacked = self.unpack(payload)
             if type(unpacked) is not dict:

@@ -40,12 +40,14 @@ class _ColumnRows(MappingRows):
     """Rows that are taken by columns where they can be.
 
     Args:
-        arguments: of :class:`~._mapping_py.MappingRows`.
+        arguments, options: of :class:`~._mapping_py.MappingRows`.
         packer: gives a function that packs the rows of one batch, whose values are text, ints and finite floats.
     """
 
-    def __init__(self, *arguments: Any, packer: Callable[[], Callable[[dict[str, Any]], bytes]]) -> None:
-        super().__init__(*arguments)
+    def __init__(
+        self, *arguments: Any, packer: Callable[[], Callable[[dict[str, Any]], bytes]], **options: Any
+    ) -> None:
+        super().__init__(*arguments, **options)
         self._packer = packer
         self._key_columns: list[Column] = []
         self._row_columns: list[Column] = []
@@ -81,7 +83,8 @@ class _ColumnRows(MappingRows):
         names = [column.name for column in columns]
         pack_row = self._packer()
         try:
-            return [pack_row(dict(zip(names, row, strict=True))) for row in zip(*stored, strict=True)]
+            packed = [pack_row(dict(zip(names, row, strict=True))) for row in zip(*stored, strict=True)]
+            return [self.prefix + body for body in packed] if self.prefix else packed
         except Exception:  # noqa: BLE001 - a serializer's libraries have errors of their own, reported for single rows
             return None
 
@@ -132,8 +135,14 @@ class _ColumnRows(MappingRows):
                 return None
             rest = iter(found)
             return [None if payload is None else next(rest) for payload in payloads]
+        bodies: list[bytes] = present
+        if self.prefix:
+            size = len(self.prefix)
+            if any(payload[:size] != self.prefix for payload in present):
+                return None
+            bodies = [payload[size:] for payload in present]
         try:
-            documents = [*map(self._unpack, present)]
+            documents = [*map(self._unpack, bodies)]
         except Exception:  # noqa: BLE001 - as above
             return None
         if set(map(type, documents)) != {dict}:
@@ -166,18 +175,25 @@ class DictRows(_ColumnRows):
         *arguments: Any,
         check: Callable[[Any], None] | None = None,
         pack_checked: Callable[[dict[str, Any]], bytes] | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(*arguments, packer=lambda: pack_checked or self._pack)
+        super().__init__(*arguments, packer=lambda: pack_checked or self._pack, **options)
 
 
 class MsgpackRows(_ColumnRows):
     """The :class:`~._mapping_py.MappingRows` of the msgpack serializer."""
 
     def __init__(
-        self, model: Any, fields: Iterable[Any], key_fields: Iterable[Any], identity: Any, skip_invalid: bool
+        self,
+        model: Any,
+        fields: Iterable[Any],
+        key_fields: Iterable[Any],
+        identity: Any,
+        skip_invalid: bool,
+        **options: Any,
     ) -> None:
         super().__init__(
-            model, fields, key_fields, identity, "msgpack", pack, unpack, skip_invalid, packer=_batch_packer
+            model, fields, key_fields, identity, "msgpack", pack, unpack, skip_invalid, packer=_batch_packer, **options
         )
 
 

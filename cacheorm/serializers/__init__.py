@@ -1,6 +1,7 @@
 """Serializers: rows as JSON, MessagePack, pickle or Protocol Buffers, and a registry that names them."""
 
 from .base import BaseSerializer, SerializerRegistry, registry
+from .form import PayloadForm
 from .json import JSONSerializer
 from .msgpack import MessagePackSerializer
 from .pickle import PickleSerializer
@@ -10,6 +11,7 @@ __all__ = [
     "BaseSerializer",
     "JSONSerializer",
     "MessagePackSerializer",
+    "PayloadForm",
     "PickleSerializer",
     "ProtobufSerializer",
     "SerializerRegistry",

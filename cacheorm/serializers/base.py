@@ -19,7 +19,7 @@ class BaseSerializer:
     """
 
     name: str = ""
-    """What errors call this serializer; the class name where empty."""
+    """What errors and payloads call this serializer; the class name where empty, or inherited from another format."""
 
     trusted_only: bool = False
     """Whether reading a payload from an untrusted source could run code."""
@@ -53,12 +53,32 @@ class BaseSerializer:
         """
         return field.converter
 
+    @property
+    def bare_format(self) -> str:
+        """The format of the payloads, ``json`` or ``msgpack``, where their first byte says it; they need no header."""
+        return ""
+
     def row_codec(
-        self, model: Any, fields: Iterable[Any], key_fields: Iterable[Any], identity: Any, skip_invalid: bool
+        self,
+        model: Any,
+        fields: Iterable[Any],
+        key_fields: Iterable[Any],
+        identity: Any,
+        skip_invalid: bool,
+        **options: Any,
     ) -> Any:
         """Build what packs and reads the rows of one model; see ``_speedups/_mapping_py.py``."""
         return rows.DictRows(
-            model, fields, key_fields, identity, str(self), self.dumps, self.load_row, skip_invalid, self.converter
+            model,
+            fields,
+            key_fields,
+            identity,
+            str(self),
+            self.dumps,
+            self.load_row,
+            skip_invalid,
+            self.converter,
+            **options,
         )
 
     def __str__(self) -> str:
@@ -102,6 +122,11 @@ class SerializerRegistry:
     def get_by_name(self, unique_name: str) -> BaseSerializer | None:
         """Give the serializer of this name, or ``None``."""
         return self._serializers.get(unique_name)
+
+    def names_of(self, serializer: BaseSerializer) -> list[str]:
+        """Give the names that a serializer is registered under, in the order they were."""
+        with self._lock:
+            return [name for name, one in self._serializers.items() if one is serializer]
 
     def names(self) -> list[str]:
         """Give all registered names, sorted."""

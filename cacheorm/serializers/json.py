@@ -33,13 +33,26 @@ class JSONSerializer(BaseSerializer):
         """Read JSON; NaN, infinities and anything after the value are errors."""
         return convert.json_codec()[1](s)
 
+    @property
+    def bare_format(self) -> str:
+        """``json``, but not where a subclass has changed the format."""
+        cls = type(self)
+        ours, base = JSONSerializer, BaseSerializer
+        same = cls.dumps is ours.dumps and cls.loads is ours.loads and cls.load_row is base.load_row
+        return "json" if same else ""
+
     def row_codec(
-        self, model: Any, fields: Iterable[Any], key_fields: Iterable[Any], identity: Any, skip_invalid: bool
+        self,
+        model: Any,
+        fields: Iterable[Any],
+        key_fields: Iterable[Any],
+        identity: Any,
+        skip_invalid: bool,
+        **options: Any,
     ) -> Any:
         """Build the codec that checks only values that JSON might not hold, unless a subclass changed the format."""
-        cls = type(self)
-        if cls.dumps is not JSONSerializer.dumps or cls.load_row is not BaseSerializer.load_row:
-            return super().row_codec(model, fields, key_fields, identity, skip_invalid)
+        if not self.bare_format:
+            return super().row_codec(model, fields, key_fields, identity, skip_invalid, **options)
         return rows.DictRows(
             model,
             fields,
@@ -52,4 +65,5 @@ class JSONSerializer(BaseSerializer):
             self.converter,
             check=convert.check_json,
             pack_checked=convert.json_codec()[0],
+            **options,
         )

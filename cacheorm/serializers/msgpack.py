@@ -29,11 +29,24 @@ class MessagePackSerializer(BaseSerializer):
         """Read one value; anything after it is an error."""
         return rows.unpack(s)
 
+    @property
+    def bare_format(self) -> str:
+        """``msgpack``, but not where a subclass has changed the format."""
+        cls = type(self)
+        ours, base = MessagePackSerializer, BaseSerializer
+        same = cls.dumps is ours.dumps and cls.loads is ours.loads and cls.load_row is base.load_row
+        return "msgpack" if same else ""
+
     def row_codec(
-        self, model: Any, fields: Iterable[Any], key_fields: Iterable[Any], identity: Any, skip_invalid: bool
+        self,
+        model: Any,
+        fields: Iterable[Any],
+        key_fields: Iterable[Any],
+        identity: Any,
+        skip_invalid: bool,
+        **options: Any,
     ) -> Any:
         """Build the codec that works straight on the rows' slots, unless a subclass changed the format."""
-        cls = type(self)
-        if cls.dumps is MessagePackSerializer.dumps and cls.loads is MessagePackSerializer.loads:
-            return rows.MsgpackRows(model, fields, key_fields, identity, skip_invalid)
-        return super().row_codec(model, fields, key_fields, identity, skip_invalid)
+        if self.bare_format and type(self).converter is BaseSerializer.converter:
+            return rows.MsgpackRows(model, fields, key_fields, identity, skip_invalid, **options)
+        return super().row_codec(model, fields, key_fields, identity, skip_invalid, **options)

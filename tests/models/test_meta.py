@@ -16,7 +16,11 @@ def model_with(bases: tuple[Any, ...] = (co.Model,), **options: Any) -> Any:
 
 @pytest.mark.parametrize(
     ("option", "hint"),
-    [("tttl", "did you mean 'ttl'"), ("backends", "did you mean 'backend'"), ("x", "known are: abstract, backend")],
+    [
+        ("tttl", "did you mean 'ttl'"),
+        ("backends", "did you mean 'backend'"),
+        ("x", "known are: abstract, accepts, backend"),
+    ],
 )
 def test_an_unknown_option_is_an_error_that_names_the_closest(option: str, hint: str) -> None:
     with pytest.raises(TypeError, match=rf"User\.Meta has no option '{option}'; {hint}"):

@@ -68,7 +68,7 @@ class Named(co.MessagePackSerializer):
     name = "named"
 
 
-@pytest.mark.parametrize(("made", "start"), [(Loud(), b"loud\x81"), (Named(), b"\x81")])
+@pytest.mark.parametrize(("made", "start"), [(Loud(), b"\xc1\x01\x00\x04Loudloud\x81"), (Named(), b"\x81")])
 def test_a_subclass_may_change_the_format(made: Any, start: bytes) -> None:
     class Row(co.Model):
         id = co.IntegerField(primary_key=True)

@@ -76,7 +76,9 @@ def test_a_custom_serializer_is_used_by_instance_and_by_name() -> None:
 
             Row.create(id=1, tags=["a", "ä"])
             assert Row.get(id=1).tags == ["a", "ä"]
-            assert Row._meta.backend.get(Row.key(id=1)) == "{'tags': ['a', 'ä']}".encode()[::-1]
+            name = b"backwards" if choice == "backwards" else b"Backwards"
+            body = "{'tags': ['a', 'ä']}".encode()[::-1]
+            assert Row._meta.backend.get(Row.key(id=1)) == b"\xc1\x01\x00\x09" + name + body
             Row._meta.backend.set(Row.key(id=1), b"nonsense")
             with pytest.raises(co.PayloadError, match=r"^Row: .*read as Backwards\)$"):
                 Row.get(id=1)
@@ -118,3 +120,29 @@ def test_a_serializer_that_fails_is_named_with_model_and_field() -> None:
 
     with pytest.raises(ValueError, match=r"^Row\.name: the picky serializer cannot hold it: LookupError$"):
         Row.create(id=1, name="S3CRET")
+
+
+def test_a_serializer_may_have_several_names() -> None:
+    registry = co.SerializerRegistry()
+    one, other = Backwards(), Backwards()
+    for name, serializer in (("b", one), ("other", other), ("a", one)):
+        registry.register(name, serializer)
+    assert registry.names_of(one) == ["b", "a"]
+    assert registry.names_of(Backwards()) == []
+
+
+def test_only_json_and_msgpack_themselves_say_what_they_are() -> None:
+    class Indented(co.JSONSerializer):
+        def loads(self, s: bytes) -> Any:
+            return super().loads(s[1:])
+
+    class Named(co.JSONSerializer):
+        name = "named"
+
+    class Rows(co.MessagePackSerializer):
+        def load_row(self, payload: bytes) -> Any:
+            return super().load_row(payload[1:])
+
+    assert [one.bare_format for one in (co.JSONSerializer(), Named())] == ["json", "json"]
+    assert co.MessagePackSerializer().bare_format == "msgpack"
+    assert [one.bare_format for one in (Indented(), Rows(), Backwards(), co.PickleSerializer())] == [""] * 4
