@@ -49,6 +49,7 @@ from .fields import (
 )
 from .metadata import bind, configure, defaults
 from .models import CacheBuilder, Model
+from .operations import preload
 from .serializers import (
     BaseSerializer,
     JSONSerializer,
@@ -113,6 +114,7 @@ __all__ = [
     "bind",
     "configure",
     "default_backend",
+    "preload",
     "registry",
     "speedups_enabled",
 ]

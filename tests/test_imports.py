@@ -21,7 +21,7 @@ LAYERS = [
     {"options"},
     {"metadata"},
     {"registry", "store"},
-    {"declaration", "operations", "relations"},
+    {"declaration", "operations"},
     {"instances"},
     {"models"},
     {"cli", "testing"},

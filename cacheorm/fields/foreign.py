@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import MemberDescriptorType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, Unpack, overload
 
 from .._speedups import convert
 from ..errors import CacheORMError
@@ -13,10 +13,22 @@ from .base import Field, FieldOptions
 if TYPE_CHECKING:
     from ..models import Model
 
-__all__ = ["ForeignKeyField", "ObjectId"]
+__all__ = ["MISSING", "ForeignKeyField", "ObjectId"]
 
 T = TypeVar("T")
 M = TypeVar("M", bound="Model")
+
+
+class _Missing:
+    def __repr__(self) -> str:
+        return "MISSING"
+
+    def __reduce__(self) -> str:
+        return "MISSING"
+
+
+MISSING: Final = _Missing()
+"""In place of a related instance: the row was looked for, and is not there."""
 
 
 class _Reference(convert.Converter):
@@ -224,6 +236,9 @@ class ForeignKeyField(Field[T]):
         related = _loaded(instance).get(self.name)
         if related is None:
             related = instance._relations[self.name] = self.rel_model._read(value)
+        elif related is MISSING:
+            plan = self.rel_model._meta
+            raise plan.missing(plan.row_of(value))
         return related
 
     def settle(self, instance: Any) -> None:
@@ -241,7 +256,7 @@ class ForeignKeyField(Field[T]):
             if instance is None:
                 return self
             loaded = _loaded(instance).get(self.name)
-            if loaded is not None:
+            if loaded is not None and loaded is not MISSING:
                 return loaded
             value = self.peek(instance)
             return self.unset(instance) if value is None else self._related(instance, value)

@@ -5,6 +5,16 @@ from .expire import ModelExpire
 from .increment import Increment
 from .insert import GetOrCreate, ModelInsert
 from .query import ModelQuery
+from .related import preload
 from .update import ModelUpdate
 
-__all__ = ["GetOrCreate", "Increment", "ModelDelete", "ModelExpire", "ModelInsert", "ModelQuery", "ModelUpdate"]
+__all__ = [
+    "GetOrCreate",
+    "Increment",
+    "ModelDelete",
+    "ModelExpire",
+    "ModelInsert",
+    "ModelQuery",
+    "ModelUpdate",
+    "preload",
+]

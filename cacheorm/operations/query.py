@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 from .._speedups import keys as key_makers
 from ..errors import BackendError
 from ..store import Call, Fetch
 from .base import Operation, R, Steps, slices
+from .related import Tree, load_related, paths_of, refers_to
 
 __all__ = ["ModelQuery"]
 
@@ -21,9 +22,39 @@ class ModelQuery(Operation[R]):
         PayloadError: stored bytes that are no row of the model.
     """
 
+    _paths: tuple[Any, ...] = ()
+    _tree: Tree | None = None
+
+    def preload(self, *paths: Any) -> Self:
+        """Load the rows that foreign keys refer to as well, with one read per level and backend.
+
+        Args:
+            paths: foreign keys (``Article.author``), or their names with those of the models they lead to
+                (``"article.author"``).
+
+        Raises:
+            TypeError: a path that is neither.
+            ValueError: a foreign key that the model does not have.
+        """
+        paths = (*self._paths, *paths)
+        (self._tree,) = paths_of([self._plan], paths)
+        self._paths = paths
+        return self
+
     def steps(self) -> Steps[R]:
         result: Any = yield from (self._query_many() if self._many else self._query_one())
+        if self._tree:
+            yield from self._load_related(result if self._many else [result], self._tree)
         return result  # type: ignore[no-any-return]
+
+    def _load_related(self, rows: list[Any], tree: Tree) -> Steps[None]:
+        found = [row for row in rows if row is not None]
+        known = {}
+        if refers_to(tree, self._plan.model):
+            # A row that refers to another one of the same result gets that one: they were read together.
+            keys = self._plan.identity.identify(found, False)[1]
+            known = {(self._plan.model, key): row for key, row in zip(keys, found, strict=True)}
+        yield from load_related([(found, tree)], known)
 
     def _query_one(self) -> Steps[Any]:
         (row,) = self._rows
