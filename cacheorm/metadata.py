@@ -178,7 +178,7 @@ class RowPlan:
             prefix=form.prefix,
             read=form.read,
         )
-        resolved = _Resolved(generation, backend, serializer, codec)
+        resolved = _Resolved(generation, backend, serializer, form.sealed(codec, self.identity))
         self._resolved = resolved
         return resolved
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import PayloadError
-from ..payload import Header, identify
+from ..payload import SIGNED, Header, identify
 from ..types import to_bytes
 from .base import BaseSerializer, registry
 from .json import JSONSerializer
 from .msgpack import MessagePackSerializer
+from .signing import Signer
 
 __all__ = ["PayloadForm"]
 
@@ -21,14 +22,25 @@ _FIRST = 1
 _ALWAYS_READ = (JSONSerializer(), MessagePackSerializer())
 
 
-_Reader = tuple[Callable[[bytes], Any], str]
+class _Reader(NamedTuple):
+    """What reads the payloads of one serializer."""
+
+    name: str
+    signer: Signer | None
+    unpack: Callable[[bytes], Any]
+
+    @classmethod
+    def of(cls, serializer: BaseSerializer) -> _Reader:
+        _, unpack, signer = serializer.row_format()
+        return cls(str(serializer), signer, unpack)
 
 
 class PayloadForm:
     """How one model writes its payloads, and which payloads it reads.
 
     What a payload says of itself chooses among the model's own serializer, those in ``Meta.accepts``, JSON and msgpack,
-    and never beyond: no stored byte can make a model use another.
+    and never beyond: no stored byte can make a model use another. Where the model's own signs, JSON and msgpack are
+    read only if they are accepted, too: they are not signed.
 
     Args:
         model: the model's name, for errors.
@@ -49,14 +61,25 @@ class PayloadForm:
     ) -> None:
         self._model = model
         self._version = _FIRST if version is None else version
-        self._own: _Reader = (serializer.load_row, str(serializer))
-        self._readers: dict[str, _Reader] = {}
+        self._own = own = _Reader.of(serializer)
+        self._readers: dict[tuple[str, bool], _Reader] = {}
         # The model's own comes last, so that it has its names whoever else claims them.
-        for one in (*_ALWAYS_READ, *reversed([*accepts]), serializer):
+        for one in (*(() if own.signer else _ALWAYS_READ), *reversed([*accepts]), serializer):
+            reader = _Reader.of(one)
             for name in _names(one):
-                self._readers[name] = (one.load_row, str(one))
+                self._readers[name, reader.signer is not None] = reader
         bare = serializer.bare_format and version is None
-        self.prefix = b"" if bare else Header(_names(serializer)[0], version).pack()
+        header = Header(_names(serializer)[0], version, SIGNED if own.signer else 0)
+        self.prefix = b"" if bare else header.pack()
+
+    def sealed(self, codec: Any, identity: Any) -> Any:
+        """Give a codec whose payloads are also signed, where the model's are.
+
+        Args:
+            codec: packs and reads the rows of the model.
+            identity: the model's :class:`~.._speedups.keys.Identity`.
+        """
+        return codec if self._own.signer is None else _SealedRows(codec, identity, self._own.signer)
 
     def read(self, payload: Any, key: str) -> tuple[Any, str]:
         """Read a payload, whichever of the serializers wrote it.
@@ -70,7 +93,7 @@ class PayloadForm:
 
         Raises:
             PayloadError: the payload is of another schema version, or does not say clearly what it is, or nothing that
-                the model may use reads it.
+                the model may use reads it, or its signature is wrong.
         """
         payload = to_bytes(payload)
         try:
@@ -80,26 +103,63 @@ class PayloadForm:
         if header is None:
             # Older versions stored payloads of every serializer as they were.
             header, reader = Header(""), self._own
+            if reader.signer is not None:
+                raise self._error("is not signed", key, reader.name)
         else:
-            known = self._readers.get(header.serializer)
-            if known is None:
-                raise self._error(
-                    f"was written by the serializer {header.serializer!r}, which this model does not read: "
-                    "name it in Meta.accepts",
-                    key,
-                )
-            reader = known
-        unpack, name = reader
+            reader = self._reader(header, key)
+        if reader.signer is not None:
+            try:
+                payload = reader.signer.check(payload, key)
+            except PayloadError as error:
+                raise self._error(error.reason, key, reader.name) from None
         version = _FIRST if header.version is None else header.version
         if version != self._version:
-            raise self._error(f"is a row of version {version}, and the model is at version {self._version}", key, name)
+            reason = f"is a row of version {version}, and the model is at version {self._version}"
+            raise self._error(reason, key, reader.name)
         try:
-            return unpack(payload[start:]), name
+            return reader.unpack(payload[start:]), reader.name
         except Exception as error:
-            raise self._error(f"cannot be decoded ({type(error).__name__})", key, name) from error
+            raise self._error(f"cannot be decoded ({type(error).__name__})", key, reader.name) from error
+
+    def _reader(self, header: Header, key: str) -> _Reader:
+        """Give what reads a payload with this header; its signer is one if, and only if, the payload is signed."""
+        name, signed = header.serializer, bool(header.flags & SIGNED)
+        reader = self._readers.get((name, signed))
+        if reader is not None:
+            return reader
+        if (name, not signed) in self._readers:
+            reason = "is signed, and there is no secret to check it with" if signed else "is not signed"
+            raise self._error(reason, key, name)
+        raise self._error(
+            f"was written by the serializer {name!r}, which this model does not read: name it in Meta.accepts", key
+        )
 
     def _error(self, reason: str, key: str, serializer: str | None = None) -> PayloadError:
         return PayloadError(reason, model=self._model, key=key, serializer=serializer)
+
+
+class _SealedRows:
+    """A codec whose payloads are signed.
+
+    Args:
+        rows: the codec that packs them, and reads them with the form's :meth:`PayloadForm.read`.
+        identity: makes the keys.
+        signer: signs.
+    """
+
+    def __init__(self, rows: Any, identity: Any, signer: Signer) -> None:
+        self._rows = rows
+        self._identity = identity
+        self._signer = signer
+        self.columns = rows.columns
+        self.convert_many = rows.convert_many
+        self.load = rows.load
+        self.load_many = rows.load_many
+
+    def dump_many(self, instances: list[Any], many: bool = True) -> list[bytes]:
+        payloads = self._rows.dump_many(instances, many)
+        keys = self._identity.identify(instances, False, many)[1]
+        return [*map(self._signer.sign, payloads, keys)]
 
 
 def _names(serializer: BaseSerializer) -> list[str]:

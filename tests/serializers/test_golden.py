@@ -76,6 +76,8 @@ FORMS = {
     "protobuf-versioned": Form(PROTOBUF, {"version": 7}),
     "protobuf-0.0.1": Form(PROTOBUF, written=False),
     "pickle": Form("pickle", written=False),  # Pythons differ in what they write
+    "pickle-signed": Form(co.PickleSerializer(secret="golden"), written=False),
+    "pickle-signed-versioned": Form(co.PickleSerializer(secret=["new", "golden"]), {"version": 7}, written=False),
     "pickle-0.0.1": Form("pickle", written=False),
     "custom": Form(Backwards()),
     "custom-versioned": Form(Backwards(), {"version": 7}),
