@@ -15,14 +15,27 @@ n     the serializer's name, UTF-8
 rest  the body
 ===== ===========================================================================================
 
-A remembered miss is a header without name, version and body: :data:`ABSENT`.
+Two payloads stand where there is no row, and have neither name nor version: a remembered miss, :data:`ABSENT`, and the
+lease of who is about to store one, which is :data:`LEASE` and what tells it from others.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["ABSENT", "COMPRESSED", "LARGEST_VERSION", "MAGIC", "SIGNED", "Header", "identify", "is_absence", "parse"]
+__all__ = [
+    "ABSENT",
+    "COMPRESSED",
+    "LARGEST_VERSION",
+    "LEASE",
+    "MAGIC",
+    "SIGNED",
+    "Header",
+    "identify",
+    "is_absence",
+    "is_lease",
+    "parse",
+]
 
 MAGIC = 0xC1
 _MAGIC = bytes([MAGIC])
@@ -35,6 +48,8 @@ VERSIONED = 0x04
 SIGNED = 0x08
 """The body ends with a signature."""
 
+_LEASED = 0x10
+
 _KNOWN = _MISS | COMPRESSED | VERSIONED | SIGNED
 _FIXED = 4
 _VERSION_SIZE = 4
@@ -43,10 +58,18 @@ LARGEST_VERSION = 2 ** (8 * _VERSION_SIZE) - 1
 ABSENT = bytes([MAGIC, _FORMAT, _MISS, 0])
 """What is stored to remember that there is no row: every read takes it for a miss."""
 
+LEASE = bytes([MAGIC, _FORMAT, _MISS | _LEASED, 0])
+"""What a lease begins with; it says that somebody is loading the row. By itself it is a lease that was given up."""
 
-def is_absence(payload: object) -> bool:
-    """Tell whether a payload is a remembered miss rather than a row."""
-    return payload == ABSENT
+
+def is_absence(payload: bytes) -> bool:
+    """Tell whether a payload says that there is no row: a remembered miss, or a lease."""
+    return payload == ABSENT or payload[:_FIXED] == LEASE
+
+
+def is_lease(payload: bytes | None) -> bool:
+    """Tell whether a payload is a lease that somebody holds."""
+    return payload is not None and len(payload) > _FIXED and payload[:_FIXED] == LEASE
 
 
 class Header(NamedTuple):

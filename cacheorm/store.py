@@ -1,17 +1,18 @@
-"""What an operation asks of backends, and the driver that does it, synchronously.
+"""What an operation asks of backends and of its caller, and the driver that does it, synchronously.
 
-Operations are generators: they yield :class:`Call` and :class:`Fetch` requests, are sent the replies,
-and return their result. They do no I/O themselves, so that another driver can run the same ones.
+Operations are generators: they yield requests, are sent the replies, and return their result. They neither do I/O
+nor wait themselves, so that another driver can run the same ones.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from .backends import BaseBackend
 
-__all__ = ["Call", "Fetch", "Request", "run"]
+__all__ = ["Ask", "Call", "Fetch", "Join", "Pause", "Request", "Shared", "run"]
 
 R = TypeVar("R")
 
@@ -36,13 +37,45 @@ class Fetch(NamedTuple):
     receive: Callable[[int, list[bytes | None]], None]
 
 
-Request = Call | Fetch
+class Ask(NamedTuple):
+    """Call a function of the user's, which may take its time; the reply is what it returns."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+
+
+class Shared(Protocol):
+    """Work that another caller is doing."""
+
+    def wait(self) -> Any:
+        """Wait until it is done and give what came of it, or raise what it raised."""
+
+
+class Join(NamedTuple):
+    """Wait for what another caller is doing; the reply is what came of it."""
+
+    work: Shared
+
+
+class Pause(NamedTuple):
+    """Let a number of seconds pass. The reply is ``None``."""
+
+    seconds: float
+
+
+Request = Call | Fetch | Ask | Join | Pause
 
 
 def perform(request: Request) -> Any:
     """Do what one request asks."""
     if isinstance(request, Call):
         return getattr(request.backend, request.method)(*request.args)
+    if isinstance(request, Ask):
+        return request.function(*request.args)
+    if isinstance(request, Join):
+        return request.work.wait()
+    if isinstance(request, Pause):
+        return time.sleep(request.seconds)
     position = 0
     for values in request.backend.get_chunks(request.keys):
         request.receive(position, values)
@@ -51,13 +84,16 @@ def perform(request: Request) -> Any:
 
 
 def run(steps: Generator[Request, Any, R]) -> R:
-    """Drive an operation to its end and give its result; errors of a backend are raised inside it."""
+    """Drive an operation to its end and give its result.
+
+    Errors are raised inside it, interruptions too: it may have something to give back before it ends.
+    """
     try:
         request = next(steps)
         while True:
             try:
                 reply = perform(request)
-            except Exception as error:  # noqa: BLE001 - not handled here, but handed to the operation
+            except BaseException as error:  # noqa: BLE001 - not handled here, but handed to the operation
                 request = steps.throw(error)
             else:
                 request = steps.send(reply)

@@ -11,7 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cacheorm as co
-from cacheorm.payload import ABSENT, COMPRESSED, LARGEST_VERSION, MAGIC, SIGNED, Header, is_absence, parse
+from cacheorm.payload import (
+    ABSENT,
+    COMPRESSED,
+    LARGEST_VERSION,
+    LEASE,
+    MAGIC,
+    SIGNED,
+    Header,
+    is_absence,
+    is_lease,
+    parse,
+)
 
 sys.path.insert(0, str(Path(__file__).parent / "protos"))
 
@@ -49,6 +60,25 @@ def test_any_bytes_are_a_header_or_a_value_error(rest: bytes) -> None:
     except ValueError:
         return
     assert header.pack() == payload[:start]
+
+
+@pytest.mark.parametrize(
+    ("payload", "absence", "lease"),
+    [
+        (ABSENT, True, False),
+        (LEASE, True, False),
+        (LEASE + b"whose", True, True),
+        (ABSENT + b"x", False, False),
+        (LEASE[:3], False, False),
+        (b"", False, False),
+        (b"\x80", False, False),
+        (b"{}", False, False),
+    ],
+)
+def test_only_a_lease_with_a_holder_is_held(payload: bytes, absence: bool, lease: bool) -> None:
+    assert is_absence(payload) is absence
+    assert is_lease(payload) is lease
+    assert not is_lease(None)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import cacheorm as co
-from cacheorm.store import Call, Fetch, run
+from cacheorm.store import Ask, Call, Fetch, Join, Pause, run
 
 
 class Chunked(co.SimpleBackend):
@@ -155,6 +155,33 @@ def test_interruptions_pass_through_and_the_operation_is_closed(interruption: ty
         run(steps())
     gc.collect()
     assert closed == ["closed"]
+
+
+def test_an_interrupted_operation_may_still_give_something_back(memory: co.SimpleBackend) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    def steps() -> Steps:
+        try:
+            yield Ask(interrupted, ())
+        except KeyboardInterrupt:
+            yield Call(memory, "set", ("given back", b"1", 60))
+            raise
+
+    with pytest.raises(KeyboardInterrupt):
+        run(steps())
+    assert memory.has("given back")
+
+
+def test_users_are_asked_and_others_waited_for() -> None:
+    class Work:
+        def wait(self) -> str:
+            return "theirs"
+
+    def steps() -> Steps:
+        return (yield Ask(divmod, (7, 2))), (yield Join(Work())), (yield Pause(0))
+
+    assert run(steps()) == ((3, 1), "theirs", None)
 
 
 @pytest.fixture
