@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Self
 
 from . import errors
@@ -10,8 +10,19 @@ from ._speedups import slots
 from .declaration import Declared, ModelBase
 from .instances import Instance
 from .metadata import RowPlan
-from .operations import GetOrCreate, Increment, ModelDelete, ModelExpire, ModelInsert, ModelQuery, ModelUpdate
+from .operations import (
+    GetOrCreate,
+    Increment,
+    ModelDelete,
+    ModelExpire,
+    ModelInsert,
+    ModelLoad,
+    ModelQuery,
+    ModelUpdate,
+)
 from .operations.base import as_rows
+from .operations.load import one_by_one
+from .operations.query import LEASE_SECONDS
 from .payload import is_absence
 from .store import Call, perform
 from .types import TTL
@@ -203,6 +214,41 @@ class Model(Instance, metaclass=ModelBase):
         key_names = {name for field in plan.key_fields for name in field.accepted_names}
         wanted = {name: value for name, value in values.items() if name in key_names}
         return GetOrCreate(plan, (wanted, {**(defaults or {}), **values}), False).execute()
+
+    @classmethod
+    def get_or_load(
+        cls,
+        pk: Any,
+        loader: Callable[[Any], Any],
+        *,
+        ttl: TTL = None,
+        negative_ttl: TTL = None,
+        lease: TTL = LEASE_SECONDS,
+    ) -> Self | None:
+        """Read the row, or have it loaded and stored. Of several callers at a time one loads it and all get it.
+
+        Args:
+            pk: the primary key, a tuple for composite ones.
+            loader: called with the primary key if the row is not in the cache; gives a dict, an instance, or ``None``
+                if there is no such row.
+            ttl: lifetime of a loaded row, seconds or a ``timedelta``; ``None``: the model's.
+            negative_ttl: seconds for which it is remembered that there is no row; ``None``: it is not.
+            lease: as for :meth:`ModelQuery.load_missing <cacheorm.operations.ModelQuery.load_missing>`.
+
+        Returns:
+            The row, ``None`` if it does not exist.
+
+        Raises:
+            ValidationError, TypeError: a primary key of the wrong type; what was loaded is no row of the model.
+            ValueError: the loader gave another row than it was asked for.
+            WriteError: the backend refused the row.
+
+            What the loader raises reaches all callers of this process that wait for it; nothing is stored then.
+        """
+        load: ModelLoad[Self | None] = ModelLoad(
+            cls._meta, [cls._meta.row_of(pk)], False, one_by_one(loader), negative_ttl, lease
+        )
+        return (load if ttl is None else load.ttl(ttl)).execute()
 
     @classmethod
     def set_by_id(cls, pk: Any, values: Mapping[str, Any]) -> Self:

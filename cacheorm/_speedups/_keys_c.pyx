@@ -28,7 +28,7 @@ cdef extern from "Python.h":
     object PyTuple_New(Py_ssize_t size)
     void PyTuple_SET_ITEM(object items, Py_ssize_t index, PyObject *item)
 
-__all__ = ["MAX_KEY_BYTES", "Identity", "RowReader", "escape", "has_repeats"]
+__all__ = ["MAX_KEY_BYTES", "Identity", "RowReader", "escape", "gaps", "has_repeats"]
 
 # The longest key that is made here; a longer one gets a digest. Not Python's number: the buffers below have this size.
 cdef enum:
@@ -311,6 +311,16 @@ cdef class RowReader:
         # Looked up on each call, so that it can be wrapped.
         payload = self.backend.get(key)
         return None if payload is None else self.load(payload, pk, key)
+
+
+def gaps(list rows):
+    """Give the positions where there is no row but ``None``; see the twin."""
+    cdef Py_ssize_t position
+    cdef list found = []
+    for position in range(len(rows)):
+        if rows[position] is None:
+            found.append(position)
+    return found
 
 
 def has_repeats(list keys):

@@ -15,7 +15,7 @@ from . import _identity_py
 from ._identity_py import MAX_KEY_BYTES, escape, shortened
 from ._kinds import KIND_INT, KIND_STR, KIND_UUID
 
-__all__ = ["MAX_KEY_BYTES", "Identity", "RowReader", "escape", "has_repeats"]
+__all__ = ["MAX_KEY_BYTES", "Identity", "RowReader", "escape", "gaps", "has_repeats"]
 
 
 class _Step(NamedTuple):
@@ -192,6 +192,11 @@ class RowReader:
 def has_repeats(keys: list[str]) -> bool:
     """Tell whether a key is in ``keys`` more than once."""
     return len(set(keys)) < len(keys)
+
+
+def gaps(rows: list[Any]) -> list[int]:
+    """Give the positions where there is no row but ``None``."""
+    return [position for position, row in enumerate(rows) if row is None]
 
 
 def _labelled(step: _Step, values: list[Any]) -> list[str]:

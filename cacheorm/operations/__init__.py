@@ -4,6 +4,7 @@ from .delete import ModelDelete
 from .expire import ModelExpire
 from .increment import Increment
 from .insert import GetOrCreate, ModelInsert
+from .load import ModelLoad
 from .query import ModelQuery
 from .related import preload
 from .update import ModelUpdate
@@ -14,6 +15,7 @@ __all__ = [
     "ModelDelete",
     "ModelExpire",
     "ModelInsert",
+    "ModelLoad",
     "ModelQuery",
     "ModelUpdate",
     "preload",

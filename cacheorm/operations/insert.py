@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any, Self
 
 from ..errors import FailedRow, WriteError
+from ..payload import is_absence
 from ..store import Call
 from .base import R, Steps, WriteOperation
+from .swap import swap
 
 __all__ = ["GetOrCreate", "ModelInsert"]
 
@@ -44,7 +46,8 @@ class ModelInsert(WriteOperation[R]):
         method = "add" if self._if_absent else "set"
         stored = yield Call(resolved.backend, method, (key, payload, self._pick_ttl()))
         if self._if_absent:
-            return instances[0] if stored else None
+            written = {key: stored} if stored else (yield from self._replace_absences({key: payload}))
+            return instances[0] if written[key] else None
         if stored is False:
             raise WriteError([FailedRow(plan.model.__name__, key, "refused by the backend")])
         return instances[0]
@@ -63,10 +66,24 @@ class ModelInsert(WriteOperation[R]):
         for position, key in enumerate(keys):
             first.setdefault(key, position)
         added = yield from self._write_many("add_many", list(first), [payloads[at] for at in first.values()])
+        refused = {key: payloads[at] for key, at in first.items() if not added.get(key)}
+        if refused:
+            added.update((yield from self._replace_absences(refused)))
         return [
             instance if added.get(key) and first[key] == position else None
             for position, (key, instance) in enumerate(zip(keys, instances, strict=True))
         ]
+
+    def _replace_absences(self, payloads: dict[str, bytes]) -> Steps[dict[str, bool]]:
+        """Write rows where what is stored only says that there is none; give ``{key: written?}``."""
+        backend = self._plan.backend
+        outcome = yield from swap(
+            backend, payloads, self._pick_ttl(), self._chunk or backend.chunk_size, lambda key, now: is_absence(now)
+        )
+        if outcome.reasons:
+            name = self._plan.model.__name__
+            raise WriteError([FailedRow(name, key, reason) for key, reason in outcome.reasons.items()])
+        return outcome
 
 
 class GetOrCreate(WriteOperation[tuple[Any, bool]]):

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from .._speedups import keys as key_makers
 from ..errors import BackendError
+from ..payload import ABSENT
 from ..store import Call, Fetch
+from ..types import TTL
 from .base import Operation, R, Steps, slices
 from .related import Tree, load_related, paths_of, refers_to
 
-__all__ = ["ModelQuery"]
+if TYPE_CHECKING:
+    from .load import Loader, ModelLoad
+
+__all__ = ["LEASE_SECONDS", "Gaps", "ModelQuery", "read"]
+
+Gaps = dict[str, tuple[Any, bytes | None]]
+"""Where no row is: the primary key by backend key, and what is stored instead of a row, if anything."""
+
+LEASE_SECONDS = 5
+"""Longer than nearly every query of a database, and short enough to wait for after a process has died."""
 
 
 class ModelQuery(Operation[R]):
@@ -40,6 +51,35 @@ class ModelQuery(Operation[R]):
         (self._tree,) = paths_of([self._plan], paths)
         self._paths = paths
         return self
+
+    def load_missing(self, loader: Loader, *, negative_ttl: TTL = None, lease: TTL = LEASE_SECONDS) -> ModelLoad[R]:
+        """Have what is not in the cache loaded and stored; of several callers at a time one loads each row.
+
+        Args:
+            loader: called at most once with the list of the missing primary keys, plain values, or tuples for composite
+                ones, in the order asked and without duplicates. It gives rows (dicts or instances), either as a
+                dict by primary key, where the rows need not hold it, or as any iterable. What it leaves out, or gives
+                ``None`` for, does not exist.
+            negative_ttl: seconds for which it is remembered that a row does not exist; ``None``: it is not.
+            lease: seconds for which callers in other processes leave a row to the one that loads it, and during which
+                (less one) a row that is deleted meanwhile is not stored; ``None``: no leases are taken.
+
+        Returns:
+            An operation with the result of this one; its ``ttl`` is that of the loaded rows.
+
+        Raises (on execute):
+            ValidationError, TypeError: as for any query; a loaded row is none of the model.
+            ValueError: the loader gave a row that it was not asked for, or one twice.
+            WriteError: loaded rows that the backend refused.
+
+            What the loader raises reaches all callers of this process that wait for it; nothing is stored then.
+        """
+        from .load import ModelLoad  # here, as it builds on this module
+
+        operation: ModelLoad[R] = ModelLoad(self._plan, self._rows, self._many, loader, negative_ttl, lease)
+        operation._chunk = self._chunk
+        operation._paths, operation._tree = self._paths, self._tree
+        return operation
 
     def steps(self) -> Steps[R]:
         result: Any = yield from (self._query_many() if self._many else self._query_one())
@@ -72,8 +112,15 @@ class ModelQuery(Operation[R]):
         return found
 
 
-def read(resolved: Any, pks: list[Any], keys: list[str]) -> Steps[list[Any]]:
-    """Read rows; the same key at several places gives the same instance there."""
+def read(resolved: Any, pks: list[Any], keys: list[str], gaps: Gaps | None = None) -> Steps[list[Any]]:
+    """Read rows; the same key at several places gives the same instance there.
+
+    Args:
+        resolved: the model's backend and codec.
+        pks: the primary keys.
+        keys: the backend keys.
+        gaps: gets the primary key and the payload of each key where there is no row, unless that is a remembered miss.
+    """
     repeated = key_makers.has_repeats(keys)
     distinct = dict(zip(keys, pks, strict=True)) if repeated else {}
     asked, wanted = (list(distinct), list(distinct.values())) if repeated else (keys, pks)
@@ -83,7 +130,12 @@ def read(resolved: Any, pks: list[Any], keys: list[str]) -> Steps[list[Any]]:
         end = position + len(payloads)
         whole = position == 0 and end == len(asked)
         part = (wanted, asked) if whole else (wanted[position:end], asked[position:end])
-        rows.extend(resolved.codec.load_many(payloads, *part))
+        loaded = resolved.codec.load_many(payloads, *part)
+        rows.extend(loaded)
+        if gaps is not None:
+            for at in key_makers.gaps(loaded):
+                if payloads[at] != ABSENT:
+                    gaps[part[1][at]] = part[0][at], payloads[at]
 
     yield Fetch(resolved.backend, asked, receive)
     if len(rows) != len(asked):

@@ -342,3 +342,9 @@ def test_repeats_are_noticed_in_batches_of_any_size(count: int) -> None:
     for twin in TWINS.values():
         assert twin.has_repeats(keys) is False
         assert twin.has_repeats([*keys, "m:user:id:0"]) is (count > 0)
+
+
+@pytest.mark.parametrize("rows", [[], [None], [1, None, 0, "", False, None], [object()] * 3])
+def test_gaps_are_found_by_identity_with_none(rows: list[Any]) -> None:
+    for twin in TWINS.values():
+        assert twin.gaps(rows) == [position for position, row in enumerate(rows) if row is None]

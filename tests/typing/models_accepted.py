@@ -1,5 +1,6 @@
 """Operations as users write them: every line must pass mypy --strict and pyright."""
 
+import datetime
 from collections.abc import Iterator
 from typing import Any, assert_type
 
@@ -65,6 +66,24 @@ assert_type(User.delete_by_id(1), bool)
 assert_type(User.get_or_create(id=1, defaults={"name": "x"}), tuple[User, bool])
 assert_type(User.exists(id=1), bool)
 assert_type(User.key(id=1), str)
+
+
+# reading through
+def load_users(ids: list[int]) -> dict[int, dict[str, str]]:
+    return {pk: {"name": "x"} for pk in ids}
+
+
+def load_visits(pks: list[tuple[int, int]]) -> Iterator[Visit]:
+    yield from (Visit(user_id=user_id, day=day) for user_id, day in pks)
+
+
+assert_type(User.get_or_load(1, lambda pk: {"name": "x"}), User | None)
+assert_type(
+    User.get_or_load(1, User.get_by_id, ttl=5, negative_ttl=datetime.timedelta(minutes=1), lease=None), User | None
+)
+assert_type(User.query(id=1).load_missing(load_users).execute(), User | None)
+assert_type(User.query_many(keys()).load_missing(load_users).ttl(5).execute(), list[User | None])
+assert_type(Visit.query_many().load_missing(load_visits, negative_ttl=5, lease=5).execute(), list[Visit | None])
 
 # instances
 assert_type(user.save(), bool)

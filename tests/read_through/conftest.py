@@ -1,0 +1,87 @@
+"""A model on each backend, and a source of rows that counts what it is asked."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+import cacheorm as co
+
+
+class Source:
+    """Stands for a database: rows by primary key, and every batch that was asked for."""
+
+    def __init__(self) -> None:
+        self.rows: dict[Any, dict[str, Any]] = {number: {"name": f"user {number}"} for number in range(100)}
+        self.asked: list[list[Any]] = []
+        self._lock = threading.Lock()
+
+    def __call__(self, pks: list[Any]) -> dict[Any, dict[str, Any]]:
+        with self._lock:
+            self.asked.append(list(pks))
+        return {pk: self.rows[pk] for pk in pks if pk in self.rows}
+
+    def one(self, pk: Any) -> dict[str, Any] | None:
+        return self([pk]).get(pk)
+
+    @property
+    def asked_for(self) -> list[Any]:
+        return [pk for batch in self.asked for pk in batch]
+
+
+@pytest.fixture
+def source() -> Source:
+    return Source()
+
+
+@pytest.fixture
+def memory() -> co.SimpleBackend:
+    """An in-memory backend, for what does not depend on the backend."""
+    return co.SimpleBackend()
+
+
+@pytest.fixture
+def user(backend: co.BaseBackend) -> Any:
+    class User(co.Model):
+        id = co.IntegerField(primary_key=True)
+        name = co.StringField()
+        visits = co.IntegerField(default=0)
+
+        class Meta:
+            ttl = 1000
+
+    co.bind([User], backend=backend)
+    return User
+
+
+@pytest.fixture
+def together() -> Callable[..., list[Any]]:
+    """Gives what runs ``work`` in threads that start at the same moment, and gives their results or errors."""
+
+    def run(work: Callable[[int], Any], threads: int = 8) -> list[Any]:
+        start = threading.Barrier(threads)
+        results: list[Any] = [None] * threads
+
+        def one(number: int) -> None:
+            start.wait()
+            try:
+                results[number] = work(number)
+            except BaseException as error:  # noqa: BLE001 - part of the result
+                results[number] = error
+
+        running = [threading.Thread(target=one, args=(number,)) for number in range(threads)]
+        for thread in running:
+            thread.start()
+        for thread in running:
+            thread.join()
+        return results
+
+    return run
+
+
+@pytest.fixture
+def ids() -> Callable[[Iterable[int]], list[dict[str, int]]]:
+    return lambda numbers: [{"id": number} for number in numbers]
