@@ -49,7 +49,7 @@ from .fields import (
 )
 from .metadata import bind, configure, defaults
 from .models import CacheBuilder, Model
-from .operations import preload
+from .operations import Delete, Insert, Query, Update, preload
 from .serializers import (
     BaseSerializer,
     JSONSerializer,
@@ -81,6 +81,7 @@ __all__ = [
     "DateTimeField",
     "DateTimeTZField",
     "DecimalField",
+    "Delete",
     "DoesNotExist",
     "EnumField",
     "FailedRow",
@@ -88,6 +89,7 @@ __all__ = [
     "FileSystemBackend",
     "FloatField",
     "ForeignKeyField",
+    "Insert",
     "IntegerField",
     "InvalidKeyError",
     "JSONField",
@@ -99,6 +101,7 @@ __all__ = [
     "PayloadError",
     "PickleSerializer",
     "ProtobufSerializer",
+    "Query",
     "RedisBackend",
     "SerializerRegistry",
     "ShortUUIDField",
@@ -108,6 +111,7 @@ __all__ = [
     "TimeField",
     "TimestampField",
     "UUIDField",
+    "Update",
     "ValidationError",
     "WriteError",
     "backend_from_url",

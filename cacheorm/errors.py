@@ -130,17 +130,22 @@ class WriteError(CacheORMError):
 
     Attributes:
         failed: a :class:`FailedRow` for each row that is not stored.
+        stored: of operations over several models, model and key of each row that is; ``None`` of all others.
     """
 
-    def __init__(self, failed: Sequence[FailedRow]) -> None:
+    def __init__(
+        self, failed: Sequence[FailedRow], stored: Sequence[tuple[str, str]] | None = None, done: str = "stored"
+    ) -> None:
         self.failed = list(failed)
-        super().__init__(self.failed)
+        self.stored = None if stored is None else list(stored)
+        self._done = done
+        super().__init__(self.failed, self.stored, done)
 
     def __str__(self) -> str:
         shown = "; ".join(f"{row.model} {row.key}: {row.reason}" for row in self.failed[:3])
         more = len(self.failed) - 3
         rows = "row was" if len(self.failed) == 1 else "rows were"
-        return f"{len(self.failed)} {rows} not stored: {shown}" + (f"; and {more} more" if more > 0 else "")
+        return f"{len(self.failed)} {rows} not {self._done}: {shown}" + (f"; and {more} more" if more > 0 else "")
 
 
 class ConflictError(WriteError):

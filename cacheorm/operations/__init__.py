@@ -5,18 +5,23 @@ from .expire import ModelExpire
 from .increment import Increment
 from .insert import GetOrCreate, ModelInsert
 from .load import ModelLoad
+from .many import Delete, Insert, Query, Update
 from .query import ModelQuery
 from .related import preload
 from .update import ModelUpdate
 
 __all__ = [
+    "Delete",
     "GetOrCreate",
     "Increment",
+    "Insert",
     "ModelDelete",
     "ModelExpire",
     "ModelInsert",
     "ModelLoad",
     "ModelQuery",
     "ModelUpdate",
+    "Query",
+    "Update",
     "preload",
 ]

@@ -12,7 +12,7 @@ from ..metadata import RowPlan
 from ..store import Fetch, run
 from .base import Steps
 
-__all__ = ["Tree", "load_related", "paths_of", "preload", "refers_to"]
+__all__ = ["Tree", "check_path", "load_related", "paths_of", "preload", "refers_to"]
 
 Tree = dict[ForeignKeyField[Any], "Tree"]
 """The references of one model that are to be loaded, and those of the models they refer to."""
@@ -58,12 +58,17 @@ def paths_of(plans: list[RowPlan], paths: Iterable[Any]) -> list[Tree]:
     """
     trees: list[Tree] = [{} for _ in plans]
     for path in paths:
-        if not isinstance(path, (str, ForeignKeyField)):
-            raise TypeError(f"expected a foreign key or a path such as 'article.author', got {type(path).__name__}")
+        check_path(path)
         reasons = [_follow(plan, path, tree) for plan, tree in zip(plans, trees, strict=True)]
         if plans and None not in reasons:
             raise ValueError("; ".join(filter(None, reasons)))
     return trees
+
+
+def check_path(path: Any) -> None:
+    """Raise :exc:`TypeError` for what cannot be a path."""
+    if not isinstance(path, (str, ForeignKeyField)):
+        raise TypeError(f"expected a foreign key or a path such as 'article.author', got {type(path).__name__}")
 
 
 def _follow(plan: RowPlan, path: str | ForeignKeyField[Any], tree: Tree) -> str | None:

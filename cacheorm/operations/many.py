@@ -1,0 +1,240 @@
+"""Operations over rows of different models in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Self, cast
+
+from ..errors import BackendError, FailedRow, WriteError
+from ..metadata import RowPlan
+from .base import Operation, Steps
+from .delete import ModelDelete
+from .insert import ModelInsert
+from .query import ModelQuery
+from .related import check_path, load_related, paths_of
+from .together import End, together
+from .update import ModelUpdate
+
+__all__ = ["Delete", "Insert", "Query", "Update"]
+
+
+class _Rows:
+    """The rows of one model in a call, and their places in it."""
+
+    def __init__(self) -> None:
+        self.rows: list[Any] = []
+        self.places: list[int] = []
+
+
+class _OverModels(Operation[Any]):
+    """What the operations over several models share: an operation for each model, run together.
+
+    It has the modifiers of the operation on one model, and hands them on.
+    """
+
+    _single: ClassVar[type[Operation[Any]]]
+    _done: ClassVar[str] = "stored"
+
+    def __init__(self, *items: Any) -> None:
+        super().__init__(cast("RowPlan", None), items, True)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+    def _by_model(self) -> dict[Any, _Rows]:
+        """Sort the rows by model.
+
+        Raises:
+            TypeError: something that is neither an instance nor a pair of a model and rows.
+        """
+        items: Any = self._rows
+        if len(items) == 1 and not _is_pair(items[0]) and not hasattr(type(items[0]), "_meta"):
+            (items,) = items
+            if not isinstance(items, Iterable) or isinstance(items, (str, bytes, Mapping)):
+                raise _not_rows(items)
+        by_model: dict[Any, _Rows] = {}
+        count = 0
+        for item in items:
+            if hasattr(type(item), "_meta"):
+                model, rows = type(item), [item]
+            elif _is_pair(item):
+                model, given = item
+                alone = isinstance(given, Mapping) or hasattr(type(given), "_meta")
+                rows = [given] if alone else list(given)
+            else:
+                raise _not_rows(item)
+            of_model = by_model.setdefault(model, _Rows())
+            of_model.rows += rows
+            of_model.places += range(count, count + len(rows))
+            count += len(rows)
+        return by_model
+
+    def _parts(self, by_model: dict[Any, _Rows]) -> list[Operation[Any]]:
+        """Give the operation on each model, with the modifiers of this one."""
+        modifiers = {name: value for name, value in vars(self).items() if name not in ("_plan", "_rows", "_many")}
+        parts = [self._single(model._meta, group.rows, True) for model, group in by_model.items()]
+        for part in parts:
+            vars(part).update(modifiers)
+        return parts
+
+    def _in_order(self, by_model: dict[Any, _Rows], results: Iterable[Any]) -> list[Any]:
+        """Put the results of the models back to where their rows were."""
+        placed: dict[int, Any] = {}
+        for group, result in zip(by_model.values(), results, strict=True):
+            placed.update(zip(group.places, result, strict=True))
+        return [placed[place] for place in range(len(placed))]
+
+    def _write(self, by_model: dict[Any, _Rows]) -> Steps[list[End]]:
+        """Run the operations on the models.
+
+        Raises:
+            WriteError: what is not written, after all has been tried.
+        """
+        ends: list[End] = yield from together([part.steps() for part in self._parts(by_model)])
+        if any(end.error for end in ends):
+            raise self._failure(by_model, ends)
+        return ends
+
+    def _failure(self, by_model: dict[Any, _Rows], ends: Sequence[End]) -> WriteError:
+        failed: list[FailedRow] = []
+        written: list[tuple[str, str]] = []
+        for (model, group), end in zip(by_model.items(), ends, strict=True):
+            name = model.__name__
+            keys = dict.fromkeys(model._meta.identity.identify(group.rows, False)[1])
+            if isinstance(end.error, WriteError):
+                failed += end.error.failed
+                named = {row.key for row in end.error.failed}
+                written += [(name, key) for key in keys if key not in named]
+            elif end.error is None:
+                written += [(name, key) for key in keys]
+            else:
+                failed += [FailedRow(name, key, str(end.error)) for key in keys if key not in end.written]
+                written += [(name, key) for key in keys if key in end.written]
+        error = WriteError(failed, written, self._done)
+        error.__cause__ = next((end.error for end in ends if isinstance(end.error, BackendError)), None)
+        return error
+
+
+def _is_pair(item: Any) -> bool:
+    if not isinstance(item, (tuple, list)) or len(item) != 2:
+        return False
+    return isinstance(item[0], type) and hasattr(item[0], "_meta")
+
+
+def _not_rows(item: Any) -> TypeError:
+    return TypeError(f"expected instances of models and pairs of a model and its rows, got {type(item).__name__}")
+
+
+class Insert(_OverModels, ModelInsert[list[Any]]):
+    """Writes rows of any models, over whatever is there, and gives the instances in the order given.
+
+    All rows of all models are converted before the first byte is sent. Then each backend is written to once (for each
+    lifetime, and in parts where there are many rows).
+
+    ::
+
+        co.Insert([sam, (Article, [{"id": 1, "author": sam}, {"id": 2, "author": sam}])]).execute()
+
+    Args:
+        items: instances, and pairs of a model and its rows (dicts and instances), or one iterable of them.
+
+    Raises (on execute):
+        TypeError: something else among the items.
+        ValidationError: all bad fields of the first bad row; nothing was written.
+        WriteError: rows that are not stored, for whatever reason; ``.stored`` lists those that are.
+    """
+
+    _single = ModelInsert
+
+    def steps(self) -> Steps[list[Any]]:
+        by_model = self._by_model()
+        for model, group in by_model.items():
+            # As instances, so that rows can be named if they fail: keys may have defaults.
+            group.rows = model._meta.adopt(group.rows)
+        ends = yield from self._write(by_model)
+        return self._in_order(by_model, [end.result for end in ends])
+
+
+class Update(_OverModels, ModelUpdate[list[Any]]):
+    """Changes the named fields of rows of any models; gives them in the order given, ``None`` where no row exists.
+
+    Each backend is read once and written to once (for each lifetime). With ``.atomic()``, rows that others have changed
+    meanwhile are tried again.
+
+    Args:
+        items: instances, and pairs of a model and rows (dicts of key fields and changes, and instances), or one
+            iterable of them.
+
+    Raises (on execute):
+        TypeError: something else among the items.
+        ValidationError: all bad fields of the first bad row; nothing was written.
+        PayloadError: stored bytes that are no row of their model; nothing was written.
+        WriteError: rows that are not stored, for whatever reason; ``.stored`` lists those that are, and those that
+            did not exist.
+    """
+
+    _single = ModelUpdate
+
+    def steps(self) -> Steps[list[Any]]:
+        by_model = self._by_model()
+        for model, group in by_model.items():
+            # As instances, so that rows can be named if they fail: keys may have defaults.
+            group.rows = model._meta.adopt(group.rows)
+        ends = yield from self._write(by_model)
+        return self._in_order(by_model, [end.result for end in ends])
+
+
+class Delete(_OverModels, ModelDelete[bool]):
+    """Removes rows of any models; gives ``True`` only if all of them existed. All are removed either way.
+
+    Args:
+        items: instances, and pairs of a model and primary keys (dicts and instances), or one iterable of them.
+
+    Raises (on execute):
+        TypeError: something else among the items.
+        ValidationError: a part of a primary key is missing or of the wrong type; nothing was removed.
+        WriteError: rows that could not be removed, because a backend failed; ``.stored`` lists the others.
+    """
+
+    _single = ModelDelete
+    _done = "removed"
+
+    def steps(self) -> Steps[bool]:
+        ends = yield from self._write(self._by_model())
+        return all(end.result for end in ends)
+
+
+class Query(_OverModels, ModelQuery[list[Any]]):
+    """Reads rows of any models; gives instances in the order asked, ``None`` for misses.
+
+    Each backend is read once.
+
+    Args:
+        items: instances, and pairs of a model and primary keys (dicts and instances), or one iterable of them.
+
+    Raises (on execute):
+        TypeError: something else among the items.
+        ValidationError: a part of a primary key is missing or of the wrong type.
+        PayloadError: stored bytes that are no row of their model.
+        BackendError: a backend failed.
+    """
+
+    _single = ModelQuery
+
+    def preload(self, *paths: Any) -> Self:
+        """Load the rows that foreign keys refer to as well; each path is followed from the models that have it."""
+        for path in paths:
+            check_path(path)
+        self._paths = (*self._paths, *paths)
+        return self
+
+    def steps(self) -> Steps[list[Any]]:
+        by_model = self._by_model()
+        trees = paths_of([model._meta for model in by_model], self._paths)
+        ends: list[End] = yield from together([part.steps() for part in self._parts(by_model)])
+        for end in ends:
+            if end.error is not None:
+                raise end.error
+        found = [[row for row in end.result if row is not None] for end in ends]
+        yield from load_related(list(zip(found, trees, strict=True)), {})
+        return self._in_order(by_model, [end.result for end in ends])

@@ -1,0 +1,154 @@
+"""Several operations side by side: requests that can share a round trip do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from ..errors import BackendError, WriteError
+from ..store import Call, Fetch, Request
+from ..types import Outcome
+from .base import Steps
+
+__all__ = ["End", "together"]
+
+
+class End:
+    """How an operation came out.
+
+    Attributes:
+        result: what it gave, if it came to its end.
+        error: the error of its backend, if that ended it.
+        written: the keys that it is known to have written.
+    """
+
+    def __init__(self) -> None:
+        self.result: Any = None
+        self.error: BackendError | WriteError | None = None
+        self.written: set[str] = set()
+
+
+def together(parts: Sequence[Steps[Any]]) -> Steps[list[End]]:
+    """Run operations side by side.
+
+    In each round, the requests of all of them are gathered before the first is sent, so that an operation that refuses
+    its rows (with any error but those of backends) stops all of them. An error of a backend ends only those that asked
+    for what failed.
+
+    Args:
+        parts: operations under way, as :meth:`Operation.steps` gives them.
+    """
+    ends = [End() for _ in parts]
+    waiting: dict[int, Request] = {}
+
+    def advance(place: int, resume: Callable[[], Request]) -> None:
+        try:
+            waiting[place] = resume()
+        except StopIteration as stop:
+            ends[place].result = stop.value
+        except (BackendError, WriteError) as error:
+            ends[place].error = error
+
+    try:
+        for place, part in enumerate(parts):
+            advance(place, part.__next__)
+        while waiting:
+            requests, waiting = waiting, {}
+            answers: dict[int, Callable[[], Request]] = {}
+            for shared in _shared(requests):
+                try:
+                    reply = yield shared.request
+                except Exception as error:  # noqa: BLE001 - not handled here, but handed to those who asked
+                    answers |= {place: _thrower(parts[place], error) for place in shared.places}
+                    continue
+                for place, own in zip(shared.places, shared.split(reply), strict=True):
+                    if isinstance(own, Outcome):
+                        ends[place].written.update(key for key, stored in own.items() if stored)
+                    answers[place] = _sender(parts[place], own)
+            for place in requests:
+                advance(place, answers[place])
+    finally:
+        for part in parts:
+            part.close()
+    return ends
+
+
+def _sender(part: Steps[Any], reply: Any) -> Callable[[], Request]:
+    return lambda: part.send(reply)
+
+
+def _thrower(part: Steps[Any], error: Exception) -> Callable[[], Request]:
+    return lambda: part.throw(error)
+
+
+class _Shared(NamedTuple):
+    """One request in place of those of several operations, and what takes its reply apart for them."""
+
+    request: Request
+    places: list[int]
+    split: Callable[[Any], list[Any]]
+
+
+# What they write is one mapping, followed by the lifetime.
+_WRITES = ("set_many", "add_many", "replace_many", "compare_and_set_many")
+
+
+def _shared(requests: dict[int, Request]) -> Iterator[_Shared]:
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for place, request in requests.items():
+        group: tuple[Any, ...] = (place,)
+        if isinstance(request, Fetch):
+            group = ("fetch", id(request.backend))
+        elif isinstance(request, Call) and request.method in _WRITES:
+            batch, ttl = request.args
+            group = (request.method, id(request.backend), ttl)
+            # Of two writes of one key, the later must stay the later.
+            if any(batch.keys() & _args(requests[other])[0].keys() for other in groups.get(group, ())):
+                group = (place,)
+        elif isinstance(request, Call) and request.method == "delete_many":
+            group = (request.method, id(request.backend))
+        groups.setdefault(group, []).append(place)
+    for places in groups.values():
+        yield _share(places, [requests[place] for place in places])
+
+
+def _share(places: list[int], requests: list[Request]) -> _Shared:
+    first = requests[0]
+    if isinstance(first, Fetch):
+        return _share_fetch(places, requests)
+    if isinstance(first, Call) and first.method in _WRITES:
+        batches = [_args(request)[0] for request in requests]
+        merged = {key: value for batch in batches for key, value in batch.items()}
+        request = Call(first.backend, first.method, (merged, first.args[1]))
+        return _Shared(request, places, lambda outcome: [_part(outcome, batch) for batch in batches])
+    if isinstance(first, Call) and first.method == "delete_many":
+        keys = tuple(key for request in requests for key in _args(request))
+        return _Shared(Call(first.backend, first.method, keys), places, lambda reply: [reply] * len(places))
+    return _Shared(first, places, lambda reply: [reply])
+
+
+def _args(request: Any) -> tuple[Any, ...]:
+    args: tuple[Any, ...] = request.args
+    return args
+
+
+def _part(outcome: Any, batch: Any) -> Outcome:
+    reasons = getattr(outcome, "reasons", {})
+    stored = {key: outcome.get(key, False) for key in batch}
+    return Outcome(stored, {key: reasons[key] for key in batch if key in reasons})
+
+
+def _share_fetch(places: list[int], requests: list[Any]) -> _Shared:
+    starts = [0]
+    for request in requests:
+        starts.append(starts[-1] + len(request.keys))
+
+    def receive(position: int, values: list[bytes | None]) -> None:
+        end = position + len(values)
+        for request, start, stop in zip(requests, starts[:-1], starts[1:], strict=True):
+            low, high = max(position, start), min(end, stop)
+            if low < high:
+                request.receive(low - start, values[low - position : high - position])
+
+    keys = [key for request in requests for key in request.keys]
+    return _Shared(Fetch(requests[0].backend, keys, receive), places, lambda reply: [reply] * len(places))
