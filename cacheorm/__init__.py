@@ -57,6 +57,7 @@ from .serializers import (
     PickleSerializer,
     ProtobufSerializer,
     SerializerRegistry,
+    Zstd,
     registry,
 )
 from .types import NEVER
@@ -114,6 +115,7 @@ __all__ = [
     "Update",
     "ValidationError",
     "WriteError",
+    "Zstd",
     "backend_from_url",
     "bind",
     "configure",

@@ -168,7 +168,8 @@ class RowPlan:
         backend = defaults.backend if self.options.backend is None else self.options.backend
         serializer = defaults.serializer if self.options.serializer is None else self.options.serializer
         self._check(backend, serializer)
-        form = PayloadForm(self.model.__name__, serializer, self.options.accepts, self.options.version)
+        options = self.options
+        form = PayloadForm(self.model.__name__, serializer, options.accepts, options.version, options.compress)
         codec = serializer.row_codec(
             self.model,
             tuple(self.fields.values()),

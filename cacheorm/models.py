@@ -49,7 +49,8 @@ class Model(Instance, metaclass=ModelBase):
     together), ``name`` and ``namespace`` (both part of the key), ``on_invalid`` (``"raise"`` or ``"miss"``:
     what bytes that are no row of the model count as), ``accepts`` (further serializers, or their names, whose
     payloads the model reads), ``version`` (of the schema: a row of another version is no row of the model),
-    ``abstract``. They are inherited, but for ``name``, ``primary_key`` and ``abstract``.
+    ``compress`` (``"zstd"``, or a :class:`Zstd` with options), ``abstract``. They are inherited, but for
+    ``name``, ``primary_key`` and ``abstract``.
 
     Without a primary key of its own a model gets ``id = UUIDField(primary_key=True, default=uuid.uuid4)``.
 

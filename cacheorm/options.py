@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from .backends import BaseBackend, backend_from_url
 from .fields import CompositeKey
 from .payload import LARGEST_VERSION
-from .serializers import BaseSerializer, registry
+from .serializers import BaseSerializer, Zstd, registry
 from .types import check_ttl
 
 __all__ = ["NOT_INHERITED", "Options", "resolve_backend", "resolve_serializer"]
@@ -30,6 +30,7 @@ class Options(NamedTuple):
     on_invalid: str = "raise"
     accepts: tuple[BaseSerializer, ...] = ()
     version: int | None = None
+    compress: Zstd | None = None
     primary_key: CompositeKey | None = None
     abstract: bool = False
 
@@ -57,6 +58,7 @@ class Options(NamedTuple):
             "on_invalid": _check_on_invalid,
             "accepts": _check_accepts,
             "version": _check_version,
+            "compress": _check_compress,
             "name": _check_name,
             "namespace": _check_name,
             "primary_key": _check_primary_key,
@@ -108,6 +110,16 @@ def _check_version(version: Any) -> int | None:
     if not 0 <= version <= LARGEST_VERSION:
         raise ValueError(f"expected a number from 0 to {LARGEST_VERSION}")
     return version
+
+
+def _check_compress(compress: Any) -> Zstd | None:
+    if compress is None or isinstance(compress, Zstd):
+        return compress
+    if compress == "zstd":
+        return Zstd()
+    if isinstance(compress, str):
+        raise ValueError("the only compression is 'zstd', or co.Zstd(...) with options")
+    raise TypeError(f"expected 'zstd', or co.Zstd(...) with options, got {type(compress).__name__}")
 
 
 def _check_name(name: Any) -> str | None:

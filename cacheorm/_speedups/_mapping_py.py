@@ -37,7 +37,8 @@ class MappingRows:
         converter_of: gives the converter of a field that is part of the payload; by default its own.
         prefix: what every payload begins with, before what ``pack`` gave.
         read: a payload and its key to a mapping and the name of the serializer it was read with, whatever wrote it;
-            may raise :exc:`PayloadError`. By default payloads have no prefix and ``unpack`` reads them.
+            may raise :exc:`PayloadError` and :exc:`ImportError`. By default payloads have no prefix and ``unpack``
+            reads them.
     """
 
     def __init__(
@@ -215,7 +216,8 @@ class MappingRows:
             return None
         try:
             row, serializer = self._read(payload, key)
-        except PayloadError:
+        except (PayloadError, ImportError):
+            # A library that is not installed says nothing about the payload.
             raise
         except Exception as error:
             raise self._invalid(f"cannot be decoded ({type(error).__name__})", key, self.serializer) from error

@@ -1,6 +1,7 @@
 """Serializers: rows as JSON, MessagePack, pickle or Protocol Buffers, and a registry that names them."""
 
 from .base import BaseSerializer, SerializerRegistry, registry
+from .compression import Zstd
 from .form import PayloadForm
 from .json import JSONSerializer
 from .msgpack import MessagePackSerializer
@@ -15,6 +16,7 @@ __all__ = [
     "PickleSerializer",
     "ProtobufSerializer",
     "SerializerRegistry",
+    "Zstd",
     "registry",
 ]
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from ..errors import PayloadError
-from ..payload import SIGNED, Header, identify
+from ..payload import COMPRESSED, SIGNED, Header, identify
 from ..types import to_bytes
 from .base import BaseSerializer, registry
+from .compression import LIMIT, Zstd, decompress
 from .json import JSONSerializer
 from .msgpack import MessagePackSerializer
 from .signing import Signer
@@ -47,6 +48,7 @@ class PayloadForm:
         serializer: the model's own.
         accepts: others whose payloads it reads.
         version: ``Meta.version``.
+        compress: ``Meta.compress``. What is compressed is read with or without it.
 
     Attributes:
         prefix: what the model's payloads begin with; empty for JSON and msgpack without a version.
@@ -58,8 +60,11 @@ class PayloadForm:
         serializer: BaseSerializer,
         accepts: Iterable[BaseSerializer] = (),
         version: int | None = None,
+        compress: Zstd | None = None,
     ) -> None:
         self._model = model
+        self._compress = compress
+        self._limit = LIMIT if compress is None else compress.limit
         self._version = _FIRST if version is None else version
         self._own = own = _Reader.of(serializer)
         self._readers: dict[tuple[str, bool], _Reader] = {}
@@ -71,15 +76,43 @@ class PayloadForm:
         bare = serializer.bare_format and version is None
         header = Header(_names(serializer)[0], version, SIGNED if own.signer else 0)
         self.prefix = b"" if bare else header.pack()
+        self._compressed_prefix = header._replace(flags=header.flags | COMPRESSED).pack()
 
     def sealed(self, codec: Any, identity: Any) -> Any:
-        """Give a codec whose payloads are also signed, where the model's are.
+        """Give a codec whose payloads are also compressed and signed, where the model's are.
 
         Args:
             codec: packs and reads the rows of the model.
             identity: the model's :class:`~.._speedups.keys.Identity`.
         """
-        return codec if self._own.signer is None else _SealedRows(codec, identity, self._own.signer)
+        if self._compress is None and self._own.signer is None:
+            return codec
+        return _SealedRows(codec, self, identity)
+
+    def seal(self, payloads: list[bytes], keys: list[str]) -> list[bytes]:
+        """Compress payloads where the model says so and it makes them smaller, and then sign them.
+
+        Args:
+            payloads: rows of the model, packed; each begins with :attr:`prefix`.
+            keys: the keys that they are going to be stored under.
+        """
+        if self._compress is not None:
+            payloads = self._compressed(payloads, self._compress)
+        if self._own.signer is not None:
+            payloads = [*map(self._own.signer.sign, payloads, keys)]
+        return payloads
+
+    def _compressed(self, payloads: list[bytes], how: Zstd) -> list[bytes]:
+        start = len(self.prefix)
+        made = []
+        compress = None
+        for payload in payloads:
+            smaller = payload
+            if how.threshold <= len(payload) - start <= how.limit:
+                compress = compress or how.compressor()
+                smaller = self._compressed_prefix + compress(payload[start:])
+            made.append(smaller if len(smaller) < len(payload) else payload)
+        return made
 
     def read(self, payload: Any, key: str) -> tuple[Any, str]:
         """Read a payload, whichever of the serializers wrote it.
@@ -116,8 +149,14 @@ class PayloadForm:
         if version != self._version:
             reason = f"is a row of version {version}, and the model is at version {self._version}"
             raise self._error(reason, key, reader.name)
+        body = payload[start:]
+        if header.flags & COMPRESSED:
+            try:
+                body = decompress(body, self._limit)
+            except PayloadError as error:
+                raise self._error(error.reason, key, reader.name) from error.__cause__
         try:
-            return reader.unpack(payload[start:]), reader.name
+            return reader.unpack(body), reader.name
         except Exception as error:
             raise self._error(f"cannot be decoded ({type(error).__name__})", key, reader.name) from error
 
@@ -139,18 +178,18 @@ class PayloadForm:
 
 
 class _SealedRows:
-    """A codec whose payloads are signed.
+    """A codec whose payloads are sealed.
 
     Args:
         rows: the codec that packs them, and reads them with the form's :meth:`PayloadForm.read`.
+        form: seals.
         identity: makes the keys.
-        signer: signs.
     """
 
-    def __init__(self, rows: Any, identity: Any, signer: Signer) -> None:
+    def __init__(self, rows: Any, form: PayloadForm, identity: Any) -> None:
         self._rows = rows
+        self._form = form
         self._identity = identity
-        self._signer = signer
         self.columns = rows.columns
         self.convert_many = rows.convert_many
         self.load = rows.load
@@ -159,7 +198,7 @@ class _SealedRows:
     def dump_many(self, instances: list[Any], many: bool = True) -> list[bytes]:
         payloads = self._rows.dump_many(instances, many)
         keys = self._identity.identify(instances, False, many)[1]
-        return [*map(self._signer.sign, payloads, keys)]
+        return self._form.seal(payloads, keys)
 
 
 def _names(serializer: BaseSerializer) -> list[str]:

@@ -56,7 +56,10 @@ VALUES: dict[str, Any] = {
 
 
 class Form(NamedTuple):
-    """What reads a file: the model's serializer and options; and whether the model still writes the same bytes."""
+    """What reads a file: the model's serializer and options; and whether the model always writes the same bytes.
+
+    Not where an older version wrote it, nor where the bytes are those of a library, which may find others.
+    """
 
     serializer: Any
     options: dict[str, Any] = {}  # noqa: RUF012 - none of them is changed
@@ -64,6 +67,8 @@ class Form(NamedTuple):
 
 
 PROTOBUF = co.ProtobufSerializer(golden_pb2.Golden)
+
+ZSTD = co.Zstd(threshold=100)
 
 FORMS = {
     "json": Form("json"),
@@ -75,10 +80,14 @@ FORMS = {
     "protobuf": Form(PROTOBUF),
     "protobuf-versioned": Form(PROTOBUF, {"version": 7}),
     "protobuf-0.0.1": Form(PROTOBUF, written=False),
-    "pickle": Form("pickle", written=False),  # Pythons differ in what they write
+    "pickle": Form("pickle", written=False),
     "pickle-signed": Form(co.PickleSerializer(secret="golden"), written=False),
     "pickle-signed-versioned": Form(co.PickleSerializer(secret=["new", "golden"]), {"version": 7}, written=False),
     "pickle-0.0.1": Form("pickle", written=False),
+    "json-compressed": Form("json", {"compress": ZSTD}, written=False),
+    "msgpack-compressed": Form("msgpack", {"compress": ZSTD}, written=False),
+    "protobuf-compressed-versioned": Form(PROTOBUF, {"compress": ZSTD, "version": 7}, written=False),
+    "pickle-compressed-signed": Form(co.PickleSerializer(secret="golden"), {"compress": ZSTD}, written=False),
     "custom": Form(Backwards()),
     "custom-versioned": Form(Backwards(), {"version": 7}),
 }

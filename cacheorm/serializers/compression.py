@@ -1,0 +1,102 @@
+"""Compression of payloads with Zstandard (https://www.rfc-editor.org/rfc/rfc8878)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from ..errors import PayloadError
+
+__all__ = ["LIMIT", "Zstd", "decompress"]
+
+LIMIT = 16 * 1024 * 1024
+"""How many bytes a model decompresses at most that does not say it."""
+
+_LEVELS = range(-131072, 23)  # as zstd.h has them
+_WINDOWS = (10, 31)  # base-2 logarithms, as zstd.h has them
+
+
+class Zstd:
+    """How a model compresses its rows, for ``Meta.compress``. ``compress = "zstd"`` is one with its defaults.
+
+    Args:
+        level: from -131072 (fastest) through 1 to 22 (smallest, and slow). Reading is as fast for all of them.
+        threshold: rows that pack to fewer bytes are stored as they are; so are those that compression makes no smaller.
+        limit: bytes. What would decompress to more is not read: a few bytes in the cache can stand for gigabytes. Rows
+            that pack to more are stored uncompressed.
+
+    Raises:
+        TypeError: an argument is no whole number.
+        ValueError: a level that there is not, a negative threshold, or a limit below 1.
+        ImportError: there is no library for it; the message says which to install.
+    """
+
+    __slots__ = ("level", "limit", "threshold")
+
+    def __init__(self, level: int = 3, threshold: int = 1024, limit: int = LIMIT) -> None:
+        for name, given in (("level", level), ("threshold", threshold), ("limit", limit)):
+            number: Any = given
+            if isinstance(number, bool) or not isinstance(number, int):
+                raise TypeError(f"{name} is a whole number, got {type(number).__name__}")
+        if level not in _LEVELS:
+            raise ValueError(f"level is a number from {_LEVELS[0]} to {_LEVELS[-1]}")
+        if threshold < 0 or limit < 1:
+            raise ValueError("threshold is a number of bytes from 0, and limit one from 1")
+        self.level = level
+        self.threshold = threshold
+        self.limit = limit
+        _library()
+
+    def compressor(self) -> Callable[[bytes], bytes]:
+        """Give what compresses the rows of one batch: not one for all, as threads would share its buffers."""
+        zstd = _library()
+        made = zstd.ZstdCompressor(level=self.level)
+        compress, whole = made.compress, made.FLUSH_FRAME
+        return lambda body: compress(body, whole)
+
+    def __repr__(self) -> str:
+        return f"Zstd(level={self.level}, threshold={self.threshold}, limit={self.limit})"
+
+
+def decompress(body: bytes, limit: int) -> bytes:
+    """Give what was compressed.
+
+    Args:
+        body: one frame, and nothing after it.
+        limit: how many bytes may come out; no more memory than about twice that is taken.
+
+    Raises:
+        PayloadError: more would come out, or ``body`` is no such frame.
+        ImportError: there is no library for it.
+    """
+    zstd = _library()
+    # A frame also says how much memory reading it takes, whatever it holds.
+    window = min(max(limit.bit_length(), _WINDOWS[0]), _WINDOWS[1])
+    reader = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: window})
+    try:
+        data: bytes = reader.decompress(body, limit + 1)
+    except zstd.ZstdError as error:
+        raise PayloadError("cannot be decompressed") from error
+    if len(data) > limit:
+        raise PayloadError(
+            f"decompresses to more than {limit} bytes; if that is right, raise the limit in Meta.compress"
+        )
+    if not reader.eof or reader.unused_data:
+        raise PayloadError("cannot be decompressed, because it is cut off or something follows it")
+    return data
+
+
+@cache
+def _library() -> Any:
+    """Give the standard library's module, or the package that is the same for older Pythons."""
+    try:
+        if sys.version_info >= (3, 14):
+            from compression import zstd
+        else:
+            from backports import zstd
+    except ImportError as error:
+        hint = "this Python was built without it" if sys.version_info >= (3, 14) else "pip install cacheorm[zstd]"
+        raise ImportError(f"compressed rows need Zstandard: {hint}") from error
+    return zstd
