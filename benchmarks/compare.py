@@ -24,7 +24,7 @@ from typing import Any
 
 import cacheorm as co
 
-from . import footprint
+from . import footprint, read_through
 from .contests import CONTESTS, OURS, Contest, Result, run
 from .footprint import Figure
 from .measure import ROUNDS, alternate
@@ -38,7 +38,7 @@ __all__ = ["main"]
 SHAPE_FACTOR = 1.3
 """How far a shape's ratio may be above that of the standard row with as many fields."""
 
-SECTIONS = ("ratios", "peers", "decode", "shapes", "figures", "flatness")
+SECTIONS = ("ratios", "peers", "loading", "decode", "shapes", "figures", "flatness")
 
 
 @dataclass
@@ -176,6 +176,25 @@ def peers(this: Run) -> None:
     if lines:
         print("\n" + table(["peer", "store", "keeps", "read us/row", "x ours", "write us/row", "x ours"], lines))
         this.found["peers"] = kept
+
+
+def loading(this: Run) -> None:
+    """Reading through: what it costs to have rows loaded that are not there, and to ask for it where all are."""
+    lines = []
+    kept = []
+    columns = (OURS, "without leases", "query_many", "by hand", "dogpile.cache")
+    for backend in read_through.BACKENDS:
+        for present in (True, False):
+            title = f"load_missing, {backend}, {'all' if present else 'none'} there"
+            if not this.wants("loading", title):
+                continue
+            tick = this.step(title)
+            found = read_through.times(this.stores, backend, present, 1000, this.rounds, this.seconds, tick)
+            lines.append((title, *(f"{found[name]:.2f}" if name in found else "-" for name in columns)))
+            kept.append({"title": title, **found})
+    if lines:
+        print("\n" + table(["us/row", *columns], lines))
+        this.found["loading"] = kept
 
 
 def decode(this: Run) -> None:
@@ -382,7 +401,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         only = [word.lower() for word in options.only]
         this = Run(stores, rounds, seconds, options.full, only, show=show)
         print(f"medians of {rounds} alternating rounds; ratio = ours / hand-written, below 1 is faster")
-        for section in (ratios, peers, decode, shapes, figures, flatness):
+        for section in (ratios, peers, loading, decode, shapes, figures, flatness):
             section(this)
             sys.stdout.flush()
     if options.json is not None:

@@ -151,6 +151,10 @@ def claim(
     with _lock:
         flying = _flying.setdefault(id(backend), {})
         try:
+            if seen.keys().isdisjoint(flying):
+                flight.keys.extend(seen)
+                flying.update(dict.fromkeys(seen, flight))
+                seen = {}
             for key, payload in seen.items():
                 other = flying.get(key)
                 if other is None or not other._gives_news(payload, began):

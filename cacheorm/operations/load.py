@@ -43,16 +43,11 @@ def one_by_one(loader: Callable[[Any], Any]) -> Loader:
 
 
 class _Loaded:
-    """What came of some keys: the rows for this caller, the payloads for those who wait for it."""
+    """What came of some keys: the rows for this caller, the payloads for those who wait for it; ``None`` for no row."""
 
     def __init__(self) -> None:
         self.rows: dict[str, Any] = {}
         self.payloads: dict[str, bytes | None] = {}
-
-    def put(self, key: str, row: Any, payload: bytes | None) -> None:
-        """Keep what came of one key; ``None`` twice where there is no row."""
-        self.rows[key] = row
-        self.payloads[key] = payload
 
 
 class ModelLoad(ModelQuery[R], WriteOperation[R]):
@@ -203,12 +198,11 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
             payloads = yield Call(resolved.backend, "get_many", tuple(keys))
             rows = resolved.codec.load_many(payloads, pks, keys)
             for key, pk, payload, row in zip(keys, pks, payloads, rows, strict=True):
-                if row is not None:
-                    loaded.put(key, row, payload)
-                elif payload == ABSENT:
-                    loaded.put(key, None, None)
-                else:
+                if row is None and payload != ABSENT:
                     rest[key] = pk, payload
+                else:
+                    loaded.rows[key] = row
+                    loaded.payloads[key] = payload
         return rest
 
     # -- loading and storing ---------------------------------------------------------------------
@@ -224,8 +218,8 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
         rows = rows_by_key(self._plan, reply, pks)
         payloads = self._plan.resolved().codec.dump_many(list(rows.values()))
         packed = dict(zip(rows, payloads, strict=True))
-        for key in gaps:
-            loaded.put(key, rows.get(key), packed.get(key))
+        loaded.rows |= dict.fromkeys(gaps) | rows
+        loaded.payloads |= dict.fromkeys(gaps) | packed
         newer = yield from self._store(flight, gaps, leased, packed)
         # Something else has come to be stored there: every later read gives that.
         yield from self._look_again({key: gaps[key] for key in newer}, loaded)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..metadata import RowPlan
@@ -24,30 +24,33 @@ def rows_by_key(plan: RowPlan, reply: Any, pks: Mapping[str, Any]) -> dict[str, 
         ValueError: a row that was not asked for, or one given twice.
     """
     name = plan.model.__name__
+    asked: list[str] | None = None
     if isinstance(reply, Mapping):
-        given = _by_key(plan, reply, pks)
-        asked = [key for key, row in given if row is not None]
-        instances = plan.adopt([_complete(plan, row, pks[key]) for key, row in given if row is not None])
+        given = [(key, row) for key, row in _by_key(plan, reply, pks) if row is not None]
+        asked = [key for key, _ in given]
+        instances = plan.adopt(_complete(plan, given, pks))
     elif isinstance(reply, Iterable) and not isinstance(reply, (str, bytes)) and not hasattr(type(reply), "_meta"):
-        asked = []
         instances = plan.adopt([row for row in reply if row is not None])
     else:
         raise TypeError(
             f"{name}: the loader gave {type(reply).__name__}, expected a dict of rows by primary key,"
             " or an iterable of rows"
         )
-    keys = plan.identity.identify(instances, False)[1]
-    for key, wanted in zip(keys, asked, strict=bool(asked)):
-        if key != wanted:
-            raise ValueError(f"{name}: the loader gave the row of {key} as that of {wanted}")
-    rows = {}
-    for key, instance in zip(keys, instances, strict=True):
-        if key not in pks:
-            raise ValueError(f"{name}: the loader gave the row of {key}, which it was not asked for")
-        if key in rows:
-            raise ValueError(f"{name}: the loader gave the row of {key} twice")
-        rows[key] = instance
+    keys: list[str] = plan.identity.identify(instances, False)[1]
+    rows = dict(zip(keys, instances, strict=True))
+    if asked is not None and keys != asked:
+        key, wanted = next((key, wanted) for key, wanted in zip(keys, asked, strict=True) if key != wanted)
+        raise ValueError(f"{name}: the loader gave the row of {key} as that of {wanted}")
+    if not rows.keys() <= pks.keys():
+        raise _not_asked_for(plan, next(key for key in rows if key not in pks))
+    if len(rows) < len(keys):
+        key = next(key for key in rows if keys.count(key) > 1)
+        raise ValueError(f"{name}: the loader gave the row of {key} twice")
     return rows
+
+
+def _not_asked_for(plan: RowPlan, key: str) -> ValueError:
+    return ValueError(f"{plan.model.__name__}: the loader gave the row of {key}, which it was not asked for")
 
 
 def _by_key(plan: RowPlan, reply: Mapping[Any, Any], pks: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -72,11 +75,15 @@ def _by_key(plan: RowPlan, reply: Mapping[Any, Any], pks: Mapping[str, Any]) -> 
     return found
 
 
-def _complete(plan: RowPlan, row: Any, pk: Any) -> Any:
-    """Fill in the primary key of a row that does not hold it."""
-    if isinstance(row, Mapping):
-        if not all(any(row.get(name) is not None for name in one.accepted_names) for one in plan.key_fields):
-            return {**row, **plan.row_of(pk)}
-    elif type(row) is plan.model and (row._pk is None or (plan.composite is not None and None in row._pk)):
-        row._pk = pk
-    return row
+def _complete(plan: RowPlan, given: list[tuple[str, Any]], pks: Mapping[str, Any]) -> Iterator[Any]:
+    """Fill in the primary keys of rows that do not hold them."""
+    first, composite = plan.key_fields[0].name, plan.composite is not None
+    for key, row in given:
+        pk = pks[key]
+        if type(row) is dict or isinstance(row, Mapping):
+            # What the row holds itself is kept, and has to agree.
+            yield {**plan.row_of(pk), **row} if composite else {first: pk, **row}
+        else:
+            if type(row) is plan.model and (row._pk is None or (composite and None in row._pk)):
+                row._pk = pk
+            yield row

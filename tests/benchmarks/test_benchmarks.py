@@ -15,7 +15,7 @@ import msgpack
 import pytest
 
 import cacheorm as co
-from benchmarks import compare, footprint
+from benchmarks import compare, footprint, read_through
 from benchmarks.contests import CONTESTS, OURS, Contest, contestants
 from benchmarks.hand import FileHand, Hand, MemoryHand, PylibmcHand, PymemcacheHand, RedisHand, json_pack
 from benchmarks.measure import alternate
@@ -152,6 +152,25 @@ def test_every_peer_reads_what_it_wrote() -> None:
     done = subprocess.run([sys.executable, "-c", PEERS_RUN], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert len(re.findall(r"^(?:ran|not installed):", done.stdout, re.MULTILINE)) == len(PEERS)
+
+
+@pytest.mark.parametrize("present", [True, False])
+@pytest.mark.parametrize("backend", read_through.BACKENDS)
+def test_all_who_read_through_give_the_same_rows(
+    backend: str, present: bool, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "dogpile.cache", None)  # it leaves its connections open
+    with stores.bound(STANDARD, backend) as model:
+        for number, (name, call) in enumerate(read_through.contestants(stores, backend, model).items()):
+            pks = range(10 * number, 10 * number + 10)
+            if present or name == "query_many":
+                model.query_many([{"id": pk} for pk in pks]).load_missing(read_through._load).execute()
+            rows = call(pks)
+            names = [row["name"] if isinstance(row, dict) else row.name for row in rows]
+            assert names == ["user 1"] * 10, name
+    times = read_through.times(stores, backend, present, 10, 1, 0.0, lambda: None)
+    assert {"cacheorm", "by hand"} <= times.keys()
+    assert all(time > 0 for time in times.values())
 
 
 @pytest.mark.parametrize("variables", [{}, {"CACHEORM_NO_EXTENSIONS": "1"}], ids=["as it is", "pure"])
