@@ -9,6 +9,7 @@
 'Sam'
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import backends
@@ -63,6 +64,7 @@ from .serializers import (
 from .types import NEVER
 
 if TYPE_CHECKING:
+    from . import signals
     from .backends import FileSystemBackend, MemcachedBackend, RedisBackend
 
 __version__ = "0.1.0"
@@ -122,6 +124,7 @@ __all__ = [
     "default_backend",
     "preload",
     "registry",
+    "signals",
     "speedups_enabled",
 ]
 
@@ -136,6 +139,8 @@ def __getattr__(name: str) -> Any:
     # Loaded at their first use: what they are made of takes milliseconds to import.
     if name in ("FileSystemBackend", "MemcachedBackend", "RedisBackend"):
         return getattr(backends, name)
+    if name == "signals":
+        return import_module(".signals", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -11,6 +11,7 @@ from ..errors import BackendError, FailedRow, WriteError
 from ..metadata import RowPlan
 from ..store import Call, Request, run
 from ..types import KeepTTL, check_ttl
+from .notices import notice
 
 __all__ = ["Operation", "Steps", "WriteOperation", "as_rows", "slices"]
 
@@ -102,11 +103,33 @@ class WriteOperation(Operation[R]):
             return min(size, max(1, -(-rows // _JITTER_PARTS)))
         return size
 
-    def _write_many(self, method: str, keys: list[str], payloads: Sequence[Any]) -> Steps[dict[str, bool]]:
+    def _adopt(self, rows: Iterable[Any]) -> list[Any]:
+        """Turn rows that are about to be written as they are into instances, and tell of them."""
+        instances = self._plan.adopt(rows)
+        tell = notice("pre_save", self._plan.model)
+        if tell is not None:
+            for instance in instances:
+                tell(instance=instance)
+        return instances
+
+    def _tell_saved(self, instance: Any, created: bool) -> None:
+        tell = notice("post_save", self._plan.model)
+        if tell is not None:
+            tell(instance=instance, created=created)
+
+    def _write_many(
+        self,
+        method: str,
+        keys: list[str],
+        payloads: Sequence[Any],
+        rows: Iterable[Any] = (),
+        created: bool | None = None,
+    ) -> Steps[dict[str, bool]]:
         """Write payloads under their keys, and give ``{key: stored?}``; of ``set_many`` nothing, as all were stored.
 
         ``compare_and_set_many`` takes pairs of payloads and tokens. Of a key that is given more than once, the last
-        payload stays.
+        payload stays. ``created`` is what ``post_save`` tells of those of ``rows`` that are stored; ``None`` tells
+        nothing.
 
         Raises:
             WriteError: the backend refused some; all parts have been sent all the same.
@@ -114,6 +137,8 @@ class WriteOperation(Operation[R]):
         name = self._plan.model.__name__
         backend = self._plan.backend
         size = self._batch_size(len(keys))
+        tell = None if created is None else notice("post_save", self._plan.model)
+        told = {} if tell is None else dict(zip(keys, rows, strict=True))
         stored: dict[str, bool] = {}
         failed: list[FailedRow] = []
         for start in range(0, len(keys), size):
@@ -135,6 +160,10 @@ class WriteOperation(Operation[R]):
                     for key in batch
                     if key not in reasons and not outcome.get(key, False)
                 ]
+            if tell is not None:
+                for key in batch:
+                    if outcome.get(key, False):
+                        tell(instance=told[key], created=created)
         if failed:
             raise WriteError(failed)
         return stored

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Self
 
 from ..errors import FailedRow, WriteError
@@ -40,35 +41,42 @@ class ModelInsert(WriteOperation[R]):
     def _insert_one(self) -> Steps[Any]:
         plan = self._plan
         resolved = plan.resolved()
-        instances = plan.adopt(self._rows)
+        instances = self._adopt(self._rows)
         payload = resolved.codec.dump_many(instances, False)[0]
         key = plan.identity.identify_one(instances[0], False)[1]
         method = "add" if self._if_absent else "set"
         stored = yield Call(resolved.backend, method, (key, payload, self._pick_ttl()))
         if self._if_absent:
             written = {key: stored} if stored else (yield from self._replace_absences({key: payload}))
-            return instances[0] if written[key] else None
-        if stored is False:
+            if not written[key]:
+                return None
+        elif stored is False:
             raise WriteError([FailedRow(plan.model.__name__, key, "refused by the backend")])
+        self._tell_saved(instances[0], created=True)
         return instances[0]
 
     def _insert_many(self) -> Steps[list[Any]]:
         plan = self._plan
         codec = plan.resolved().codec
-        instances = plan.adopt(self._rows)
+        instances = self._adopt(self._rows)
         payloads = codec.dump_many(instances)
         keys = plan.identity.identify(instances, False)[1]
         if not self._if_absent:
-            yield from self._write_many("set_many", keys, payloads)
+            yield from self._write_many("set_many", keys, payloads, instances, True)
             return instances
         # Of rows with one key the first is added, as if they came one after another.
         first: dict[str, int] = {}
         for position, key in enumerate(keys):
             first.setdefault(key, position)
-        added = yield from self._write_many("add_many", list(first), [payloads[at] for at in first.values()])
+        fresh, rows = [payloads[at] for at in first.values()], [instances[at] for at in first.values()]
+        added = yield from self._write_many("add_many", list(first), fresh, rows, True)
         refused = {key: payloads[at] for key, at in first.items() if not added.get(key)}
         if refused:
-            added.update((yield from self._replace_absences(refused)))
+            replaced = yield from self._replace_absences(refused)
+            added.update(replaced)
+            for key in replaced:
+                if replaced[key]:
+                    self._tell_saved(instances[first[key]], created=True)
         return [
             instance if added.get(key) and first[key] == position else None
             for position, (key, instance) in enumerate(zip(keys, instances, strict=True))
@@ -106,22 +114,20 @@ class GetOrCreate(WriteOperation[tuple[Any, bool]]):
             if found is not None:
                 return found, False
             if instance is None:
-                (instance,) = plan.adopt([full])
+                (instance,) = self._adopt([full])
                 packed = resolved.codec.dump_many([instance], False)[0]
             # Both lose against a racer, whose row the next round reads, unless that is gone again by then.
             if payload is None:
                 stored = yield Call(resolved.backend, "add", (key, packed, self._pick_ttl()))
             else:
-                stored = yield from self._overwrite(key, payload, packed)
+                same = partial(_is_still, payload)
+                swapped = yield from swap(resolved.backend, {key: packed}, self._pick_ttl(), 1, same)
+                stored = swapped[key]
             if stored is not False and stored is not None:
+                self._tell_saved(instance, created=True)
                 return instance, True
         raise WriteError([FailedRow(plan.model.__name__, key, "refused by the backend")])
 
-    def _overwrite(self, key: str, unreadable: bytes, packed: bytes) -> Steps[bool]:
-        """Replace what is there and no readable row, such as a remembered miss, if it is still there."""
-        backend = self._plan.backend
-        (entry,) = yield Call(backend, "get_many_cas", (key,))
-        if entry is None or entry[0] != unreadable:
-            return False
-        outcome = yield Call(backend, "compare_and_set_many", ({key: (packed, entry[1])}, self._pick_ttl()))
-        return bool(outcome[key])
+
+def _is_still(before: bytes, key: str, now: bytes) -> bool:
+    return now == before

@@ -10,6 +10,7 @@ from ..errors import BackendError, ConflictError, FailedRow, WriteError
 from ..store import Call
 from ..types import KEEP_TTL
 from .base import R, Steps, WriteOperation, slices
+from .notices import Notice, notice
 from .query import read
 
 __all__ = ["ModelUpdate"]
@@ -91,7 +92,11 @@ class ModelUpdate(WriteOperation[R]):
             return result  # type: ignore[no-any-return]
         updated: list[Any] = []
         failures: list[WriteError] = []
-        for part in slices(changes, self._chunk or plan.backend.chunk_size):
+        size = self._chunk or plan.backend.chunk_size
+        if notice("pre_save", plan.model) is not None:
+            # A receiver may stop the operation as long as nothing is written: all rows are changed before the first.
+            size = max(1, len(changes))
+        for part in slices(changes, size):
             try:
                 updated += yield from self._update(part)
             except WriteError as error:
@@ -140,20 +145,24 @@ class ModelUpdate(WriteOperation[R]):
         for key, change in zip(keys, changes, strict=True):
             if key in existing:
                 merge(codec.columns, change, existing[key])
-        if self._function is not None:
+        tell = notice("pre_save", self._plan.model)
+        if self._function is not None or tell is not None:
             for row in existing.values():
-                self._change(row, self._function)
-        payloads = codec.dump_many(list(existing.values()), self._many)
+                self._change(row, tell)
+        rows = list(existing.values())
+        payloads = codec.dump_many(rows, self._many)
         if not existing:
             written: dict[str, bool] = {}
         elif self._retries is not None:
             swaps = [(payload, tokens[key]) for key, payload in zip(existing, payloads, strict=True)]
-            written = yield from self._write_many("compare_and_set_many", list(existing), swaps)
+            written = yield from self._write_many("compare_and_set_many", list(existing), swaps, rows, False)
             conflicts.update(key for key in existing if not written.get(key))
         elif self._many:
-            written = yield from self._write_many("replace_many", list(existing), payloads)
+            written = yield from self._write_many("replace_many", list(existing), payloads, rows, False)
         else:
             written = {keys[0]: (yield Call(resolved.backend, "replace", (keys[0], payloads[0], self._pick_ttl())))}
+            if written[keys[0]]:
+                self._tell_saved(rows[0], created=False)
         # An instance that only named some fields becomes the whole row, the caller's own included.
         for key, change in zip(keys, changes, strict=True):
             if written.get(key):
@@ -172,11 +181,18 @@ class ModelUpdate(WriteOperation[R]):
         tokens = {key: entry[1] for key, entry in zip(pk_of, found, strict=True) if entry}
         return [rows[key] for key in keys], tokens
 
-    def _change(self, row: Any, function: Callable[[Any], object]) -> None:
+    def _change(self, row: Any, tell: Notice | None) -> None:
+        """Let the function and the receivers of ``pre_save`` change a row."""
         before = row._pk
-        function(row)
+        if self._function is not None:
+            self._function(row)
+        if tell is not None:
+            tell(instance=row)
         if row._pk != before:
-            raise ValueError(f"{self._plan.model.__name__}: the function given to apply() changed the primary key")
+            raise ValueError(
+                f"{self._plan.model.__name__}: the function given to apply(), or a receiver of pre_save, changed the "
+                "primary key of a row that exists"
+            )
 
 
 def merge_related(columns: tuple[Any, ...], source: Any, target: Any) -> None:
