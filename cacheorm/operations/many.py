@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self, cast
 
 from ..errors import BackendError, FailedRow, WriteError
 from ..metadata import RowPlan
-from .base import Operation, Steps
+from .base import Operation, R, Steps
 from .delete import ModelDelete
 from .insert import ModelInsert
 from .query import ModelQuery
@@ -26,7 +26,7 @@ class _Rows:
         self.places: list[int] = []
 
 
-class _OverModels(Operation[Any]):
+class _OverModels(Operation[R]):
     """What the operations over several models share: an operation for each model, run together.
 
     It has the modifiers of the operation on one model, and hands them on.
@@ -125,7 +125,7 @@ def _not_rows(item: Any) -> TypeError:
     return TypeError(f"expected instances of models and pairs of a model and its rows, got {type(item).__name__}")
 
 
-class Insert(_OverModels, ModelInsert[list[Any]]):
+class Insert(_OverModels[list[Any]], ModelInsert[list[Any]]):
     """Writes rows of any models, over whatever is there, and gives the instances in the order given.
 
     All rows of all models are converted before the first byte is sent. Then each backend is written to once (for each
@@ -155,7 +155,7 @@ class Insert(_OverModels, ModelInsert[list[Any]]):
         return self._in_order(by_model, [end.result for end in ends])
 
 
-class Update(_OverModels, ModelUpdate[list[Any]]):
+class Update(_OverModels[list[Any]], ModelUpdate[list[Any]]):
     """Changes the named fields of rows of any models; gives them in the order given, ``None`` where no row exists.
 
     Each backend is read once and written to once (for each lifetime). With ``.atomic()``, rows that others have changed
@@ -184,7 +184,7 @@ class Update(_OverModels, ModelUpdate[list[Any]]):
         return self._in_order(by_model, [end.result for end in ends])
 
 
-class Delete(_OverModels, ModelDelete[bool]):
+class Delete(_OverModels[bool], ModelDelete[bool]):
     """Removes rows of any models; gives ``True`` only if all of them existed. All are removed either way.
 
     Args:
@@ -204,7 +204,7 @@ class Delete(_OverModels, ModelDelete[bool]):
         return all(end.result for end in ends)
 
 
-class Query(_OverModels, ModelQuery[list[Any]]):
+class Query(_OverModels[list[Any]], ModelQuery[list[Any]]):
     """Reads rows of any models; gives instances in the order asked, ``None`` for misses.
 
     Each backend is read once.

@@ -85,6 +85,28 @@ assert_type(User.query(id=1).load_missing(load_users).execute(), User | None)
 assert_type(User.query_many(keys()).load_missing(load_users).ttl(5).execute(), list[User | None])
 assert_type(Visit.query_many().load_missing(load_visits, negative_ttl=5, lease=5).execute(), list[Visit | None])
 
+
+def visit_once(row: User) -> None:
+    row.created += 1
+
+
+# atomic updates, lifetimes, related rows, many models, signals
+assert_type(User.update_many(keys()).apply(visit_once).atomic(retries=5).execute(), list[User | None])
+assert_type(User.update(id=1).atomic().ttl(datetime.timedelta(hours=1)).execute(), User | None)
+assert_type(User.expire_many([1, 2], co.NEVER), dict[Any, bool])
+User.increment(1, User.created, 2)
+assert_type(Visit.query_many(keys()).preload(Visit.user, "guide").execute(), list[Visit | None])
+co.preload([visit, None], Visit.user)
+assert_type(co.Insert([user, (Visit, [{"user": 1, "day": 1}])]).ttl(5).execute(), list[Any])
+assert_type(co.Query((User, keys()), visit).preload("user").execute(), list[Any])
+assert_type(co.Update([user]).atomic().execute(), list[Any])
+assert_type(co.Delete(user, visit).execute(), bool)
+
+
+@co.signals.post_save.connect_via(User)
+def saved(sender: type[User], instance: User, created: bool) -> None: ...
+
+
 # instances
 assert_type(user.save(), bool)
 assert_type(user.save(force_insert=True), bool)
@@ -108,5 +130,6 @@ except User.DoesNotExist as error:
     assert_type(error, co.DoesNotExist)
 except co.WriteError as refused:
     assert_type(refused.failed, list[co.FailedRow])
+    assert_type(refused.stored, list[tuple[str, str]] | None)
 except co.BackendError as failed:
     assert_type(failed.maybe_applied, bool)
