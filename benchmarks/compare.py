@@ -24,7 +24,7 @@ from typing import Any
 
 import cacheorm as co
 
-from . import footprint, read_through
+from . import footprint, read_through, related
 from .contests import CONTESTS, OURS, Contest, Result, run
 from .footprint import Figure
 from .measure import ROUNDS, alternate
@@ -38,7 +38,7 @@ __all__ = ["main"]
 SHAPE_FACTOR = 1.3
 """How far a shape's ratio may be above that of the standard row with as many fields."""
 
-SECTIONS = ("ratios", "peers", "loading", "decode", "shapes", "figures", "flatness")
+SECTIONS = ("ratios", "peers", "loading", "preloading", "decode", "shapes", "figures", "flatness")
 
 
 @dataclass
@@ -195,6 +195,22 @@ def loading(this: Run) -> None:
     if lines:
         print("\n" + table(["us/row", *columns], lines))
         this.found["loading"] = kept
+
+
+def preloading(this: Run) -> None:
+    """Rows with what they refer to: beside the two queries by themselves, and hand-written code."""
+    lines = []
+    kept = []
+    columns = (OURS, "two queries", "by hand")
+    for backend in related.BACKENDS:
+        title = f"preload, {backend}"
+        if this.wants("preloading", title):
+            found = related.times(this.stores, backend, 1000, this.rounds, this.seconds, this.step(title))
+            lines.append((title, *(f"{found[name]:.2f}" for name in columns)))
+            kept.append({"title": title, **found})
+    if lines:
+        print("\n" + table(["us/row", *columns], lines))
+        this.found["preloading"] = kept
 
 
 def decode(this: Run) -> None:
@@ -401,7 +417,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         only = [word.lower() for word in options.only]
         this = Run(stores, rounds, seconds, options.full, only, show=show)
         print(f"medians of {rounds} alternating rounds; ratio = ours / hand-written, below 1 is faster")
-        for section in (ratios, peers, loading, decode, shapes, figures, flatness):
+        for section in (ratios, peers, loading, preloading, decode, shapes, figures, flatness):
             section(this)
             sys.stdout.flush()
     if options.json is not None:

@@ -19,7 +19,7 @@ from uuid import UUID
 
 import cacheorm as co
 
-__all__ = ["SHAPES", "STANDARD", "City", "Gender", "Shape", "User", "changes", "cities", "of_size"]
+__all__ = ["RELATED", "SHAPES", "STANDARD", "City", "Gender", "Shape", "User", "changes", "cities", "of_size"]
 
 Row = dict[str, Any]
 Packer = Callable[[Any], bytes]
@@ -517,6 +517,8 @@ def _uuid_keys(pks: Sequence[UUID]) -> list[str]:
     return [f"m:session:id:{pk.hex}" for pk in pks]
 
 
+RELATED = Shape("foreign keys", Comment, _comment, _int_keys("comment"), _comment_entries)
+
 SHAPES = [
     STANDARD,
     Shape("UUID key", Session, _session, _uuid_keys, _session_entries),
@@ -525,7 +527,7 @@ SHAPES = [
     Shape("lists", Post, _post, _int_keys("post"), _post_entries),
     Shape("struct", Place, _place, _int_keys("place"), _place_entries, restore=_restore_place),
     Shape("composite key", Like, _like, _like_keys, _like_entries, primary_key=("user", "article")),
-    Shape("foreign keys", Comment, _comment, _int_keys("comment"), _comment_entries),
+    RELATED,
     Shape("1 field", Flag, lambda n: {"id": n, "value": f"value {n}"}, _int_keys("flag"), _flag_entries),
     of_size(40),
     Shape("cities", City, lambda n: cities()[n], _int_keys("city"), _city_entries),

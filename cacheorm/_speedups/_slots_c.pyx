@@ -10,11 +10,16 @@ values, so that a million rows cost a collection nothing. Every write to a slot 
 value may refer to something. This is safe only for instances that are nothing but such slots (``_sealed``).
 """
 
+from cpython.dict cimport PyDict_GetItemWithError
 from cpython.object cimport PyObject, PyObject_TypeCheck, PyTypeObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from enum import EnumMeta
 from types import MemberDescriptorType
 from uuid import UUID
+
+cdef extern from "Python.h":
+    int PyGC_Disable()
+    int PyGC_Enable()
 
 cdef extern from *:
     """
@@ -37,7 +42,7 @@ cdef extern from *:
     PyTypeObject *Py_TYPE(PyObject *)
     bint PyType_IsSubtype(PyTypeObject *, PyTypeObject *)
 
-__all__ = ["Slot", "copy"]
+__all__ = ["Slot", "copy", "distinct", "holds", "relate"]
 
 
 cdef PyTypeObject *UUID_TYPE = <PyTypeObject *> <PyObject *> UUID
@@ -158,3 +163,46 @@ def copy(tuple fields, source, target):
         value = field.place(source)[0]
         if value is not NULL:
             field.write(target, <object> value)
+
+
+def holds(Slot slot, list instances):
+    """Tell whether one of many instances has a value in a slot; see the twin."""
+    for instance in instances:
+        if instance is not None and slot.place(instance)[0] is not NULL:
+            return True
+    return False
+
+
+def distinct(Slot slot, list instances):
+    """Give the values in one slot of many instances, each once and without ``None``; see the twin."""
+    cdef PyObject *value
+    cdef dict values = {}
+    for instance in instances:
+        value = NULL if instance is None else slot.place(instance)[0]
+        if value is not NULL and <object> value is not None:
+            values[<object> value] = None
+    return values
+
+
+def relate(Slot related, Slot slot, str name, list instances, dict found):
+    """Put related instances where their rows keep them; see the twin."""
+    cdef PyObject *value
+    cdef PyObject *target
+    cdef PyObject *there
+    cdef bint collecting = PyGC_Disable()
+    try:
+        for instance in instances:
+            value = NULL if instance is None else slot.place(instance)[0]
+            if value is NULL or <object> value is None:
+                continue
+            target = PyDict_GetItemWithError(found, <object> value)
+            if target is NULL:
+                continue
+            there = related.place(instance)[0]
+            if there is NULL:
+                related.write(instance, {name: <object> target})
+            else:
+                (<dict> <object> there)[name] = <object> target
+    finally:
+        if collecting:
+            PyGC_Enable()

@@ -5,10 +5,13 @@ Twin of ``_slots_c.pyx``, which reads the slot's memory directly.
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from itertools import repeat
 from types import MemberDescriptorType
 from typing import Any
 
-__all__ = ["Slot", "copy"]
+__all__ = ["Slot", "copy", "distinct", "holds", "relate"]
 
 
 class Slot:
@@ -77,3 +80,65 @@ def copy(fields: tuple[Any, ...], source: Any, target: Any) -> None:
         except AttributeError:
             continue
         member.__set__(target, value)
+
+
+def holds(slot: Slot, instances: list[Any]) -> bool:
+    """Tell whether one of many instances has a value in a slot; ``None`` among them is left out."""
+    return any(related is not None for related in _ask_many(slot, instances))
+
+
+def _ask_many(slot: Slot, instances: list[Any]) -> Iterator[Any]:
+    # By name, because an error that is raised and caught for each row costs more than all the rest.
+    member: Any = slot._member
+    return map(getattr, instances, repeat(member.__name__), repeat(None))
+
+
+def _peek_many(slot: Slot, instances: list[Any]) -> list[Any]:
+    member: Any = slot._member
+    try:
+        return [*map(member.__get__, instances)]
+    except (AttributeError, TypeError):  # a row without a value, or no row
+        return [None if instance is None else slot.peek(instance) for instance in instances]
+
+
+def distinct(slot: Slot, instances: list[Any]) -> dict[Any, None]:
+    """Give the values in one slot of many instances, each once and without ``None``.
+
+    Args:
+        slot: a slot of the instances' class.
+        instances: instances of one class; ``None`` among them is left out.
+
+    Raises:
+        TypeError: a value that cannot be hashed.
+    """
+    values = dict.fromkeys(_peek_many(slot, instances))
+    values.pop(None, None)
+    return values
+
+
+def relate(related: Slot, slot: Slot, name: str, instances: list[Any], found: dict[Any, Any]) -> None:
+    """Put related instances where their rows keep them.
+
+    Args:
+        related: the slot of the dicts of related instances, by field name.
+        slot: that of a foreign key, which holds ids.
+        name: the foreign key's.
+        instances: rows that refer to others; ``None`` among them is left out.
+        found: the related instances by id; rows that refer to others are left alone.
+    """
+    member: Any = related._member
+    # All that is made here lives on, so that a collection in between would only walk it in vain.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        targets = map(found.get, _peek_many(slot, instances))
+        for instance, target, there in zip(instances, targets, _ask_many(related, instances), strict=True):
+            if target is None:
+                continue
+            if there is None:
+                member.__set__(instance, {name: target})
+            else:
+                there[name] = target
+    finally:
+        if collecting:
+            gc.enable()

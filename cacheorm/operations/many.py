@@ -11,7 +11,7 @@ from .base import Operation, R, Steps
 from .delete import ModelDelete
 from .insert import ModelInsert
 from .query import ModelQuery
-from .related import check_path, load_related, paths_of
+from .related import Path, check_path, load_related_of_read, paths_of
 from .together import End, together
 from .update import ModelUpdate
 
@@ -221,7 +221,7 @@ class Query(_OverModels[list[Any]], ModelQuery[list[Any]]):
 
     _single = ModelQuery
 
-    def preload(self, *paths: Any) -> Self:
+    def preload(self, *paths: Path) -> Self:
         """Load the rows that foreign keys refer to as well; each path is followed from the models that have it."""
         for path in paths:
             check_path(path)
@@ -235,6 +235,6 @@ class Query(_OverModels[list[Any]], ModelQuery[list[Any]]):
         for end in ends:
             if end.error is not None:
                 raise end.error
-        found = [[row for row in end.result if row is not None] for end in ends]
-        yield from load_related(list(zip(found, trees, strict=True)), {})
+        groups = zip(by_model, [end.result for end in ends], trees, strict=True)
+        yield from load_related_of_read(groups)
         return self._in_order(by_model, [end.result for end in ends])

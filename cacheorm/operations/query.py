@@ -10,7 +10,7 @@ from ..payload import ABSENT
 from ..store import Call, Fetch
 from ..types import TTL
 from .base import Operation, R, Steps, slices
-from .related import Tree, load_related, paths_of, refers_to
+from .related import Path, Tree, load_related_of_read, paths_of
 
 if TYPE_CHECKING:
     from .load import Loader, ModelLoad
@@ -33,23 +33,23 @@ class ModelQuery(Operation[R]):
         PayloadError: stored bytes that are no row of the model.
     """
 
-    _paths: tuple[Any, ...] = ()
+    _paths: tuple[Path, ...] = ()
     _tree: Tree | None = None
 
-    def preload(self, *paths: Any) -> Self:
+    def preload(self, *paths: Path) -> Self:
         """Load the rows that foreign keys refer to as well, with one read per level and backend.
 
         Args:
-            paths: foreign keys (``Article.author``), or their names with those of the models they lead to
-                (``"article.author"``).
+            paths: foreign keys (``Article.author``), names with dots between (``"article.author"``), and tuples of
+                such steps (``(Collection.article, Article.author)``).
 
         Raises:
             TypeError: a path that is neither.
             ValueError: a foreign key that the model does not have.
         """
-        paths = (*self._paths, *paths)
-        (self._tree,) = paths_of([self._plan], paths)
-        self._paths = paths
+        wanted = (*self._paths, *paths)
+        (self._tree,) = paths_of([self._plan], wanted)
+        self._paths = wanted
         return self
 
     def load_missing(self, loader: Loader, *, negative_ttl: TTL = None, lease: TTL = LEASE_SECONDS) -> ModelLoad[R]:
@@ -88,13 +88,7 @@ class ModelQuery(Operation[R]):
         return result  # type: ignore[no-any-return]
 
     def _load_related(self, rows: list[Any], tree: Tree) -> Steps[None]:
-        found = [row for row in rows if row is not None]
-        known = {}
-        if refers_to(tree, self._plan.model):
-            # A row that refers to another one of the same result gets that one: they were read together.
-            keys = self._plan.identity.identify(found, False)[1]
-            known = {(self._plan.model, key): row for key, row in zip(keys, found, strict=True)}
-        yield from load_related([(found, tree)], known)
+        yield from load_related_of_read([(self._plan.model, rows, tree)])
 
     def _query_one(self) -> Steps[Any]:
         (row,) = self._rows

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from .._speedups import slots
+from ..errors import BackendError
 from ..fields import ForeignKeyField
 from ..fields.foreign import MISSING
 from ..metadata import RowPlan
 from ..store import Fetch, run
 from .base import Steps
 
-__all__ = ["Tree", "check_path", "load_related", "paths_of", "preload", "refers_to"]
+if TYPE_CHECKING:
+    from ..models import Model
+
+__all__ = ["Path", "Tree", "check_path", "load_related", "load_related_of_read", "paths_of", "preload"]
+
+M = TypeVar("M", bound="Model")
+R = TypeVar("R", bound="Model | None")
+
+Step = str | ForeignKeyField[Any]
+
+Path = Step | tuple[Step, ...]
+"""From rows to rows they refer to: a foreign key, names with dots between, or several of these one after another."""
 
 Tree = dict[ForeignKeyField[Any], "Tree"]
 """The references of one model that are to be loaded, and those of the models they refer to."""
 
 
-def preload(instances: Iterable[Any], *paths: Any) -> list[Any]:
+@overload
+def preload(instances: M, *paths: Path) -> M: ...
+@overload
+def preload(instances: Iterable[R], *paths: Path) -> list[R]: ...
+def preload(instances: Any, *paths: Path) -> Any:
     """Load the rows that foreign keys of instances refer to, with one read per level and backend.
 
     Rows that are referred to more than once are read once, and are one object. What an instance has loaded already is
@@ -26,18 +42,22 @@ def preload(instances: Iterable[Any], *paths: Any) -> list[Any]:
     ``DoesNotExist`` where the row is gone.
 
     Args:
-        instances: instances, of one model or of several; ``None`` among them is skipped.
-        paths: foreign keys (``Article.author``), or their names with those of the models they lead to
-            (``"article.author"``). Of several models, each path is followed from those that have it.
+        instances: an instance, or an iterable of instances of one model or of several; ``None`` among them is skipped.
+        paths: foreign keys (``Article.author``), names with dots between (``"article.author"``), and tuples of such
+            steps (``(Collection.article, Article.author)``). Of several models, each path is followed from those that
+            have it.
 
     Returns:
-        The instances, as a list.
+        The instance, or the instances as a list.
 
     Raises:
         TypeError: a path that is neither, or something that is no instance of a model.
         ValueError: a path that none of the models has.
         PayloadError: stored bytes that are no row of their model.
     """
+    if hasattr(type(instances), "_meta"):
+        preload([instances], *paths)
+        return instances
     given = list(instances)
     by_model: dict[Any, list[Any]] = {}
     for instance in given:
@@ -50,7 +70,7 @@ def preload(instances: Iterable[Any], *paths: Any) -> list[Any]:
     return given
 
 
-def paths_of(plans: list[RowPlan], paths: Iterable[Any]) -> list[Tree]:
+def paths_of(plans: list[RowPlan], paths: Iterable[Path]) -> list[Tree]:
     """Resolve paths for models: a tree for each of ``plans``.
 
     Raises:
@@ -67,18 +87,22 @@ def paths_of(plans: list[RowPlan], paths: Iterable[Any]) -> list[Tree]:
 
 def check_path(path: Any) -> None:
     """Raise :exc:`TypeError` for what cannot be a path."""
-    if not isinstance(path, (str, ForeignKeyField)):
-        raise TypeError(f"expected a foreign key or a path such as 'article.author', got {type(path).__name__}")
+    for step in path if isinstance(path, tuple) and path else (path,):
+        if not isinstance(step, (str, ForeignKeyField)):
+            raise TypeError(f"expected a foreign key or a path such as 'article.author', got {type(step).__name__}")
 
 
-def _follow(plan: RowPlan, path: str | ForeignKeyField[Any], tree: Tree) -> str | None:
+def _follow(plan: RowPlan, path: Path, tree: Tree) -> str | None:
     """Enter a path into the tree of a model; give the reason if the model has no such path."""
-    steps = [path.name] if isinstance(path, ForeignKeyField) else path.split(".")
     found: list[ForeignKeyField[Any]] = []
-    if isinstance(path, ForeignKeyField) and not issubclass(plan.model, path.model or ()):
-        owner = path.model.__name__ if path.model else "no model"
-        return f"{path!r} belongs to {owner}: from {plan.model.__name__}, name the whole path, as 'article.author'"
-    for name in steps:
+    for step in _steps(path):
+        name = step if isinstance(step, str) else step.name
+        if not isinstance(step, str) and not issubclass(plan.model, step.model or ()):
+            owner = step.model.__name__ if step.model else "no model"
+            return (
+                f"{step!r} belongs to {owner}: from {plan.model.__name__}, give the whole path, as 'article.author' or "
+                "(Collection.article, Article.author)"
+            )
         field = plan.fields.get(name)
         if not isinstance(field, ForeignKeyField):
             known = ", ".join(one.name for one in plan.references) or "none"
@@ -90,29 +114,58 @@ def _follow(plan: RowPlan, path: str | ForeignKeyField[Any], tree: Tree) -> str 
     return None
 
 
+def _steps(path: Path) -> Iterator[str | ForeignKeyField[Any]]:
+    for part in path if isinstance(path, tuple) else (path,):
+        if isinstance(part, str):
+            yield from part.split(".")
+        else:
+            yield part
+
+
 def refers_to(tree: Tree, model: Any) -> bool:
     """Tell whether rows of ``model`` are among those that a tree leads to."""
     return any(field.rel_model is model or refers_to(below, model) for field, below in tree.items())
 
 
-Known = dict[tuple[Any, str], Any]
+Known = dict[Any, dict[str, Any]]
+"""Rows by model and key, or :data:`MISSING`."""
+
+
+def load_related_of_read(groups: Iterable[tuple[Any, list[Any], Tree]]) -> Steps[None]:
+    """Load the rows that rows refer to that were just read.
+
+    A row that refers to another one of the same result gets that one: they were read together.
+
+    Args:
+        groups: models, rows of each (``None`` for misses), and what is to be loaded of them.
+    """
+    groups = [group for group in groups if group[1]]
+    known: Known = {}
+    for model, rows, _ in groups:
+        if any(refers_to(tree, model) for _, _, tree in groups):
+            there = [row for row in rows if row is not None]
+            keys = model._meta.identity.identify(there, False)[1]
+            known[model] = dict(zip(keys, there, strict=True))
+    yield from load_related([(rows, tree) for _, rows, tree in groups if tree], known)
 
 
 def load_related(level: list[tuple[list[Any], Tree]], known: Known) -> Steps[None]:
     """Load the rows that instances refer to, level by level.
 
     Args:
-        level: instances of one model each, with what is to be loaded of them.
+        level: instances of one model each, ``None`` among them being skipped, with what is to be loaded of them.
         known: rows that need not be read, by model and key; those that are read are added.
     """
     while level:
         edges = [_Edge(field, rows, below) for rows, tree in level for field, below in tree.items()]
-        wanted: dict[tuple[Any, str], Any] = {}
+        wanted: dict[Any, dict[str, Any]] = {}
         for edge in edges:
-            wanted |= {place: pk for place, pk in edge.places.items() if place not in known}
+            there = known.setdefault(edge.target, {})
+            new = {key: pk for key, pk in edge.pks.items() if key not in there} if there else edge.pks
+            if new:
+                wanted[edge.target] = wanted.get(edge.target, {}) | new
         yield from _read(wanted, known)
-        level = [(edge.settle(known), edge.below) for edge in edges]
-        level = [(rows, tree) for rows, tree in level if rows and tree]
+        level = [(rows, edge.below) for edge in edges if (rows := edge.settle(known))]
 
 
 class _Edge:
@@ -120,85 +173,99 @@ class _Edge:
 
     Attributes:
         below: what is to be loaded of those rows.
-        places: model and key of each row that is referred to and not loaded yet, with its primary key.
+        target: their model.
+        pks: the primary keys, by key, of those that are not loaded yet.
     """
 
     def __init__(self, field: ForeignKeyField[Any], instances: list[Any], below: Tree) -> None:
         self.below = below
-        self._name = field.name
+        self._field = field
         self._loaded: list[Any] = []
         self._waiting = instances
-        ids = _plain_ids(field, instances)
-        self._ids = ids or []
-        if ids is None:
-            self._waiting = []
-            for instance in instances:
-                loaded = instance._related
-                related = loaded.get(field.name) if loaded else None
-                if related is not None and related is not MISSING:
-                    self._loaded.append(related)
-                    continue
-                value = field.object_id(instance)
-                if value is not None:
-                    self._waiting.append(instance)
-                    self._ids.append(value)
-        target = field.rel_model
-        plan = target._meta
+        # The label of each instance's id, unless all were read and none has loaded anything: then ids are in the slots.
+        self._labels: list[Any] | None = None
+        ids = self._ids_of_read() or self._ids_of_any()
+        self.target = field.rel_model
+        plan = self.target._meta
         # A row that many refer to is identified once.
-        distinct = [value for value in dict.fromkeys(self._ids) if value is not None]
-        pks, keys = plan.identity.identify(map(plan.row_of, distinct), True)
-        self._places = {value: (target, key) for value, key in zip(distinct, keys, strict=True)}
-        self.places = dict(zip(self._places.values(), pks, strict=True))
+        pks, keys = plan.identity.identify(plan.rows_of(ids.values()), True)
+        self._keys = dict(zip(ids, keys, strict=True))
+        self.pks: dict[str, Any] = dict(zip(keys, pks, strict=True))
+
+    @property
+    def _related(self) -> Any:
+        model: Any = self._field.model
+        return model._related
+
+    def _ids_of_read(self) -> dict[Any, Any] | None:
+        """Give the ids by themselves, if all instances were read and none has loaded anything."""
+        if self._field.default is not None or slots.holds(self._related, self._waiting):
+            return None
+        try:
+            ids = slots.distinct(self._field, self._waiting)
+        except TypeError:
+            return None
+        return dict(zip(ids, ids, strict=True))
+
+    def _ids_of_any(self) -> dict[Any, Any]:
+        """Give the ids by label, for any instances; those that have loaded theirs need nothing more."""
+        field, instances = self._field, self._waiting
+        self._waiting, ids = [], []
+        for instance in instances:
+            if instance is None:
+                continue
+            value = field.object_id(instance)
+            related = (instance._related or {}).get(field.name, MISSING)
+            if related is not MISSING:
+                self._loaded.append(related)
+            elif value is not None:
+                self._waiting.append(instance)
+                ids.append(value)
+        self._labels = ids
+        try:
+            return dict(zip(ids, ids, strict=True))
+        except TypeError:
+            # A row that was never written may hold a list for a composite key: then keys tell ids apart.
+            plan = field.rel_model._meta
+            self._labels = [plan.key_of(plan.row_of(value)) for value in ids]
+            return dict(zip(self._labels, ids, strict=True))
 
     def settle(self, known: Known) -> list[Any]:
-        """Hand the rows to the instances that refer to them, and give each row once."""
-        name = self._name
-        rows = {value: known.get(place) for value, place in self._places.items()}
-        related = {value: MISSING if row is None else row for value, row in rows.items()}
-        poke: Any = type(self._waiting[0])._related.poke if self._waiting else None
-        # Everything made here lives on, so that a collection in between would only walk it in vain.
-        collecting = gc.isenabled()
-        gc.disable()
-        try:
-            for instance, value in zip(self._waiting, self._ids, strict=True):
-                if value is not None:
-                    loaded = instance._related
-                    if loaded is None:
-                        poke(instance, {name: related[value]})
-                    else:
-                        loaded[name] = related[value]
-        finally:
-            if collecting:
-                gc.enable()
-        return list({id(row): row for row in (*self._loaded, *rows.values()) if row is not None}.values())
+        """Hand the rows to the instances that refer to them, and give each row once if there is more to load of it."""
+        name = self._field.name
+        there = known[self.target]
+        related = {label: there[key] for label, key in self._keys.items()}
+        if self._labels is None:
+            slots.relate(self._related, self._field, name, self._waiting, related)
+        else:
+            for instance, label in zip(self._waiting, self._labels, strict=True):
+                instance._relations[name] = related[label]
+        if not self.below:
+            return []
+        return list({id(row): row for row in (*self._loaded, *related.values()) if row is not MISSING}.values())
 
 
-def _plain_ids(field: ForeignKeyField[Any], instances: list[Any]) -> list[Any] | None:
-    """Give the ids that instances refer to, ``None`` for null, where all were read and none has loaded anything."""
-    if not instances or any(map(type(instances[0])._related.peek, instances)):
-        return None
-    ids = [*map(field.peek, instances)]
-    kinds = {*map(type, ids)}
-    if any(hasattr(kind, "_meta") for kind in kinds) or (field.default is not None and type(None) in kinds):
-        return None
-    return ids
+def _read(wanted: dict[Any, dict[str, Any]], known: Known) -> Steps[None]:
+    """Read rows of any models, with one read per backend.
 
-
-def _read(wanted: dict[tuple[Any, str], Any], known: Known) -> Steps[None]:
-    """Read rows of any models, with one read per backend."""
-    by_backend: dict[int, tuple[Any, dict[Any, list[str]]]] = {}
-    for model, key in wanted:
-        backend = model._meta.backend
-        _, by_model = by_backend.setdefault(id(backend), (backend, {}))
-        by_model.setdefault(model, []).append(key)
-    for backend, by_model in by_backend.values():
+    Args:
+        wanted: primary keys by model and key.
+        known: gets the rows.
+    """
+    by_backend: dict[int, list[Any]] = {}
+    for model in wanted:
+        by_backend.setdefault(id(model._meta.backend), []).append(model)
+    for models in by_backend.values():
         payloads: list[bytes | None] = []
-        asked = [key for keys in by_model.values() for key in keys]
-        yield Fetch(backend, asked, lambda _, part, payloads=payloads: payloads.extend(part))  # type: ignore[misc]
+        keys = [key for model in models for key in wanted[model]]
+        yield Fetch(models[0]._meta.backend, keys, lambda _, part, payloads=payloads: payloads.extend(part))  # type: ignore[misc]
+        if len(payloads) != len(keys):
+            # Going on would give rows to the wrong keys.
+            backend = type(models[0]._meta.backend).__name__
+            raise BackendError(f"{backend} gave {len(payloads)} values for {len(keys)} keys")
         start = 0
-        for model, keys in by_model.items():
-            part = payloads[start : start + len(keys)]
-            pks = [wanted[model, key] for key in keys]
-            rows = model._meta.resolved().codec.load_many(part, pks, keys)
-            known.update(zip([(model, key) for key in keys], rows, strict=True))
+        for model in models:
+            keys, pks = list(wanted[model]), list(wanted[model].values())
+            rows = model._meta.resolved().codec.load_many(payloads[start : start + len(keys)], pks, keys)
+            known[model].update(zip(keys, [MISSING if row is None else row for row in rows], strict=True))
             start += len(keys)

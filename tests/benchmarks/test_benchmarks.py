@@ -15,7 +15,7 @@ import msgpack
 import pytest
 
 import cacheorm as co
-from benchmarks import compare, footprint, read_through
+from benchmarks import compare, footprint, read_through, related
 from benchmarks.contests import CONTESTS, OURS, Contest, contestants
 from benchmarks.hand import FileHand, Hand, MemoryHand, PylibmcHand, PymemcacheHand, RedisHand, json_pack
 from benchmarks.measure import alternate
@@ -171,6 +171,18 @@ def test_all_who_read_through_give_the_same_rows(
     times = read_through.times(stores, backend, present, 10, 1, 0.0, lambda: None)
     assert {"cacheorm", "by hand"} <= times.keys()
     assert all(time > 0 for time in times.values())
+
+
+@pytest.mark.parametrize("backend", related.BACKENDS)
+def test_all_who_preload_give_the_same_rows(backend: str, stores: Stores) -> None:
+    with related.contestants(stores, backend, 250) as calls:
+        ours, (comments, users), by_hand = (call() for call in calls.values())
+        names = [comment.author.name for comment in ours]
+        assert names == [row["author"]["name"] for row in by_hand]
+        assert names == [users[comment.author_id].name for comment in comments]
+        assert ours[0].author is ours[100].author
+    times = related.times(stores, backend, 10, 1, 0.0, lambda: None)
+    assert times.keys() == {"cacheorm", "two queries", "by hand"}
 
 
 @pytest.mark.parametrize("variables", [{}, {"CACHEORM_NO_EXTENSIONS": "1"}], ids=["as it is", "pure"])

@@ -179,9 +179,14 @@ def test_related_rows_of_all_models_are_read_together() -> None:
     co.Insert([(User, [{"id": i} for i in range(3)]), Badge(label="a", owner=1), Item(id=1, seller=1)]).execute()
     HERE.requests.clear()
     query = co.Query([(Badge, {"label": "a"}), (Item, {"id": 1}), (User, {"id": 1})])
-    tag, item, _ = query.preload(Badge.owner, "seller").execute()
+    tag, item, user = query.preload(Badge.owner, "seller").execute()
+    # The row that both refer to was read by the same call.
+    assert tag.owner is item.seller is user
+    assert HERE.requests == [("get_chunks", 2)]
+    HERE.requests.clear()
+    tag, item = co.Query([(Badge, {"label": "a"}), (Item, {"id": 1})]).preload("owner", "seller").execute()
     assert tag.owner is item.seller
-    assert HERE.requests == [("get_chunks", 2), ("get_chunks", 1)]
+    assert HERE.requests == [("get_chunks", 1), ("get_chunks", 1)]
     with pytest.raises(ValueError, match="no foreign key 'nobody'"):
         query.preload("nobody").execute()
     with pytest.raises(TypeError, match="expected a foreign key"):

@@ -252,6 +252,72 @@ def test_a_subclass_has_the_references_of_its_parent() -> None:
     assert story.author.id == 1
 
 
+def test_a_path_may_be_a_tuple_of_its_steps() -> None:
+    texts = found(Text.query_many(TEXTS).preload((Text.author, Person.employer), ("editor", Person.boss)))
+    assert reads() == (2, 1)
+    assert texts[0].author.employer.name == "A"
+    assert texts[1].editor.boss.id == 1
+    (note,) = found(Note.query_many({"id": 1}).preload((Note.mark, "text.author")))
+    before = reads()
+    assert note.mark.text.author.id == 1
+    assert reads() == before
+    for wrong in ((), (Text.author, 5), [Text.author], (Text.author, ("employer",))):
+        with pytest.raises(TypeError, match="expected a foreign key or a path"):
+            Text.query_many(TEXTS).preload(wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="belongs to Text: from Person"):
+        Text.query_many(TEXTS).preload((Text.author, Text.editor))
+
+
+def test_one_instance_is_preloaded_and_given_back() -> None:
+    text = Text.get(id=1)
+    assert co.preload(text, "author.employer") is text
+    before = reads()
+    assert text.author.employer is not None
+    assert reads() == before
+
+
+def test_keys_that_were_never_read_are_found_whatever_their_form() -> None:
+    # A list cannot be hashed, as the tuple that a read gives can.
+    notes = [Note(id=1, mark=given) for given in ([1, 0], (1, 0), ["1", "0"], [2, 1])]  # type: ignore[arg-type]
+    co.preload([*notes, Note(id=2)], Note.mark)
+    assert [len(keys) for keys in HERE.reads] == [2]
+    assert [note.mark.text_id for note in notes] == [0, 0, 0, 1]  # type: ignore[attr-defined]
+    assert notes[0].mark is notes[1].mark is notes[2].mark
+    with pytest.raises(Mark.DoesNotExist, match="is not set"):
+        _ = co.preload(Note(id=2), Note.mark).mark
+
+
+def test_defaults_are_references_like_others() -> None:
+    boss = Person(id=50)
+
+    class Report(co.Model):
+        id = co.IntegerField(primary_key=True)
+        author = co.ForeignKeyField(Person, default=1)
+        reader = co.ForeignKeyField(Person, default=lambda: boss)
+
+        class Meta:
+            backend = HERE
+            namespace = "test_preload"
+
+    reports = [Report(id=1), Report(id=2, author=2), Report(id=3, reader=1)]
+    co.preload(reports, "author", "reader")
+    assert [len(keys) for keys in HERE.reads] == [2]
+    assert [report.author.id for report in reports] == [1, 2, 1]
+    assert reports[0].reader is boss
+    assert reports[2].reader is reports[2].author
+    assert len(HERE.reads) == 1
+
+
+def test_a_backend_that_gives_too_few_values_is_an_error() -> None:
+    class Short(co.SimpleBackend):
+        def get_chunks(self, keys: Sequence[str]) -> Iterator[list[bytes | None]]:
+            yield super().get_many(*keys[1:])
+
+    text = Text.get(id=1)
+    with co.bind([Person], backend=Short()), pytest.raises(co.BackendError, match="Short gave 0 values for 1 keys"):
+        co.preload(text, "author")
+
+
 def test_wrong_paths_are_refused_before_anything_is_read() -> None:
     query = Text.query_many(TEXTS)
     with pytest.raises(ValueError, match="Text has no foreign key 'auther'; it has: author, editor"):
@@ -264,7 +330,7 @@ def test_wrong_paths_are_refused_before_anything_is_read() -> None:
         query.preload("id")
     with pytest.raises(ValueError, match="belongs to Mark"):
         Note.query(id=1).preload(Mark.person, "mark")
-    with pytest.raises(ValueError, match="belongs to Person: from Text, name the whole path"):
+    with pytest.raises(ValueError, match="belongs to Person: from Text, give the whole path"):
         query.preload(Person.employer)
     with pytest.raises(TypeError, match="expected a foreign key or a path"):
         query.preload(Person)

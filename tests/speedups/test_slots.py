@@ -180,3 +180,68 @@ def test_a_slot_keeps_its_class_alive_and_no_longer_than_itself(twin: Any) -> No
     del Row, slot
     gc.collect()
     assert watcher() is None
+
+
+def related_rows(twin: Any) -> tuple[Any, Any, Any]:
+    """A class with a slot for an id and one for what is loaded, whose class keeps its name, and both descriptors."""
+
+    class Row:
+        __slots__ = ("__weakref__", "_hidden", "_loaded")
+        field = twin.Slot()
+        related = twin.Slot()
+
+    Row.field.attach(Row.__dict__["_hidden"])
+    Row.related.attach(Row.__dict__["_loaded"])
+    return Row, Row.field, Row.related
+
+
+def test_distinct_values_come_once_and_without_none(twin: Any) -> None:
+    Row, slot, _ = related_rows(twin)
+    rows = [Row() for _ in range(6)]
+    for row, value in zip(rows, (3, 1, None, 3, 1.0), strict=False):
+        row.field = value
+    assert list(twin.distinct(slot, rows[:5])) == [3, 1]
+    assert list(twin.distinct(slot, [rows[0], None, rows[5], rows[1]])) == [3, 1]
+    assert twin.distinct(slot, []) == {}
+    rows[5].field = [1]
+    with pytest.raises(TypeError, match="unhashable"):
+        twin.distinct(slot, rows)
+    with pytest.raises((TypeError, AttributeError)):
+        twin.distinct(slot, [object()])
+
+
+def test_a_slot_of_many_is_held_by_any_or_none(twin: Any) -> None:
+    Row, _, related = related_rows(twin)
+    rows = [Row(), None, Row()]
+    assert not twin.holds(related, rows)
+    assert not twin.holds(related, [])
+    rows[2].related = {}
+    assert twin.holds(related, rows)
+
+
+def test_rows_get_what_they_refer_to(twin: Any) -> None:
+    Row, slot, related = related_rows(twin)
+    rows = [Row() for _ in range(5)]
+    for row, value in zip(rows, (1, 2, None, 3), strict=False):
+        row.field = value
+    rows[1].related = {"other": "there"}
+    one, two = object(), object()
+    collecting = gc.isenabled()
+    twin.relate(related, slot, "boss", [*rows, None], {1: one, 2: two})
+    assert gc.isenabled() == collecting
+    assert [row.related for row in rows] == [{"boss": one}, {"other": "there", "boss": two}, None, None, None]
+    rows[4].field = []
+    with pytest.raises(TypeError, match="unhashable"):
+        twin.relate(related, slot, "boss", rows, {})
+    assert gc.isenabled() == collecting
+
+
+def test_rows_that_refer_to_each_other_can_be_collected(twin: Any) -> None:
+    Row, slot, related = related_rows(twin)
+    rows = [Row(), Row()]
+    rows[0].field, rows[1].field = 2, 1
+    twin.relate(related, slot, "other", rows, {1: rows[0], 2: rows[1]})
+    watched = weakref.ref(rows[0])
+    del rows
+    gc.collect()
+    assert watched() is None
