@@ -25,6 +25,7 @@ from typing import Any
 import cacheorm as co
 
 from . import footprint, read_through, related
+from . import further as beyond
 from .contests import CONTESTS, OURS, Contest, Result, run
 from .footprint import Figure
 from .measure import ROUNDS, alternate
@@ -38,7 +39,7 @@ __all__ = ["main"]
 SHAPE_FACTOR = 1.3
 """How far a shape's ratio may be above that of the standard row with as many fields."""
 
-SECTIONS = ("ratios", "peers", "loading", "preloading", "decode", "shapes", "figures", "flatness")
+SECTIONS = ("ratios", "peers", "loading", "preloading", "further", "decode", "shapes", "figures", "flatness")
 
 
 @dataclass
@@ -211,6 +212,24 @@ def preloading(this: Run) -> None:
     if lines:
         print("\n" + table(["us/row", *columns], lines))
         this.found["preloading"] = kept
+
+
+def further(this: Run) -> None:
+    """Atomic updates and lifetimes, on Redis."""
+    lines = []
+    kept = []
+    for operation in beyond.OPERATIONS:
+        if not this.wants("further", operation):
+            continue
+        tick = this.step(operation)
+        found = beyond.times(this.stores, operation, 1000, this.rounds, this.seconds, tick)
+        ours, hand = found.pop(OURS), found.pop("by hand")
+        others = ", ".join(f"{name} {time:.2f}" for name, time in found.items())
+        lines.append((operation, f"{ours:.2f}", f"{hand:.2f}", f"{ours / hand:.2f}", others))
+        kept.append({"operation": operation, OURS: ours, "by hand": hand, **found})
+    if lines:
+        print("\n" + table(["Redis", "ours us/row", "hand us/row", "ratio", "in the same run"], lines))
+        this.found["further"] = kept
 
 
 def decode(this: Run) -> None:
@@ -417,7 +436,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         only = [word.lower() for word in options.only]
         this = Run(stores, rounds, seconds, options.full, only, show=show)
         print(f"medians of {rounds} alternating rounds; ratio = ours / hand-written, below 1 is faster")
-        for section in (ratios, peers, loading, preloading, decode, shapes, figures, flatness):
+        for section in (ratios, peers, loading, preloading, further, decode, shapes, figures, flatness):
             section(this)
             sys.stdout.flush()
     if options.json is not None:

@@ -201,7 +201,7 @@ class RedisServer(ServerProcess):
 
 
 class MemcachedServer(ServerProcess):
-    """A memcached of 64 MB, or what ``options`` say."""
+    """A memcached of 1 GB, which it takes as it needs it, or what ``options`` say."""
 
     program = "memcached"
     greeting = b"mn\r\n"
@@ -213,7 +213,7 @@ class MemcachedServer(ServerProcess):
             address = ["-s", self.path]
         # It refuses to run as root unless told that this is meant.
         user = ["-u", "root"] if os.name == "posix" and os.geteuid() == 0 else []
-        return [*address, *user, "-m", "64", "-t", "2"]
+        return [*address, *user, "-m", "1024", "-t", "2"]
 
     @property
     def address(self) -> tuple[str, int] | str:

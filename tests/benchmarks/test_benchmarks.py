@@ -15,7 +15,7 @@ import msgpack
 import pytest
 
 import cacheorm as co
-from benchmarks import compare, footprint, read_through, related
+from benchmarks import compare, footprint, further, read_through, related
 from benchmarks.contests import CONTESTS, OURS, Contest, contestants
 from benchmarks.hand import FileHand, Hand, MemoryHand, PylibmcHand, PymemcacheHand, RedisHand, json_pack
 from benchmarks.measure import alternate
@@ -183,6 +183,22 @@ def test_all_who_preload_give_the_same_rows(backend: str, stores: Stores) -> Non
         assert ours[0].author is ours[100].author
     times = related.times(stores, backend, 10, 1, 0.0, lambda: None)
     assert times.keys() == {"cacheorm", "two queries", "by hand"}
+
+
+@pytest.mark.parametrize("operation", further.OPERATIONS)
+def test_all_who_update_and_renew_do_the_same(operation: str, stores: Stores) -> None:
+    with stores.bound(STANDARD, "Redis") as model:
+        for name, call in further.contestants(stores, operation, model, 50).items():
+            expected = STANDARD.rows(50)
+            model.insert_many(expected).ttl(5).execute()
+            call()
+            rows = model.query_many([{"id": row["id"]} for row in expected]).execute()
+            if operation == "expire_many":
+                assert all(row.ttl() > 500 for row in rows), name
+            else:
+                assert [row.height for row in rows] == [row["height"] + 1 for row in expected], name
+    times = further.times(stores, operation, 10, 1, 0.0, lambda: None)
+    assert {"cacheorm", "by hand"} <= times.keys()
 
 
 @pytest.mark.parametrize("variables", [{}, {"CACHEORM_NO_EXTENSIONS": "1"}], ids=["as it is", "pure"])
