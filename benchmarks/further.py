@@ -15,6 +15,7 @@ from .stores import Stores
 
 __all__ = ["OPERATIONS", "contestants", "times"]
 
+
 def _update_atomically(client: Any, changed: Sequence[Row]) -> None:
     """Watch all rows, and do it again if any of them was changed: what redis-py's documentation shows."""
     import redis

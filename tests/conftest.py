@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 # is made importable here, as `servers`.
 sys.path.insert(0, str(Path(__file__).parent))
 
+from hypothesis import settings
 from servers import MemcachedServer, RedisServer
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("suite", settings.get_profile(settings.get_current_profile_name()), deadline=None)
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session", autouse=True)

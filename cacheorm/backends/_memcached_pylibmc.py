@@ -73,7 +73,7 @@ class PylibmcEngine:
         """Write back what is there: libmemcached's binary touch waits five seconds for a reply that never comes."""
         swapping = self._swapper(client)
         for _ in range(_RACES):
-            stored, token = swapping.gets(key)
+            stored, token = _gets(swapping, key)
             if stored is None:
                 return False
             if _store(swapping.cas, key, stored, moment, token) is True:
@@ -114,7 +114,7 @@ class PylibmcEngine:
     def _count_by_hand(self, client: Any, key: str, delta: int, moment: int) -> int:
         swapping = self._swapper(client)
         for _ in range(_RACES):
-            stored, token = swapping.gets(key)
+            stored, token = _gets(swapping, key)
             counted = next_count(key, to_bytes(stored), delta)
             if stored is None:
                 if _store(client.add, key, b"%d" % counted, moment) is True:
@@ -126,11 +126,8 @@ class PylibmcEngine:
     def _swapper(self, client: Any) -> Any:
         """Give a client that compares and sets: that has to be switched on, and not on the one passed in."""
         if self._swapping is None:
-            swapping = client.clone()
-            swapping.behaviors = {"cas": True}
-            # Now and then, the first `gets` of a client that is not connected yet finds nothing. A `get` connects.
-            swapping.get("cacheorm")
-            self._swapping = swapping
+            self._swapping = client.clone()
+            self._swapping.behaviors = {"cas": True}
         return self._swapping
 
     def _raced(self, key: str) -> BackendError:
@@ -163,7 +160,7 @@ class PylibmcEngine:
 
         def work(client: Any) -> list[tuple[bytes, int] | None]:
             swapping = self._swapper(client)
-            read = map(swapping.gets, keys)
+            read = (_gets(swapping, key) for key in keys)
             return [None if value is None else (to_bytes(value) or b"", token) for value, token in read]
 
         return self._call(work, write=False)
@@ -241,6 +238,19 @@ def _store(store: Callable[..., Any], key: str, value: bytes, moment: int, *toke
         return False  # what the binary protocol makes of a condition that is not met
     except (pylibmc.TooBig, pylibmc.ServerError, pylibmc.ClientError, pylibmc.AllocationError) as error:
         return _describe(error)
+
+
+def _gets(client: Any, key: str) -> tuple[Any, Any]:
+    """Read a value and its version.
+
+    Now and then, a ``gets`` on a connection that is not quite there yet finds nothing where there is something: only
+    what ``get`` does not find either is not there.
+    """
+    for _ in range(_RACES):
+        value, token = client.gets(key)
+        if value is not None or client.get(key) is None:
+            return value, token
+    raise pylibmc.Error(f"gets does not find {key}, which is there")
 
 
 def _describe(error: Exception) -> str:

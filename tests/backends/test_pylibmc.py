@@ -113,6 +113,9 @@ def test_a_lost_race_is_run_again(backend: MemcachedBackend, monkeypatch: pytest
         def gets(self, key: str) -> Any:
             return next(answers, None) or swapping.gets(key)
 
+        def get(self, key: str) -> None:
+            return None
+
         def cas(self, key: str, value: bytes, token: int, time: int) -> bool:
             if token == 1:
                 raise pylibmc.NotFound
