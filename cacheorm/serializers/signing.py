@@ -6,13 +6,13 @@ from typing import Any, NoReturn
 
 from ..errors import PayloadError
 
-__all__ = ["Signer", "keyed"]
+__all__ = ["SIZE", "Signer", "keyed"]
 
 # What is signed begins with what it is, so that a signature of the one is never one of the other.
 _ROW = b"cacheorm signed row\0"
 _OBJECT = b"cacheorm signed object\0"
 
-_SIZE = 32  # of an HMAC-SHA256, in bytes
+SIZE = 32  # of an HMAC-SHA256, in bytes
 
 
 class Signer:
@@ -45,7 +45,7 @@ class Signer:
         Raises:
             PayloadError: it was signed for another key or with another secret, was changed since, or is not signed.
         """
-        payload, given = signed[:-_SIZE], signed[-_SIZE:]
+        payload, given = signed[:-SIZE], signed[-SIZE:]
         for mac in self._macs:
             if self._same(_digest(mac, payload, key), given):
                 return payload

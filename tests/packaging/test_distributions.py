@@ -104,6 +104,7 @@ def test_a_wheel_works_in_an_empty_environment(
     python = make_environment(tmp_path / "environment")
     run(python, "-m", "pip", "install", request.getfixturevalue(wheel))
     assert str(tmp_path) in run(python, SMOKE, build).stdout
+    assert run(python.with_name("cacheorm"), "--version").stdout.startswith("cacheorm ")
 
 
 def test_the_compiled_wheel_runs_pure_on_request(compiled_wheel: Path, tmp_path: Path) -> None:

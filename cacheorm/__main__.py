@@ -1,0 +1,6 @@
+"""``python -m cacheorm``: the same as the command ``cacheorm``."""
+
+from .cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())
