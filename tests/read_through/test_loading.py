@@ -476,3 +476,17 @@ def test_loaded_rows_get_what_they_refer_to(backend: co.BaseBackend, user: Any, 
         assert first.author is second.author
         assert first.author.name == "Sam"
         user.create(id=1, name="Sam")
+
+
+def test_loaded_rows_are_no_saves_and_send_no_signals(user: Any, source: Any, ids: Any) -> None:
+    sent: list[Any] = []
+
+    def receive(sender: Any, **values: Any) -> None:
+        sent.append(values["instance"])
+
+    with co.signals.pre_save.connected_to(receive, user), co.signals.post_save.connected_to(receive, user):
+        assert all(user.query_many(ids([1, 2])).load_missing(source).execute())
+        assert user.get_or_load(3, source.one) is not None
+        assert sent == []
+        written = user.create(id=4, name="x")
+        assert sent == [written, written]
