@@ -111,6 +111,26 @@ def test_who_dies_while_loading_holds_others_up_no_longer_than_its_lease(connect
     assert user.get(id=1).name == "user 1"
 
 
+def test_who_is_interrupted_while_loading_holds_nobody_up(connect: Connect, source: Any) -> None:
+    def child() -> bool:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        user = a_user(connect())
+
+        def loader(pks: list[int]) -> Any:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(60)
+
+        with pytest.raises(KeyboardInterrupt):
+            user.query_many({"id": 1}, {"id": 2}).load_missing(loader, lease=600).execute()
+        return True
+
+    fork_and_check(child)()
+    user = a_user(connect())
+    assert not is_lease(user._meta.backend.get(user.key(id=1)))
+    found = user.query_many({"id": 1}, {"id": 2}).load_missing(source, lease=600).execute()
+    assert [row.name for row in found] == ["user 1", "user 2"]
+
+
 def test_who_waits_gets_the_row_that_another_process_stored(connect: Connect, source: Any) -> None:
     mine, other = a_user(connect()), a_user(connect())
     entered, go_on = threading.Event(), threading.Event()
