@@ -40,7 +40,7 @@ def install_wheel(session: nox.Session, extras: str) -> None:
 @nox.session(python=PYTHONS)
 def smoke(session: nox.Session) -> None:
     """Build, install and try the package on each Python that is found: the tests of the parts that differ most."""
-    install_wheel(session, "redis,protobuf")
+    install_wheel(session, "all")
     session.install("hypothesis", "pytest", "pytest-xdist", "shortuuid")
     # Away from the checkout, where `import cacheorm` would find the sources.
     root = Path.cwd()
