@@ -63,6 +63,10 @@ class ValidationError(CacheORMError, ValueError):
         self.key = key
         super().__init__(model, self.problems, row, key)
 
+    def among(self, places: Sequence[int]) -> ValidationError:
+        """Give the same error for rows that are part of a larger call, at ``places`` in it."""
+        return self if self.row is None else ValidationError(self.model, self.problems, places[self.row], self.key)
+
     def __str__(self) -> str:
         prefix = f"{self.model}." if self.model else ""
         parts = [
@@ -118,11 +122,19 @@ class InvalidKeyError(CacheORMError, ValueError):
 
 
 class FailedRow(NamedTuple):
-    """One row that was not stored: its model's name, its key, and why."""
+    """One row that was not stored, or may not have been.
+
+    Attributes:
+        model: its model's name.
+        key: its key.
+        reason: why, in words.
+        maybe_applied: whether it may be stored all the same: the answer was lost on its way.
+    """
 
     model: str
     key: str
     reason: str
+    maybe_applied: bool = False
 
 
 class WriteError(CacheORMError):

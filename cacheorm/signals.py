@@ -23,8 +23,9 @@ pre_save = Signal(
     """Sent with ``instance`` before a row is checked and written, and before any row of its operation is.
 
     What a receiver changes of the instance is stored; the primary key of a row that exists must stay. A receiver that
-    raises stops the operation: nothing is written. Of an update, the instance is the whole row as it is about to be
-    written; an atomic update that has to try a row again sends the signal again.
+    raises stops the operation: nothing is written. The instance is the one that was given to the operation, if it was
+    one; of an update, it is filled in first and is the whole row as it is about to be written. An atomic update sends
+    the row as it was read and changed, and sends the signal again if it has to try the row again.
     """
 )
 

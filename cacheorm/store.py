@@ -7,12 +7,12 @@ nor wait themselves, so that another driver can run the same ones.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from .backends import BaseBackend
 
-__all__ = ["Ask", "Call", "Fetch", "Join", "Pause", "Request", "Shared", "run"]
+__all__ = ["Ask", "Call", "Fetch", "Join", "Pause", "Request", "Shared", "Tell", "run"]
 
 R = TypeVar("R")
 
@@ -57,13 +57,27 @@ class Join(NamedTuple):
     work: Shared
 
 
+class Tell(NamedTuple):
+    """Send a signal for rows, one after another. The reply is ``None``.
+
+    Attributes:
+        send: sends the signal for the ``instance`` it is given.
+        rows: the rows, each after its place among the rows that the operation was given.
+        details: what else receivers are told.
+    """
+
+    send: Callable[..., object]
+    rows: Sequence[tuple[int, Any]]
+    details: Mapping[str, Any]
+
+
 class Pause(NamedTuple):
     """Let a number of seconds pass. The reply is ``None``."""
 
     seconds: float
 
 
-Request = Call | Fetch | Ask | Join | Pause
+Request = Call | Fetch | Ask | Join | Pause | Tell
 
 
 def perform(request: Request) -> Any:
@@ -76,6 +90,10 @@ def perform(request: Request) -> Any:
         return request.work.wait()
     if isinstance(request, Pause):
         return time.sleep(request.seconds)
+    if isinstance(request, Tell):
+        for _, row in request.rows:
+            request.send(instance=row, **request.details)
+        return None
     position = 0
     for values in request.backend.get_chunks(request.keys):
         request.receive(position, values)

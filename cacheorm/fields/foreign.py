@@ -244,7 +244,10 @@ class ForeignKeyField(Field[T]):
     def settle(self, instance: Any) -> None:
         """Take over the id of a related instance that had none when it was assigned."""
         related = _loaded(instance).get(self.name)
-        if related is not None and self.peek(instance) is None:
+        if related is None:
+            return
+        value = self.peek(instance)
+        if value is None or value is related:
             pk = related._pk
             # Without an id yet, the instance itself: it may get one before its turn in the same batch comes,
             # and is refused if not.

@@ -9,9 +9,9 @@ from typing import Any, Generic, Self, TypeVar
 
 from ..errors import BackendError, FailedRow, WriteError
 from ..metadata import RowPlan
-from ..store import Call, Request, run
+from ..store import Call, Request, Tell, run
 from ..types import KeepTTL, check_ttl
-from .notices import notice
+from .notices import Notice
 
 __all__ = ["Operation", "Steps", "WriteOperation", "as_rows", "slices"]
 
@@ -103,33 +103,24 @@ class WriteOperation(Operation[R]):
             return min(size, max(1, -(-rows // _JITTER_PARTS)))
         return size
 
-    def _adopt(self, rows: Iterable[Any]) -> list[Any]:
-        """Turn rows that are about to be written as they are into instances, and tell of them."""
-        instances = self._plan.adopt(rows)
-        tell = notice("pre_save", self._plan.model)
-        if tell is not None:
-            for instance in instances:
-                tell(instance=instance)
-        return instances
-
-    def _tell_saved(self, instance: Any, created: bool) -> None:
-        tell = notice("post_save", self._plan.model)
-        if tell is not None:
-            tell(instance=instance, created=created)
+    def _tell_before(self, send: Notice, rows: Sequence[tuple[int, Any]]) -> Steps[None]:
+        """Let the receivers of ``pre_save`` change rows, each given after its place in the operation."""
+        yield Tell(send, rows, {})
+        # They may have assigned related rows that have no key yet.
+        self._plan.adopt(row for _, row in rows)
 
     def _write_many(
         self,
         method: str,
         keys: list[str],
         payloads: Sequence[Any],
-        rows: Iterable[Any] = (),
-        created: bool | None = None,
+        told: Tell | None = None,
     ) -> Steps[dict[str, bool]]:
         """Write payloads under their keys, and give ``{key: stored?}``; of ``set_many`` nothing, as all were stored.
 
         ``compare_and_set_many`` takes pairs of payloads and tokens. Of a key that is given more than once, the last
-        payload stays. ``created`` is what ``post_save`` tells of those of ``rows`` that are stored; ``None`` tells
-        nothing.
+        payload stays. ``told`` is what receivers are told once the rows are stored, as many as keys; of those that are
+        not they are told nothing.
 
         Raises:
             WriteError: the backend refused some; all parts have been sent all the same.
@@ -137,8 +128,7 @@ class WriteOperation(Operation[R]):
         name = self._plan.model.__name__
         backend = self._plan.backend
         size = self._batch_size(len(keys))
-        tell = None if created is None else notice("post_save", self._plan.model)
-        told = {} if tell is None else dict(zip(keys, rows, strict=True))
+        rows = {} if told is None else dict(zip(keys, told.rows, strict=True))
         stored: dict[str, bool] = {}
         failed: list[FailedRow] = []
         for start in range(0, len(keys), size):
@@ -160,10 +150,8 @@ class WriteOperation(Operation[R]):
                     for key in batch
                     if key not in reasons and not outcome.get(key, False)
                 ]
-            if tell is not None:
-                for key in batch:
-                    if outcome.get(key, False):
-                        tell(instance=told[key], created=created)
+            if told is not None:
+                yield Tell(told.send, [rows[key] for key in batch if outcome.get(key, False)], told.details)
         if failed:
             raise WriteError(failed)
         return stored

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from ..store import Call
+from ..store import Call, Tell
 from .base import Operation, R, Steps, slices
-from .notices import notice
+from .notices import notices
 
 __all__ = ["ModelDelete"]
 
@@ -24,23 +25,28 @@ class ModelDelete(Operation[R]):
     def steps(self) -> Steps[R]:
         plan = self._plan
         rows = list(self._rows) if self._many else self._rows
-        keys = plan.identity.identify(rows, True, self._many)[1]
-        before, after = notice("pre_delete", plan.model), notice("post_delete", plan.model)
-        instances = [] if before is after is None else plan.adopt(rows)
-        if before is not None:
-            for instance in instances:
-                before(instance=instance)
-        existed: Any = yield from self._delete(keys)
-        if after is not None and (self._many or existed):
-            for instance in instances:
-                after(instance=instance)
+        pks, keys = plan.identity.identify(rows, True, self._many)
+        told = notices("delete", plan.model)
+        instances = [] if told is None else self._instances(rows, pks, keys)
+        if told is not None and told.before is not None:
+            yield Tell(told.before, instances, {})
+        backend = plan.backend
+        existed: Any
+        if self._many:
+            existed = True
+            for part in slices(dict.fromkeys(keys), self._chunk or backend.chunk_size):
+                existed = bool((yield Call(backend, "delete_many", tuple(part)))) and existed
+        else:
+            existed = bool((yield Call(backend, "delete", (keys[0],))))
+        if told is not None and told.after is not None and (self._many or existed):
+            yield Tell(told.after, instances, {})
         return existed  # type: ignore[no-any-return]
 
-    def _delete(self, keys: list[str]) -> Steps[bool]:
-        backend = self._plan.backend
-        if not self._many:
-            return bool((yield Call(backend, "delete", (keys[0],))))
-        existed = True
-        for part in slices(dict.fromkeys(keys), self._chunk or backend.chunk_size):
-            existed = bool((yield Call(backend, "delete_many", tuple(part)))) and existed
-        return existed
+    def _instances(self, rows: Iterable[Any], pks: list[Any], keys: list[str]) -> list[tuple[int, Any]]:
+        """Give what receivers get, each row once and after its place: instances, or their keys as instances."""
+        plan = self._plan
+        found: dict[str, tuple[int, Any]] = {}
+        for place, (row, pk, key) in enumerate(zip(rows, pks, keys, strict=True)):
+            if key not in found:
+                found[key] = place, row if type(row) is plan.model else plan.adopt([plan.row_of(pk)])[0]
+        return list(found.values())

@@ -7,11 +7,14 @@ from typing import Any, Self
 
 from ..errors import FailedRow, WriteError
 from ..payload import is_absence
-from ..store import Call
+from ..store import Call, Tell
 from .base import R, Steps, WriteOperation
+from .notices import notices
 from .swap import swap
 
 __all__ = ["GetOrCreate", "ModelInsert"]
+
+_CREATED = {"created": True}
 
 # How often get_or_create may find a row gone that was there a moment before.
 _ROUNDS = 16
@@ -41,7 +44,10 @@ class ModelInsert(WriteOperation[R]):
     def _insert_one(self) -> Steps[Any]:
         plan = self._plan
         resolved = plan.resolved()
-        instances = self._adopt(self._rows)
+        instances = plan.adopt(self._rows)
+        told = notices("save", plan.model)
+        if told is not None and told.before is not None:
+            yield from self._tell_before(told.before, [(0, instances[0])])
         payload = resolved.codec.dump_many(instances, False)[0]
         key = plan.identity.identify_one(instances[0], False)[1]
         method = "add" if self._if_absent else "set"
@@ -52,31 +58,36 @@ class ModelInsert(WriteOperation[R]):
                 return None
         elif stored is False:
             raise WriteError([FailedRow(plan.model.__name__, key, "refused by the backend")])
-        self._tell_saved(instances[0], created=True)
+        if told is not None and told.after is not None:
+            yield Tell(told.after, [(0, instances[0])], _CREATED)
         return instances[0]
 
     def _insert_many(self) -> Steps[list[Any]]:
         plan = self._plan
         codec = plan.resolved().codec
-        instances = self._adopt(self._rows)
+        instances = plan.adopt(self._rows)
+        told = notices("save", plan.model)
+        if told is not None and told.before is not None:
+            yield from self._tell_before(told.before, list(enumerate(instances)))
+        after = None if told is None else told.after
         payloads = codec.dump_many(instances)
         keys = plan.identity.identify(instances, False)[1]
         if not self._if_absent:
-            yield from self._write_many("set_many", keys, payloads, instances, True)
+            rows = None if after is None else Tell(after, list(enumerate(instances)), _CREATED)
+            yield from self._write_many("set_many", keys, payloads, rows)
             return instances
         # Of rows with one key the first is added, as if they came one after another.
         first: dict[str, int] = {}
         for position, key in enumerate(keys):
             first.setdefault(key, position)
-        fresh, rows = [payloads[at] for at in first.values()], [instances[at] for at in first.values()]
-        added = yield from self._write_many("add_many", list(first), fresh, rows, True)
+        rows = None if after is None else Tell(after, [(at, instances[at]) for at in first.values()], _CREATED)
+        added = yield from self._write_many("add_many", list(first), [payloads[at] for at in first.values()], rows)
         refused = {key: payloads[at] for key, at in first.items() if not added.get(key)}
         if refused:
             replaced = yield from self._replace_absences(refused)
             added.update(replaced)
-            for key in replaced:
-                if replaced[key]:
-                    self._tell_saved(instances[first[key]], created=True)
+            if after is not None:
+                yield Tell(after, [(first[key], instances[first[key]]) for key in replaced if replaced[key]], _CREATED)
         return [
             instance if added.get(key) and first[key] == position else None
             for position, (key, instance) in enumerate(zip(keys, instances, strict=True))
@@ -114,7 +125,14 @@ class GetOrCreate(WriteOperation[tuple[Any, bool]]):
             if found is not None:
                 return found, False
             if instance is None:
-                (instance,) = self._adopt([full])
+                (instance,) = plan.adopt([full])
+                told = notices("save", plan.model)
+                if told is not None and told.before is not None:
+                    yield from self._tell_before(told.before, [(0, instance)])
+                    if plan.key_of(instance) != key:
+                        raise ValueError(
+                            f"{plan.model.__name__}: a receiver of pre_save changed the primary key that was asked for"
+                        )
                 packed = resolved.codec.dump_many([instance], False)[0]
             # Both lose against a racer, whose row the next round reads, unless that is gone again by then.
             if payload is None:
@@ -124,7 +142,8 @@ class GetOrCreate(WriteOperation[tuple[Any, bool]]):
                 swapped = yield from swap(resolved.backend, {key: packed}, self._pick_ttl(), 1, same)
                 stored = swapped[key]
             if stored is not False and stored is not None:
-                self._tell_saved(instance, created=True)
+                if told is not None and told.after is not None:
+                    yield Tell(told.after, [(0, instance)], _CREATED)
                 return instance, True
         raise WriteError([FailedRow(plan.model.__name__, key, "refused by the backend")])
 

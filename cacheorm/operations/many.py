@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self, cast
 
-from ..errors import BackendError, FailedRow, WriteError
+from ..errors import BackendError, ConflictError, FailedRow, ValidationError, WriteError
 from ..metadata import RowPlan
 from .base import Operation, R, Steps
 from .delete import ModelDelete
@@ -69,6 +69,11 @@ class _OverModels(Operation[R]):
             count += len(rows)
         return by_model
 
+    def _adopt_all(self, by_model: dict[Any, _Rows]) -> None:
+        # As instances, so that rows can be named if they fail: keys may have defaults.
+        for model, group in by_model.items():
+            group.rows = model._meta.adopt(group.rows)
+
     def _parts(self, by_model: dict[Any, _Rows]) -> list[Operation[Any]]:
         """Give the operation on each model, with the modifiers of this one."""
         modifiers = {name: value for name, value in vars(self).items() if name not in ("_plan", "_rows", "_many")}
@@ -90,29 +95,50 @@ class _OverModels(Operation[R]):
         Raises:
             WriteError: what is not written, after all has been tried.
         """
-        ends: list[End] = yield from together([part.steps() for part in self._parts(by_model)])
+        ends = yield from self._run(by_model)
         if any(end.error for end in ends):
             raise self._failure(by_model, ends)
         return ends
+
+    def _run(self, by_model: dict[Any, _Rows]) -> Steps[list[End]]:
+        places = [group.places for group in by_model.values()]
+        parts = zip(self._parts(by_model), places, strict=True)
+        return (yield from together([_placed(part.steps(), of_part) for part, of_part in parts], places))
 
     def _failure(self, by_model: dict[Any, _Rows], ends: Sequence[End]) -> WriteError:
         failed: list[FailedRow] = []
         written: list[tuple[str, str]] = []
         for (model, group), end in zip(by_model.items(), ends, strict=True):
             name = model.__name__
+            error = end.error
             keys = dict.fromkeys(model._meta.identity.identify(group.rows, False)[1])
-            if isinstance(end.error, WriteError):
-                failed += end.error.failed
-                named = {row.key for row in end.error.failed}
-                written += [(name, key) for key in keys if key not in named]
-            elif end.error is None:
-                written += [(name, key) for key in keys]
-            else:
-                failed += [FailedRow(name, key, str(end.error)) for key in keys if key not in end.written]
+            if isinstance(error, BackendError):
+                # Without what it says of the write, which is not true of rows that were never sent.
+                why = str(error.args[0])
+                left = [key for key in keys if key not in end.written]
+                failed += [
+                    FailedRow(name, key, str(error), True) if key in end.unsure else FailedRow(name, key, why)
+                    for key in left
+                ]
                 written += [(name, key) for key in keys if key in end.written]
-        error = WriteError(failed, written, self._done)
-        error.__cause__ = next((end.error for end in ends if isinstance(end.error, BackendError)), None)
-        return error
+            else:
+                refused = error.failed if error else []
+                failed += refused
+                named = {row.key for row in refused}
+                written += [(name, key) for key in keys if key not in named]
+        errors = [end.error for end in ends if end.error]
+        kind = ConflictError if all(isinstance(one, ConflictError) for one in errors) else WriteError
+        failure = kind(failed, written, self._done)
+        failure.__cause__ = next((one for one in errors if isinstance(one, BackendError)), None)
+        return failure
+
+
+def _placed(steps: Steps[R], places: Sequence[int]) -> Steps[R]:
+    """Run an operation whose errors say where a row lies among all of the call."""
+    try:
+        return (yield from steps)
+    except ValidationError as error:
+        raise error.among(places) from error.__cause__
 
 
 def _is_pair(item: Any) -> bool:
@@ -148,11 +174,23 @@ class Insert(_OverModels[list[Any]], ModelInsert[list[Any]]):
 
     def steps(self) -> Steps[list[Any]]:
         by_model = self._by_model()
-        for model, group in by_model.items():
-            # As instances, so that rows can be named if they fail: keys may have defaults.
-            group.rows = model._meta.adopt(group.rows)
+        self._adopt_all(by_model)
+        if any(model._meta.references for model in by_model):
+            # Rows may refer to others of the call, whichever model is converted first.
+            for model, group in by_model.items():
+                _give_keys(model._meta, group.rows)
+            self._adopt_all(by_model)
         ends = yield from self._write(by_model)
         return self._in_order(by_model, [end.result for end in ends])
+
+
+def _give_keys(plan: RowPlan, rows: list[Any]) -> None:
+    """Give rows without a primary key that of its default."""
+    for field in plan.key_fields:
+        if field.default is not None:
+            for row in rows:
+                if field.peek(row) is None:
+                    field.poke(row, field.make_default())
 
 
 class Update(_OverModels[list[Any]], ModelUpdate[list[Any]]):
@@ -177,9 +215,7 @@ class Update(_OverModels[list[Any]], ModelUpdate[list[Any]]):
 
     def steps(self) -> Steps[list[Any]]:
         by_model = self._by_model()
-        for model, group in by_model.items():
-            # As instances, so that rows can be named if they fail: keys may have defaults.
-            group.rows = model._meta.adopt(group.rows)
+        self._adopt_all(by_model)
         ends = yield from self._write(by_model)
         return self._in_order(by_model, [end.result for end in ends])
 
@@ -231,7 +267,7 @@ class Query(_OverModels[list[Any]], ModelQuery[list[Any]]):
     def steps(self) -> Steps[list[Any]]:
         by_model = self._by_model()
         trees = paths_of([model._meta for model in by_model], self._paths)
-        ends: list[End] = yield from together([part.steps() for part in self._parts(by_model)])
+        ends = yield from self._run(by_model)
         for end in ends:
             if end.error is not None:
                 raise end.error

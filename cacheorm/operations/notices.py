@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-__all__ = ["Notice", "notice"]
+__all__ = ["Notice", "Notices", "notices"]
 
-_MODULE = f"{__package__.partition('.')[0]}.signals"
+_MODULE = sys.intern(f"{__package__.partition('.')[0]}.signals")
 
 
 class Notice(Protocol):
@@ -17,16 +17,30 @@ class Notice(Protocol):
     def __call__(self, *, instance: Any, **details: Any) -> object: ...
 
 
-def notice(name: str, model: Any) -> Notice | None:
-    """Give what sends a signal of a model, ``None`` where nobody would receive it.
+class Notices(NamedTuple):
+    """What sends the signals before and after rows of a model are written; ``None`` where nobody would receive it."""
+
+    before: Notice | None
+    after: Notice | None
+
+
+def notices(event: str, model: Any, modules: dict[str, Any] = sys.modules) -> Notices | None:
+    """Give what sends the signals of an event of a model, ``None`` where nobody would receive either.
 
     Args:
-        name: the signal's name in :mod:`cacheorm.signals`.
-        model: the model that sends it.
+        event: ``"save"`` or ``"delete"``.
+        model: the model that sends them.
+        modules: those that are imported. Whoever has not imported the signals has connected nothing, and need not
+            wait for their library.
     """
-    # Whoever has not imported it has connected nothing, and need not wait for its libraries.
-    signals = sys.modules.get(_MODULE)
-    signal = getattr(signals, name, None)
+    if _MODULE not in modules:
+        return None
+    found = Notices(_notice(f"pre_{event}", model), _notice(f"post_{event}", model))
+    return None if found.before is found.after is None else found
+
+
+def _notice(name: str, model: Any) -> Notice | None:
+    signal = getattr(sys.modules[_MODULE], name, None)  # which another thread may be about to import
     if signal is None or not signal.has_receivers_for(model):
         return None
     return partial(signal.send, model)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from ..errors import BackendError, WriteError
-from ..store import Call, Fetch, Request
+from ..store import Call, Fetch, Request, Tell
 from ..types import Outcome
 from .base import Steps
 
@@ -19,24 +21,27 @@ class End:
     Attributes:
         result: what it gave, if it came to its end.
         error: the error of its backend, if that ended it.
-        written: the keys that it is known to have written.
+        written: the keys that it is known to have written or removed.
+        unsure: the keys that it may have written or removed: the answer was lost on its way.
     """
 
     def __init__(self) -> None:
         self.result: Any = None
         self.error: BackendError | WriteError | None = None
         self.written: set[str] = set()
+        self.unsure: set[str] = set()
 
 
-def together(parts: Sequence[Steps[Any]]) -> Steps[list[End]]:
+def together(parts: Sequence[Steps[Any]], places: Sequence[Sequence[int]]) -> Steps[list[End]]:
     """Run operations side by side.
 
     In each round, the requests of all of them are gathered before the first is sent, so that an operation that refuses
     its rows (with any error but those of backends) stops all of them. An error of a backend ends only those that asked
-    for what failed.
+    for what failed. Receivers of signals are called before that, for the rows of all operations in their order.
 
     Args:
         parts: operations under way, as :meth:`Operation.steps` gives them.
+        places: where the rows of each lie among those of all.
     """
     ends = [End() for _ in parts]
     waiting: dict[int, Request] = {}
@@ -53,6 +58,12 @@ def together(parts: Sequence[Steps[Any]]) -> Steps[list[End]]:
         for place, part in enumerate(parts):
             advance(place, part.__next__)
         while waiting:
+            telling = [place for place, request in waiting.items() if isinstance(request, Tell)]
+            if telling:
+                yield from _tell([(waiting.pop(place), places[place]) for place in telling])
+                for place in telling:
+                    advance(place, _sender(parts[place], None))
+                continue
             requests, waiting = waiting, {}
             answers: dict[int, Callable[[], Request]] = {}
             for shared in _shared(requests):
@@ -60,10 +71,15 @@ def together(parts: Sequence[Steps[Any]]) -> Steps[list[End]]:
                     reply = yield shared.request
                 except Exception as error:  # noqa: BLE001 - not handled here, but handed to those who asked
                     answers |= {place: _thrower(parts[place], error) for place in shared.places}
+                    if getattr(error, "maybe_applied", False):
+                        for place in shared.places:
+                            ends[place].unsure.update(_changed(requests[place]))
                     continue
                 for place, own in zip(shared.places, shared.split(reply), strict=True):
-                    if isinstance(own, Outcome):
-                        ends[place].written.update(key for key, stored in own.items() if stored)
+                    there = own if isinstance(own, Outcome) else None
+                    ends[place].written.update(
+                        key for key in _changed(requests[place]) if there is None or there.get(key)
+                    )
                     answers[place] = _sender(parts[place], own)
             for place in requests:
                 advance(place, answers[place])
@@ -71,6 +87,22 @@ def together(parts: Sequence[Steps[Any]]) -> Steps[list[End]]:
         for part in parts:
             part.close()
     return ends
+
+
+def _tell(tells: Sequence[tuple[Any, Sequence[int]]]) -> Steps[None]:
+    """Send the signals of several operations, given with the places of the rows of each, in the order of the rows."""
+    rows = [(places[place], tell, (place, row)) for tell, places in tells for place, row in tell.rows]
+    rows.sort(key=itemgetter(0))
+    for _, of_one in groupby(rows, key=lambda entry: id(entry[1])):
+        entries = list(of_one)
+        yield entries[0][1]._replace(rows=[row for _, _, row in entries])
+
+
+def _changed(request: Request) -> Iterable[str]:
+    """Give the keys that a request writes or removes."""
+    if isinstance(request, Call) and request.method in _WRITES:
+        return request.args[0]  # type: ignore[no-any-return]
+    return request.args if isinstance(request, Call) and request.method == "delete_many" else ()
 
 
 def _sender(part: Steps[Any], reply: Any) -> Callable[[], Request]:
@@ -92,6 +124,9 @@ class _Shared(NamedTuple):
 # What they write is one mapping, followed by the lifetime.
 _WRITES = ("set_many", "add_many", "replace_many", "compare_and_set_many")
 
+# What they are given are keys.
+_OF_KEYS = ("delete_many", "get_many_cas")
+
 
 def _shared(requests: dict[int, Request]) -> Iterator[_Shared]:
     groups: dict[tuple[Any, ...], list[int]] = {}
@@ -105,7 +140,7 @@ def _shared(requests: dict[int, Request]) -> Iterator[_Shared]:
             # Of two writes of one key, the later must stay the later.
             if any(batch.keys() & _args(requests[other])[0].keys() for other in groups.get(group, ())):
                 group = (place,)
-        elif isinstance(request, Call) and request.method == "delete_many":
+        elif isinstance(request, Call) and request.method in _OF_KEYS:
             group = (request.method, id(request.backend))
         groups.setdefault(group, []).append(place)
     for places in groups.values():
@@ -121,10 +156,21 @@ def _share(places: list[int], requests: list[Request]) -> _Shared:
         merged = {key: value for batch in batches for key, value in batch.items()}
         request = Call(first.backend, first.method, (merged, first.args[1]))
         return _Shared(request, places, lambda outcome: [_part(outcome, batch) for batch in batches])
-    if isinstance(first, Call) and first.method == "delete_many":
+    if isinstance(first, Call) and first.method in _OF_KEYS:
         keys = tuple(key for request in requests for key in _args(request))
-        return _Shared(Call(first.backend, first.method, keys), places, lambda reply: [reply] * len(places))
+        counts = [len(_args(request)) for request in requests]
+        return _Shared(Call(first.backend, first.method, keys), places, lambda reply: _parts(reply, counts))
     return _Shared(first, places, lambda reply: [reply])
+
+
+def _parts(reply: Any, counts: Sequence[int]) -> list[Any]:
+    """Take apart what a call on keys gave: a list of values, or one for all of them."""
+    if not isinstance(reply, list):
+        return [reply] * len(counts)
+    values = iter(reply)
+    found = [list(islice(values, count)) for count in counts]
+    found[-1] += values  # too many are noticed by who gets them
+    return found
 
 
 def _args(request: Any) -> tuple[Any, ...]:

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from .._speedups import slots
-from ..errors import BackendError, ConflictError, FailedRow, WriteError
-from ..store import Call
+from ..errors import BackendError, ConflictError, FailedRow, ValidationError, WriteError
+from ..store import Call, Tell
 from ..types import KEEP_TTL
-from .base import R, Steps, WriteOperation, slices
-from .notices import Notice, notice
+from .base import R, Steps, WriteOperation
+from .notices import Notice, notices
 from .query import read
 
 __all__ = ["ModelUpdate"]
 
 _ABSENT: Any = object()
+
+
+_Batch = tuple[Sequence[int], list[Any], list[Any], list[str]]
+"""Rows to be updated: their places in the operation, instances with what is to change, primary keys, and keys."""
+
+
+def _some(batch: _Batch, left: list[int]) -> _Batch:
+    places, changes, pks, keys = batch
+    return (
+        [places[at] for at in left],
+        [changes[at] for at in left],
+        [pks[at] for at in left],
+        [keys[at] for at in left],
+    )
 
 
 class ModelUpdate(WriteOperation[R]):
@@ -84,21 +98,24 @@ class ModelUpdate(WriteOperation[R]):
 
     def steps(self) -> Steps[R]:
         plan = self._plan
-        codec = plan.resolved().codec
         changes = plan.adopt(self._rows)
-        codec.convert_many(changes, self._many)
+        plan.resolved().codec.convert_many(changes, self._many)
+        pks, keys = plan.identity.identify(changes, False, self._many)
+        places = range(len(changes))
         if not self._many:
-            (result,) = yield from self._update(changes)
+            (result,) = yield from self._update((places, changes, pks, keys))
             return result  # type: ignore[no-any-return]
         updated: list[Any] = []
         failures: list[WriteError] = []
         size = self._chunk or plan.backend.chunk_size
-        if notice("pre_save", plan.model) is not None:
+        told = notices("save", plan.model)
+        if told is not None and told.before is not None:
             # A receiver may stop the operation as long as nothing is written: all rows are changed before the first.
             size = max(1, len(changes))
-        for part in slices(changes, size):
+        for start in range(0, len(changes), size):
+            part = slice(start, start + size)
             try:
-                updated += yield from self._update(part)
+                updated += yield from self._update((places[part], changes[part], pks[part], keys[part]))
             except WriteError as error:
                 # The other parts are written all the same: rows that an error does not name are stored.
                 failures.append(error)
@@ -111,27 +128,27 @@ class ModelUpdate(WriteOperation[R]):
             raise kind([row for one in failures for row in one.failed])
         return updated  # type: ignore[return-value]
 
-    def _update(self, changes: list[Any]) -> Steps[list[Any]]:
+    def _update(self, batch: _Batch) -> Steps[list[Any]]:
         """Update rows; those that others changed meanwhile again, as often as is allowed."""
-        pks, keys = self._plan.identity.identify(changes, False, self._many)
         if self._retries is None:
-            return (yield from self._attempt(changes, pks, keys, set()))
+            return (yield from self._attempt(batch, set()))
         results: dict[int, Any] = {}
-        left = list(range(len(changes)))
+        keys = batch[3]
+        left = list(range(len(keys)))
         for _ in range(self._retries + 1):
             conflicts: set[str] = set()
-            again, their_pks, their_keys = ([column[place] for place in left] for column in (changes, pks, keys))
-            results |= zip(left, (yield from self._attempt(again, their_pks, their_keys, conflicts)), strict=True)
-            left = [place for place in left if keys[place] in conflicts]
+            results |= zip(left, (yield from self._attempt(_some(batch, left), conflicts)), strict=True)
+            left = [at for at in left if keys[at] in conflicts]
             if not left:
-                return [results[place] for place in range(len(changes))]
+                return [results[at] for at in range(len(keys))]
         reason = f"others changed it {self._retries + 1} times in a row"
         raise ConflictError([FailedRow(self._plan.model.__name__, key, reason) for key in sorted(conflicts)])
 
-    def _attempt(self, changes: list[Any], pks: list[Any], keys: list[str], conflicts: set[str]) -> Steps[list[Any]]:
+    def _attempt(self, batch: _Batch, conflicts: set[str]) -> Steps[list[Any]]:
         """Read rows, change them and write them back; an atomic update adds the keys that others have changed."""
         resolved = self._plan.resolved()
         codec = resolved.codec
+        places, changes, pks, keys = batch
         tokens: dict[str, Any] = {}
         if self._retries is not None:
             rows, tokens = yield from self._read_with_tokens(pks, keys)
@@ -145,27 +162,45 @@ class ModelUpdate(WriteOperation[R]):
         for key, change in zip(keys, changes, strict=True):
             if key in existing:
                 merge(codec.columns, change, existing[key])
-        tell = notice("pre_save", self._plan.model)
-        if self._function is not None or tell is not None:
+        if self._function is not None:
             for row in existing.values():
-                self._change(row, tell)
+                self._change(row, self._function)
+        told: Tell | None = None
+        heard = notices("save", self._plan.model)
+        if heard is not None and existing:
+            if self._retries is None:
+                # Receivers get the instances that were given. An atomic update may have to make their changes again.
+                for key, change in zip(keys, changes, strict=True):
+                    if key in existing:
+                        merge(codec.columns, existing[key], change)
+                        existing[key] = change
+            first = dict(zip(reversed(keys), reversed(places), strict=True))
+            placed = [(first[key], row) for key, row in existing.items()]
+            if heard.before is not None:
+                yield from self._tell_of_existing(heard.before, placed)
+            if heard.after is not None:
+                told = Tell(heard.after, placed, {"created": False})
         rows = list(existing.values())
-        payloads = codec.dump_many(rows, self._many)
+        try:
+            payloads = codec.dump_many(rows, self._many)
+        except ValidationError as error:
+            first = dict(zip(reversed(keys), reversed(places), strict=True))
+            raise error.among([first[key] for key in existing]) from error.__cause__
         if not existing:
             written: dict[str, bool] = {}
         elif self._retries is not None:
             swaps = [(payload, tokens[key]) for key, payload in zip(existing, payloads, strict=True)]
-            written = yield from self._write_many("compare_and_set_many", list(existing), swaps, rows, False)
+            written = yield from self._write_many("compare_and_set_many", list(existing), swaps, told)
             conflicts.update(key for key in existing if not written.get(key))
         elif self._many:
-            written = yield from self._write_many("replace_many", list(existing), payloads, rows, False)
+            written = yield from self._write_many("replace_many", list(existing), payloads, told)
         else:
             written = {keys[0]: (yield Call(resolved.backend, "replace", (keys[0], payloads[0], self._pick_ttl())))}
-            if written[keys[0]]:
-                self._tell_saved(rows[0], created=False)
+            if told is not None and written[keys[0]]:
+                yield told
         # An instance that only named some fields becomes the whole row, the caller's own included.
         for key, change in zip(keys, changes, strict=True):
-            if written.get(key):
+            if written.get(key) and existing[key] is not change:
                 merge(codec.columns, existing[key], change)
         return [change if written.get(key) else None for key, change in zip(keys, changes, strict=True)]
 
@@ -181,17 +216,18 @@ class ModelUpdate(WriteOperation[R]):
         tokens = {key: entry[1] for key, entry in zip(pk_of, found, strict=True) if entry}
         return [rows[key] for key in keys], tokens
 
-    def _change(self, row: Any, tell: Notice | None) -> None:
-        """Let the function and the receivers of ``pre_save`` change a row."""
+    def _change(self, row: Any, function: Callable[[Any], object]) -> None:
         before = row._pk
-        if self._function is not None:
-            self._function(row)
-        if tell is not None:
-            tell(instance=row)
+        function(row)
         if row._pk != before:
+            raise ValueError(f"{self._plan.model.__name__}: the function given to apply() changed the primary key")
+
+    def _tell_of_existing(self, send: Notice, rows: list[tuple[int, Any]]) -> Steps[None]:
+        before = [row._pk for _, row in rows]
+        yield from self._tell_before(send, rows)
+        if [row._pk for _, row in rows] != before:
             raise ValueError(
-                f"{self._plan.model.__name__}: the function given to apply(), or a receiver of pre_save, changed the "
-                "primary key of a row that exists"
+                f"{self._plan.model.__name__}: a receiver of pre_save changed the primary key of a row that exists"
             )
 
 

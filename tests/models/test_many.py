@@ -315,3 +315,105 @@ def test_a_dead_server_is_one_backends_error() -> None:
             co.Insert([User(id=2), Item(id=2)]).execute()
         assert [row.model for row in caught.value.failed] == ["Item"]
         assert User.get_or_none(id=2) is not None
+
+
+def test_rows_may_refer_to_others_of_the_call_wherever_they_are() -> None:
+    class Owner(co.Model):
+        id = co.UUIDField(primary_key=True, default=uuid.uuid4)
+
+    class Pet(co.Model):
+        owner = co.ForeignKeyField(Owner, primary_key=True)
+        friend = co.ForeignKeyField("self", null=True)
+
+    class Toy(co.Model):
+        id = co.IntegerField(primary_key=True)
+        pet = co.ForeignKeyField(Pet)
+
+    with co.bind([Owner], backend=HERE), co.bind([Pet, Toy], backend=THERE):
+        known = Pet.create(owner=Owner.create())
+        sam, bob = Owner(), Owner()
+        first, second = Pet(owner=sam), Pet(owner=bob)
+        second.friend = first
+        co.Insert([Toy(id=1, pet=known), Toy(id=2, pet=second), first, second, sam, bob]).execute()
+        (toy,) = co.Query((Toy, {"id": 2})).preload("pet.friend.owner", "pet.owner").execute()
+        assert (toy.pet.owner, toy.pet.friend.owner) == (bob, sam)
+        with pytest.raises(co.ValidationError, match=r"Toy\.pet: .*save it first \(row 1, "):
+            co.Insert([sam, Toy(id=3, pet=Pet(owner=Owner()))]).execute()
+
+
+def test_errors_say_which_row_of_the_call_it_is() -> None:
+    users = [User(id=1), User(id=2)]
+    for operation in (
+        co.Insert([*users, (Item, [{"id": 1}, {"id": 2, "count": "x"}])]),
+        co.Update([*users, (Item, [{"id": 1}, {"id": 2, "count": "x"}])]),
+        co.Delete([*users, (Item, [{"id": 1}, {"id": "x"}])]),
+        co.Query([*users, (Item, [{"id": 1}, {"id": "x"}])]),
+        co.Insert([(Item, {"id": 1}), *users, Item(id=2, count="x")]),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(co.ValidationError, match=r"^Item\.(count|id): .*\(row 3[,)]") as caught:
+            operation.execute()
+        assert caught.value.row == 3
+    assert HERE.requests == THERE.requests == []
+
+
+def test_atomic_updates_share_their_reads_as_well() -> None:
+    class Swapping(Counting):
+        def get_many_cas(self, *keys: str) -> list[tuple[bytes, Any] | None]:
+            self._note("get_many_cas", len(keys))
+            return super().get_many_cas(*keys)
+
+        def compare_and_set_many(
+            self, mapping: Mapping[str, tuple[Value, Any]], ttl: TTL | KeepTTL = None
+        ) -> dict[str, bool]:
+            self._note("compare_and_set_many", len(mapping))
+            return super().compare_and_set_many(mapping, ttl)
+
+    shared = Swapping()
+    with co.bind([User, Badge], backend=shared):
+        co.Insert([(User, [{"id": i} for i in range(3)]), Badge(label="x")]).execute()
+        shared.requests.clear()
+        rows = co.Update([(User, [{"id": 2, "name": "c"}, {"id": 9}]), (Badge, {"label": "x", "owner": 2})]).atomic()
+        assert [row and row._pk for row in rows.execute()] == [2, None, "x"]
+        assert shared.requests == [("get_many_cas", 3), ("compare_and_set_many", 2)]
+        assert User.get(id=2).name == "c"
+
+
+def test_rows_that_others_keep_changing_are_a_conflict() -> None:
+    co.Insert([User(id=1), Item(id=1)]).execute()
+
+    names = iter("abcdef")
+
+    def meddle(row: Any) -> None:
+        if isinstance(row, User):
+            User.insert(id=1, name=next(names)).execute()
+
+    update = co.Update([(User, {"id": 1, "name": "mine"}), (Item, {"id": 1, "count": 3})])
+    with pytest.raises(co.ConflictError, match="User") as caught:
+        update.apply(meddle).atomic(retries=2).execute()
+    assert [row.key for row in caught.value.failed] == [User.key(id=1)]
+    assert caught.value.stored == [("Item", Item.key(id=1))]
+    assert Item.get(id=1).count == 3
+
+
+@pytest.mark.parametrize("method", ["set_many", "replace_many", "delete_many"])
+def test_of_parts_it_is_told_which_are_done_which_are_not_and_which_may_be(method: str) -> None:
+    class Second(Counting):
+        def _note(self, name: str, *rest: Any) -> None:
+            super()._note(name, *rest)
+            if name == method and [request[0] for request in self.requests].count(name) == 2:
+                raise co.BackendError("the answer was lost", maybe_applied=True)
+
+    rows = [{"id": i} for i in range(6)]
+    backend = Second()
+    with co.bind([Item], backend=backend):
+        if method != "set_many":
+            Item.insert_many(rows).execute()
+            backend.requests.clear()
+        kind = {"set_many": co.Insert, "replace_many": co.Update, "delete_many": co.Delete}[method]
+        with pytest.raises(co.WriteError) as caught:
+            kind([(Item, rows), (User, {"id": 1})]).chunk_size(2).execute()
+    keys = [Item.key(id=i) for i in range(6)]
+    assert [row.key for row in caught.value.failed] == keys[2:]
+    assert [row.maybe_applied for row in caught.value.failed] == [True, True, False, False]
+    assert caught.value.failed[2].reason == "the answer was lost"
+    assert caught.value.stored == [*(("Item", key) for key in keys[:2]), ("User", User.key(id=1))]

@@ -118,6 +118,149 @@ def test_operations_over_models_send_for_each(user: Any, heard: Heard) -> None:
     assert heard == [("pre_save", 1), ("pre_save", 2), ("post_save", 1, True), ("post_save", 2, True)]
 
 
+def test_operations_over_models_send_in_the_order_of_their_rows(user: Any, heard: Heard) -> None:
+    class Other(co.Model):
+        id = co.IntegerField(primary_key=True)
+        owner = co.ForeignKeyField(user)
+
+    co.bind([Other], backend=co.SimpleBackend())
+
+    def hear(name: str) -> Any:
+        def receiver(sender: Any, instance: Any, **details: Any) -> None:
+            heard.append((name, instance.id, *details.values()))
+
+        return receiver
+
+    def expected(before: str, after: str, *details: bool) -> Heard:
+        return [(before, i) for i in (1, 10, 2, 20)] + [(after, i, *details) for i in (1, 10, 2, 20)]
+
+    with ExitStack() as stack:
+        for name in NAMES:
+            stack.enter_context(getattr(signals, name).connected_to(hear(name), Other))
+        rows = [user(id=1), (Other, {"id": 10, "owner": 1}), user(id=2), Other(id=20, owner=1)]
+        co.Insert(rows).execute()
+        assert heard == expected("pre_save", "post_save", True)
+        for atomic in (False, True):
+            heard.clear()
+            update = co.Update(rows)
+            (update.atomic() if atomic else update).execute()
+            assert heard == expected("pre_save", "post_save", False)
+        heard.clear()
+        co.Delete([user(id=1), (Other, {"id": 10}), user(id=2), Other(id=20)]).execute()
+        assert heard == expected("pre_delete", "post_delete")
+
+
+def test_nothing_is_written_before_all_receivers_of_all_models_were_called(user: Any) -> None:
+    class Other(co.Model):
+        id = co.IntegerField(primary_key=True)
+
+    co.bind([Other], backend=co.SimpleBackend())
+    Other.create(id=1)
+    user.create(id=1, name="old")
+
+    def refuse(sender: Any, instance: Any) -> None:
+        raise PermissionError
+
+    with signals.pre_save.connected_to(refuse, Other), signals.pre_delete.connected_to(refuse, Other):
+        for operation in (
+            co.Insert([user(id=1, name="new"), Other(id=1)]),
+            co.Update([user(id=1, name="new"), Other(id=1)]),
+            co.Update([user(id=1, name="new"), Other(id=1)]).atomic(),
+            co.Delete([user(id=1), Other(id=1)]),
+        ):
+            with pytest.raises(PermissionError):
+                operation.execute()
+            assert user.get(id=1).name == "old"
+
+
+def test_receivers_get_the_instances_that_were_given(user: Any) -> None:
+    given: list[Any] = []
+
+    def receiver(sender: Any, instance: Any, **details: Any) -> None:
+        given.append(instance)
+
+    sam, bob = user(id=1, name="Sam"), user(id=2)
+    with ExitStack() as stack:
+        for name in NAMES:
+            stack.enter_context(getattr(signals, name).connected_to(receiver, user))
+        for operate in (
+            lambda: sam.save(force_insert=True),
+            sam.save,
+            sam.delete_instance,
+            user.insert_many(sam).execute,
+            user.update_many(sam).execute,
+        ):
+            given.clear()
+            operate()
+            assert [one is sam for one in given] == [True, True]
+        user.create(id=2, name="Bob", visits=3)
+        given.clear()
+        # Only some of its fields were set: receivers see the others as they are stored.
+        seen = []
+
+        def look(sender: Any, instance: Any) -> None:
+            seen.append(instance.visits)
+
+        with signals.pre_save.connected_to(look, user):
+            user.update_many(bob, {"id": 1, "name": "a"}, sam).execute()
+        assert seen == [3, 0]
+        assert [one is expected for one, expected in zip(given, (bob, sam, bob, sam), strict=True)] == [True] * 4
+
+
+def test_what_is_assigned_and_has_no_key_is_refused_and_not_written_as_null() -> None:
+    class Owner(co.Model):
+        pass
+
+    class Pet(co.Model):
+        id = co.IntegerField(primary_key=True)
+        owner = co.ForeignKeyField(Owner, null=True)
+
+    Pet.create(id=2, owner=Owner.create())
+    fresh = Owner()
+
+    def adopt(sender: Any, instance: Any) -> None:
+        instance.owner = fresh
+
+    with signals.pre_save.connected_to(adopt, Pet):
+        for operation in (
+            Pet.insert(id=1),
+            Pet.insert_many({"id": 1}),
+            Pet.update(id=2),
+            Pet.update_many({"id": 2}),
+            Pet.update_many({"id": 2}).atomic(),
+        ):
+            with pytest.raises(co.ValidationError, match=r"Pet\.owner: .*save it first"):
+                operation.execute()
+        with pytest.raises(co.ValidationError, match="save it first"):
+            Pet.get_or_create(id=1)
+        fresh.save()
+        assert Pet.create(id=1).owner_id == fresh.id  # type: ignore[attr-defined]
+    assert Pet.get(id=1).owner == fresh
+
+
+def test_the_row_that_is_wrong_is_named_by_its_place(user: Any) -> None:
+    user.insert_many([{"id": i} for i in range(1, 5)]).execute()
+
+    def spoil(sender: Any, instance: Any) -> None:
+        if instance.id == 4:
+            instance.visits = "many"
+
+    with signals.pre_save.connected_to(spoil, user):
+        for rows in ([{"id": 9}, {"id": 4}], [{"id": 3}, {"id": 4}, {"id": 3}]):
+            with pytest.raises(co.ValidationError, match=r"visits: .*\(row 1, key") as caught:
+                user.update_many(rows).chunk_size(1).execute()
+            assert caught.value.row == 1
+
+
+def test_get_or_create_keeps_the_key_that_was_asked_for(user: Any) -> None:
+    def move(sender: Any, instance: Any) -> None:
+        instance.id += 1
+
+    with signals.pre_save.connected_to(move, user), pytest.raises(ValueError, match="changed the primary key"):
+        user.get_or_create(id=1)
+    assert user.get_many([1, 2]) == {}
+
+
 def test_what_a_receiver_changes_is_stored(user: Any) -> None:
     def shout(sender: Any, instance: Any) -> None:
         instance.name = instance.name.upper()
@@ -199,12 +342,13 @@ def test_a_delete_by_key_gives_an_instance_with_its_key(user: Any) -> None:
     sam = user.create(id=1, name="Sam")
     with signals.pre_delete.connected_to(receiver, user):
         sam.delete_instance()
-        user.delete(id=2).execute()
+        user.delete(id="2").execute()
+        user.delete_many({"id": 3}, {"id": 3}).execute()
     assert given[0] is sam
-    assert given[1].id == 2
+    assert [one.id for one in given[1:]] == [2, 3]
     with signals.pre_delete.connected_to(receiver, user), pytest.raises(TypeError, match="name"):
         user.delete(id=1, name="Sam").execute()
-    assert len(given) == 2
+    assert len(given) == 3
 
 
 def test_the_sender_is_the_model_itself(user: Any) -> None:
