@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -369,6 +370,80 @@ def test_the_sender_is_the_model_itself(user: Any) -> None:
         user.create(id=1)
     assert of_parent == [user]
     assert of_all == [Admin, user]
+
+
+def test_receivers_of_an_abstract_model_hear_of_all_that_inherit_it(backend: co.BaseBackend) -> None:
+    class Stamped(co.Model):
+        stamp = co.StringField(default="")
+
+        class Meta:
+            abstract = True
+
+    class Page(Stamped):
+        id = co.IntegerField(primary_key=True)
+
+    class Special(Page):
+        pass
+
+    class Other(co.Model):
+        id = co.IntegerField(primary_key=True)
+
+    co.bind([Page, Special, Other], backend=backend)
+    heard: list[Any] = []
+
+    def stamp(sender: Any, instance: Any) -> None:
+        heard.append(sender)
+        if sender is not Other:
+            instance.stamp = sender.__name__
+
+    with signals.pre_save.connected_to(stamp, Stamped), signals.pre_save.connected_to(stamp, Page):
+        Page.create(id=1)
+        Special.insert_many({"id": 1}).execute()
+        Other.create(id=1)
+    assert heard == [Page, Special]
+    assert (Page.get(id=1).stamp, Special.get(id=1).stamp) == ("Page", "Special")
+    heard.clear()
+    with signals.pre_save.connected_to(stamp, co.Model), signals.pre_save.connected_to(stamp):
+        Other.create(id=2)
+        Page.create(id=2)
+    assert heard == [Other, Page]
+    Page.create(id=3)
+    assert len(heard) == 2
+
+
+def test_a_receiver_that_nothing_refers_to_is_forgotten(user: Any) -> None:
+    heard: list[int] = []
+
+    def make() -> None:
+        def forgotten(sender: Any, instance: Any) -> None:
+            heard.append(instance.id)
+
+        def kept(sender: Any, instance: Any) -> None:
+            heard.append(-instance.id)
+
+        signals.pre_save.connect(forgotten, user)
+        signals.pre_save.connect(kept, user, weak=False)
+
+    make()
+    gc.collect()
+    user.create(id=1)
+    assert heard == [-1]
+
+
+def test_the_signals_are_those_of_the_library(user: Any) -> None:
+    heard: list[int] = []
+
+    @signals.post_delete.connect_via(user)
+    def gone(sender: Any, instance: Any) -> None:
+        heard.append(instance.id)
+
+    user.insert_many([{"id": i} for i in range(4)]).execute()
+    user.delete(id=1).execute()
+    with signals.post_delete.muted():
+        user.delete(id=2).execute()
+    signals.post_delete.disconnect(gone, user)
+    user.delete(id=3).execute()
+    assert heard == [1]
 
 
 def test_an_atomic_update_tells_of_each_attempt_and_once_of_the_outcome(user: Any, heard: Heard) -> None:
