@@ -55,6 +55,12 @@ class _OverModels(Operation[R]):
         by_model: dict[Any, _Rows] = {}
         count = 0
         for item in items:
+            of_model = by_model.get(type(item))
+            if of_model is not None:
+                of_model.rows.append(item)
+                of_model.places.append(count)
+                count += 1
+                continue
             if hasattr(type(item), "_meta"):
                 model, rows = type(item), [item]
             elif _is_pair(item):
@@ -84,10 +90,15 @@ class _OverModels(Operation[R]):
 
     def _in_order(self, by_model: dict[Any, _Rows], results: Iterable[Any]) -> list[Any]:
         """Put the results of the models back to where their rows were."""
-        placed: dict[int, Any] = {}
+        placed: list[Any] = [None] * sum(len(group.places) for group in by_model.values())
         for group, result in zip(by_model.values(), results, strict=True):
-            placed.update(zip(group.places, result, strict=True))
-        return [placed[place] for place in range(len(placed))]
+            places = group.places
+            if places and places[-1] - places[0] < len(places):  # nothing lies between them
+                placed[places[0] : places[-1] + 1] = result
+            else:
+                for place, row in zip(places, result, strict=True):
+                    placed[place] = row
+        return placed
 
     def _write(self, by_model: dict[Any, _Rows]) -> Steps[list[End]]:
         """Run the operations on the models.
@@ -110,17 +121,17 @@ class _OverModels(Operation[R]):
         written: list[tuple[str, str]] = []
         for (model, group), end in zip(by_model.items(), ends, strict=True):
             name = model.__name__
-            error = end.error
+            error, done = end.error, end.written()
             keys = dict.fromkeys(model._meta.identity.identify(group.rows, False)[1])
             if isinstance(error, BackendError):
                 # Without what it says of the write, which is not true of rows that were never sent.
                 why = str(error.args[0])
-                left = [key for key in keys if key not in end.written]
+                left = [key for key in keys if key not in done]
                 failed += [
                     FailedRow(name, key, str(error), True) if key in end.unsure else FailedRow(name, key, why)
                     for key in left
                 ]
-                written += [(name, key) for key in keys if key in end.written]
+                written += [(name, key) for key in keys if key in done]
             else:
                 refused = error.failed if error else []
                 failed += refused
@@ -177,20 +188,23 @@ class Insert(_OverModels[list[Any]], ModelInsert[list[Any]]):
         self._adopt_all(by_model)
         if any(model._meta.references for model in by_model):
             # Rows may refer to others of the call, whichever model is converted first.
-            for model, group in by_model.items():
-                _give_keys(model._meta, group.rows)
-            self._adopt_all(by_model)
+            given = [_give_keys(model._meta, group.rows) for model, group in by_model.items()]
+            if any(given):
+                self._adopt_all(by_model)
         ends = yield from self._write(by_model)
         return self._in_order(by_model, [end.result for end in ends])
 
 
-def _give_keys(plan: RowPlan, rows: list[Any]) -> None:
-    """Give rows without a primary key that of its default."""
+def _give_keys(plan: RowPlan, rows: list[Any]) -> bool:
+    """Give rows without a primary key that of its default; tell whether there were any."""
+    given = False
     for field in plan.key_fields:
         if field.default is not None:
             for row in rows:
                 if field.peek(row) is None:
                     field.poke(row, field.make_default())
+                    given = True
+    return given
 
 
 class Update(_OverModels[list[Any]], ModelUpdate[list[Any]]):

@@ -21,15 +21,22 @@ class End:
     Attributes:
         result: what it gave, if it came to its end.
         error: the error of its backend, if that ended it.
-        written: the keys that it is known to have written or removed.
+        replies: what it was answered to each request that writes or removes keys, after these keys.
         unsure: the keys that it may have written or removed: the answer was lost on its way.
     """
 
     def __init__(self) -> None:
         self.result: Any = None
         self.error: BackendError | WriteError | None = None
-        self.written: set[str] = set()
+        self.replies: list[tuple[Iterable[str], Any]] = []
         self.unsure: set[str] = set()
+
+    def written(self) -> set[str]:
+        """Give the keys that it is known to have written or removed."""
+        found: set[str] = set()
+        for keys, reply in self.replies:
+            found.update([key for key in keys if reply[key]] if isinstance(reply, Outcome) else keys)
+        return found
 
 
 def together(parts: Sequence[Steps[Any]], places: Sequence[Sequence[int]]) -> Steps[list[End]]:
@@ -76,10 +83,7 @@ def together(parts: Sequence[Steps[Any]], places: Sequence[Sequence[int]]) -> St
                             ends[place].unsure.update(_changed(requests[place]))
                     continue
                 for place, own in zip(shared.places, shared.split(reply), strict=True):
-                    there = own if isinstance(own, Outcome) else None
-                    ends[place].written.update(
-                        key for key in _changed(requests[place]) if there is None or there.get(key)
-                    )
+                    ends[place].replies.append((_changed(requests[place]), own))
                     answers[place] = _sender(parts[place], own)
             for place in requests:
                 advance(place, answers[place])
@@ -138,7 +142,7 @@ def _shared(requests: dict[int, Request]) -> Iterator[_Shared]:
             batch, ttl = request.args
             group = (request.method, id(request.backend), ttl)
             # Of two writes of one key, the later must stay the later.
-            if any(batch.keys() & _args(requests[other])[0].keys() for other in groups.get(group, ())):
+            if not all(batch.keys().isdisjoint(_args(requests[other])[0]) for other in groups.get(group, ())):
                 group = (place,)
         elif isinstance(request, Call) and request.method in _OF_KEYS:
             group = (request.method, id(request.backend))
@@ -153,9 +157,11 @@ def _share(places: list[int], requests: list[Request]) -> _Shared:
         return _share_fetch(places, requests)
     if isinstance(first, Call) and first.method in _WRITES:
         batches = [_args(request)[0] for request in requests]
-        merged = {key: value for batch in batches for key, value in batch.items()}
+        merged = dict(batches[0]) if len(batches) > 1 else batches[0]
+        for batch in batches[1:]:
+            merged.update(batch)
         request = Call(first.backend, first.method, (merged, first.args[1]))
-        return _Shared(request, places, lambda outcome: [_part(outcome, batch) for batch in batches])
+        return _Shared(request, places, lambda outcome: [_part(outcome, batch, len(merged)) for batch in batches])
     if isinstance(first, Call) and first.method in _OF_KEYS:
         keys = tuple(key for request in requests for key in _args(request))
         counts = [len(_args(request)) for request in requests]
@@ -178,7 +184,9 @@ def _args(request: Any) -> tuple[Any, ...]:
     return args
 
 
-def _part(outcome: Any, batch: Any) -> Outcome:
+def _part(outcome: Any, batch: Any, count: int) -> Outcome:
+    if len(outcome) == count and all(outcome.values()):
+        return Outcome(dict.fromkeys(batch, True))
     reasons = getattr(outcome, "reasons", {})
     stored = {key: outcome.get(key, False) for key in batch}
     return Outcome(stored, {key: reasons[key] for key in batch if key in reasons})
