@@ -30,7 +30,7 @@ from ._redis_replies import Replies, read_replies
 
 __all__ = ["PoolTransport"]
 
-_READ_CHUNK = 500
+_READ_CHUNK = 250
 _WRITE_CHUNK = 1000
 # Requests under way at a time. Until the first reply shows how large the values are, no more than a small batch needs.
 _FIRST_READS = 2

@@ -41,7 +41,7 @@ return done
 """
 
 # Up to so many keys make one request, with nothing to be had before the whole reply.
-_SMALL_READ = 500
+_SMALL_READ = 250
 
 
 class RedisBackend(BaseBackend):
