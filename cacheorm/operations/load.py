@@ -247,6 +247,9 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
         if in_place:
             entries = [(packed[key], tokens[key]) for key in in_place]
             stored.update((yield from self._write_many("compare_and_set_many", in_place, entries)))
+            if not flight.lease_holds:
+                # Leases may have run out between the read and the write: as if they had been gone at the read.
+                empty.update(key for key in in_place if not stored.get(key))
         new = [key for key in packed if key in empty]
         if new and not self._many:
             stored[new[0]] = yield Call(backend, "add", (new[0], packed[new[0]], self._pick_ttl()))

@@ -490,3 +490,24 @@ def test_loaded_rows_are_no_saves_and_send_no_signals(user: Any, source: Any, id
         assert sent == []
         written = user.create(id=4, name="x")
         assert sent == [written, written]
+
+
+@pytest.mark.parametrize(("lease", "stored"), [(1, True), (60, False)])
+def test_leases_that_run_out_while_rows_are_stored_cost_no_rows(lease: int, stored: bool) -> None:
+    class Vanishing(co.SimpleBackend):
+        def compare_and_set_many(self, mapping: Any, ttl: Any = None) -> Any:
+            self.delete_many(*mapping)
+            return super().compare_and_set_many(mapping, ttl)
+
+    kept = Vanishing()
+
+    class Page(co.Model):
+        id = co.IntegerField(primary_key=True)
+
+        class Meta:
+            backend = kept
+
+    rows = Page.query_many({"id": 1}, {"id": 2}).load_missing(lambda pks: [{"id": pk} for pk in pks], lease=lease)
+    assert [row and row.id for row in rows.execute()] == [1, 2]
+    # What goes before a lease can have run out was deleted, and stays so.
+    assert set(Page.get_many([1, 2])) == ({1, 2} if stored else set())
