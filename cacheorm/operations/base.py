@@ -115,6 +115,7 @@ class WriteOperation(Operation[R]):
         keys: list[str],
         payloads: Sequence[Any],
         told: Tell | None = None,
+        refused: list[FailedRow] | None = None,
     ) -> Steps[dict[str, bool]]:
         """Write payloads under their keys, and give ``{key: stored?}``; of ``set_many`` nothing, as all were stored.
 
@@ -123,14 +124,15 @@ class WriteOperation(Operation[R]):
         not they are told nothing.
 
         Raises:
-            WriteError: the backend refused some; all parts have been sent all the same.
+            WriteError: the backend refused some; all parts have been sent all the same. With a list for ``refused``,
+                they are added to it instead.
         """
         name = self._plan.model.__name__
         backend = self._plan.backend
         size = self._batch_size(len(keys))
         rows = {} if told is None else dict(zip(keys, told.rows, strict=True))
         stored: dict[str, bool] = {}
-        failed: list[FailedRow] = []
+        failed: list[FailedRow] = [] if refused is None else refused
         for start in range(0, len(keys), size):
             # One dict for each part: that of a million rows would be out of the processor's caches.
             batch = dict(zip(keys[start : start + size], payloads[start : start + size], strict=True))
@@ -152,6 +154,6 @@ class WriteOperation(Operation[R]):
                 ]
             if told is not None:
                 yield Tell(told.send, [rows[key] for key in batch if outcome.get(key, False)], told.details)
-        if failed:
+        if failed and refused is None:
             raise WriteError(failed)
         return stored

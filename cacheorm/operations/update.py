@@ -131,21 +131,31 @@ class ModelUpdate(WriteOperation[R]):
     def _update(self, batch: _Batch) -> Steps[list[Any]]:
         """Update rows; those that others changed meanwhile again, as often as is allowed."""
         if self._retries is None:
-            return (yield from self._attempt(batch, set()))
+            return (yield from self._attempt(batch, set(), []))
         results: dict[int, Any] = {}
+        refused: list[FailedRow] = []
         keys = batch[3]
         left = list(range(len(keys)))
         for _ in range(self._retries + 1):
             conflicts: set[str] = set()
-            results |= zip(left, (yield from self._attempt(_some(batch, left), conflicts)), strict=True)
+            results |= zip(left, (yield from self._attempt(_some(batch, left), conflicts, refused)), strict=True)
             left = [at for at in left if keys[at] in conflicts]
             if not left:
-                return [results[at] for at in range(len(keys))]
-        reason = f"others changed it {self._retries + 1} times in a row"
-        raise ConflictError([FailedRow(self._plan.model.__name__, key, reason) for key in sorted(conflicts)])
+                break
+        else:
+            name, reason = self._plan.model.__name__, f"others changed it {self._retries + 1} times in a row"
+            rows = [FailedRow(name, key, reason) for key in dict.fromkeys(keys[at] for at in left)]
+            raise WriteError(refused + rows) if refused else ConflictError(rows)
+        if refused:
+            raise WriteError(refused)
+        return [results[at] for at in range(len(keys))]
 
-    def _attempt(self, batch: _Batch, conflicts: set[str]) -> Steps[list[Any]]:
-        """Read rows, change them and write them back; an atomic update adds the keys that others have changed."""
+    def _attempt(self, batch: _Batch, conflicts: set[str], refused: list[FailedRow]) -> Steps[list[Any]]:
+        """Read rows, change them and write them back.
+
+        An atomic update adds the keys that others have changed to ``conflicts``, and the rows that the backend refused
+        to ``refused``, since rows of both kinds may be among those of one batch.
+        """
         resolved = self._plan.resolved()
         codec = resolved.codec
         places, changes, pks, keys = batch
@@ -190,8 +200,9 @@ class ModelUpdate(WriteOperation[R]):
             written: dict[str, bool] = {}
         elif self._retries is not None:
             swaps = [(payload, tokens[key]) for key, payload in zip(existing, payloads, strict=True)]
-            written = yield from self._write_many("compare_and_set_many", list(existing), swaps, told)
-            conflicts.update(key for key in existing if not written.get(key))
+            written = yield from self._write_many("compare_and_set_many", list(existing), swaps, told, refused)
+            named = {row.key for row in refused}
+            conflicts.update(key for key in existing if not written.get(key) and key not in named)
         elif self._many:
             written = yield from self._write_many("replace_many", list(existing), payloads, told)
         else:

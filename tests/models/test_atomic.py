@@ -119,6 +119,28 @@ def test_other_parts_are_written_past_a_conflict(backend: co.BaseBackend) -> Non
     assert [row.hits for row in counter.query_many([{"id": i} for i in range(9)]).execute()] == [1, 0] + [1] * 7
 
 
+def test_a_refused_row_does_not_hide_those_that_others_changed(memcached_backend: co.BaseBackend) -> None:
+    counter = counters(memcached_backend)
+    counter.insert_many([{"id": i} for i in range(4)]).execute()
+    labels = iter(range(100))
+    changes = [{"id": 0, "hits": 1}, {"id": 1, "hits": 1}, {"id": 2, "label": "x" * (3 << 20)}, {"id": 3, "hits": 1}]
+
+    def meddling(times: int) -> Any:
+        return Meddling(memcached_backend, lambda keys: counter.update(id=1, label=next(labels)).execute(), times)
+
+    with pytest.raises(co.WriteError) as caught:
+        counters(meddling(100)).update_many(changes).atomic(2).execute()
+    assert type(caught.value) is co.WriteError
+    assert [row.key for row in caught.value.failed] == [counter.key(id=2), counter.key(id=1)]
+    assert (counter.get(id=0).hits, counter.get(id=1).hits, counter.get(id=3).hits) == (1, 0, 1)
+    # The server dropped the entry that it had no room to replace.
+    counter.insert(id=2).execute()
+    with pytest.raises(co.WriteError) as caught:
+        counters(meddling(1)).update_many(changes).atomic(2).execute()
+    assert [row.key for row in caught.value.failed] == [counter.key(id=2)]
+    assert (counter.get(id=1).hits, counter.get(id=1).label) == (1, "3")
+
+
 def test_the_same_row_twice_is_changed_once_with_both_changes(backend: co.BaseBackend) -> None:
     counter = counters(backend)
     counter.create(id=1)
