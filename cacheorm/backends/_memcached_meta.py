@@ -15,7 +15,7 @@ from ..errors import BackendError
 from ..types import KeepTTL
 from ._memcached_exchange import RACES, WRITE_CHUNK, Exchange, Reply, is_stale, number_of, read_stats
 from ._memcached_pool import Connection
-from .base import next_count
+from .base import later_part, next_count
 
 __all__ = ["MetaEngine", "exptime"]
 
@@ -191,21 +191,25 @@ class MetaEngine(Exchange):
         """Replace entries under the lifetimes they have: each is written only if nobody else wrote meanwhile."""
         result: list[bool | str] = [False] * len(keys)
         left = list(range(len(keys)))
+        later = False
         for _ in range(RACES):
             changed: list[int] = []
             for start in range(0, len(left), WRITE_CHUNK):
                 part = left[start : start + WRITE_CHUNK]
-                now, replies = self._inspect([keys[i] for i in part], b"c t")
-                found = [
-                    (i, number_of(flags, b"c"), _moment(flags, now))
-                    for i, (word, flags, _) in zip(part, replies, strict=True)
-                    if word == b"HD"
-                ]
+                with later_part(later):
+                    now, replies = self._inspect([keys[i] for i in part], b"c t")
+                    found = [
+                        (i, number_of(flags, b"c"), _moment(flags, now))
+                        for i, (word, flags, _) in zip(part, replies, strict=True)
+                        if word == b"HD"
+                    ]
+                    requests = ((_pack_swap(keys[i], values[i], token, moment), 1) for i, token, moment in found)
+                    statuses = self._statuses(_joined(requests), len(found))
+                later = True
                 for i, (word, _, _) in zip(part, replies, strict=True):
                     if word not in (b"HD", b"EN"):
                         result[i] = word.decode("utf-8", "replace")
-                requests = ((_pack_swap(keys[i], values[i], token, moment), 1) for i, token, moment in found)
-                for (i, _, _), status in zip(found, self._statuses(_joined(requests), len(found)), strict=True):
+                for (i, _, _), status in zip(found, statuses, strict=True):
                     result[i] = status
                     if status is False:
                         changed.append(i)  # or deleted: the next round tells
@@ -253,10 +257,11 @@ class MetaEngine(Exchange):
         result: list[bool | str] = []
         for start in range(0, len(keys), WRITE_CHUNK):
             part = slice(start, start + WRITE_CHUNK)
-            now, replies = self._inspect(keys[part], b"t")
-            # What is not there any more has no lifetime to keep: its version cannot match either.
-            moments = [_moment(flags, now) if word == b"HD" else 0 for word, flags, _ in replies]
-            result += self._swap(keys[part], values[part], tokens[part], moments)
+            with later_part(start > 0):
+                now, replies = self._inspect(keys[part], b"t")
+                # What is not there any more has no lifetime to keep: its version cannot match either.
+                moments = [_moment(flags, now) if word == b"HD" else 0 for word, flags, _ in replies]
+                result += self._swap(keys[part], values[part], tokens[part], moments)
         return result
 
     def _swap(

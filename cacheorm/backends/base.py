@@ -16,7 +16,7 @@ from typing import Any
 from ..errors import BackendError
 from ..types import TTL, KeepTTL, Outcome, Value, check_ttl
 
-__all__ = ["BaseBackend", "next_count", "split_swaps"]
+__all__ = ["BaseBackend", "later_part", "next_count", "split_swaps"]
 
 _COUNTER_LIMIT = 1 << 63
 
@@ -53,6 +53,20 @@ def next_count(key: str, stored: bytes | None, delta: int) -> int:
 def split_swaps(mapping: Mapping[str, tuple[Value, Any]]) -> tuple[dict[str, Value], dict[str, Any]]:
     """Give the values and the tokens of :meth:`BaseBackend.compare_and_set_many`, each by key."""
     return {key: value for key, (value, _) in mapping.items()}, {key: token for key, (_, token) in mapping.items()}
+
+
+@contextlib.contextmanager
+def later_part(later: bool) -> Iterator[None]:
+    """Let an error of a part of a batch say that what came before it may have been applied.
+
+    Args:
+        later: whether there was anything before it.
+    """
+    try:
+        yield
+    except BackendError as error:
+        error.maybe_applied = error.maybe_applied or later
+        raise
 
 
 class BaseBackend:

@@ -204,11 +204,13 @@ class FileSystemBackend(BaseBackend):
         self._check_keys(keys)
         expires = self._expires(ttl)
         existed = dict.fromkeys(keys, False)
+        applied = False
         for part in _parts([*existed], _WRITE_SIZE):
-            with self._transaction(len(part)) as connection:
+            with self._transaction(len(part), applied=applied) as connection:
                 existed.update(dict.fromkeys(self._present(connection, part), True))
                 sql = f"UPDATE entries SET expires = ? WHERE {_AMONG} AND {_LIVE}"
                 connection.execute(sql, (expires, self._array(part), self._now()))
+            applied = True
         return existed
 
     def delete_many(self, *keys: str) -> bool:

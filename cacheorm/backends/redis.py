@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from .._speedups import wire
 from ..errors import BackendError
 from ..types import TTL, KeepTTL, Outcome, Value
-from .base import BaseBackend, next_count, split_swaps
+from . import _redis_swap
+from .base import BaseBackend, later_part, next_count, split_swaps
 
 if TYPE_CHECKING:
     from ._redis_client import ClientTransport
@@ -18,27 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["RedisBackend"]
 
 _CHUNK = 1000
-
-# Bytes of values that one script compares and sets: while it runs, nobody else is served.
-_SWAP_BYTES = 1 << 20
-
-# An entry of another type than text, or a refused write, is an error of its own, and the others go on.
-_SWAP = """
-local done = {}
-for i, key in ipairs(KEYS) do
-  local ttl, old, new = ARGV[1], ARGV[2 * i], ARGV[2 * i + 1]
-  local reply = redis.pcall('GET', key)
-  if reply == old then
-    if ttl == '0' then reply = redis.pcall('SET', key, new)
-    elseif ttl == '-1' then reply = redis.pcall('SET', key, new, 'KEEPTTL')
-    else reply = redis.pcall('SET', key, new, 'EX', ttl) end
-    done[i] = reply.err or 1
-  else
-    done[i] = type(reply) == 'table' and reply.err or 0
-  end
-end
-return done
-"""
 
 # Up to so many keys make one request, with nothing to be had before the whole reply.
 _SMALL_READ = 250
@@ -202,14 +181,12 @@ class RedisBackend(BaseBackend):
         existed = 0
         for start in range(0, len(unique), _CHUNK):
             part = unique[start : start + _CHUNK]
-            existed += self._run(part[0], ("DEL", *part), write=True)
+            with later_part(start > 0):
+                existed += self._run(part[0], ("DEL", *part), write=True)
         return existed == len(unique)
 
     def compare_and_set_many(self, mapping: Mapping[str, tuple[Value, Any]], ttl: TTL | KeepTTL = None) -> Outcome:
-        """Store each entry only if its value is still the one that was read: a script compares and sets.
-
-        https://redis.io/docs/latest/develop/programmability/eval-intro/
-        """
+        """Store each entry only if its value is still the one that was read: a script compares and sets."""
         seconds = self._seconds_or_keep(ttl)
         keys = list(mapping)
         wire.check_keys(keys)
@@ -217,11 +194,9 @@ class RedisBackend(BaseBackend):
         new = wire.encode_values(keys, list(values.values()))
         old = wire.encode_values(keys, list(tokens.values()))
         outcome = Outcome()
-        for part in _parts(old, new):
-            pairs = chain.from_iterable(zip(old[part], new[part], strict=True))
-            (replies,) = self._replies(
-                None, [("EVAL", _SWAP, len(keys[part]), *keys[part], seconds, *pairs)], write=True
-            )
+        for part in _redis_swap.parts(old, new):
+            with later_part(bool(outcome)):
+                replies = self._swap(keys[part], old[part], new[part], seconds)
             for key, reply in zip(keys[part], replies, strict=True):
                 outcome[key] = reply == 1
                 if not isinstance(reply, int):
@@ -240,7 +215,8 @@ class RedisBackend(BaseBackend):
             else:
                 # PERSIST answers 0 for an entry that never expires, as for one that is not there.
                 commands = [("PERSIST", key) for key in part] + [("EXISTS", key) for key in part]
-            replies = self._replies(None, commands, write=True)[-len(part) :]
+            with later_part(start > 0):
+                replies = self._replies(None, commands, write=True)[-len(part) :]
             existed.update(zip(part, map(bool, replies), strict=True))
         return existed
 
@@ -292,6 +268,14 @@ class RedisBackend(BaseBackend):
                 self._refuse(key, reply)
         return replies
 
+    def _swap(self, keys: Sequence[str], old: Sequence[bytes], new: Sequence[bytes], seconds: int) -> list[Any]:
+        (replies,) = self._transport.run([_redis_swap.by_digest(keys, old, new, seconds)], write=True)
+        if isinstance(replies, _driver().exceptions.NoScriptError):
+            (replies,) = self._replies(None, [_redis_swap.by_text(keys, old, new, seconds)], write=True)
+        elif isinstance(replies, Exception):
+            self._refuse(None, replies)
+        return replies  # type: ignore[no-any-return]
+
     def _set(self, key: str, value: Value, seconds: int, condition: bytes) -> bool:
         wire.check_keys((key,))
         (encoded,) = wire.encode_values([key], [value])
@@ -316,19 +300,6 @@ class RedisBackend(BaseBackend):
     def _refuse(self, key: str | None, error: Exception) -> NoReturn:
         subject = self._server if key is None else f"{self._server}, key {key}"
         raise BackendError(f"{subject}: {_reason(error)}") from error
-
-
-def _parts(old: Sequence[bytes], new: Sequence[bytes]) -> Iterator[slice]:
-    """Cut a batch into parts of at most so many entries and, from the second entry on, bytes."""
-    start = size = 0
-    for position in range(len(old)):
-        grown = size + len(old[position]) + len(new[position])
-        if position - start == _CHUNK or (position > start and grown > _SWAP_BYTES):
-            yield slice(start, position)
-            start, grown = position, grown - size
-        size = grown
-    if old:
-        yield slice(start, len(old))
 
 
 def set_options(seconds: int, condition: bytes) -> tuple[bytes | str | int, ...]:
