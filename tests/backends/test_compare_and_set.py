@@ -222,27 +222,23 @@ def test_replies_cut_off_anywhere_never_reach_the_next_caller(cut: int, proxy: P
 
 
 def test_an_error_of_a_later_part_says_that_earlier_ones_may_be_applied(
-    kind: str, direct: BaseBackend, monkeypatch: pytest.MonkeyPatch
+    memcached_backend: MemcachedBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server cannot be reached any more when the second part is due."""
-    backend: Any = direct
+    backend: Any = memcached_backend
     backend.set_many(BATCH, 100)
     changes = swaps(backend)
-    owner, name = (backend._transport, "run") if kind == "redis" else (backend._engine._pool, "lease")
+    owner, name = backend._engine._pool, "lease"
     real = getattr(owner, name)
-    calls: list[Callable[[], object]] = [
+    for call in (
         lambda: backend.compare_and_set_many(changes, KEEP_TTL),
-        lambda: backend.replace_many(BATCH, KEEP_TTL) if kind == "memcached" else backend.touch_many(list(BATCH)),
-        lambda: backend.delete_many(*BATCH),
-    ]
-    # memcached takes the last one in one exchange.
-    for call in calls if kind == "redis" else calls[:2]:
+        lambda: backend.replace_many(BATCH, KEEP_TTL),
+    ):
         numbers = count()
-        # On memcached, lifetimes are read before a part is written.
-        last = 2 if kind == "redis" else 4
 
-        def unreachable(*args: Any, numbers: Iterator[int] = numbers, last: int = last, **kwargs: Any) -> Any:
-            if next(numbers) >= last:
+        def unreachable(*args: Any, numbers: Iterator[int] = numbers, **kwargs: Any) -> Any:
+            # Lifetimes are read before a part is written.
+            if next(numbers) >= 4:
                 raise BackendError("unreachable")
             return real(*args, **kwargs)
 

@@ -96,7 +96,6 @@ def test_a_url_that_is_none_is_an_error_that_keeps_the_password(url: str) -> Non
     ("kind", "words"),
     [
         (redis.cluster.RedisCluster, "does not support RedisCluster"),
-        (redis.asyncio.Redis, "does not support asyncio"),
         (redis.sentinel.Sentinel, r"sentinel\.master_for"),
     ],
 )

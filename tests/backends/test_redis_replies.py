@@ -15,14 +15,25 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from servers import HOST, RedisServer
 
-from cacheorm.backends import _redis_replies
-from cacheorm.backends._redis_replies import Replies
+from cacheorm.backends._driving import run_blocking
+from cacheorm.backends._redis.blocking import BlockingLink
+from cacheorm.backends._redis.replies import Replies
 from cacheorm.backends.redis import RedisBackend
 from cacheorm.errors import BackendError
 
 BATCH = {f"key:{i}": b"%d" % i for i in range(2500)}
 PARSERS = [_parsers._HiredisParser, _parsers._RESP2Parser, _parsers._RESP3Parser]
 PUSH = b">2\r\n$4\r\nnews\r\n$5\r\nfresh\r\n"
+
+
+class Blocking(Replies):
+    """Replies whose methods are called as a backend's synchronous methods call them."""
+
+    def values(self, count: int) -> list[bytes | None]:
+        return run_blocking(self.read_values(count))
+
+    def statuses(self, statuses: list[Any], count: int) -> None:
+        run_blocking(self.read_statuses(statuses, count))
 
 
 class Wire:
@@ -41,8 +52,8 @@ class Wire:
         self.connection._parser.pubsub_push_handler_func = self.pushed.append
         self.connection._parser.push_handler_func = self.pushed.append
 
-    def replies(self) -> Replies:
-        return Replies(self.connection, True, [])
+    def replies(self) -> Blocking:
+        return Blocking(BlockingLink(self.connection, True, None), [])
 
     def close(self) -> None:
         self.server.close()
@@ -85,7 +96,7 @@ def in_pieces(line: Wire, data: bytes, cuts: list[int], read: Callable[[], Any])
 def test_values_come_whole_from_any_pieces(line: Wire) -> None:
     for cut in range(1, len(line.values)):
         replies = line.replies()
-        assert in_pieces(line, line.values, [cut], lambda replies=replies: replies.read_values(3)) == [
+        assert in_pieces(line, line.values, [cut], lambda replies=replies: replies.values(3)) == [
             b"a",
             None,
             b"bc",
@@ -98,7 +109,7 @@ def test_refusals_among_statuses_keep_their_places_and_classes(line: Wire) -> No
     for cut in range(1, len(data)):
         replies = line.replies()
         statuses: list[Any] = []
-        in_pieces(line, data, [cut], lambda replies=replies, found=statuses: replies.read_statuses(found, 5))
+        in_pieces(line, data, [cut], lambda replies=replies, found=statuses: replies.statuses(found, 5))
         replies.finish()
         assert statuses[:2] == [b"OK", None]
         assert [type(status) for status in statuses[2:]] == [
@@ -112,7 +123,7 @@ def test_refusals_among_statuses_keep_their_places_and_classes(line: Wire) -> No
 def test_a_refused_read_raises_what_the_driver_raises(line: Wire) -> None:
     line.server.sendall(b"-NOPERM not you\r\n")
     with pytest.raises(redis.exceptions.NoPermissionError, match="not you"):
-        line.replies().read_values(3)
+        line.replies().values(3)
 
 
 def test_what_the_server_pushes_goes_to_the_drivers_parser(line: Wire) -> None:
@@ -123,8 +134,8 @@ def test_what_the_server_pushes_goes_to_the_drivers_parser(line: Wire) -> None:
         line.pushed.clear()
         replies = line.replies()
         read = [
-            in_pieces(line, data, [cut], lambda replies=replies: replies.read_values(3)),
-            replies.read_values(3),
+            in_pieces(line, data, [cut], lambda replies=replies: replies.values(3)),
+            replies.values(3),
         ]
         replies.finish()
         assert read == [[b"a", None, b"bc"]] * 2
@@ -134,14 +145,14 @@ def test_what_the_server_pushes_goes_to_the_drivers_parser(line: Wire) -> None:
 def test_what_follows_the_last_reply_is_left_to_the_driver(line: Wire) -> None:
     replies = line.replies()
     line.server.sendall(line.values + b"+PONG\r\n")
-    assert replies.read_values(3) == [b"a", None, b"bc"]
+    assert replies.values(3) == [b"a", None, b"bc"]
     replies.finish()
     assert line.connection.can_read()
     # Something is waiting there: the next exchange leaves everything to the driver.
     replies = line.replies()
     line.server.sendall(b"*1\r\n$1\r\nz\r\n")
     assert line.connection.read_response() == b"PONG"
-    assert replies.read_values(1) == [b"z"]
+    assert replies.values(1) == [b"z"]
     replies.finish()
 
 
@@ -149,7 +160,7 @@ def test_a_server_that_falls_silent_is_a_timeout(line: Wire) -> None:
     replies = line.replies()
     line.server.sendall(line.values[:-3])
     with pytest.raises(redis.TimeoutError, match="Timeout reading"):
-        replies.read_values(3)
+        replies.values(3)
 
 
 @pytest.mark.parametrize("sent", [0, 5])
@@ -158,7 +169,7 @@ def test_a_server_that_leaves_is_a_connection_error(sent: int, line: Wire) -> No
     line.server.sendall(line.values[:sent])
     line.server.close()
     with pytest.raises(redis.ConnectionError, match=r"losed|reset"):
-        replies.read_values(3)
+        replies.values(3)
 
 
 def test_a_connection_that_another_thread_disconnects_is_a_connection_error(line: Wire) -> None:
@@ -167,7 +178,7 @@ def test_a_connection_that_another_thread_disconnects_is_a_connection_error(line
         pytest.skip("the driver reads by itself")
     line.connection.disconnect()
     with pytest.raises(redis.ConnectionError, match="losed"):
-        replies.read_values(3)
+        replies.values(3)
 
 
 def test_a_connection_that_somebody_has_changed_is_read_through_its_own_methods() -> None:
@@ -230,18 +241,18 @@ def test_an_interrupt_between_two_receives_costs_the_connection(
     call: Callable[[RedisBackend], Any], after: int, plain: RedisBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain.set_many(BATCH)
-    real = _redis_replies.Replies._go_on
+    real = Replies._go_on
     received = 0
 
-    def interrupted(self: Replies, reader: Any) -> None:
+    async def interrupted(self: Replies, reader: Any) -> None:
         nonlocal received
         received += 1
         if received > after:
             raise KeyboardInterrupt
-        real(self, reader)
+        await real(self, reader)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_redis_replies.Replies, "_go_on", interrupted)
+        patch.setattr(Replies, "_go_on", interrupted)
         with pytest.raises(KeyboardInterrupt):
             call(plain)
     assert plain.get("key:8") == b"8"
@@ -277,7 +288,7 @@ def test_replies_that_make_no_sense_are_errors(line: Wire) -> None:
         pytest.skip("the driver reads by itself")
     line.server.sendall(line.values)
     with pytest.raises(ValueError, match="expected 2 values, got 3"):
-        replies.read_values(2)
+        replies.values(2)
 
 
 def test_replies_that_make_no_sense_cost_the_connection() -> None:

@@ -2,7 +2,7 @@
 
 redis-py makes Python calls for each reply, and without hiredis many for each value. The replies to a batch are all of
 one kind, which :class:`~cacheorm._speedups.wire.RespReader` knows. When anything else arrives (a refusal, a message
-that the server pushes) it is given, with all that follows, to the connection's own parser, and redis-py reads on.
+that the server pushed) it is given, with all that follows, to the connection's own parser, and redis-py reads on.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import io
 from collections.abc import Callable
 from typing import Any
 
-from redis import exceptions
-from redis.connection import AbstractConnection
+from redis.exceptions import ResponseError
 
-from .. import _speedups
-from .._speedups import wire
+from ... import _speedups
+from ..._speedups import wire
+from .transport import Link
 
-__all__ = ["Replies", "read_replies"]
+__all__ = ["Replies", "find_feed", "read_replies"]
 
 # A buffer grows with the largest value; larger ones than this are not kept for the next exchange.
 _KEPT_BYTES = 1 << 20
@@ -27,86 +27,77 @@ class Replies:
     """The replies to one exchange; make it before anything is sent, and call :meth:`finish` after the last one.
 
     Args:
-        connection: from a pool of redis-py, which has just checked it.
-        pushed: whether the connection's parser may hold messages that the server pushed.
+        link: the connection.
         idle: readers that nobody uses: one is taken from there, and put back in the end.
     """
 
-    def __init__(self, connection: Any, pushed: bool, idle: list[wire.RespReader]) -> None:
-        self._connection = connection
+    def __init__(self, link: Link, idle: list[wire.RespReader]) -> None:
+        self._link = link
         self._idle = idle
         self._reader: wire.RespReader | None = None
-        give_back = _find_feed(connection)
-        if give_back is not None and not (pushed and connection.can_read()):
-            self._give_back = give_back
+        self._give_back = link.feed
+        if self._give_back is not None:
             try:
                 self._reader = idle.pop()
             except IndexError:
                 self._reader = wire.RespReader()
 
-    def read_values(self, count: int) -> list[bytes | None]:
+    async def read_values(self, count: int) -> list[bytes | None]:
         """Read the reply to one ``MGET`` of ``count`` keys."""
         values: list[bytes | None] = []
         while self._reader is not None:
             if self._reader.read_values(values, count):
                 return values
-            self._go_on(self._reader)
-        return self._connection.read_response(disable_decoding=True)  # type: ignore[no-any-return]
+            await self._go_on(self._reader)
+        return await self._link.parse()  # type: ignore[no-any-return]
 
-    def read_statuses(self, statuses: list[Any], count: int) -> None:
+    async def read_statuses(self, statuses: list[Any], count: int) -> None:
         """Read replies to ``SET``, a ``ResponseError`` for each refusal, until there are ``count``."""
         while self._reader is not None:
             if self._reader.read_statuses(statuses, count):
                 return
-            self._go_on(self._reader)
-        read_replies(self._connection, count, statuses)
+            await self._go_on(self._reader)
+        await read_replies(self._link, count, statuses)
 
     def finish(self) -> None:
         """Part from the connection: everything that was due has been read."""
         if self._reader is not None:
             self._put_back(self._reader)
 
-    def _go_on(self, reader: wire.RespReader) -> None:
+    async def _go_on(self, reader: wire.RespReader) -> None:
         """Receive more, or leave the rest to the connection's own parser."""
         if reader.foreign:
             self._put_back(reader)
-            return
-        # Another thread that disconnects a connection takes the socket away from it.
-        source = self._connection._sock
-        if source is None:
-            raise exceptions.ConnectionError("Connection closed by server.")
-        try:
-            size = source.recv_into(reader.room())
-        except TimeoutError as error:
-            raise exceptions.TimeoutError("Timeout reading from socket") from error
-        except OSError as error:
-            raise exceptions.ConnectionError(f"Error while reading from socket: {error}") from error
-        if not size:
-            raise exceptions.ConnectionError("Connection closed by server.")
-        reader.fill(size)
+        else:
+            await self._link.receive(reader)
 
     def _put_back(self, reader: wire.RespReader) -> None:
         self._reader = None
-        if reader.pending:
+        if reader.pending and self._give_back is not None:
             self._give_back(reader.take())
         if reader.capacity <= _KEPT_BYTES:
             self._idle.append(reader)
 
 
-def read_replies(connection: Any, count: int, replies: list[Any]) -> None:
+async def read_replies(link: Link, count: int, replies: list[Any]) -> None:
     """Read replies with redis-py, a ``ResponseError`` for each refused command, until there are ``count``."""
-    read = connection.read_response
+    parse = link.parse
     append = replies.append
     for _ in range(count - len(replies)):
         try:
-            append(read(disable_decoding=True))
-        except exceptions.ResponseError as error:  # a reply like any other: the next one is due all the same
+            append(await parse())
+        except ResponseError as error:  # a reply like any other: the next one is due all the same
             append(error.with_traceback(None))
 
 
-def _find_feed(connection: Any) -> Callable[[bytes], Any] | None:
-    """Find how to give bytes to a connection's parser; ``None`` where reading past it would be wrong, or slower."""
-    parser = connection._parser if type(connection).read_response is AbstractConnection.read_response else None
+def find_feed(connection: Any, base: type) -> Callable[[bytes], Any] | None:
+    """Find how to give bytes to a connection's parser; ``None`` where reading past it would be wrong, or slower.
+
+    Args:
+        connection: of redis-py, for threads or for asyncio.
+        base: the class there whose way of reading is known.
+    """
+    parser = connection._parser if type(connection).read_response is base.read_response else None  # type: ignore[attr-defined]
     if not type(parser).__module__.startswith("redis."):
         return None  # somebody has made it their own: what is read has to go through it
     hiredis = getattr(parser, "_reader", None)

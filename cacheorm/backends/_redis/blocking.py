@@ -1,0 +1,139 @@
+"""Connections of redis-py that block, out of the pool of a client."""
+
+from __future__ import annotations
+
+import builtins
+import inspect
+import os
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from redis.connection import AbstractConnection
+from redis.exceptions import (
+    ConnectionError,  # noqa: A004 -- the driver's own, unrelated to the built-in
+    RedisError,
+    TimeoutError,  # noqa: A004 -- likewise
+)
+
+from ..._speedups import wire
+from ...errors import BackendError
+from .replies import find_feed
+
+__all__ = ["BlockingLink", "BlockingLinks"]
+
+# A pool of more connections than this is one without bounds.
+_UNBOUNDED = 1 << 20
+
+
+class BlockingLink:
+    """A :class:`~.transport.Link` whose coroutines block.
+
+    Args:
+        connection: of redis-py.
+        pushed: whether its parser may hold messages that the server pushed.
+        permits: where its permit goes back to.
+    """
+
+    __slots__ = ("_pushed", "connection", "permits")
+
+    def __init__(self, connection: Any, pushed: bool, permits: SimpleQueue[None] | None) -> None:
+        self.connection = connection
+        self.permits = permits
+        self._pushed = pushed
+
+    @property
+    def feed(self) -> Callable[[bytes], Any] | None:
+        """Gives bytes to the driver's parser; ``None`` where nobody may read past it."""
+        if self._pushed and self.connection.can_read():
+            return None
+        return find_feed(self.connection, AbstractConnection)
+
+    async def send(self, buffer: bytes, check_health: bool) -> None:
+        self.connection.send_packed_command([buffer], check_health=check_health)
+
+    async def parse(self) -> Any:
+        return self.connection.read_response(disable_decoding=True)
+
+    async def receive(self, reader: wire.RespReader) -> None:
+        # Another thread that disconnects a connection takes the socket away from it.
+        source = self.connection._sock
+        if source is None:
+            raise ConnectionError("Connection closed by server.")
+        try:
+            size = source.recv_into(reader.room())
+        except builtins.TimeoutError as error:
+            raise TimeoutError("Timeout reading from socket") from error
+        except OSError as error:
+            raise ConnectionError(f"Error while reading from socket: {error}") from error
+        if not size:
+            raise ConnectionError("Connection closed by server.")
+        reader.fill(size)
+
+
+class BlockingLinks:
+    """The connections of a redis-py pool, shared by threads; a forked child gets connections of its own.
+
+    Args:
+        pool: a redis-py ``ConnectionPool`` or one with its interface.
+        server: the server's name for messages, without credentials.
+        close: closes the pool, if it is ours to close.
+    """
+
+    def __init__(self, pool: Any, server: str, close: Callable[[], Any] | None) -> None:
+        self.server = server
+        self._pool = pool
+        self._close = close
+        # redis-py up to 5.2 requires a command name, which it ignores; from 5.3 on giving one is deprecated.
+        named = inspect.signature(pool.get_connection).parameters.get("command_name")
+        self._arguments = ("_",) if named is not None and named.default is inspect.Parameter.empty else ()
+        self._notified = getattr(pool, "maint_notifications_enabled", None)
+        self._limit: int = getattr(pool, "max_connections", None) or _UNBOUNDED
+        options = getattr(pool, "connection_kwargs", {})
+        self._patience: float = getattr(pool, "timeout", None) or options.get("socket_timeout") or 5
+        self._renew()
+
+    def _renew(self) -> None:
+        self._pid = os.getpid()
+        self._permits: SimpleQueue[None] | None = None
+        if self._limit < _UNBOUNDED:
+            # redis-py's pool refuses when it is exhausted: those who wait for a permit first are not refused.
+            self._permits = SimpleQueue()
+            for _ in range(self._limit):
+                self._permits.put(None)
+
+    async def take(self) -> BlockingLink:
+        if self._pid != os.getpid():
+            self._renew()  # a thread that does not exist here may have held permits, or the lock
+        permits = self._permits
+        if permits is not None:
+            try:
+                permits.get(timeout=self._patience)
+            except Empty:
+                raise BackendError(
+                    f"{self.server}: all {self._limit} connections stayed in use for {self._patience:g} s;"
+                    " raise max_connections or socket_timeout"
+                ) from None
+        try:
+            connection = self._pool.get_connection(*self._arguments)
+        except BaseException as error:
+            if permits is not None:
+                permits.put(None)
+            if isinstance(error, (RedisError, OSError)):
+                raise BackendError(f"{self.server}: {error}") from error
+            raise
+        # Such pools hand out connections on which the server has pushed messages, and others do not.
+        return BlockingLink(connection, self._notified is not None and bool(self._notified()), permits)
+
+    async def give_back(self, link: BlockingLink, reusable: bool) -> None:
+        try:
+            if not reusable:
+                link.connection.disconnect()
+            self._pool.release(link.connection)
+        finally:
+            if link.permits is not None:
+                link.permits.put(None)
+
+    async def close(self) -> None:
+        if self._close is not None:
+            self._close()

@@ -1,0 +1,239 @@
+"""The methods of a backend as Redis commands (https://redis.io/docs/latest/commands/), and what their replies mean."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+from redis.exceptions import NoScriptError
+
+from ..._speedups import wire
+from ...errors import BackendError
+from ...types import TTL, KeepTTL, Outcome, Value
+from ..base import later_part, next_count, split_swaps
+from . import swap
+from .transport import Command, Effect, Transport, set_options
+
+__all__ = ["RedisCommands", "reason"]
+
+_CHUNK = 1000
+
+
+class RedisCommands:
+    """The commands of a :class:`~cacheorm.backends.redis.RedisBackend` over one way to Redis.
+
+    Args:
+        transport: the way.
+        seconds: gives a lifetime as whole seconds, with the backend's default filled in.
+    """
+
+    def __init__(self, transport: Transport, seconds: Callable[[TTL], int]) -> None:
+        self._transport = transport
+        self._filled = seconds
+        self._server = transport.server
+
+    # -- one entry -------------------------------------------------------------------------------
+
+    async def get(self, key: str) -> bytes | None:
+        reply: bytes | None = await self._run(key, ("GET", key))
+        return reply
+
+    async def has(self, key: str) -> bool:
+        return bool(await self._run(key, ("EXISTS", key)))
+
+    async def set(self, key: str, value: Value, ttl: TTL = None) -> bool:
+        return await self._set(key, value, self._seconds(ttl), b"")
+
+    async def replace(self, key: str, value: Value, ttl: TTL | KeepTTL = None) -> bool:
+        return await self._set(key, value, self._seconds(ttl), b"XX")
+
+    async def add(self, key: str, value: Value, ttl: TTL = None) -> bool:
+        return await self._set(key, value, self._seconds(ttl), b"NX")
+
+    async def delete(self, key: str) -> bool:
+        return bool(await self._run(key, ("DEL", key), effect=Effect.STEP))
+
+    async def incr(self, key: str, delta: int = 1, ttl: TTL = None) -> int:
+        next_count(key, None, delta)  # a step beyond the range would leave a counter of 0 behind
+        seconds = self._seconds(ttl)
+        create = ("SET", key, 0, "EX", seconds, "NX") if seconds else ("SET", key, 0, "NX")
+        count: int = await self._run(key, create, ("INCRBY", key, delta), effect=Effect.STEP, transaction=True)
+        return count
+
+    async def touch(self, key: str, ttl: TTL = None) -> bool:
+        return bool(await self._run(key, *_touches(key, self._seconds(ttl)), effect=Effect.SAME))
+
+    async def ttl(self, key: str) -> int | None:
+        milliseconds: int = await self._run(key, ("PTTL", key))
+        if milliseconds < 0:
+            return 0 if milliseconds == -1 else None
+        return max(1, -(-milliseconds // 1000))
+
+    # -- batches ---------------------------------------------------------------------------------
+
+    async def get_many(self, *keys: str) -> list[bytes | None]:
+        wire.check_keys(keys)
+        values: list[bytes | None] = []
+        async for chunk in self._transport.read_chunks(keys):
+            values += chunk
+        return values
+
+    def get_chunks(self, keys: Sequence[str]) -> AsyncGenerator[list[bytes | None], None]:
+        wire.check_keys(keys)
+        return self._transport.read_chunks(keys)
+
+    async def get_many_cas(self, *keys: str) -> list[tuple[bytes, Any] | None]:
+        return [None if value is None else (value, value) for value in await self.get_many(*keys)]
+
+    async def set_many(self, mapping: Mapping[str, Value], ttl: TTL = None) -> Outcome:
+        return await self._write(mapping, self._seconds(ttl), b"")
+
+    async def replace_many(self, mapping: Mapping[str, Value], ttl: TTL | KeepTTL = None) -> Outcome:
+        return await self._write(mapping, self._seconds(ttl), b"XX")
+
+    async def add_many(self, mapping: Mapping[str, Value], ttl: TTL = None) -> Outcome:
+        return await self._write(mapping, self._seconds(ttl), b"NX")
+
+    async def delete_many(self, *keys: str) -> bool:
+        wire.check_keys(keys)
+        unique = list(dict.fromkeys(keys))
+        groups = [[unique[i] for i in group] for group in self._transport.groups(unique, _CHUNK)]
+        requests: list[tuple[str, Command]] = [(group[0], ("DEL", *group)) for group in groups]
+        existed: int = sum(await self._replies(requests, Effect.STEP))
+        return existed == len(unique)
+
+    async def compare_and_set_many(
+        self, mapping: Mapping[str, tuple[Value, Any]], ttl: TTL | KeepTTL = None
+    ) -> Outcome:
+        seconds = self._seconds(ttl)
+        keys = list(mapping)
+        wire.check_keys(keys)
+        values, tokens = split_swaps(mapping)
+        old = wire.encode_values(keys, list(tokens.values()))
+        new = wire.encode_values(keys, list(values.values()))
+        batch = swap.Swaps(keys, old, new, seconds)
+        groups = [part for group in self._transport.groups(keys, _CHUNK) for part in batch.parts(group)]
+        outcome = Outcome(dict.fromkeys(keys, False))
+        for group, replies in zip(groups, await self._swap(batch, groups), strict=True):
+            for position, reply in zip(group, replies, strict=True):
+                outcome[keys[position]] = reply == 1
+                if not isinstance(reply, int):
+                    outcome.reasons[keys[position]] = reply.decode("utf-8", "replace")
+        return outcome
+
+    async def touch_many(self, keys: Sequence[str], ttl: TTL = None) -> dict[str, bool]:
+        seconds = self._seconds(ttl)
+        wire.check_keys(keys)
+        unique = list(dict.fromkeys(keys))
+        commands = [_touches(key, seconds) for key in unique]
+        requests = [(key, command) for key, of_key in zip(unique, commands, strict=True) for command in of_key]
+        replies = await self._replies(requests, Effect.SAME)
+        # The last one of each key tells.
+        step = len(requests) // len(unique) if unique else 1
+        return dict(zip(unique, map(bool, replies[step - 1 :: step]), strict=True))
+
+    # -- the backend as a whole ------------------------------------------------------------------
+
+    async def clear(self) -> None:
+        await self._transport.run_everywhere([("FLUSHDB",)], Effect.SAME)
+
+    async def ping(self) -> bool:
+        replies = await self._transport.run_everywhere([("PING",)], Effect.READ)
+        return all(pong in (b"PONG", True) for (pong,) in replies)
+
+    async def stats(self) -> dict[str, Any]:
+        total = dict.fromkeys(("entries", "hits", "misses", "evictions", "memory_bytes"), 0)
+        for entries, info in await self._transport.run_everywhere([("DBSIZE",), ("INFO",)], Effect.READ):
+            figures = info if isinstance(info, dict) else _parse_info(info)
+            total["entries"] += entries
+            total["hits"] += int(figures["keyspace_hits"])
+            total["misses"] += int(figures["keyspace_misses"])
+            total["evictions"] += int(figures["evicted_keys"])
+            total["memory_bytes"] += int(figures["used_memory"])
+        return total
+
+    async def close(self) -> None:
+        await self._transport.close()
+
+    # -- how -------------------------------------------------------------------------------------
+
+    def _seconds(self, ttl: TTL | KeepTTL) -> int:
+        """Give a lifetime in seconds, 0 for ever, -1 for the one that the entry has."""
+        if isinstance(ttl, KeepTTL):
+            return -1
+        return self._filled(ttl)
+
+    async def _run(self, key: str, *commands: Command, effect: Effect = Effect.READ, transaction: bool = False) -> Any:
+        """Run commands about ``key`` and return the reply to the last one."""
+        wire.check_keys((key,))
+        replies = await self._transport.run(key, commands, effect, transaction)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                self._refuse(key, reply)
+        return replies[-1]
+
+    async def _replies(self, requests: Sequence[tuple[str, Command]], effect: Effect) -> list[Any]:
+        replies = await self._transport.run_each(requests, effect)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                self._refuse(None, reply)
+        return replies
+
+    async def _swap(self, batch: swap.Swaps, groups: Sequence[list[int]]) -> list[Any]:
+        """Run the script for each group; servers that do not know it by its digest are sent its text."""
+        replies = await self._transport.run_each([batch.by_digest(group) for group in groups], Effect.STEP)
+        unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if unknown:
+            again = [batch.by_text(groups[i]) for i in unknown]
+            with later_part(len(unknown) < len(groups)):
+                for i, reply in zip(unknown, await self._transport.run_each(again, Effect.STEP), strict=True):
+                    replies[i] = reply
+        for reply in replies:
+            if isinstance(reply, Exception):
+                self._refuse(None, reply)
+        return replies
+
+    async def _set(self, key: str, value: Value, seconds: int, condition: bytes) -> bool:
+        wire.check_keys((key,))
+        (encoded,) = wire.encode_values([key], [value])
+        effect = Effect.STEP if condition == b"NX" else Effect.SAME
+        return await self._run(key, ("SET", key, encoded, *set_options(seconds, condition)), effect=effect) is not None
+
+    async def _write(self, mapping: Mapping[str, Value], seconds: int, condition: bytes) -> Outcome:
+        keys = list(mapping)
+        wire.check_keys(keys)
+        values = wire.encode_values(keys, list(mapping.values()))
+        if not keys:
+            return Outcome()
+        replies = await self._transport.write(keys, values, seconds, condition)
+        if replies.count(b"OK") == len(keys):
+            return Outcome(dict.fromkeys(keys, True))
+        outcome = Outcome()
+        for key, reply in zip(keys, replies, strict=True):
+            outcome[key] = reply == b"OK"
+            if isinstance(reply, Exception):
+                outcome.reasons[key] = reason(reply)
+        return outcome
+
+    def _refuse(self, key: str | None, error: Exception) -> NoReturn:
+        subject = self._server if key is None else f"{self._server}, key {key}"
+        raise BackendError(f"{subject}: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """Give the server's words, without the arguments that it repeats after some of them."""
+    return str(error).partition(", with args beginning with")[0]
+
+
+def _touches(key: str, seconds: int) -> list[Command]:
+    """Give the commands for a new lifetime; the reply to the last one tells whether the entry exists."""
+    if seconds:
+        return [("EXPIRE", key, seconds)]
+    # PERSIST answers 0 for an entry that never expires, as for one that is not there.
+    return [("PERSIST", key), ("EXISTS", key)]
+
+
+def _parse_info(text: bytes) -> dict[str, str]:
+    """Parse the reply to ``INFO``: lines of ``name:value``."""
+    lines = (line.partition(":") for line in text.decode("utf-8", "replace").splitlines())
+    return {name: value for name, colon, value in lines if colon}

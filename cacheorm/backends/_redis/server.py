@@ -1,0 +1,263 @@
+"""One Redis server: packed requests over connections that redis-py makes.
+
+redis-py connects and authenticates; whole buffers are sent, and exactly the replies that are due are read. Two rules
+make that safe:
+
+* *Read all or close.* A connection goes back to its pool only after exactly the replies that are due were
+  read. On any exception in between, Ctrl-C and the end of a task included, it is closed: the next caller must not
+  read our replies.
+* *Never send a write twice.* redis-py retries connecting, before anything was sent. Reads are repeated once
+  when the connection broke before the first reply; writes never are, and the error says ``maybe_applied``.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ConnectionError,  # noqa: A004 -- the driver's own, unrelated to the built-in
+    RedisError,
+    ResponseError,
+)
+
+from ..._speedups import wire
+from ...errors import BackendError
+from .replies import Replies, read_replies
+from .transport import Command, Effect, Link, Links
+
+__all__ = ["WRITE_BYTES", "WRITE_CHUNK", "Server", "as_replies", "joined"]
+
+_READ_CHUNK = 250
+# Requests under way at a time. Until the first reply shows how large the values are, no more than a small batch needs.
+_FIRST_READS = 2
+_READS_AHEAD = 6
+_WRITES_AHEAD = 2
+# Bytes of the reply that one MGET should ask for: more keeps a server that serves others busy.
+_READ_BYTES = 2 << 20
+
+WRITE_CHUNK = 1000
+"""Commands that are sent at once."""
+
+WRITE_BYTES = 1 << 20
+"""Bytes of commands that are packed at once: more fills the buffers on both sides."""
+
+Packed = Iterator[tuple[bytes, int]]
+"""Buffers of commands, each with the number of replies that are due for it."""
+
+
+class _StaleError(Exception):
+    """The connection broke before the first reply to a read; the driver's error is ``__cause__``."""
+
+
+class Server:
+    """A :class:`~.transport.Transport` to one server.
+
+    Args:
+        links: connections to it.
+    """
+
+    def __init__(self, links: Links) -> None:
+        self.server = links.server
+        self._links = links
+        self._readers: list[wire.RespReader] = []
+
+    async def run(self, key: str, commands: Sequence[Command], effect: Effect, transaction: bool = False) -> list[Any]:
+        """Send a few commands at once and give their replies."""
+        return await self._run(commands, effect, transaction)
+
+    async def run_everywhere(self, commands: Sequence[Command], effect: Effect) -> list[list[Any]]:
+        """Send commands to the server; give their replies, as those of one of one."""
+        return [as_replies(self.server, await self._run(commands, effect, False))]
+
+    async def _run(self, commands: Sequence[Command], effect: Effect, transaction: bool) -> list[Any]:
+        if len(commands) == 1:
+            return await self._exchange(wire.pack_command(commands[0]), 1, effect)
+        if transaction:
+            commands = [("MULTI",), *commands, ("EXEC",)]
+        buffer = b"".join([wire.pack_command(command) for command in commands])
+        replies = await self._exchange(buffer, len(commands), effect)
+        if not transaction:
+            return replies
+        executed = replies[-1]
+        # A command that cannot be queued says why in its own reply; EXEC then only says that it gave up.
+        refused = [reply for reply in replies if isinstance(reply, ResponseError)]
+        return refused or list(executed)
+
+    async def _exchange(self, buffer: bytes, count: int, effect: Effect) -> list[Any]:
+        attempts = 2 if effect is Effect.READ else 1
+        while True:
+            attempts -= 1
+            link = await self._links.take()
+            replies: list[Any] = []
+            complete = False
+            try:
+                await link.send(buffer, True)
+                await read_replies(link, count, replies)
+                complete = True
+                return replies
+            except (RedisError, OSError) as error:
+                stale = isinstance(error, ConnectionError) and not replies
+                if not (stale and attempts):
+                    maybe_applied = effect is not Effect.READ and not (count == 1 and _refused(error))
+                    raise self._failure(error, maybe_applied) from error
+            finally:
+                await self._links.give_back(link, complete)
+
+    def groups(self, keys: Sequence[str], limit: int) -> Iterator[list[int]]:
+        """Divide keys into parts of at most ``limit``."""
+        for start in range(0, len(keys), limit):
+            yield list(range(start, min(start + limit, len(keys))))
+
+    async def run_each(self, requests: Sequence[tuple[str, Command]], effect: Effect) -> list[Any]:
+        """Send commands, never far ahead of their replies, and give those."""
+
+        async def read(link: Link, source: Replies, replies: list[Any], count: int) -> None:
+            await read_replies(link, count, replies)
+
+        return await self._pipeline(joined(command for _, command in requests), len(requests), effect, read)
+
+    async def write(
+        self, keys: Sequence[str], values: Sequence[bytes], seconds: int, condition: bytes
+    ) -> list[bytes | Exception | None]:
+        """Store entries and give one reply each."""
+
+        def packed() -> Packed:
+            position = 0
+            while position < len(keys):
+                start = position
+                buffer, position = wire.pack_set(
+                    keys, values, seconds, condition, start, start + WRITE_CHUNK, WRITE_BYTES
+                )
+                yield buffer, position - start
+
+        async def read(link: Link, source: Replies, replies: list[Any], count: int) -> None:
+            await source.read_statuses(replies, count)
+
+        return await self._pipeline(packed(), len(keys), Effect.SAME, read)
+
+    async def _pipeline(
+        self,
+        packed: Packed,
+        count: int,
+        effect: Effect,
+        read: Callable[[Link, Replies, list[Any], int], Awaitable[None]],
+    ) -> list[Any]:
+        replies: list[Any] = []
+        if not count:
+            return replies
+        link = await self._links.take()
+        complete = False
+        try:
+            due: deque[int] = deque()
+            asked = 0
+            source = Replies(link, self._readers)
+            # One part ahead at most: the replies of the part before are read while the server works on it,
+            # and neither side has to buffer more than that.
+            while asked < count or due:
+                while asked < count and len(due) < _WRITES_AHEAD:
+                    buffer, size = next(packed)
+                    # redis-py's health check is a PING of its own: only while no reply is due.
+                    await link.send(buffer, asked == 0)
+                    asked += size
+                    due.append(asked)
+                await read(link, source, replies, due.popleft())
+            source.finish()
+            complete = True
+        except (RedisError, OSError, ValueError) as error:
+            maybe_applied = effect is not Effect.READ and not (count == 1 and _refused(error))
+            raise self._failure(error, maybe_applied) from error
+        finally:
+            await self._links.give_back(link, complete)
+        return replies
+
+    async def read_chunks(self, keys: Sequence[str]) -> AsyncGenerator[list[bytes | None], None]:
+        """Yield the values of ``keys`` in their order, in lists, while the server makes the next.
+
+        Redis answers ``MGET`` of an entry that is no string (a list, a hash) as if it did not exist.
+        """
+        for attempt in (1, 2):
+            try:
+                async with aclosing(self._read_chunks(keys)) as chunks:
+                    async for values in chunks:
+                        yield values
+                return
+            except _StaleError as stale:
+                if attempt == 2:
+                    raise self._failure(stale.__cause__, False) from stale.__cause__
+
+    async def _read_chunks(self, keys: Sequence[str]) -> AsyncGenerator[list[bytes | None], None]:
+        link = await self._links.take()
+        complete = answered = False
+        due: deque[int] = deque()
+        position, size = 0, _READ_CHUNK
+
+        async def send(ahead: int) -> None:
+            nonlocal position
+            while position < len(keys) and len(due) < ahead:
+                stop = min(position + size, len(keys))
+                await link.send(wire.pack_keys(b"MGET", keys, position, stop), position == 0)
+                due.append(stop - position)
+                position = stop
+
+        try:
+            replies = Replies(link, self._readers)
+            await send(_FIRST_READS)
+            while due:
+                values = await replies.read_values(due.popleft())
+                answered = True
+                mean = wire.total_size(values) // len(values) + 1
+                size = max(1, min(_READ_CHUNK, _READ_BYTES // mean))
+                # Before the values are handed out: the server works while the caller does.
+                await send(_READS_AHEAD)
+                if not due:
+                    replies.finish()
+                    complete = True
+                yield values
+        except ResponseError as error:
+            raise self._failure(error, False) from error
+        except (RedisError, OSError, ValueError) as error:
+            if isinstance(error, ConnectionError) and not answered:
+                raise _StaleError from error
+            raise self._failure(error, False) from error
+        finally:
+            # Also where the caller abandons the iterator half-way.
+            await self._links.give_back(link, complete)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._links.close()
+
+    def _failure(self, error: BaseException | None, maybe_applied: bool) -> BackendError:
+        return BackendError(f"{self.server}: {error}", maybe_applied=maybe_applied)
+
+
+def joined(commands: Iterator[Command]) -> Packed:
+    """Pack commands into buffers of at most so many, and so many bytes."""
+    buffers: list[bytes] = []
+    size = 0
+    for command in commands:
+        buffers.append(wire.pack_command(command))
+        size += len(buffers[-1])
+        if size >= WRITE_BYTES or len(buffers) == WRITE_CHUNK:
+            yield b"".join(buffers), len(buffers)
+            buffers, size = [], 0
+    if buffers:
+        yield b"".join(buffers), len(buffers)
+
+
+def as_replies(server: str, replies: list[Any]) -> list[Any]:
+    """Give replies of which none is a refusal; raise the first one that is."""
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise BackendError(f"{server}: {reply}") from reply
+    return replies
+
+
+def _refused(error: BaseException) -> bool:
+    """Tell replies that redis-py raises as connection errors: the server did answer, and did nothing."""
+    return isinstance(error, (AuthenticationError, BusyLoadingError))
