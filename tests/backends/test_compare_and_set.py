@@ -228,7 +228,7 @@ def test_an_error_of_a_later_part_says_that_earlier_ones_may_be_applied(
     backend: Any = memcached_backend
     backend.set_many(BATCH, 100)
     changes = swaps(backend)
-    owner, name = backend._engine._pool, "lease"
+    owner, name = backend._engine._pool, "take"
     real = getattr(owner, name)
     for call in (
         lambda: backend.compare_and_set_many(changes, KEEP_TTL),

@@ -17,7 +17,8 @@ from children import fork_and_check
 from faults import Proxy, ScriptedServer, say
 from servers import HOST, MemcachedServer
 
-from cacheorm.backends import _memcached_pool
+from cacheorm.backends._driving import run_blocking
+from cacheorm.backends._memcached import blocking
 from cacheorm.backends.memcached import MemcachedBackend
 from cacheorm.errors import BackendError, InvalidKeyError
 from cacheorm.types import KEEP_TTL
@@ -45,7 +46,7 @@ def shaky(proxy: Proxy, backend: MemcachedBackend) -> Iterator[MemcachedBackend]
 
 
 def total_connections(backend: MemcachedBackend) -> int:
-    return int(backend._engine.stats()[b"total_connections"])
+    return int(run_blocking(backend._engine.stats())[b"total_connections"])
 
 
 # -- how it is made --------------------------------------------------------------------------------------
@@ -300,8 +301,8 @@ def test_an_entry_that_changes_all_the_time_is_given_up(backend: MemcachedBacken
     engine: Any = backend._engine
     inspect = engine._inspect
 
-    def meddle(keys: list[str], flags: bytes) -> Any:
-        seen = inspect(keys, flags)
+    async def meddle(keys: list[str], flags: bytes) -> Any:
+        seen = await inspect(keys, flags)
         backend.set_many(dict.fromkeys(keys, b"-1"))
         return seen
 
@@ -319,9 +320,9 @@ def test_a_racing_writer_is_not_overwritten(backend: MemcachedBackend, monkeypat
     inspect = engine._inspect
     rounds = 0
 
-    def meddle(keys: list[str], flags: bytes) -> Any:
+    async def meddle(keys: list[str], flags: bytes) -> Any:
         nonlocal rounds
-        seen = inspect(keys, flags)
+        seen = await inspect(keys, flags)
         rounds += 1
         if rounds == 1:
             backend.set("a", b"theirs", ttl=900)
@@ -363,7 +364,7 @@ def test_counters_keep_to_64_bits(backend: MemcachedBackend) -> None:
 
 def test_taking_a_step_back_stops_where_the_counter_is_gone(backend: MemcachedBackend) -> None:
     engine: Any = backend._engine
-    assert engine._count_by_hand("n", -5, 0, undo=True) == 0
+    assert run_blocking(engine._count_by_hand("n", -5, 0, undo=True)) == 0
     assert backend.get("n") is None
 
 
@@ -634,18 +635,18 @@ def test_an_interrupt_in_mid_read_costs_the_connection(
     call: Callable[[MemcachedBackend], Any], after: int, backend: MemcachedBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend.set_many(BATCH)
-    real = _memcached_pool.Connection.pump
+    real = blocking.Connection.pump
     pumped = 0
 
-    def interrupted(self: Any) -> None:
+    async def interrupted(self: Any) -> None:
         nonlocal pumped
         pumped += 1
         if pumped > after:
             raise KeyboardInterrupt
-        real(self)
+        await real(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_memcached_pool.Connection, "pump", interrupted)
+        patch.setattr(blocking.Connection, "pump", interrupted)
         with pytest.raises(KeyboardInterrupt):
             call(backend)
     assert backend.get("key:8") == b"8"
@@ -774,14 +775,13 @@ def test_a_forked_child_makes_its_own_connections(backend: MemcachedBackend) -> 
 def test_a_pool_that_belongs_to_another_process_is_left_alone(backend: MemcachedBackend, monkeypatch: Any) -> None:
     backend.set("k", b"v")
     engine: Any = backend._engine
-    lease = engine._pool.lease()
-    connection = lease.__enter__()
+    connection = run_blocking(engine._pool.take())
     backend.get("k")
     idle = engine._pool._members.idle
     assert len(idle) == 1
     real = os.getpid()
     monkeypatch.setattr(os, "getpid", lambda: real + 1)
-    lease.__exit__(None, None, None)
+    engine._pool.give_back(connection, reusable=True)
     assert connection._socket.fileno() == -1
     assert backend.get("k") == b"v"
     assert idle[0]._socket.fileno() == -1
@@ -789,7 +789,7 @@ def test_a_pool_that_belongs_to_another_process_is_left_alone(backend: Memcached
 
 
 def test_without_poll_select_does(memcached_server: MemcachedServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_memcached_pool, "_HAS_POLL", False)
+    monkeypatch.setattr(blocking, "_HAS_POLL", False)
     with MemcachedBackend([memcached_server.address]) as backend:
         rows = {f"k{i}": b"x" * 100_000 for i in range(100)}
         assert all(backend.set_many(rows).values())
@@ -798,7 +798,7 @@ def test_without_poll_select_does(memcached_server: MemcachedServer, monkeypatch
 
 
 def test_wakeups_without_data_are_no_answers(backend: MemcachedBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = _memcached_pool.Connection._wait
+    real = blocking.Connection._wait
     woken = 0
 
     def early(self: Any, timeout: float) -> tuple[bool, bool]:
@@ -806,7 +806,7 @@ def test_wakeups_without_data_are_no_answers(backend: MemcachedBackend, monkeypa
         woken += 1
         return (True, False) if woken % 2 and timeout else real(self, timeout)
 
-    monkeypatch.setattr(_memcached_pool.Connection, "_wait", early)
+    monkeypatch.setattr(blocking.Connection, "_wait", early)
     backend.set("k", b"v")
     assert backend.get("k") == b"v"
     assert woken > 2

@@ -1,7 +1,6 @@
-"""Connections to one memcached: sockets that send and receive at once, in a bounded pool.
+"""Connections to one memcached that block: sockets that send and receive at once, in a bounded pool.
 
-*Read all or close*: a connection goes back to the pool only when everything was sent and every reply read; on any
-exception in between, Ctrl-C included, it is closed, because the next caller must not read our replies.
+Their coroutines never suspend. What connections and pools promise is with :mod:`~.exchange`.
 """
 
 from __future__ import annotations
@@ -11,28 +10,17 @@ import select
 import socket
 import threading
 from collections import deque
-from types import TracebackType
 
-from .._speedups import wire
-from ..errors import BackendError
+from ..._speedups import wire
+from ...errors import BackendError
+from .addresses import Address, describe
 
-__all__ = ["Address", "Connection", "Lease", "Pool", "describe"]
-
-Address = tuple[str, int] | str
-"""``(host, port)``, or the path of a Unix socket."""
+__all__ = ["BlockingPool", "Connection"]
 
 _RECEIVE_BYTES = 1 << 16
 
 # Windows has no poll; its select takes sockets of any number, which elsewhere end at 1024.
 _HAS_POLL = hasattr(select, "poll")
-
-
-def describe(address: Address) -> str:
-    """Name a server for messages."""
-    if isinstance(address, str):
-        return f"memcached at {address}"
-    host, port = address
-    return f"memcached at [{host}]:{port}" if ":" in host else f"memcached at {host}:{port}"
 
 
 class Connection:
@@ -92,13 +80,7 @@ class Connection:
         self._outgoing.append(memoryview(data))
         self._flush()
 
-    def pump(self) -> None:
-        """Wait until something arrives and give it to the reader; send meanwhile what is left to send.
-
-        Raises:
-            TimeoutError: nothing moved for ``timeout`` seconds.
-            OSError: the connection broke.
-        """
+    async def pump(self) -> None:
         while True:
             readable, writable = self._wait(self._timeout)
             if not (readable or writable):
@@ -167,7 +149,7 @@ class _Members:
         self.taken = 0
 
 
-class Pool:
+class BlockingPool:
     """A bounded number of connections to one server, shared by threads.
 
     Args:
@@ -178,25 +160,14 @@ class Pool:
     """
 
     def __init__(self, address: Address, timeout: float, connect_timeout: float, max_connections: int) -> None:
-        if max_connections < 1:
-            raise ValueError(f"max_connections must be at least 1, got {max_connections}")
-        self.address = address
         self.server = describe(address)
+        self._address = address
         self._timeout = timeout
         self._connect_timeout = connect_timeout
         self._max_connections = max_connections
         self._members = _Members()
 
-    def lease(self) -> Lease:
-        """Take a connection for the length of a ``with`` block."""
-        return Lease(self)
-
-    def take(self) -> Connection:
-        """Give an idle connection, or a new one.
-
-        Raises:
-            BackendError: all connections stayed in use, or the server cannot be reached.
-        """
+    async def take(self) -> Connection:
         members = self._current()
         with members.changed:
             if members.taken >= self._max_connections and not members.changed.wait_for(
@@ -217,15 +188,22 @@ class Pool:
                 idle.close()
                 with members.changed:
                     idle = members.idle.pop() if members.idle else None
-            return Connection(self.address, self._timeout, self._connect_timeout)
-        except BaseException as error:
+            return self._connect()
+        except BaseException:
             self._free(members)
-            if isinstance(error, OSError):
-                raise BackendError(f"{self.server}: cannot connect: {error}") from error
+            raise
+
+    async def renew(self, connection: Connection) -> Connection:
+        connection.close()
+        if connection.pid != os.getpid():
+            return await self.take()
+        try:
+            return self._connect()
+        except BaseException:
+            self._free(self._members)
             raise
 
     def give_back(self, connection: Connection, reusable: bool) -> None:
-        """Take a connection back, and close it unless it is ``reusable``."""
         members = self._members
         if connection.pid != members.pid or connection.pid != os.getpid():
             connection.close()  # of another process: it was never counted here
@@ -237,8 +215,7 @@ class Pool:
             connection.close()
         self._free(members)
 
-    def close(self) -> None:
-        """Close the idle connections. Those in use are not touched."""
+    async def close(self) -> None:
         members = self._current()
         with members.changed:
             idle, members.idle = members.idle, []
@@ -255,24 +232,14 @@ class Pool:
                 connection.close()
         return self._members
 
+    def _connect(self) -> Connection:
+        try:
+            return Connection(self._address, self._timeout, self._connect_timeout)
+        except OSError as error:
+            raise BackendError(f"{self.server}: cannot connect: {error}") from error
+
     @staticmethod
     def _free(members: _Members) -> None:
         with members.changed:
             members.taken -= 1
             members.changed.notify()
-
-
-class Lease:
-    """A connection for the length of a ``with`` block; closed unless the block ends well, and with all read."""
-
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-
-    def __enter__(self) -> Connection:
-        self.connection = self._pool.take()
-        return self.connection
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._pool.give_back(self.connection, kind is None and self.connection.settled)

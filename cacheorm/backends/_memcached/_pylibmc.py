@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from operator import methodcaller
 from typing import Any, TypeVar
 
 import pylibmc
 
-from ..errors import BackendError
-from ..types import KeepTTL, to_bytes
-from ._memcached_meta import exptime
-from .base import next_count
+from ...errors import BackendError
+from ...types import KeepTTL, to_bytes
+from ..base import next_count
+from .meta import exptime
 
 __all__ = ["PylibmcEngine"]
 
@@ -47,15 +47,15 @@ class PylibmcEngine:
 
     # -- one entry -------------------------------------------------------------------------------
 
-    def get(self, key: str) -> bytes | None:
+    async def get(self, key: str) -> bytes | None:
         """Return the entry's value, or ``None``."""
         return to_bytes(self._call(lambda client: client.get(key), write=False))
 
-    def has(self, key: str) -> bool:
+    async def has(self, key: str) -> bool:
         """Return whether there is such an entry."""
-        return self.get(key) is not None
+        return await self.get(key) is not None
 
-    def touch(self, key: str, seconds: int) -> bool:
+    async def touch(self, key: str, seconds: int) -> bool:
         """Give the entry a new lifetime. Return whether there is one."""
         moment = exptime(seconds)
 
@@ -80,13 +80,13 @@ class PylibmcEngine:
                 return True
         raise self._raced(key)
 
-    def ttl(self, key: str) -> int | None:
+    async def ttl(self, key: str) -> int | None:
         """Raise: the protocol that the client speaks does not tell."""
         raise NotImplementedError(
             "pylibmc does not tell lifetimes: leave out client= to use cacheorm's own connections"
         )
 
-    def count(self, key: str, delta: int, seconds: int) -> int:
+    async def count(self, key: str, delta: int, seconds: int) -> int:
         """Add to a counter; a new one starts from 0 and lives for ``seconds``.
 
         Upwards the server counts, and keeps the lifetime. Downwards it would stop at 0: there the counter is
@@ -135,14 +135,14 @@ class PylibmcEngine:
 
     # -- batches ---------------------------------------------------------------------------------
 
-    def read_chunks(self, keys: Sequence[str]) -> Iterator[list[bytes | None]]:
+    async def read_chunks(self, keys: Sequence[str]) -> AsyncGenerator[list[bytes | None], None]:
         """Yield the values of ``keys`` in their order, in lists."""
         for start in range(0, len(keys), _CHUNK):
             part = keys[start : start + _CHUNK]
             found = self._call(methodcaller("get_multi", part), write=False)
             yield [to_bytes(found.get(key)) for key in part]
 
-    def write(
+    async def write(
         self, keys: Sequence[str], values: Sequence[bytes], seconds: int | KeepTTL, mode: bytes
     ) -> list[bool | str]:
         """Store entries. Return for each ``True``, ``False`` (condition not met) or why it was refused."""
@@ -155,7 +155,7 @@ class PylibmcEngine:
 
         return self._call(work, write=True)
 
-    def read_cas(self, keys: Sequence[str]) -> list[tuple[bytes, int] | None]:
+    async def read_cas(self, keys: Sequence[str]) -> list[tuple[bytes, int] | None]:
         """Return the value and the version of each entry, ``None`` without one; one round trip for each."""
 
         def work(client: Any) -> list[tuple[bytes, int] | None]:
@@ -165,7 +165,7 @@ class PylibmcEngine:
 
         return self._call(work, write=False)
 
-    def swap(
+    async def swap(
         self, keys: Sequence[str], values: Sequence[bytes], tokens: Sequence[int], seconds: int | KeepTTL
     ) -> list[bool | str]:
         """Store each entry if its version is still that of the token. Return as :meth:`write` does."""
@@ -179,30 +179,30 @@ class PylibmcEngine:
 
         return self._call(work, write=True)
 
-    def touch_many(self, keys: Sequence[str], seconds: int) -> list[bool | str]:
+    async def touch_many(self, keys: Sequence[str], seconds: int) -> list[bool | str]:
         """Give entries a new lifetime. Return for each whether there is one."""
-        return [self.touch(key, seconds) for key in keys]
+        return [await self.touch(key, seconds) for key in keys]
 
-    def delete(self, keys: Sequence[str]) -> int:
+    async def delete(self, keys: Sequence[str]) -> int:
         """Delete entries. Return how many there were."""
         return self._call(lambda client: sum(bool(client.delete(key)) for key in keys), write=True)
 
     # -- the server ------------------------------------------------------------------------------
 
-    def clear(self) -> None:
+    async def clear(self) -> None:
         """Drop every entry."""
         self._call(lambda client: client.flush_all(), write=True)
 
-    def ping(self) -> bool:
+    async def ping(self) -> bool:
         """Return whether a server answers."""
         return bool(self._call(lambda client: client.get_stats(), write=False))
 
-    def stats(self) -> dict[bytes, bytes]:
+    async def stats(self) -> dict[bytes, bytes]:
         """Return the figures of the first server."""
         _, figures = self._call(lambda client: client.get_stats(), write=False)[0]
         return {_bytes(name): _bytes(figure) for name, figure in figures.items()}
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Drop what was made here; whoever made the client closes it."""
         with self._lock:
             if self._swapping is not None:

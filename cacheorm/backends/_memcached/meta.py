@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 
-from .._speedups import wire
-from ..errors import BackendError
-from ..types import KeepTTL
-from ._memcached_exchange import RACES, WRITE_CHUNK, Exchange, Reply, is_stale, number_of, read_stats
-from ._memcached_pool import Connection
-from .base import later_part, next_count
+from ..._speedups import wire
+from ...errors import BackendError
+from ...types import KeepTTL
+from ..base import later_part, next_count
+from .exchange import RACES, WRITE_CHUNK, Connection, Exchange, Reply, is_stale, number_of, read_stats
 
 __all__ = ["MetaEngine", "exptime"]
 
@@ -56,24 +55,24 @@ class MetaEngine(Exchange):
 
     # -- one entry -------------------------------------------------------------------------------
 
-    def get(self, key: str) -> bytes | None:
+    async def get(self, key: str) -> bytes | None:
         """Return the entry's value, or ``None``."""
-        return self._ask(key, b"v", write=False)[2]
+        return (await self._ask(key, b"v", write=False))[2]
 
-    def has(self, key: str) -> bool:
+    async def has(self, key: str) -> bool:
         """Return whether there is such an entry."""
-        return self._ask(key, b"", write=False)[0] == b"HD"
+        return (await self._ask(key, b"", write=False))[0] == b"HD"
 
-    def touch(self, key: str, seconds: int) -> bool:
+    async def touch(self, key: str, seconds: int) -> bool:
         """Give the entry a new lifetime. Return whether there is one."""
-        return self._ask(key, b"T%d" % exptime(seconds), write=True)[0] == b"HD"
+        return (await self._ask(key, b"T%d" % exptime(seconds), write=True))[0] == b"HD"
 
-    def ttl(self, key: str) -> int | None:
+    async def ttl(self, key: str) -> int | None:
         """Return the seconds that the entry has left, 0 for ever, ``None`` without an entry."""
-        word, flags, _ = self._ask(key, b"t", write=False)
+        word, flags, _ = await self._ask(key, b"t", write=False)
         return None if word == b"EN" else max(0, number_of(flags, b"t"))
 
-    def count(self, key: str, delta: int, seconds: int) -> int:
+    async def count(self, key: str, delta: int, seconds: int) -> int:
         """Add to a counter; a new one starts from 0 and lives for ``seconds``.
 
         memcached itself counts upwards from 0, keeps the lifetime, and creates what is missing. What it cannot
@@ -82,24 +81,24 @@ class MetaEngine(Exchange):
         moment = exptime(seconds)
         if delta >= 0:
             request = wire.pack_meta(b"ma", [key], b"N%d J%d D%d v" % (moment, delta, delta), 0, 1)
-            ((word, _, value),) = self._replies(request, 1, write=True)
+            ((word, _, value),) = await self._replies(request, 1, write=True)
             if value is not None:
                 counted = int(value)
                 if counted < _COUNTER_LIMIT:
                     return counted
                 # It counts to twice our limit: the step is taken back, and refused as everywhere.
-                self._count_by_hand(key, -delta, moment, undo=True)
+                await self._count_by_hand(key, -delta, moment, undo=True)
                 return next_count(key, b"%d" % (counted - delta), delta)
             if b"non-numeric" not in word:
                 self._refuse(key, word)
-        return self._count_by_hand(key, delta, moment)
+        return await self._count_by_hand(key, delta, moment)
 
-    def _count_by_hand(self, key: str, delta: int, moment: int, undo: bool = False) -> int:
+    async def _count_by_hand(self, key: str, delta: int, moment: int, undo: bool = False) -> int:
         for _ in range(RACES):
             # Asked twice. When memcached counts while it answers a read, it may answer with the old value and the
             # *new* cas (its do_add_delta sets the cas of the item it has just replaced), and the swap would undo
             # that count. By the time the new cas can be seen, a second read finds the new value beside it.
-            now, (first, reply) = self._inspect([key, key], b"v c t")
+            now, (first, reply) = await self._inspect([key, key], b"v c t")
             word, flags, value = reply
             if word not in (b"VA", b"EN"):
                 self._refuse(key, word)
@@ -116,7 +115,7 @@ class MetaEngine(Exchange):
                 request = b"ms %b %d T%d ME\r\n%b\r\n" % (key.encode("utf-8"), len(data), moment, data)
             else:
                 request = _pack_swap(key, data, number_of(flags, b"c"), _moment(flags, now))
-            (status,) = self._statuses(iter([(request, 1)]), 1)
+            (status,) = await self._statuses(iter([(request, 1)]), 1)
             if isinstance(status, str):
                 self._refuse(key, status.encode("utf-8"))
             if status:
@@ -125,19 +124,28 @@ class MetaEngine(Exchange):
 
     # -- batches ---------------------------------------------------------------------------------
 
-    def read_chunks(self, keys: Sequence[str]) -> Iterator[list[bytes | None]]:
+    async def read_chunks(self, keys: Sequence[str]) -> AsyncGenerator[list[bytes | None], None]:
         """Yield the values of ``keys`` in their order, in lists, while the server makes the next."""
-        for attempt in (1, 2):
-            lease = self._pool.lease()
+        connection = await self._pool.take()
+        while True:
+            reusable = stale = False
             try:
-                with lease as connection:
-                    yield from self._read_chunks(connection, keys)
+                async for values in self._read_chunks(connection, keys):
+                    yield values
+                reusable = connection.settled
                 return
             except (OSError, ValueError) as error:
-                if attempt == 2 or not is_stale(lease.connection, error):
+                stale = is_stale(connection, error)
+                if not stale:
                     raise BackendError(f"{self.server}: {error}") from error
+            finally:
+                if not stale:
+                    self._pool.give_back(connection, reusable)
+            connection = await self._pool.renew(connection)
 
-    def _read_chunks(self, connection: Connection, keys: Sequence[str]) -> Iterator[list[bytes | None]]:
+    async def _read_chunks(
+        self, connection: Connection, keys: Sequence[str]
+    ) -> AsyncGenerator[list[bytes | None], None]:
         due: deque[Sequence[str]] = deque()
         position, size = 0, READ_CHUNK
 
@@ -154,14 +162,14 @@ class MetaEngine(Exchange):
             values: list[bytes | None] = [None] * len(part)
             place = 0
             while (place := connection.reader.read_values(part, values, place, len(part))) >= 0:
-                connection.pump()
+                await connection.pump()
             mean = wire.total_size(values) // len(values) + 1
             size = max(1, min(READ_CHUNK, _READ_BYTES // mean))
             # Before the values are handed out: the server works while the caller does.
             send(_READS_AHEAD)
             yield values
 
-    def write(
+    async def write(
         self, keys: Sequence[str], values: Sequence[bytes], seconds: int | KeepTTL, mode: bytes
     ) -> list[bool | str]:
         """Store entries. Return for each ``True``, ``False`` (condition not met) or why it was refused.
@@ -173,7 +181,7 @@ class MetaEngine(Exchange):
             mode: ``b"S"`` (set), ``b"E"`` (add) or ``b"R"`` (replace).
         """
         if isinstance(seconds, KeepTTL):
-            return self._replace_keeping(keys, values)
+            return await self._replace_keeping(keys, values)
         moment = exptime(seconds)
 
         def requests() -> Iterator[tuple[bytes, int]]:
@@ -185,9 +193,9 @@ class MetaEngine(Exchange):
                 )
                 yield buffer, position - start
 
-        return self._statuses(requests(), len(keys))
+        return await self._statuses(requests(), len(keys))
 
-    def _replace_keeping(self, keys: Sequence[str], values: Sequence[bytes]) -> list[bool | str]:
+    async def _replace_keeping(self, keys: Sequence[str], values: Sequence[bytes]) -> list[bool | str]:
         """Replace entries under the lifetimes they have: each is written only if nobody else wrote meanwhile."""
         result: list[bool | str] = [False] * len(keys)
         left = list(range(len(keys)))
@@ -197,14 +205,14 @@ class MetaEngine(Exchange):
             for start in range(0, len(left), WRITE_CHUNK):
                 part = left[start : start + WRITE_CHUNK]
                 with later_part(later):
-                    now, replies = self._inspect([keys[i] for i in part], b"c t")
+                    now, replies = await self._inspect([keys[i] for i in part], b"c t")
                     found = [
                         (i, number_of(flags, b"c"), _moment(flags, now))
                         for i, (word, flags, _) in zip(part, replies, strict=True)
                         if word == b"HD"
                     ]
                     requests = ((_pack_swap(keys[i], values[i], token, moment), 1) for i, token, moment in found)
-                    statuses = self._statuses(_joined(requests), len(found))
+                    statuses = await self._statuses(_joined(requests), len(found))
                 later = True
                 for i, (word, _, _) in zip(part, replies, strict=True):
                     if word not in (b"HD", b"EN"):
@@ -220,60 +228,60 @@ class MetaEngine(Exchange):
             result[i] = f"others changed it {RACES} times in a row"
         return result
 
-    def read_cas(self, keys: Sequence[str]) -> list[tuple[bytes, int] | None]:
+    async def read_cas(self, keys: Sequence[str]) -> list[tuple[bytes, int] | None]:
         """Return the value and the version of each entry, ``None`` without one."""
         read: list[tuple[bytes, int] | None] = []
         for start in range(0, len(keys), READ_CHUNK):
             part = keys[start : start + READ_CHUNK]
             request = wire.pack_meta(b"mg", part, b"v c", 0, len(part))
-            replies = self._replies(request, len(part), write=False)
+            replies = await self._replies(request, len(part), write=False)
             counters = [i for i, (_, _, value) in enumerate(replies) if value is not None and value.isdigit()]
             if counters:
                 # Of a counter, the version may be newer than the value; see `_count_by_hand`. A second answer with
                 # the first one's version has that version's value.
                 again = wire.pack_meta(b"mg", [part[i] for i in counters], b"v c", 0, len(counters))
-                for i, second in zip(counters, self._replies(again, len(counters), write=False), strict=True):
-                    replies[i] = second if second[1:] == replies[i][1:] else self._settle(part[i], second)
+                for i, second in zip(counters, await self._replies(again, len(counters), write=False), strict=True):
+                    replies[i] = second if second[1:] == replies[i][1:] else await self._settle(part[i], second)
             for key, (word, flags, value) in zip(part, replies, strict=True):
                 if word not in (b"VA", b"EN"):
                     self._refuse(key, word)
                 read.append(None if value is None else (value, number_of(flags, b"c")))
         return read
 
-    def _settle(self, key: str, last: Reply) -> Reply:
+    async def _settle(self, key: str, last: Reply) -> Reply:
         for _ in range(RACES):
-            reply = self._ask(key, b"v c", write=False)
+            reply = await self._ask(key, b"v c", write=False)
             if reply[1:] == last[1:]:
                 return reply
             last = reply
         raise self._raced(key)
 
-    def swap(
+    async def swap(
         self, keys: Sequence[str], values: Sequence[bytes], tokens: Sequence[int], seconds: int | KeepTTL
     ) -> list[bool | str]:
         """Store each entry if its version is still that of the token. Return as :meth:`write` does."""
         if not isinstance(seconds, KeepTTL):
-            return self._swap(keys, values, tokens, [exptime(seconds)] * len(keys))
+            return await self._swap(keys, values, tokens, [exptime(seconds)] * len(keys))
         result: list[bool | str] = []
         for start in range(0, len(keys), WRITE_CHUNK):
             part = slice(start, start + WRITE_CHUNK)
             with later_part(start > 0):
-                now, replies = self._inspect(keys[part], b"t")
+                now, replies = await self._inspect(keys[part], b"t")
                 # What is not there any more has no lifetime to keep: its version cannot match either.
                 moments = [_moment(flags, now) if word == b"HD" else 0 for word, flags, _ in replies]
-                result += self._swap(keys[part], values[part], tokens[part], moments)
+                result += await self._swap(keys[part], values[part], tokens[part], moments)
         return result
 
-    def _swap(
+    async def _swap(
         self, keys: Sequence[str], values: Sequence[bytes], tokens: Sequence[int], moments: Sequence[int]
     ) -> list[bool | str]:
         sources = zip(keys, values, tokens, moments, strict=True)
         requests = ((_pack_swap(key, value, token, moment), 1) for key, value, token, moment in sources)
-        return self._statuses(_joined(requests), len(keys))
+        return await self._statuses(_joined(requests), len(keys))
 
-    def touch_many(self, keys: Sequence[str], seconds: int) -> list[bool | str]:
+    async def touch_many(self, keys: Sequence[str], seconds: int) -> list[bool | str]:
         """Give entries a new lifetime. Return for each whether there is one, or why it was refused."""
-        return self._statuses(self._plain(b"mg", keys, b"T%d" % exptime(seconds)), len(keys))
+        return await self._statuses(self._plain(b"mg", keys, b"T%d" % exptime(seconds)), len(keys))
 
     @staticmethod
     def _plain(name: bytes, keys: Sequence[str], flags: bytes) -> Iterator[tuple[bytes, int]]:
@@ -282,9 +290,9 @@ class MetaEngine(Exchange):
             part = keys[start : start + WRITE_CHUNK]
             yield wire.pack_meta(name, part, flags, 0, len(part)), len(part)
 
-    def delete(self, keys: Sequence[str]) -> int:
+    async def delete(self, keys: Sequence[str]) -> int:
         """Delete entries. Return how many there were."""
-        statuses = self._statuses(self._plain(b"md", keys, b""), len(keys))
+        statuses = await self._statuses(self._plain(b"md", keys, b""), len(keys))
         for key, status in zip(keys, statuses, strict=True):
             if isinstance(status, str):
                 self._refuse(key, status.encode("utf-8"))
@@ -292,26 +300,26 @@ class MetaEngine(Exchange):
 
     # -- the server ------------------------------------------------------------------------------
 
-    def clear(self) -> None:
+    async def clear(self) -> None:
         """Drop every entry."""
-        ((word, _, _),) = self._replies(b"flush_all\r\n", 1, write=True)
+        ((word, _, _),) = await self._replies(b"flush_all\r\n", 1, write=True)
         if word != b"OK":
             self._refuse(None, word)
 
-    def ping(self) -> bool:
+    async def ping(self) -> bool:
         """Return whether the server answers."""
-        ((word, _, _),) = self._replies(b"mn\r\n", 1, write=False)
+        ((word, _, _),) = await self._replies(b"mn\r\n", 1, write=False)
         if word != b"MN":
             self._refuse(None, word)
         return True
 
-    def stats(self) -> dict[bytes, bytes]:
+    async def stats(self) -> dict[bytes, bytes]:
         """Return the server's general figures."""
-        return self._exchange(lambda connection: read_stats(connection, b""), write=False)[0]
+        return (await self._exchange(lambda connection: read_stats(connection, b""), write=False))[0]
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close the idle connections."""
-        self._pool.close()
+        await self._pool.close()
 
 
 def _moment(flags: list[bytes], now: int) -> int:

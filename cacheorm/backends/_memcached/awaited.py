@@ -1,0 +1,233 @@
+"""Connections of asyncio to one memcached, and their pool: for the event loop in which they were made.
+
+What connections and pools promise is with :mod:`~.exchange`. A caller that is cancelled while it waits for a reply
+gives its connection back as not reusable, as any exception does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import cast
+
+from ..._speedups import wire
+from ...errors import BackendError
+from .addresses import Address, describe
+
+__all__ = ["AwaitedPool", "Connection"]
+
+# What the transport may hold before the sender waits for replies. More than a request for a whole part of a batch.
+_SEND_BYTES = 1 << 21
+
+
+class Connection(asyncio.Protocol):
+    """One transport, and the replies that arrived on it: bytes go to the reader as the event loop receives them.
+
+    https://docs.python.org/3/library/asyncio-protocol.html
+
+    Args:
+        timeout: seconds without any progress after which :meth:`pump` gives up.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self.reader = wire.MetaReader()
+        self.sent = self.answered = self.reused = self.sending = False
+        self._loop = asyncio.get_running_loop()
+        self._timeout = timeout
+        self._transport: asyncio.Transport
+        self._broken: OSError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._since = 0.0
+        self._unsent = 0
+
+    # -- what the event loop calls ---------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+        self._transport.set_write_buffer_limits(_SEND_BYTES)
+
+    def data_received(self, data: bytes) -> None:
+        self.answered = True
+        self.reader.feed(data)
+        self._wake()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._broken is None:
+            self._broken = error if isinstance(error, OSError) else _closed()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._wake()
+
+    def eof_received(self) -> bool:
+        self._broken = _closed()
+        self._wake()
+        return False
+
+    def pause_writing(self) -> None:
+        self.sending = True
+
+    def resume_writing(self) -> None:
+        self.sending = False
+
+    # -- what those who have taken it call -------------------------------------------------------
+
+    @property
+    def settled(self) -> bool:
+        return not self._transport.get_write_buffer_size() and not self.reader.pending
+
+    def send(self, data: bytes) -> None:
+        if self._broken is not None:
+            raise self._broken
+        self.sent = True
+        self._transport.write(data)
+
+    async def pump(self) -> None:
+        if self._broken is not None:
+            raise self._broken
+        self._waiter = self._loop.create_future()
+        self._since = self._loop.time()
+        self._unsent = self._transport.get_write_buffer_size()
+        if self._timer is None:
+            # One timer for many waits: most are over long before it runs, and it then looks when to look again.
+            self._timer = self._loop.call_later(self._timeout, self._look)
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def alive(self) -> bool:
+        """Tell whether the connection, idle until now, can be used: nothing has arrived, not even its end."""
+        return self._broken is None and not self.reader.pending and not self._transport.is_closing()
+
+    def close(self) -> None:
+        """Close the transport, and drop what is left to send."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._transport.abort()
+
+    # -- how -------------------------------------------------------------------------------------
+
+    def _wake(self, error: OSError | None = None) -> None:
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return
+        if error is None:
+            # A connection that broke is found to be so by the next wait: what arrived before is read first.
+            waiter.set_result(None)
+        else:
+            waiter.set_exception(error)
+
+    def _look(self) -> None:
+        """Give up if nothing has moved for too long, or look again when that may be so."""
+        self._timer = None
+        if self._waiter is None:
+            return
+        now, unsent = self._loop.time(), self._transport.get_write_buffer_size()
+        if unsent < self._unsent:
+            self._since = now
+        self._unsent = unsent
+        left = self._since + self._timeout - now
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._look)
+        else:
+            self._wake(TimeoutError(f"no answer within {self._timeout:g} s"))
+
+
+class AwaitedPool:
+    """A bounded number of connections to one server, shared by the tasks of one event loop; first come, first served.
+
+    Args:
+        address: the server's.
+        timeout: seconds without progress after which a connection gives up, and seconds to wait for a free one.
+        connect_timeout: seconds to wait for a new connection.
+        max_connections: how many there are at most.
+    """
+
+    def __init__(self, address: Address, timeout: float, connect_timeout: float, max_connections: int) -> None:
+        self.server = describe(address)
+        self._address = address
+        self._timeout = timeout
+        self._connect_timeout = connect_timeout
+        self._max_connections = max_connections
+        self._taken = 0
+        self._idle: list[Connection] = []
+        self._queue: deque[asyncio.Future[None]] = deque()
+
+    async def take(self) -> Connection:
+        if self._taken < self._max_connections:
+            self._taken += 1
+        else:
+            await self._wait_for_turn()
+        while self._idle:
+            idle = self._idle.pop()
+            if idle.alive():
+                idle.sent = idle.answered = False
+                idle.reused = True
+                return idle
+            idle.close()
+        return await self._connect()
+
+    async def renew(self, connection: Connection) -> Connection:
+        connection.close()
+        return await self._connect()
+
+    def give_back(self, connection: Connection, reusable: bool) -> None:
+        if reusable:
+            self._idle.append(connection)
+        else:
+            connection.close()
+        self._free()
+
+    async def close(self) -> None:
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+        await asyncio.sleep(0)  # in which their sockets are closed
+
+    async def _wait_for_turn(self) -> None:
+        """Wait until a place is handed over: it stays counted as taken meanwhile."""
+        turn = asyncio.get_running_loop().create_future()
+        self._queue.append(turn)
+        try:
+            async with asyncio.timeout(self._timeout):
+                await turn
+        except BaseException as error:
+            if turn.done() and not turn.cancelled():
+                self._free()  # it came too late
+            if isinstance(error, TimeoutError):
+                raise BackendError(
+                    f"{self.server}: all {self._max_connections} connections stayed in use for"
+                    f" {self._timeout:g} s; raise max_connections or timeout"
+                ) from None
+            raise
+
+    def _free(self) -> None:
+        while self._queue:
+            turn = self._queue.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._taken -= 1
+
+    async def _connect(self) -> Connection:
+        """Make a connection for a place that is taken; on any exception the place is free again."""
+        loop, address = asyncio.get_running_loop(), self._address
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                if isinstance(address, str):
+                    _, made = await loop.create_unix_connection(lambda: Connection(self._timeout), address)
+                else:
+                    _, made = await loop.create_connection(lambda: Connection(self._timeout), *address)
+                return made
+        except BaseException as error:
+            self._free()
+            if isinstance(error, TimeoutError) and not error.args:
+                error = TimeoutError("timed out")
+            if isinstance(error, OSError):
+                raise BackendError(f"{self.server}: cannot connect: {error}") from error
+            raise
+
+
+def _closed() -> OSError:
+    return ConnectionResetError("the server closed the connection")
