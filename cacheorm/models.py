@@ -21,7 +21,6 @@ from .operations import (
     ModelUpdate,
 )
 from .operations.base import as_rows
-from .operations.load import one_by_one
 from .operations.query import LEASE_SECONDS
 from .payload import is_absence
 from .store import Call, perform
@@ -247,7 +246,7 @@ class Model(Instance, metaclass=ModelBase):
             What the loader raises reaches all callers of this process that wait for it; nothing is stored then.
         """
         load: ModelLoad[Self | None] = ModelLoad(
-            cls._meta, [cls._meta.row_of(pk)], False, one_by_one(loader), negative_ttl, lease
+            cls._meta, [cls._meta.row_of(pk)], False, loader, negative_ttl, lease, one_by_one=True
         )
         return (load if ttl is None else load.ttl(ttl)).execute()
 

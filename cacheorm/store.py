@@ -1,18 +1,18 @@
 """What an operation asks of backends and of its caller, and the driver that does it, synchronously.
 
 Operations are generators: they yield requests, are sent the replies, and return their result. They neither do I/O
-nor wait themselves, so that another driver can run the same ones.
+nor wait themselves, so that another driver, that of :mod:`.async_store`, can run the same ones.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from .backends import BaseBackend
 
-__all__ = ["Ask", "Call", "Fetch", "Join", "Pause", "Request", "Shared", "Tell", "run"]
+__all__ = ["Ask", "Call", "Fetch", "Join", "Notice", "Pause", "Request", "Shared", "Tell", "perform", "run"]
 
 R = TypeVar("R")
 
@@ -38,7 +38,10 @@ class Fetch(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """Call a function of the user's, which may take its time; the reply is what it returns."""
+    """Call a function of the user's, which may take its time; the reply is what it returns.
+
+    One that is awaited needs a driver that awaits. Of an asynchronous generator, the reply is a list.
+    """
 
     function: Callable[..., Any]
     args: tuple[Any, ...]
@@ -50,6 +53,9 @@ class Shared(Protocol):
     def wait(self) -> Any:
         """Wait until it is done and give what came of it, or raise what it raised."""
 
+    def when_done(self, call: Callable[[], None]) -> None:
+        """Have a function called, in any thread, once it is done; at once if it is."""
+
 
 class Join(NamedTuple):
     """Wait for what another caller is doing; the reply is what came of it."""
@@ -57,16 +63,26 @@ class Join(NamedTuple):
     work: Shared
 
 
+class Notice(Protocol):
+    """Sends one signal, for the ``instance`` it is given."""
+
+    def send(self, instance: Any, **details: Any) -> None:
+        """Call those who hear it."""
+
+    async def asend(self, instance: Any, **details: Any) -> None:
+        """Call those who hear it, and await those that have to be."""
+
+
 class Tell(NamedTuple):
     """Send a signal for rows, one after another. The reply is ``None``.
 
     Attributes:
-        send: sends the signal for the ``instance`` it is given.
+        notice: sends the signal.
         rows: the rows, each after its place among the rows that the operation was given.
         details: what else receivers are told.
     """
 
-    send: Callable[..., object]
+    notice: Notice
     rows: Sequence[tuple[int, Any]]
     details: Mapping[str, Any]
 
@@ -85,20 +101,32 @@ def perform(request: Request) -> Any:
     if isinstance(request, Call):
         return getattr(request.backend, request.method)(*request.args)
     if isinstance(request, Ask):
-        return request.function(*request.args)
+        return _at_once(request.function(*request.args))
     if isinstance(request, Join):
         return request.work.wait()
     if isinstance(request, Pause):
         return time.sleep(request.seconds)
     if isinstance(request, Tell):
         for _, row in request.rows:
-            request.send(instance=row, **request.details)
+            request.notice.send(instance=row, **request.details)
         return None
     position = 0
     for values in request.backend.get_chunks(request.keys):
         request.receive(position, values)
         position += len(values)
     return None
+
+
+def _at_once(reply: Any) -> Any:
+    """Refuse what a function of the user's gave if it can only be awaited."""
+    if isinstance(reply, (Awaitable, AsyncIterator)):
+        if isinstance(reply, Coroutine):
+            reply.close()  # or it would warn that nobody has awaited it
+        raise TypeError(
+            f"the loader gave {type(reply).__name__}, which can only be awaited: use the methods for that,"
+            " whose names begin with 'a', such as aexecute() and aget_or_load()"
+        )
+    return reply
 
 
 def run(steps: Generator[Request, Any, R]) -> R:

@@ -21,6 +21,7 @@ LAYERS = [
     {"options"},
     {"metadata"},
     {"registry", "store"},
+    {"async_store"},
     {"declaration", "operations"},
     {"instances"},
     {"models"},
@@ -36,7 +37,19 @@ MAY_IMPORT_BACKENDS = {"backends", "metadata", "options", "store", "cli", "testi
 DRIVERS = {"redis", "hiredis", "pylibmc", "pymemcache", "google", "Cython", "cython"}
 
 # What takes long to import and few programs need, or what some backend alone needs.
-COSTLY = {"dataclasses", "difflib", "hashlib", "inspect", "json", "msgspec", "pickle", "socket", "sqlite3", "urllib"}
+COSTLY = {
+    "asyncio",
+    "dataclasses",
+    "difflib",
+    "hashlib",
+    "inspect",
+    "json",
+    "msgspec",
+    "pickle",
+    "socket",
+    "sqlite3",
+    "urllib",
+}
 
 # About what fits in a head. The modules of _speedups are no exception out of laziness: each is one C translation
 # unit, and calls inside it are direct, while calls between two of them go through Python.

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import BackendError
 from ..types import TTL, KeepTTL, Outcome, Value, check_ttl
+from ._twins import Twins
 
 __all__ = ["BaseBackend", "later_part", "next_count", "split_swaps"]
 
@@ -69,7 +70,7 @@ def later_part(later: bool) -> Iterator[None]:
         raise
 
 
-class BaseBackend:
+class BaseBackend(Twins):
     """A store of bytes under string keys, each entry with a lifetime.
 
     Args:
@@ -79,6 +80,8 @@ class BaseBackend:
     ``bytes``. Wherever a method takes ``ttl``: ``None`` is ``default_ttl``, ``0`` never expires, and a
     negative number is a :exc:`ValueError`. An entry past its lifetime does not exist, for any method.
 
+    Every method that does I/O has a twin to be awaited, whose name begins with ``a``: see :mod:`._twins`.
+
     Raises (all methods):
         InvalidKeyError: a key that this backend cannot hold; nothing was sent.
         BackendError: the engine failed. ``maybe_applied`` says whether a write may have happened.
@@ -87,7 +90,8 @@ class BaseBackend:
     default_ttl: int = 600
 
     in_process: bool = False
-    """Whether entries live in this process's memory only, out of everybody else's reach."""
+    """Whether entries live in this process's memory only, out of everybody else's reach. Then no method waits for
+    anything, and those to be awaited call it on the spot instead of in a thread."""
 
     chunk_size: int = 10_000
     """How many rows a bulk operation hands over at a time unless it says otherwise. It bounds memory;

@@ -9,9 +9,8 @@ from typing import Any, Generic, Self, TypeVar
 
 from ..errors import BackendError, FailedRow, WriteError
 from ..metadata import RowPlan
-from ..store import Call, Request, Tell, run
+from ..store import Call, Notice, Request, Tell, run
 from ..types import KeepTTL, check_ttl
-from .notices import Notice
 
 __all__ = ["Operation", "Steps", "WriteOperation", "as_rows", "slices"]
 
@@ -74,6 +73,16 @@ class Operation(Generic[R]):
         """Do it, and give the result."""
         return run(self.steps())
 
+    async def aexecute(self) -> R:
+        """Do it in an event loop, and give the result.
+
+        Loaders and receivers of signals may be coroutine functions then. If the task is cancelled, a write that was
+        under way may have happened or not.
+        """
+        from ..async_store import arun  # here, as it needs asyncio
+
+        return await arun(self.steps())
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self._plan.model.__name__}>"
 
@@ -103,9 +112,9 @@ class WriteOperation(Operation[R]):
             return min(size, max(1, -(-rows // _JITTER_PARTS)))
         return size
 
-    def _tell_before(self, send: Notice, rows: Sequence[tuple[int, Any]]) -> Steps[None]:
+    def _tell_before(self, notice: Notice, rows: Sequence[tuple[int, Any]]) -> Steps[None]:
         """Let the receivers of ``pre_save`` change rows, each given after its place in the operation."""
-        yield Tell(send, rows, {})
+        yield Tell(notice, rows, {})
         # They may have assigned related rows that have no key yet.
         self._plan.adopt(row for _, row in rows)
 
@@ -153,7 +162,7 @@ class WriteOperation(Operation[R]):
                     if key not in reasons and not outcome.get(key, False)
                 ]
             if told is not None:
-                yield Tell(told.send, [rows[key] for key in batch if outcome.get(key, False)], told.details)
+                yield Tell(told.notice, [rows[key] for key in batch if outcome.get(key, False)], told.details)
         if failed and refused is None:
             raise WriteError(failed)
         return stored

@@ -16,7 +16,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -46,6 +46,7 @@ class Flight:
         keys: what it loads.
         marker: the payload of its leases, ``None`` without them.
         follows: whether another flight has ended since the keys were read, which may have stored them.
+        hurries: whether it also loads what another flight of this process does, whose leases would stay meanwhile.
     """
 
     def __init__(self, backend: Any, lease: int | None) -> None:
@@ -54,10 +55,13 @@ class Flight:
         self.keys: list[str] = []
         self.marker = None if lease is None else LEASE + os.urandom(_TOKEN_BYTES)
         self.follows = False
+        self.hurries = False
         self._asked_at: int | None = None
         self._leased_until = 0.0
         self._waits_for: list[Flight] = []
+        self._thread = threading.get_ident()
         self._done = threading.Event()
+        self._calls: list[Callable[[], None]] = []
         self._error: Exception | None = None
         self._payloads: Mapping[str, bytes | None] | None = None
 
@@ -100,14 +104,28 @@ class Flight:
                     del of_backend[key]
             if not of_backend:
                 _flying.pop(id(self.backend), None)
-        self._done.set()
+            self._done.set()
+        for call in self._calls:
+            call()
+
+    def when_done(self, call: Callable[[], None]) -> None:
+        """Have a function called, in the thread of the flight, when there is an outcome; at once if there is."""
+        with _lock:
+            if not self._done.is_set():
+                self._calls.append(call)
+                return
+        call()
 
     def wait(self) -> Mapping[str, bytes | None] | None:
         """Wait for the outcome: payloads by key, or ``None`` if the flight was interrupted.
 
+        It is also ``None`` where waiting would never end: for a task of the event loop that runs in this thread.
+
         Raises:
             Exception: what stopped the flight.
         """
+        if self._thread == threading.get_ident() and not self._done.is_set():
+            return None
         self._done.wait()
         if self._error is not None:
             raise self._error
@@ -128,7 +146,11 @@ def begin() -> int:
 
 
 def claim(
-    backend: Any, seen: Mapping[str, bytes | None], began: int, lease: int | None
+    backend: Any,
+    seen: Mapping[str, bytes | None],
+    began: int,
+    lease: int | None,
+    passed: Container[Flight] = (),
 ) -> tuple[Flight, dict[Flight, list[str]]]:
     """Divide keys into those to load and those that others are loading.
 
@@ -137,6 +159,7 @@ def claim(
         seen: the keys, with what was stored under them.
         began: when reading them began.
         lease: of the new flight.
+        passed: flights that are not to be waited for.
 
     Returns:
         A new flight with the keys to load, which may be none; and the flights to wait for, with their keys. It
@@ -161,9 +184,10 @@ def claim(
                     flight.keys.append(key)
                 elif other in loading:
                     raise RuntimeError(f"the loader of {key} asks for that row again")
-                elif other not in joined and other._leads_to(loading):
-                    # It waits for us. To load the row a second time is better than to wait for ever.
+                elif other in passed or (other not in joined and other._leads_to(loading)):
+                    # It waits for us, or we block it. To load the row a second time is better than to wait for ever.
                     flight.keys.append(key)
+                    flight.hurries = True
                     continue
                 else:
                     joined.setdefault(other, []).append(key)

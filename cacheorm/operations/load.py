@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ..errors import BackendError
@@ -26,20 +26,16 @@ from .loaded import rows_by_key
 from .query import Gaps, ModelQuery, read
 from .swap import swap
 
-__all__ = ["Loader", "ModelLoad", "one_by_one"]
+__all__ = ["Loader", "ModelLoad"]
 
-Loader = Callable[[list[Any]], Mapping[Any, Any] | Iterable[Any]]
-"""Gives rows for a list of primary keys: by primary key, or in any order."""
+Rows = Mapping[Any, Any] | Iterable[Any]
+
+Loader = Callable[[list[Any]], Rows | Awaitable[Rows] | AsyncIterator[Any]]
+"""Gives rows for a list of primary keys: by primary key, or in any order. Operations that are awaited also await it."""
 
 # Between two looks at rows that another process loads, in seconds.
 _FIRST_PAUSE = 0.005
 _LONGEST_PAUSE = 0.2
-
-
-def one_by_one(loader: Callable[[Any], Any]) -> Loader:
-    """Make a loader of a function of one primary key."""
-    _check_loader(loader, "a primary key")
-    return lambda pks: {pk: loader(pk) for pk in pks}
 
 
 class _Loaded:
@@ -51,20 +47,28 @@ class _Loaded:
 
 
 class ModelLoad(ModelQuery[R], WriteOperation[R]):
-    """Reads rows, and has a loader give those that are missing; see :meth:`ModelQuery.load_missing`."""
+    """Reads rows, and has a loader give those that are missing; see :meth:`ModelQuery.load_missing`.
+
+    With ``one_by_one``, of the one row, the loader gets its primary key, and gives the row itself.
+    """
 
     def __init__(
         self,
         plan: Any,
         rows: Iterable[Any],
         many: bool,
-        loader: Loader,
+        loader: Callable[[Any], Any],
         negative_ttl: TTL,
         lease: TTL,
+        one_by_one: bool = False,
     ) -> None:
         super().__init__(plan, rows, many)
-        _check_loader(loader, "a list of primary keys")
+        given: Any = loader
+        if not callable(given):
+            argument = "a primary key" if one_by_one else "a list of primary keys"
+            raise TypeError(f"the loader must be a function of {argument}, got {type(loader).__name__}")
         self._loader = loader
+        self._one_by_one = one_by_one
         self._negative_ttl = _seconds("negative_ttl", negative_ttl, "to remember no misses")
         self._lease = _seconds("lease", lease, "to take no leases")
 
@@ -107,8 +111,9 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
         resolved = self._plan.resolved()
         rows: dict[str, Any] = {}
         wanted = {key: payload for key, (_, payload) in gaps.items()}
+        passed: set[Flight] = set()
         while wanted:
-            flight, joined = flights.claim(resolved.backend, wanted, began, self._lease)
+            flight, joined = flights.claim(resolved.backend, wanted, began, self._lease, passed)
             try:
                 if flight.keys:
                     rows.update((yield from self._fly(flight, {key: gaps[key] for key in flight.keys})))
@@ -116,6 +121,7 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
                 for other, keys in joined.items():
                     payloads = yield Join(other)
                     if payloads is None:
+                        passed.add(other)
                         wanted.update((key, gaps[key][1]) for key in keys)
                         continue
                     found = [payloads[key] for key in keys]
@@ -153,7 +159,7 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
             raise
 
     def _take_turns(self, flight: Flight, marker: bytes, gaps: Gaps, loaded: _Loaded) -> Steps[None]:
-        patience = time.monotonic() + (self._lease or 0)
+        patience = time.monotonic() + (0 if flight.hurries else self._lease or 0)
         pause = _FIRST_PAUSE
         while gaps:
             overdue = time.monotonic() >= patience
@@ -210,9 +216,14 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
     def _load(self, flight: Flight, gaps: Gaps, leased: set[str], loaded: _Loaded) -> Steps[None]:
         """Ask the loader for the rows of ``gaps``, store them, and keep what came of it."""
         pks = {key: pk for key, (pk, _) in gaps.items()}
+        wanted = list(pks.values())
+        reply: Any
         outer = flight.enter()
         try:
-            reply = yield Ask(_all_at_once, (self._loader, list(pks.values())))
+            if self._one_by_one:
+                reply = {wanted[0]: (yield Ask(self._loader, (wanted[0],)))}
+            else:
+                reply = yield Ask(_all_at_once, (self._loader, wanted))
         finally:
             flight.leave(outer)
         rows = rows_by_key(self._plan, reply, pks)
@@ -275,11 +286,6 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
     @property
     def _size(self) -> int:
         return self._chunk or self._plan.backend.chunk_size
-
-
-def _check_loader(loader: Any, argument: str) -> None:
-    if not callable(loader):
-        raise TypeError(f"the loader must be a function of {argument}, got {type(loader).__name__}")
 
 
 def _seconds(name: str, given: TTL, hint: str) -> int | None:

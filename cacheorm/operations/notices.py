@@ -3,18 +3,54 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
 
-__all__ = ["Notice", "Notices", "notices"]
+from ..store import Notice
+
+__all__ = ["Notices", "notices"]
 
 _MODULE = sys.intern(f"{__package__.partition('.')[0]}.signals")
 
 
-class Notice(Protocol):
-    """Sends one signal of one model."""
+class _OfModel:
+    """Sends one signal of one model.
 
-    def __call__(self, *, instance: Any, **details: Any) -> object: ...
+    Args:
+        signal: one of blinker's.
+        model: its sender.
+    """
+
+    def __init__(self, signal: Any, model: Any) -> None:
+        self._signal = signal
+        self._model = model
+
+    def send(self, instance: Any, **details: Any) -> None:
+        """Call the receivers.
+
+        Raises:
+            TypeError: one of them is a coroutine function.
+        """
+        self._signal.send(self._model, _async_wrapper=_refuse, instance=instance, **details)
+
+    async def asend(self, instance: Any, **details: Any) -> None:
+        """Call the receivers in their order, and await those that are coroutine functions."""
+        await self._signal.send_async(self._model, _sync_wrapper=_as_coroutine, instance=instance, **details)
+
+
+def _refuse(receiver: Any) -> Any:
+    name = getattr(receiver, "__qualname__", type(receiver).__name__)
+    raise TypeError(
+        f"the receiver {name} is a coroutine function, which only operations that are awaited can await:"
+        " use aexecute(), asave() and so on"
+    )
+
+
+def _as_coroutine(receiver: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    async def call(*args: Any, **details: Any) -> Any:
+        return receiver(*args, **details)
+
+    return call
 
 
 class Notices(NamedTuple):
@@ -43,4 +79,4 @@ def _notice(name: str, model: Any) -> Notice | None:
     signal = getattr(sys.modules[_MODULE], name, None)  # which another thread may be about to import
     if signal is None or not signal.has_receivers_for(model):
         return None
-    return partial(signal.send, model)
+    return _OfModel(signal, model)

@@ -7,10 +7,10 @@ from typing import Any, Self
 
 from .._speedups import slots
 from ..errors import BackendError, ConflictError, FailedRow, ValidationError, WriteError
-from ..store import Call, Tell
+from ..store import Call, Notice, Tell
 from ..types import KEEP_TTL
 from .base import R, Steps, WriteOperation
-from .notices import Notice, notices
+from .notices import notices
 from .query import read
 
 __all__ = ["ModelUpdate"]
@@ -233,9 +233,9 @@ class ModelUpdate(WriteOperation[R]):
         if row._pk != before:
             raise ValueError(f"{self._plan.model.__name__}: the function given to apply() changed the primary key")
 
-    def _tell_of_existing(self, send: Notice, rows: list[tuple[int, Any]]) -> Steps[None]:
+    def _tell_of_existing(self, notice: Notice, rows: list[tuple[int, Any]]) -> Steps[None]:
         before = [row._pk for _, row in rows]
-        yield from self._tell_before(send, rows)
+        yield from self._tell_before(notice, rows)
         if [row._pk for _, row in rows] != before:
             raise ValueError(
                 f"{self._plan.model.__name__}: a receiver of pre_save changed the primary key of a row that exists"

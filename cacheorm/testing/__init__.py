@@ -11,8 +11,9 @@
             return MyBackend()
 
 pytest finds and runs them all: every method of :class:`~cacheorm.backends.base.BaseBackend`, with what it returns, what
-it refuses, and what it must not do to other keys. With ``pytest.register_assert_rewrite("cacheorm.testing")`` in
-``conftest.py``, failures show the values compared. The package itself imports nothing from here.
+it refuses, and what it must not do to other keys; and then the same of its methods that are awaited. With
+``pytest.register_assert_rewrite("cacheorm.testing")`` in ``conftest.py``, failures show the values compared. The
+package itself imports nothing from here.
 """
 
 from __future__ import annotations

@@ -6,11 +6,12 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
 from ..backends import BaseBackend
+from ._awaited import Awaited
 
 __all__ = ["Name", "Suite", "about", "in_threads"]
 
@@ -34,6 +35,16 @@ class Suite:
         """Give the backend under test. Override it where making one needs other fixtures."""
         with self.make_backend() as backend:
             yield backend
+
+    @pytest.fixture(params=["called", "awaited"])
+    def store(self, request: pytest.FixtureRequest, backend: BaseBackend) -> Iterator[Any]:
+        """Give what the tests call: the backend, and one whose methods await its twins of them."""
+        if request.param == "called":
+            yield backend
+            return
+        awaited = Awaited(backend)
+        yield awaited
+        awaited.end()
 
     def expire(self) -> None:
         """Let entries that live for 1 second expire. Override it where a clock can be set."""

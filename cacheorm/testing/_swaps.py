@@ -16,72 +16,72 @@ from ._suite import Name, Suite, about, in_threads
 __all__ = ["SwapTests"]
 
 
-def read(backend: BaseBackend, *keys: str) -> list[tuple[bytes, Any]]:
+def read(store: BaseBackend, *keys: str) -> list[tuple[bytes, Any]]:
     """Read entries that are all there, with their tokens."""
-    found = backend.get_many_cas(*keys)
+    found = store.get_many_cas(*keys)
     assert None not in found
     return [entry for entry in found if entry is not None]
 
 
 class SwapTests(Suite):
-    def test_tokens_come_with_the_values(self, backend: BaseBackend, name: Name) -> None:
+    def test_tokens_come_with_the_values(self, store: BaseBackend, name: Name) -> None:
         a, b, c = name("a"), name("b"), name("c")
-        backend.set_many({a: b"1", b: b"2"})
-        found = backend.get_many_cas(a, c, b, a)
+        store.set_many({a: b"1", b: b"2"})
+        found = store.get_many_cas(a, c, b, a)
         assert [entry and entry[0] for entry in found] == [b"1", None, b"2", b"1"]
-        assert backend.get_many_cas() == []
+        assert store.get_many_cas() == []
 
-    def test_an_unchanged_entry_is_set(self, backend: BaseBackend, name: Name) -> None:
+    def test_an_unchanged_entry_is_set(self, store: BaseBackend, name: Name) -> None:
         a, b = name("a"), name("b")
-        backend.set_many({a: b"1", b: b"\x00\r\nbinary\xff"})
-        (_, first), (_, second) = read(backend, a, b)
-        stored = backend.compare_and_set_many({b: (b"\xff\r\n\x00", second), a: ("2", first)}, 50)
+        store.set_many({a: b"1", b: b"\x00\r\nbinary\xff"})
+        (_, first), (_, second) = read(store, a, b)
+        stored = store.compare_and_set_many({b: (b"\xff\r\n\x00", second), a: ("2", first)}, 50)
         assert list(stored.items()) == [(b, True), (a, True)]
-        assert backend.get_many(a, b) == [b"2", b"\xff\r\n\x00"]
+        assert store.get_many(a, b) == [b"2", b"\xff\r\n\x00"]
 
-    def test_a_changed_a_deleted_and_an_absent_entry_are_left_alone(self, backend: BaseBackend, name: Name) -> None:
+    def test_a_changed_a_deleted_and_an_absent_entry_are_left_alone(self, store: BaseBackend, name: Name) -> None:
         changed, deleted, kept = name("changed"), name("deleted"), name("kept")
-        backend.set_many({changed: b"1", deleted: b"1", kept: b"1"})
-        tokens = [token for _, token in read(backend, changed, deleted, kept)]
-        backend.set(changed, b"2")
-        backend.delete(deleted)
+        store.set_many({changed: b"1", deleted: b"1", kept: b"1"})
+        tokens = [token for _, token in read(store, changed, deleted, kept)]
+        store.set(changed, b"2")
+        store.delete(deleted)
         swaps = {key: (b"3", token) for key, token in zip([changed, deleted, kept], tokens, strict=True)}
         swaps[name("absent")] = (b"3", tokens[0])
-        assert list(backend.compare_and_set_many(swaps).values()) == [False, False, True, False]
-        assert backend.get_many(*swaps) == [b"2", None, b"3", None]
+        assert list(store.compare_and_set_many(swaps).values()) == [False, False, True, False]
+        assert store.get_many(*swaps) == [b"2", None, b"3", None]
 
-    def test_a_token_is_good_once(self, backend: BaseBackend, name: Name) -> None:
-        backend.set(name("a"), b"1")
-        ((_, token),) = read(backend, name("a"))
-        assert backend.compare_and_set_many({name("a"): (b"2", token)}) == {name("a"): True}
-        assert backend.compare_and_set_many({name("a"): (b"3", token)}) == {name("a"): False}
-        assert backend.get(name("a")) == b"2"
+    def test_a_token_is_good_once(self, store: BaseBackend, name: Name) -> None:
+        store.set(name("a"), b"1")
+        ((_, token),) = read(store, name("a"))
+        assert store.compare_and_set_many({name("a"): (b"2", token)}) == {name("a"): True}
+        assert store.compare_and_set_many({name("a"): (b"3", token)}) == {name("a"): False}
+        assert store.get(name("a")) == b"2"
 
-    def test_an_expired_entry_is_not_set(self, backend: BaseBackend, name: Name) -> None:
-        backend.set(name("a"), b"1", 1)
-        ((_, token),) = read(backend, name("a"))
+    def test_an_expired_entry_is_not_set(self, store: BaseBackend, name: Name) -> None:
+        store.set(name("a"), b"1", 1)
+        ((_, token),) = read(store, name("a"))
         self.expire()
-        assert backend.compare_and_set_many({name("a"): (b"2", token)}, 100) == {name("a"): False}
-        assert backend.get(name("a")) is None
+        assert store.compare_and_set_many({name("a"): (b"2", token)}, 100) == {name("a"): False}
+        assert store.get(name("a")) is None
 
-    def test_a_set_entry_takes_the_lifetime_that_is_given(self, backend: BaseBackend, name: Name) -> None:
+    def test_a_set_entry_takes_the_lifetime_that_is_given(self, store: BaseBackend, name: Name) -> None:
         if not self.tells_lifetimes:
             return
         timed, ever, kept = name("timed"), name("ever"), name("kept")
-        backend.set_many({timed: b"1", ever: b"1", kept: b"1"}, 100)
-        (_, first), (_, second), (_, third) = read(backend, timed, ever, kept)
-        assert backend.compare_and_set_many({timed: (b"2", first)}, 50)[timed]
-        assert backend.compare_and_set_many({ever: (b"2", second)}, 0)[ever]
-        assert backend.compare_and_set_many({kept: (b"2", third)}, KEEP_TTL)[kept]
-        assert backend.get_many(timed, ever, kept) == [b"2"] * 3
-        assert about(backend.ttl(timed), 50)
-        assert backend.ttl(ever) == 0
-        assert about(backend.ttl(kept), 100)
+        store.set_many({timed: b"1", ever: b"1", kept: b"1"}, 100)
+        (_, first), (_, second), (_, third) = read(store, timed, ever, kept)
+        assert store.compare_and_set_many({timed: (b"2", first)}, 50)[timed]
+        assert store.compare_and_set_many({ever: (b"2", second)}, 0)[ever]
+        assert store.compare_and_set_many({kept: (b"2", third)}, KEEP_TTL)[kept]
+        assert store.get_many(timed, ever, kept) == [b"2"] * 3
+        assert about(store.ttl(timed), 50)
+        assert store.ttl(ever) == 0
+        assert about(store.ttl(kept), 100)
 
-    def test_bad_swaps_change_nothing(self, backend: BaseBackend, name: Name) -> None:
-        assert backend.compare_and_set_many({}) == {}
-        backend.set(name("a"), b"1")
-        ((_, token),) = read(backend, name("a"))
+    def test_bad_swaps_change_nothing(self, store: BaseBackend, name: Name) -> None:
+        assert store.compare_and_set_many({}) == {}
+        store.set(name("a"), b"1")
+        ((_, token),) = read(store, name("a"))
         bad: list[tuple[dict[Any, Any], Any, type[Exception]]] = [
             ({name("a"): (b"2", token)}, -1, ValueError),
             ({name("a"): (None, token)}, 10, TypeError),
@@ -89,52 +89,52 @@ class SwapTests(Suite):
         ]
         for swaps, ttl, error in bad:
             with pytest.raises(error):
-                backend.compare_and_set_many(swaps, ttl)
-        assert backend.get(name("a")) == b"1"
+                store.compare_and_set_many(swaps, ttl)
+        assert store.get(name("a")) == b"1"
 
-    def test_thousands_of_entries_make_a_batch(self, backend: BaseBackend, name: Name) -> None:
+    def test_thousands_of_entries_make_a_batch(self, store: BaseBackend, name: Name) -> None:
         rows = {name(str(i)): b"row %d" % i for i in range(2500)}
-        backend.set_many(rows, 100)
-        found = dict(zip(rows, read(backend, *rows), strict=True))
-        backend.set_many(dict.fromkeys(list(rows)[::5], b"changed"), 100)
-        outcome = backend.compare_and_set_many({key: (b"2", token) for key, (_, token) in found.items()}, 100)
+        store.set_many(rows, 100)
+        found = dict(zip(rows, read(store, *rows), strict=True))
+        store.set_many(dict.fromkeys(list(rows)[::5], b"changed"), 100)
+        outcome = store.compare_and_set_many({key: (b"2", token) for key, (_, token) in found.items()}, 100)
         assert list(outcome) == list(rows)
         assert list(outcome.values()) == [False, True, True, True, True] * 500
-        assert backend.get_many(*rows) == [b"changed", b"2", b"2", b"2", b"2"] * 500
+        assert store.get_many(*rows) == [b"changed", b"2", b"2", b"2", b"2"] * 500
 
-    def test_threads_that_compare_and_set_lose_no_change(self, backend: BaseBackend, name: Name) -> None:
+    def test_threads_that_compare_and_set_lose_no_change(self, store: BaseBackend, name: Name) -> None:
         keys = [name(str(i)) for i in range(3)]
-        backend.set_many(dict.fromkeys(keys, b"n0"), 100)
+        store.set_many(dict.fromkeys(keys, b"n0"), 100)
 
         def work(_: int) -> None:
             left = dict.fromkeys(keys, 10)
             while any(left.values()):
                 wanted = [key for key in keys if left[key]]
-                found = zip(wanted, read(backend, *wanted), strict=True)
+                found = zip(wanted, read(store, *wanted), strict=True)
                 swaps = {key: (b"n%d" % (int(value[1:]) + 1), token) for key, (value, token) in found}
-                for key, stored in backend.compare_and_set_many(swaps, 100).items():
+                for key, stored in store.compare_and_set_many(swaps, 100).items():
                     left[key] -= stored
 
         in_threads(8, work)
-        assert backend.get_many(*keys) == [b"n80"] * 3
+        assert store.get_many(*keys) == [b"n80"] * 3
 
-    def test_touch_many_tells_which_entries_exist(self, backend: BaseBackend, name: Name) -> None:
+    def test_touch_many_tells_which_entries_exist(self, store: BaseBackend, name: Name) -> None:
         a, b, c = name("a"), name("b"), name("c")
-        backend.set_many({a: b"1", b: b"1"}, 100)
-        assert list(backend.touch_many([a, c, b, a], 50).items()) == [(a, True), (c, False), (b, True)]
+        store.set_many({a: b"1", b: b"1"}, 100)
+        assert list(store.touch_many([a, c, b, a], 50).items()) == [(a, True), (c, False), (b, True)]
         if self.tells_lifetimes:
-            assert about(backend.ttl(a), 50)
-            assert about(backend.ttl(b), 50)
-            assert backend.touch_many([a, c], 0) == {a: True, c: False}
-            assert backend.ttl(a) == 0
-        assert backend.touch_many([]) == {}
+            assert about(store.ttl(a), 50)
+            assert about(store.ttl(b), 50)
+            assert store.touch_many([a, c], 0) == {a: True, c: False}
+            assert store.ttl(a) == 0
+        assert store.touch_many([]) == {}
         with pytest.raises(ValueError, match="ttl"):
-            backend.touch_many([a], -1)
+            store.touch_many([a], -1)
 
-    def test_touched_entries_end_when_they_are_told_to(self, backend: BaseBackend, name: Name) -> None:
+    def test_touched_entries_end_when_they_are_told_to(self, store: BaseBackend, name: Name) -> None:
         keys = [name(str(i)) for i in range(1200)]
-        backend.set_many(dict.fromkeys(keys, b"1"), 100)
-        backend.set(name("stays"), b"1", 100)
-        assert all(backend.touch_many(keys, 1).values())
+        store.set_many(dict.fromkeys(keys, b"1"), 100)
+        store.set(name("stays"), b"1", 100)
+        assert all(store.touch_many(keys, 1).values())
         self.expire()
-        assert backend.get_many(*keys, name("stays")) == [None] * 1200 + [b"1"]
+        assert store.get_many(*keys, name("stays")) == [None] * 1200 + [b"1"]

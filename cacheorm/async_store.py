@@ -1,0 +1,102 @@
+"""The driver of operations in an event loop; :mod:`.store` has what they ask for, and the other driver."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Generator
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from .store import Ask, Call, Join, Pause, Request, Shared, Tell
+
+__all__ = ["aperform", "arun"]
+
+R = TypeVar("R")
+
+# The event loop itself refers to tasks weakly.
+_giving_back: set[asyncio.Task[Any]] = set()
+
+
+async def aperform(request: Request) -> Any:
+    """Do what one request asks, without blocking the event loop."""
+    if isinstance(request, Call):
+        return await getattr(request.backend, f"a{request.method}")(*request.args)
+    if isinstance(request, Ask):
+        return await _awaited(request.function(*request.args))
+    if isinstance(request, Join):
+        return await _joined(request.work)
+    if isinstance(request, Pause):
+        return await asyncio.sleep(request.seconds)
+    if isinstance(request, Tell):
+        for _, row in request.rows:
+            await request.notice.asend(instance=row, **request.details)
+        return None
+    position = 0
+    chunks: Any = request.backend.aget_chunks(request.keys)
+    async with aclosing(chunks):
+        async for values in chunks:
+            request.receive(position, values)
+            position += len(values)
+    return None
+
+
+async def arun(steps: Generator[Request, Any, R], owed: Request | None = None) -> R:
+    """Drive an operation to its end and give its result.
+
+    Errors are raised inside it, cancellation too. What a cancelled operation still has to give back is done by a task
+    of its own, and waited for. Only who is cancelled once more, as anyio's scopes do it again and again, waits no
+    longer.
+
+    Args:
+        steps: the operation.
+        owed: what one that was cancelled asks for before it ends; this is that task then.
+    """
+    try:
+        request = next(steps) if owed is None else owed
+        while True:
+            try:
+                reply = await aperform(request)
+            except GeneratorExit:
+                steps.close()  # nothing can be awaited any more
+                raise
+            except BaseException as error:  # noqa: BLE001 - not handled here, but handed to the operation
+                request = steps.throw(error)
+                if owed is None and isinstance(error, asyncio.CancelledError):
+                    break
+            else:
+                request = steps.send(reply)
+    except StopIteration as stop:
+        result: R = stop.value
+        return result
+    rest = asyncio.create_task(arun(steps, request))
+    _giving_back.add(rest)
+    rest.add_done_callback(_giving_back.discard)
+    return await asyncio.shield(rest)
+
+
+async def _awaited(reply: Any) -> Any:
+    """Give what a function of the user's gave: at once, later, or bit by bit."""
+    if isinstance(reply, Awaitable):
+        return await reply
+    if isinstance(reply, AsyncIterator):
+        return [each async for each in reply]
+    return reply
+
+
+async def _joined(work: Shared) -> Any:
+    """Wait for what a thread or a task is doing, perhaps in another event loop."""
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+
+    def settle() -> None:
+        if not done.done():
+            done.set_result(None)
+
+    def wake() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle)
+
+    work.when_done(wake)
+    await done
+    return work.wait()

@@ -1,0 +1,185 @@
+"""The methods of a backend that do I/O, once more: to be awaited, under names that begin with ``a``.
+
+Each goes through one hook, :meth:`Twins._await`. A backend that has connections of asyncio overrides that; one that
+lives in this process's memory answers on the spot; and any other works in threads, a call in each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+from ..types import TTL, KeepTTL, Value
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["Twins"]
+
+
+class Twins:
+    """What :class:`~cacheorm.backends.base.BaseBackend` has for programs that run in an event loop.
+
+    Each method takes, returns and raises what the method without the ``a`` does.
+    """
+
+    in_process: bool
+
+    async def _await(self, method: str, *args: Any) -> Any:
+        """Call a method without blocking the event loop, and give what it returns.
+
+        In a thread, it comes to its end even if the task that awaits it is cancelled, and only then the cancellation
+        goes on: nothing is written after the task has been told that it has ended.
+        """
+        call = getattr(self, method)
+        if self.in_process:
+            return call(*args)
+        import asyncio
+
+        return await _outlast(asyncio.ensure_future(asyncio.to_thread(call, *args)))
+
+    # -- one entry -------------------------------------------------------------------------------
+
+    async def aget(self, key: str) -> bytes | None:
+        """Await :meth:`get`."""
+        value: bytes | None = await self._await("get", key)
+        return value
+
+    async def aset(self, key: str, value: Value, ttl: TTL = None) -> bool:
+        """Await :meth:`set`."""
+        stored: bool = await self._await("set", key, value, ttl)
+        return stored
+
+    async def adelete(self, key: str) -> bool:
+        """Await :meth:`delete`."""
+        existed: bool = await self._await("delete", key)
+        return existed
+
+    async def ahas(self, key: str) -> bool:
+        """Await :meth:`has`."""
+        exists: bool = await self._await("has", key)
+        return exists
+
+    async def areplace(self, key: str, value: Value, ttl: TTL | KeepTTL = None) -> bool:
+        """Await :meth:`replace`."""
+        stored: bool = await self._await("replace", key, value, ttl)
+        return stored
+
+    async def aadd(self, key: str, value: Value, ttl: TTL = None) -> bool:
+        """Await :meth:`add`."""
+        stored: bool = await self._await("add", key, value, ttl)
+        return stored
+
+    async def aincr(self, key: str, delta: int = 1, ttl: TTL = None) -> int:
+        """Await :meth:`incr`."""
+        count: int = await self._await("incr", key, delta, ttl)
+        return count
+
+    async def adecr(self, key: str, delta: int = 1, ttl: TTL = None) -> int:
+        """Do what :meth:`decr` does."""
+        return await self.aincr(key, -delta, ttl)
+
+    async def atouch(self, key: str, ttl: TTL = None) -> bool:
+        """Await :meth:`touch`."""
+        exists: bool = await self._await("touch", key, ttl)
+        return exists
+
+    async def attl(self, key: str) -> int | None:
+        """Await :meth:`ttl`."""
+        left: int | None = await self._await("ttl", key)
+        return left
+
+    # -- batches ---------------------------------------------------------------------------------
+
+    async def aget_many(self, *keys: str) -> list[bytes | None]:
+        """Await :meth:`get_many`."""
+        values: list[bytes | None] = await self._await("get_many", *keys)
+        return values
+
+    async def aget_chunks(self, keys: Sequence[str]) -> AsyncIterator[list[bytes | None]]:
+        """Yield what :meth:`get_chunks` does; here all values at once."""
+        yield await self.aget_many(*keys)
+
+    async def aget_dict(self, *keys: str) -> dict[str, bytes | None]:
+        """Do what :meth:`get_dict` does."""
+        return dict(zip(keys, await self.aget_many(*keys), strict=True))
+
+    async def aset_many(self, mapping: Mapping[str, Value], ttl: TTL = None) -> dict[str, bool]:
+        """Await :meth:`set_many`."""
+        outcome: dict[str, bool] = await self._await("set_many", mapping, ttl)
+        return outcome
+
+    async def areplace_many(self, mapping: Mapping[str, Value], ttl: TTL | KeepTTL = None) -> dict[str, bool]:
+        """Await :meth:`replace_many`."""
+        outcome: dict[str, bool] = await self._await("replace_many", mapping, ttl)
+        return outcome
+
+    async def aadd_many(self, mapping: Mapping[str, Value], ttl: TTL = None) -> dict[str, bool]:
+        """Await :meth:`add_many`."""
+        outcome: dict[str, bool] = await self._await("add_many", mapping, ttl)
+        return outcome
+
+    async def atouch_many(self, keys: Sequence[str], ttl: TTL = None) -> dict[str, bool]:
+        """Await :meth:`touch_many`."""
+        existed: dict[str, bool] = await self._await("touch_many", keys, ttl)
+        return existed
+
+    async def adelete_many(self, *keys: str) -> bool:
+        """Await :meth:`delete_many`."""
+        existed: bool = await self._await("delete_many", *keys)
+        return existed
+
+    # -- batches that change only what was read --------------------------------------------------
+
+    async def aget_many_cas(self, *keys: str) -> list[tuple[bytes, Any] | None]:
+        """Await :meth:`get_many_cas`."""
+        entries: list[tuple[bytes, Any] | None] = await self._await("get_many_cas", *keys)
+        return entries
+
+    async def acompare_and_set_many(
+        self, mapping: Mapping[str, tuple[Value, Any]], ttl: TTL | KeepTTL = None
+    ) -> dict[str, bool]:
+        """Await :meth:`compare_and_set_many`."""
+        outcome: dict[str, bool] = await self._await("compare_and_set_many", mapping, ttl)
+        return outcome
+
+    # -- the backend as a whole ------------------------------------------------------------------
+
+    async def aclear(self) -> None:
+        """Await :meth:`clear`."""
+        await self._await("clear")
+
+    async def aping(self) -> bool:
+        """Await :meth:`ping`."""
+        answers: bool = await self._await("ping")
+        return answers
+
+    async def astats(self) -> dict[str, Any]:
+        """Await :meth:`stats`."""
+        figures: dict[str, Any] = await self._await("stats")
+        return figures
+
+    async def aclose(self) -> None:
+        """Await :meth:`close`."""
+        await self._await("close")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+
+async def _outlast(work: asyncio.Future[Any]) -> Any:
+    """Wait for a thread to the end, through any cancellation, which is raised then."""
+    import asyncio
+
+    interruption: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError as error:
+            interruption = error
+    if interruption is not None:
+        raise interruption from work.exception()
+    return work.result()

@@ -1,0 +1,240 @@
+"""The driver of operations in an event loop: what it awaits, what it hands to them, and how they end when cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from typing import Any
+
+import pytest
+
+import cacheorm as co
+from cacheorm.async_store import arun
+from cacheorm.store import Ask, Call, Fetch, Join, Pause, run
+
+Steps = Generator[Any, Any, Any]
+
+
+@pytest.fixture
+def memory() -> co.SimpleBackend:
+    return co.SimpleBackend()
+
+
+class Chunked(co.SimpleBackend):
+    """Gives chunks of two, and records what happens when."""
+
+    def __init__(self, log: list[str]) -> None:
+        super().__init__()
+        self.log = log
+
+    async def aget_chunks(self, keys: Sequence[str]) -> AsyncIterator[list[bytes | None]]:
+        try:
+            for start in range(0, len(keys), 2):
+                self.log.append(f"read {start}")
+                yield [key.encode() for key in keys[start : start + 2]]
+        finally:
+            self.log.append("closed")
+
+
+def test_replies_are_sent_to_the_operation(memory: co.SimpleBackend) -> None:
+    def steps() -> Steps:
+        stored = yield Call(memory, "set", ("a", b"1", 60))
+        value = yield Call(memory, "get", ("a",))
+        return stored, value, (yield Pause(0))
+
+    assert asyncio.run(arun(steps())) == (True, b"1", None)
+
+
+def test_an_operation_without_requests_just_returns() -> None:
+    def steps() -> Steps:
+        return 5
+        yield
+
+    assert asyncio.run(arun(steps())) == 5
+
+
+def test_chunks_are_handed_over_as_they_arrive_and_closed_after_an_error() -> None:
+    log: list[str] = []
+
+    def receive(position: int, values: list[bytes | None]) -> None:
+        log.append(f"got {position} {values}")
+        if position:
+            raise co.PayloadError("bad")
+
+    def steps(count: int) -> Steps:
+        yield Fetch(Chunked(log), ["a", "b", "c"][:count], receive)
+
+    asyncio.run(arun(steps(2)))
+    assert log == ["read 0", "got 0 [b'a', b'b']", "closed"]
+    log.clear()
+    with pytest.raises(co.PayloadError):
+        asyncio.run(arun(steps(3)))
+    assert log == ["read 0", "got 0 [b'a', b'b']", "read 2", "got 2 [b'c']", "closed"]
+
+
+def test_errors_are_raised_inside_the_operation(memory: co.SimpleBackend) -> None:
+    def steps() -> Steps:
+        try:
+            yield Call(memory, "no_such_method", ())
+        except AttributeError:
+            return (yield Call(memory, "has", ("a",))), "went on"
+
+    assert asyncio.run(arun(steps())) == (False, "went on")
+
+
+def test_a_backend_that_raises_stop_iteration_does_not_end_the_operation_quietly() -> None:
+    class Odd(co.SimpleBackend):
+        def get(self, key: str) -> bytes | None:
+            return next(iter(()))
+
+    def steps() -> Steps:
+        return (yield Call(Odd(), "get", ("a",)))
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        asyncio.run(arun(steps()))
+
+
+def asked(function: Callable[..., Any]) -> Steps:
+    return (yield Ask(function, (3,)))
+
+
+async def awaited(number: int) -> int:
+    await asyncio.sleep(0)
+    return number + 1
+
+
+async def bit_by_bit(number: int) -> AsyncIterator[int]:
+    for each in range(number):
+        yield each
+
+
+def test_users_are_asked_and_awaited_where_that_is_needed() -> None:
+    assert asyncio.run(arun(asked(str))) == "3"
+    assert asyncio.run(arun(asked(awaited))) == 4
+    assert asyncio.run(arun(asked(bit_by_bit))) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("function", [awaited, bit_by_bit])
+def test_the_other_driver_refuses_what_can_only_be_awaited(function: Any) -> None:
+    with pytest.raises(TypeError, match=r"can only be awaited: .* aexecute\(\)"):
+        run(asked(function))
+
+
+class Work:
+    """Done by somebody in a thread."""
+
+    def __init__(self) -> None:
+        self.calls: list[Callable[[], None]] = []
+
+    def when_done(self, call: Callable[[], None]) -> None:
+        self.calls.append(call)
+
+    def wait(self) -> str:
+        return "theirs"
+
+
+def joined(work: Work) -> Steps:
+    return (yield Join(work))
+
+
+def test_others_are_waited_for_without_blocking_the_loop() -> None:
+    async def main() -> None:
+        work = Work()
+        task = asyncio.create_task(arun(joined(work)))
+        await asyncio.sleep(0.01)
+        assert not task.done()
+        threading.Thread(target=work.calls[0]).start()
+        assert await task == "theirs"
+
+    asyncio.run(main())
+
+
+def test_who_no_longer_waits_disturbs_nobody() -> None:
+    work = Work()
+
+    async def main() -> None:
+        task = asyncio.create_task(arun(joined(work)))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        work.calls[0]()
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    work.calls[0]()  # after the end of the loop
+
+
+def gives_back(backend: co.BaseBackend, seconds: float) -> Steps:
+    try:
+        yield Pause(60)
+    except BaseException:
+        yield Pause(seconds)
+        yield Call(backend, "set", ("given back", b"1", 60))
+        raise
+
+
+async def started(steps: Steps) -> asyncio.Task[Any]:
+    task = asyncio.create_task(arun(steps))
+    await asyncio.sleep(0)
+    return task
+
+
+def test_a_cancelled_operation_gives_back_before_its_task_ends(memory: co.SimpleBackend) -> None:
+    async def main() -> None:
+        task = await started(gives_back(memory, 0.01))
+        task.cancel("enough")
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert task.cancelled()
+        assert memory.has("given back")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await arun(gives_back(memory, 0))
+
+    asyncio.run(main())
+
+
+def test_who_is_cancelled_twice_waits_no_longer_and_yet_it_is_given_back(memory: co.SimpleBackend) -> None:
+    async def main() -> None:
+        task = await started(gives_back(memory, 0.01))
+        for _ in range(2):
+            task.cancel()
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not memory.has("given back")
+        await asyncio.sleep(0.05)
+        assert memory.has("given back")
+
+    asyncio.run(main())
+
+
+def test_the_end_of_the_loop_ends_what_is_being_given_back(memory: co.SimpleBackend) -> None:
+    async def main() -> None:
+        task = await started(gives_back(memory, 60))
+        task.cancel()
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert not memory.has("given back")
+
+
+def test_a_coroutine_that_is_closed_closes_its_operation(memory: co.SimpleBackend) -> None:
+    log: list[str] = []
+
+    def steps() -> Steps:
+        try:
+            yield Pause(60)
+        finally:
+            log.append("closed")
+
+    work = arun(steps())
+
+    async def main() -> None:
+        work.send(None)
+        work.close()
+        assert log == ["closed"]
+
+    asyncio.run(main())
