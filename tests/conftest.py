@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from clusters import RedisCluster
+    from sentinels import SentinelGroup
+
     from cacheorm.backends import BaseBackend
     from cacheorm.backends.memcached import MemcachedBackend
     from cacheorm.backends.redis import RedisBackend
@@ -46,6 +49,24 @@ def memcached_server() -> Iterator[MemcachedServer]:
     """A running memcached, shared: tests that kill or configure one start their own."""
     with MemcachedServer() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[RedisCluster]:
+    """A running Redis Cluster, shared: tests that kill nodes of it start their own, and slots are moved back."""
+    from clusters import RedisCluster
+
+    with RedisCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def sentinel_group() -> Iterator[SentinelGroup]:
+    """A primary and a replica of Redis under three sentinels."""
+    from sentinels import SentinelGroup
+
+    with SentinelGroup() as group:
+        yield group
 
 
 @pytest.fixture

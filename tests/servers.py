@@ -11,6 +11,7 @@ Servers keep nothing on disk, listen on loopback only, and end with the process 
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -32,11 +33,39 @@ class MissingServerError(RuntimeError):
     """A server's program is not installed: the tests cannot run, so they fail rather than skip."""
 
 
+# Below the ports that systems give to outgoing connections, which come and go.
+_PORTS = range(10_000, 32_000)
+_claims: list[socket.socket] = []
+
+
 def free_port() -> int:
-    """Give a port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """Give a port that nobody listens on, and that on Linux no other process is given by this function."""
+    while True:
+        port = random.choice(_PORTS)
+        claim = _claim(port)
+        if claim is None:
+            continue
+        try:
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((HOST, port))
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)
+        return port
+
+
+def _claim(port: int) -> socket.socket | None:
+    """Take a name that one process at a time can have, and that goes with it; ``None`` if another has it."""
+    claim = socket.socket(socket.AF_UNIX if sys.platform == "linux" else socket.AF_INET)
+    try:
+        if sys.platform == "linux":
+            claim.bind(f"\0cacheorm-tests-{port}")
+    except OSError:
+        claim.close()
+        return None
+    return claim
 
 
 # On Linux, a process that becomes the server, and ends when the one that started it does, however that ends
@@ -190,6 +219,11 @@ class RedisServer(ServerProcess):
             "no",
             "--dir",
             tempfile.gettempdir(),
+            # What a replica is sent would stay there, and be loaded by the next server.
+            "--dbfilename",
+            f"cacheorm-{self.port}.rdb",
+            "--rdb-del-sync-files",
+            "yes",
             "--databases",
             "16",
         ]

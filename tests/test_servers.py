@@ -1,0 +1,73 @@
+"""The clusters, sentinels and proxies that other tests stand on do what they say."""
+
+from __future__ import annotations
+
+import time
+
+import redis
+from clusters import SLOTS, RedisCluster
+from delays import DelayingProxy
+from sentinels import SentinelGroup
+from servers import HOST, RedisServer
+
+
+def test_a_cluster_forms_moves_slots_and_replaces_a_lost_primary() -> None:
+    with RedisCluster() as cluster:
+        assert len(cluster.primaries()) == 3
+        nodes = [redis.cluster.ClusterNode(*address) for address in cluster.startup_nodes]
+        with redis.cluster.RedisCluster(startup_nodes=nodes) as client:
+            rows = {f"key:{i}": b"%d" % i for i in range(300)}
+            for key, value in rows.items():
+                client.set(key, value)
+            slot = client.keyslot("key:7")
+            source = cluster.owner(slot)
+            target = next(node for node in cluster.primaries() if node is not source)
+            cluster.move_slot(slot, target)
+            assert cluster.owner(slot) is target
+            assert target.ask("GET", "key:7") == b"7"
+            replica = cluster.kill(target)
+            cluster.wait_for_failover(replica)
+            assert cluster.owner(slot) is replica
+            cluster.restart(target)
+            assert cluster.replica_of(replica) is target
+            assert {key: client.get(key) for key in rows} == rows
+        cluster.flush()
+        assert sum(node.ask("DBSIZE") for node in cluster.primaries()) == 0
+        assert (
+            sum(node.ask("CLUSTER", "COUNTKEYSINSLOT", slot) for slot in range(0, SLOTS, 1000) for node in [target])
+            == 0
+        )
+
+
+def test_sentinels_replace_a_primary_again_and_again() -> None:
+    with SentinelGroup() as group:
+        for _ in range(2):
+            first = group.primary()
+            assert group.failover() is not first
+            group.wait_until_ready()
+            lost = group.kill_primary()
+            assert group.wait_until_primary_is_not(lost) is first
+            group.restart(lost)
+            assert group.replica() is lost
+
+
+def test_a_proxy_delays_and_holds_back_replies(redis_server: RedisServer) -> None:
+    with DelayingProxy(redis_server.port) as proxy:
+        with redis.Redis(host=HOST, port=proxy.port, socket_timeout=0.3, retry=None) as client:
+            assert client.ping()
+            assert (proxy.accepted, proxy.open) == (1, 1)
+            proxy.hung = True
+            begun = time.monotonic()
+            try:
+                client.ping()
+            except redis.TimeoutError:
+                assert time.monotonic() - begun >= 0.3
+            else:
+                raise AssertionError("a hung server answered")
+            proxy.hung = False
+            proxy.delay = 0.01
+            assert client.echo("still there") == b"still there"
+        deadline = time.monotonic() + 10
+        while proxy.open and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert proxy.open == 0
