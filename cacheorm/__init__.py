@@ -50,7 +50,7 @@ from .fields import (
 )
 from .metadata import bind, configure, defaults
 from .models import CacheBuilder, Model
-from .operations import Delete, Insert, Query, Update, preload
+from .operations import Delete, Insert, Query, Update, apreload, preload
 from .serializers import (
     BaseSerializer,
     JSONSerializer,
@@ -118,6 +118,7 @@ __all__ = [
     "ValidationError",
     "WriteError",
     "Zstd",
+    "apreload",
     "backend_from_url",
     "bind",
     "configure",

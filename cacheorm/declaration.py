@@ -39,6 +39,7 @@ _RESERVED = frozenset(
     {
         "DoesNotExist",
         "Meta",
+        "_aread",
         "_declared",
         "_loaded",
         "_meta",

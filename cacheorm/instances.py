@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from .fields import ForeignKeyField
 from .metadata import RowPlan
-from .operations import ModelDelete, ModelExpire, ModelInsert, ModelUpdate
-from .store import Call, perform
+from .operations import ModelDelete, shortcuts
+from .store import perform, run
 from .types import TTL
 
-__all__ = ["Instance"]
+__all__ = ["Instance", "renewed"]
+
+M = TypeVar("M", bound="Instance")
 
 
 class Instance:
@@ -134,11 +136,7 @@ class Instance:
             ValidationError: all fields with bad or missing values.
             WriteError: the backend refused the row.
         """
-        plan = type(self)._meta
-        if force_insert or self._pk is None:
-            ModelInsert(plan, [self], False).execute()
-            return True
-        return ModelUpdate(plan, [self], False).execute() is not None
+        return run(shortcuts.save(self, force_insert))
 
     def delete_instance(self) -> bool:
         """Remove this row from the backend; ``True`` if it existed. The instance keeps its values."""
@@ -154,15 +152,11 @@ class Instance:
         fresh: Self | None = plan.reader.read(self)
         if fresh is None:
             raise plan.missing(self)
-        for field in plan.fields.values():
-            field.poke(self, field.peek(fresh))
-        self._relations.clear()
-        return self
+        return renewed(self, fresh)
 
     def ttl(self) -> int | None:
         """Give the seconds that the stored row has left; 0 if it never expires, ``None`` if it is gone."""
-        plan = type(self)._meta
-        left: int | None = perform(Call(plan.backend, "ttl", (plan.key_of(self),)))
+        left: int | None = perform(shortcuts.ttl_left(self))
         return left
 
     def touch(self, ttl: TTL = None) -> bool:
@@ -171,5 +165,12 @@ class Instance:
         Args:
             ttl: seconds or a ``timedelta``; 0 never expires; ``None`` is the model's ttl.
         """
-        expire = ModelExpire(type(self)._meta, [self], False)
-        return (expire if ttl is None else expire.ttl(ttl)).execute()[0]
+        return shortcuts.expire(type(self), [self], False, ttl).execute()[0]
+
+
+def renewed(instance: M, fresh: M) -> M:
+    """Give an instance, with the values of another one and without loaded related instances."""
+    for field in type(instance)._meta.fields.values():
+        field.poke(instance, field.peek(fresh))
+    instance._relations.clear()
+    return instance

@@ -7,29 +7,19 @@ from typing import Any, ClassVar, Self
 
 from . import errors
 from ._speedups import slots
+from .awaited import AwaitedInstance
 from .declaration import Declared, ModelBase
-from .instances import Instance
 from .metadata import RowPlan
-from .operations import (
-    GetOrCreate,
-    Increment,
-    ModelDelete,
-    ModelExpire,
-    ModelInsert,
-    ModelLoad,
-    ModelQuery,
-    ModelUpdate,
-)
+from .operations import ModelDelete, ModelInsert, ModelQuery, ModelUpdate, shortcuts
 from .operations.base import as_rows
 from .operations.query import LEASE_SECONDS
-from .payload import is_absence
-from .store import Call, perform
+from .store import perform, run
 from .types import TTL
 
 __all__ = ["CacheBuilder", "Model"]
 
 
-class Model(Instance, metaclass=ModelBase):
+class Model(AwaitedInstance, metaclass=ModelBase):
     """A row of typed fields, stored under its primary key.
 
     Declare fields as class attributes and options in an inner ``class Meta``::
@@ -140,9 +130,7 @@ class Model(Instance, metaclass=ModelBase):
     @classmethod
     def create(cls, **values: Any) -> Self:
         """Make an instance and write it, over whatever is there."""
-        instance = cls(**values)
-        ModelInsert(cls._meta, [instance], False).execute()
-        return instance
+        return run(shortcuts.create(cls, values))
 
     @classmethod
     def get(cls, **pk: Any) -> Self:
@@ -193,11 +181,7 @@ class Model(Instance, metaclass=ModelBase):
         Raises:
             TypeError: no iterable of keys, or a text, which would be read as one key per character.
         """
-        wanted = _primary_keys("get_many", pks)
-        plan = cls._meta
-        query: ModelQuery[list[Self | None]] = ModelQuery(plan, map(plan.row_of, wanted), True)
-        found = query.execute()
-        return {pk: row for pk, row in zip(wanted, found, strict=True) if row is not None}
+        return run(shortcuts.get_many(cls, pks))
 
     @classmethod
     def get_or_create(cls, defaults: Mapping[str, Any] | None = None, **values: Any) -> tuple[Self, bool]:
@@ -210,10 +194,7 @@ class Model(Instance, metaclass=ModelBase):
         Returns:
             The row, and whether this call created it.
         """
-        plan = cls._meta
-        key_names = {name for field in plan.key_fields for name in field.accepted_names}
-        wanted = {name: value for name, value in values.items() if name in key_names}
-        return GetOrCreate(plan, (wanted, {**(defaults or {}), **values}), False).execute()
+        return shortcuts.get_or_create(cls, defaults, values).execute()
 
     @classmethod
     def get_or_load(
@@ -245,10 +226,7 @@ class Model(Instance, metaclass=ModelBase):
 
             What the loader raises reaches all callers of this process that wait for it; nothing is stored then.
         """
-        load: ModelLoad[Self | None] = ModelLoad(
-            cls._meta, [cls._meta.row_of(pk)], False, loader, negative_ttl, lease, one_by_one=True
-        )
-        return (load if ttl is None else load.ttl(ttl)).execute()
+        return shortcuts.get_or_load(cls, pk, loader, ttl, negative_ttl, lease).execute()
 
     @classmethod
     def set_by_id(cls, pk: Any, values: Mapping[str, Any]) -> Self:
@@ -257,12 +235,7 @@ class Model(Instance, metaclass=ModelBase):
         Raises:
             DoesNotExist: there is none.
         """
-        row = cls._meta.row_of(pk)
-        update: ModelUpdate[Self | None] = ModelUpdate(cls._meta, [{**values, **row}], False)
-        updated = update.execute()
-        if updated is None:
-            raise cls._meta.missing(row)
-        return updated
+        return run(shortcuts.set_by_id(cls, pk, values))
 
     @classmethod
     def delete_by_id(cls, pk: Any) -> bool:
@@ -271,11 +244,7 @@ class Model(Instance, metaclass=ModelBase):
         Raises:
             DoesNotExist: there is none.
         """
-        row = cls._meta.row_of(pk)
-        delete: ModelDelete[bool] = ModelDelete(cls._meta, [row], False)
-        if not delete.execute():
-            raise cls._meta.missing(row)
-        return True
+        return run(shortcuts.delete_by_id(cls, pk))
 
     @classmethod
     def increment(cls, pk: Any, field: Any, by: Any = 1) -> Any:
@@ -292,14 +261,7 @@ class Model(Instance, metaclass=ModelBase):
             ValueError: the model has no such field, the field is null, or does not take the sum.
             ConflictError: others kept changing the row.
         """
-        plan = cls._meta
-        increment = Increment(plan, field, by)
-        row = plan.row_of(pk)
-        update: ModelUpdate[Self | None] = ModelUpdate(plan, [row], False)
-        updated = update.apply(increment).atomic(Increment.RETRIES).keep_ttl().execute()
-        if updated is None:
-            raise plan.missing(row)
-        return increment.field.peek(updated)
+        return run(shortcuts.increment(cls, pk, field, by))
 
     @classmethod
     def expire_many(cls, pks: Iterable[Any], ttl: TTL = None) -> dict[Any, bool]:
@@ -315,16 +277,12 @@ class Model(Instance, metaclass=ModelBase):
         Raises:
             TypeError: no iterable of keys, or a text, which would be read as one key per character.
         """
-        wanted = _primary_keys("expire_many", pks)
-        expire = ModelExpire(cls._meta, map(cls._meta.row_of, wanted), True)
-        existed = (expire if ttl is None else expire.ttl(ttl)).execute()
-        return dict(zip(wanted, existed, strict=True))
+        return run(shortcuts.expire_many(cls, pks, ttl))
 
     @classmethod
     def exists(cls, **pk: Any) -> bool:
         """Tell whether the row exists; its payload is fetched, as it may be a remembered miss, but not read."""
-        payload = perform(Call(cls._meta.backend, "get", (cls._meta.key_of(pk),)))
-        return payload is not None and not is_absence(payload)
+        return shortcuts.is_row(perform(shortcuts.payload_of(cls, pk)))
 
     @classmethod
     def key(cls, **pk: Any) -> str:
@@ -340,12 +298,6 @@ class Model(Instance, metaclass=ModelBase):
 # that is raised and caught costs more than the rest.
 Model._related = slots.Slot()
 Model._related.attach(vars(Model)["_loaded"])
-
-
-def _primary_keys(method: str, pks: Iterable[Any]) -> list[Any]:
-    if isinstance(pks, (str, bytes)):
-        raise TypeError(f"{method} takes an iterable of primary keys, got {type(pks).__name__}")
-    return [tuple(pk) if isinstance(pk, list) else pk for pk in pks]
 
 
 class CacheBuilder:

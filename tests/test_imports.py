@@ -24,6 +24,7 @@ LAYERS = [
     {"async_store"},
     {"declaration", "operations"},
     {"instances"},
+    {"awaited"},
     {"models"},
     {"cli", "testing"},
     {"__main__"},

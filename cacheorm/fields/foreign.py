@@ -241,6 +241,32 @@ class ForeignKeyField(Field[T]):
             raise plan.missing(plan.row_of(value))
         return related
 
+    async def aget(self, instance: Model) -> T:
+        """Give the row that an instance refers to, without blocking the event loop, and keep it.
+
+        ::
+
+            author = await Article.author.aget(article)
+
+        Access to the attribute gives it from then on. ``co.apreload`` loads those of many instances.
+
+        Args:
+            instance: one of the model that the foreign key belongs to.
+
+        Returns:
+            The row, ``None`` for a null reference.
+
+        Raises:
+            DoesNotExist: (of the related model) the row is gone, or the reference was never set.
+        """
+        value = self.object_id(instance)
+        if value is None or self.name in _loaded(instance):
+            return self.__get__(instance, type(instance))
+        related: Any = await self.rel_model._aread(value)
+        if self.object_id(instance) == value:  # another task may have assigned another one meanwhile
+            instance._relations[self.name] = related
+        return related  # type: ignore[no-any-return]
+
     def settle(self, instance: Any) -> None:
         """Take over the id of a related instance that had none when it was assigned."""
         related = _loaded(instance).get(self.name)

@@ -1,5 +1,6 @@
 """Operations on rows, as generators of backend requests; see :mod:`cacheorm.store` for what runs them."""
 
+from .base import awaiting
 from .delete import ModelDelete
 from .expire import ModelExpire
 from .increment import Increment
@@ -7,7 +8,7 @@ from .insert import GetOrCreate, ModelInsert
 from .load import ModelLoad
 from .many import Delete, Insert, Query, Update
 from .query import ModelQuery
-from .related import preload
+from .related import apreload, preload
 from .update import ModelUpdate
 
 __all__ = [
@@ -23,5 +24,7 @@ __all__ = [
     "ModelUpdate",
     "Query",
     "Update",
+    "apreload",
+    "awaiting",
     "preload",
 ]

@@ -11,12 +11,12 @@ from ..fields import ForeignKeyField
 from ..fields.foreign import MISSING
 from ..metadata import RowPlan
 from ..store import Fetch, run
-from .base import Steps
+from .base import Steps, awaiting
 
 if TYPE_CHECKING:
     from ..models import Model
 
-__all__ = ["Path", "Tree", "check_path", "load_related", "load_related_of_read", "paths_of", "preload"]
+__all__ = ["Path", "Tree", "apreload", "check_path", "load_related", "load_related_of_read", "paths_of", "preload"]
 
 M = TypeVar("M", bound="Model")
 R = TypeVar("R", bound="Model | None")
@@ -55,8 +55,21 @@ def preload(instances: Any, *paths: Path) -> Any:
         ValueError: a path that none of the models has.
         PayloadError: stored bytes that are no row of their model.
     """
+    return run(_preload(instances, paths))
+
+
+@overload
+async def apreload(instances: M, *paths: Path) -> M: ...
+@overload
+async def apreload(instances: Iterable[R], *paths: Path) -> list[R]: ...
+async def apreload(instances: Any, *paths: Path) -> Any:
+    """Await :func:`preload`."""
+    return await awaiting(_preload(instances, paths))
+
+
+def _preload(instances: Any, paths: Iterable[Path]) -> Steps[Any]:
     if hasattr(type(instances), "_meta"):
-        preload([instances], *paths)
+        yield from _preload([instances], paths)
         return instances
     given = list(instances)
     by_model: dict[Any, list[Any]] = {}
@@ -66,7 +79,7 @@ def preload(instances: Any, *paths: Path) -> Any:
                 raise TypeError(f"preload takes instances of models, got {type(instance).__name__}")
             by_model.setdefault(type(instance), []).append(instance)
     trees = paths_of([model._meta for model in by_model], paths)
-    run(load_related([(rows, tree) for rows, tree in zip(by_model.values(), trees, strict=True)], {}))
+    yield from load_related([(rows, tree) for rows, tree in zip(by_model.values(), trees, strict=True)], {})
     return given
 
 

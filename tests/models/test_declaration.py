@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import asyncio
 import gc
 import importlib
 import itertools
@@ -131,7 +132,7 @@ def test_a_field_may_be_called_like_a_method_of_models(name: str, memory: co.Sim
     base: Any = co.Model
 
     def call(method: str, *args: Any, **kwargs: Any) -> Any:
-        return vars(base)[method].__func__(model, *args, **kwargs)
+        return getattr(base, method).__func__(model, *args, **kwargs)
 
     row = model(**{"number": 1, name: 7})
     assert getattr(row, name) == 7
@@ -148,6 +149,27 @@ def test_a_field_may_be_called_like_a_method_of_models(name: str, memory: co.Sim
     assert call("key", number=1) == "m:odd:number:1"
     assert getattr(other(odd=1).odd, name) == 8
     assert co.CacheBuilder(model, row={"number": 1}).build_key() == "m:odd:number:1"
+
+    async def awaited() -> None:
+        assert await call("aget", number=1) == await call("aget_by_id", 1) == (await call("aget_many", [1]))[1] == row
+        assert await call("aget_or_none", number=1) == row
+        assert await call("aget_or_create", number=1) == (row, False)
+        assert await call("aget_or_load", 1, str) == row
+        assert await call("acreate", **{"number": 2, name: 1}) == model(number=2)
+        assert await call("aset_by_id", 1, {name: 8}) == row
+        assert await call("aincrement", 1, name) == 9
+        assert await call("aexists", number=1)
+        assert await call("aexpire_many", [1, 3]) == {1: True, 3: False}
+        assert await call("adelete_by_id", 2)
+        assert getattr(await other.odd.aget(other(odd=1)), name) == 9
+        assert await base.asave(row)
+        assert await base.atouch(row)
+        assert await base.attl(row)
+        assert getattr(await base.arefresh(row), name) == 7
+        assert await base.adelete_instance(row)
+        assert await base.asave(row, force_insert=True)
+
+    asyncio.run(awaited())
     setattr(row, name, 9)
     assert base.save(row)
     assert base.touch(row)

@@ -1,7 +1,7 @@
 """Operations as users write them: every line must pass mypy --strict and pyright."""
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, assert_type
 
 import cacheorm as co
@@ -119,6 +119,60 @@ assert_type(user.ttl(), int | None)
 assert_type(user.to_dict(), dict[str, Any])
 assert_type(User.from_dict({"id": 1}), User)
 assert_type(co.CacheBuilder(User, row={"id": 1}).build_key(), str)
+
+
+# in an event loop
+async def load_users_slowly(ids: list[int]) -> dict[int, dict[str, str]]:
+    return load_users(ids)
+
+
+async def load_visits_slowly(pks: list[tuple[int, int]]) -> AsyncIterator[Visit]:
+    for user_id, day in pks:
+        yield Visit(user_id=user_id, day=day)
+
+
+async def load_user(pk: int) -> dict[str, str] | None:
+    return {"name": "x"} if pk else None
+
+
+async def awaited() -> None:
+    assert_type(await User.acreate(id=1), User)
+    assert_type(await User.aget(id=1), User)
+    assert_type(await User.aget_by_id(1), User)
+    assert_type(await User.aget_or_none(id=1), User | None)
+    assert_type(await User.aget_many([1, 2]), dict[Any, User])
+    assert_type(await User.aget_or_create(id=1, defaults={"name": "x"}), tuple[User, bool])
+    assert_type(await User.aget_or_load(1, load_user, ttl=5, lease=None), User | None)
+    assert_type(await User.aset_by_id(1, {"name": "x"}), User)
+    assert_type(await User.adelete_by_id(1), bool)
+    assert_type(await User.aexpire_many([1, 2], co.NEVER), dict[Any, bool])
+    assert_type(await User.aexists(id=1), bool)
+    await User.aincrement(1, User.created, 2)
+    assert_type(await user.asave(force_insert=True), bool)
+    assert_type(await user.adelete_instance(), bool)
+    assert_type(await user.arefresh(), User)
+    assert_type(await user.atouch(5), bool)
+    assert_type(await user.attl(), int | None)
+    assert_type(await User.query(id=1).aexecute(), User | None)
+    assert_type(await User.insert(id=1).ttl(60).aexecute(), User)
+    assert_type(await User.insert_many([user]).aexecute(), list[User])
+    assert_type(await User.update_many(keys()).atomic().aexecute(), list[User | None])
+    assert_type(await User.delete(id=1).aexecute(), bool)
+    assert_type(await User.query_many(keys()).load_missing(load_users_slowly).aexecute(), list[User | None])
+    assert_type(await Visit.query_many().load_missing(load_visits_slowly).aexecute(), list[Visit | None])
+    assert_type(await Visit.user.aget(visit), User)
+    assert_type(await Visit.guide.aget(visit), User | None)
+    assert_type(await co.apreload([visit, None], Visit.user), list[Visit | None])
+    assert_type(await co.apreload(visit, (Visit.user, "guide")), Visit)
+    assert_type(await co.Insert([user]).aexecute(), list[Any])
+    assert_type(await co.Delete(user).aexecute(), bool)
+    async with co.SimpleBackend() as backend:
+        assert_type(backend, co.SimpleBackend)
+        assert_type(await backend.aget("a"), bytes | None)
+        assert_type(await backend.aset_many({"a": b"1"}, ttl=60), dict[str, bool])
+        async for values in backend.aget_chunks(["a"]):
+            assert_type(values, list[bytes | None])
+
 
 # defaults and errors
 assert_type(co.default_backend, co.BaseBackend)

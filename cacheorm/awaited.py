@@ -1,0 +1,122 @@
+"""What models and instances offer to programs that run in an event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Self
+
+from .instances import Instance, renewed
+from .operations import ModelDelete, ModelQuery, awaiting, shortcuts
+from .operations.query import LEASE_SECONDS
+from .types import TTL
+
+__all__ = ["AwaitedInstance"]
+
+
+class AwaitedInstance(Instance):
+    """Twins of all methods of a model and its instances that do I/O, to be awaited.
+
+    Each takes, gives and raises what the method without the ``a`` does.
+    """
+
+    __slots__ = ()
+
+    # -- of the model ----------------------------------------------------------------------------
+
+    @classmethod
+    async def acreate(cls, **values: Any) -> Self:
+        """Await :meth:`create`."""
+        return await awaiting(shortcuts.create(cls, values))
+
+    @classmethod
+    async def aget(cls, **pk: Any) -> Self:
+        """Await :meth:`get`."""
+        return await awaiting(shortcuts.get(cls, pk))
+
+    @classmethod
+    async def aget_by_id(cls, pk: Any) -> Self:
+        """Await :meth:`get_by_id`."""
+        return await awaiting(shortcuts.get_by_id(cls, pk))
+
+    @classmethod
+    async def aget_or_none(cls, **pk: Any) -> Self | None:
+        """Await :meth:`get_or_none`."""
+        query: ModelQuery[Self | None] = ModelQuery(cls._meta, [pk], False)
+        return await query.aexecute()
+
+    @classmethod
+    async def aget_many(cls, pks: Iterable[Any]) -> dict[Any, Self]:
+        """Await :meth:`get_many`."""
+        return await awaiting(shortcuts.get_many(cls, pks))
+
+    @classmethod
+    async def aget_or_create(cls, defaults: Mapping[str, Any] | None = None, **values: Any) -> tuple[Self, bool]:
+        """Await :meth:`get_or_create`."""
+        return await shortcuts.get_or_create(cls, defaults, values).aexecute()
+
+    @classmethod
+    async def aget_or_load(
+        cls,
+        pk: Any,
+        loader: Callable[[Any], Any],
+        *,
+        ttl: TTL = None,
+        negative_ttl: TTL = None,
+        lease: TTL = LEASE_SECONDS,
+    ) -> Self | None:
+        """Await :meth:`get_or_load`. The loader may be a coroutine function; any other blocks the event loop."""
+        return await shortcuts.get_or_load(cls, pk, loader, ttl, negative_ttl, lease).aexecute()
+
+    @classmethod
+    async def aset_by_id(cls, pk: Any, values: Mapping[str, Any]) -> Self:
+        """Await :meth:`set_by_id`."""
+        return await awaiting(shortcuts.set_by_id(cls, pk, values))
+
+    @classmethod
+    async def adelete_by_id(cls, pk: Any) -> bool:
+        """Await :meth:`delete_by_id`."""
+        return await awaiting(shortcuts.delete_by_id(cls, pk))
+
+    @classmethod
+    async def aincrement(cls, pk: Any, field: Any, by: Any = 1) -> Any:
+        """Await :meth:`increment`."""
+        return await awaiting(shortcuts.increment(cls, pk, field, by))
+
+    @classmethod
+    async def aexpire_many(cls, pks: Iterable[Any], ttl: TTL = None) -> dict[Any, bool]:
+        """Await :meth:`expire_many`."""
+        return await awaiting(shortcuts.expire_many(cls, pks, ttl))
+
+    @classmethod
+    async def aexists(cls, **pk: Any) -> bool:
+        """Await :meth:`exists`."""
+        return shortcuts.is_row(await awaiting(shortcuts.asked(shortcuts.payload_of(cls, pk))))
+
+    @classmethod
+    async def _aread(cls, pk: Any) -> Self:
+        # What foreign keys call: a model may have a field with the name of any method.
+        return await awaiting(shortcuts.get_by_id(cls, pk))
+
+    # -- of an instance --------------------------------------------------------------------------
+
+    async def asave(self, force_insert: bool = False) -> bool:
+        """Await :meth:`save`."""
+        return await awaiting(shortcuts.save(self, force_insert))
+
+    async def adelete_instance(self) -> bool:
+        """Await :meth:`delete_instance`."""
+        delete: ModelDelete[bool] = ModelDelete(type(self)._meta, [self], False)
+        return await delete.aexecute()
+
+    async def arefresh(self) -> Self:
+        """Await :meth:`refresh`."""
+        return renewed(self, await awaiting(shortcuts.get(type(self), self)))
+
+    async def attl(self) -> int | None:
+        """Await :meth:`ttl`."""
+        left: int | None = await awaiting(shortcuts.asked(shortcuts.ttl_left(self)))
+        return left
+
+    async def atouch(self, ttl: TTL = None) -> bool:
+        """Await :meth:`touch`."""
+        return (await shortcuts.expire(type(self), [self], False, ttl).aexecute())[0]

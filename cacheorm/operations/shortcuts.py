@@ -1,0 +1,177 @@
+"""What the shortcuts of models and instances do: operations, and what is made of their results.
+
+They never go through methods of the model, since a field may have the name of any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..payload import is_absence
+from ..store import Call, Request
+from ..types import TTL
+from .base import Steps
+from .delete import ModelDelete
+from .expire import ModelExpire
+from .increment import Increment
+from .insert import GetOrCreate, ModelInsert
+from .load import ModelLoad
+from .query import ModelQuery
+from .update import ModelUpdate
+
+if TYPE_CHECKING:
+    from ..instances import Instance
+
+__all__ = [
+    "asked",
+    "create",
+    "delete_by_id",
+    "expire",
+    "expire_many",
+    "get",
+    "get_by_id",
+    "get_many",
+    "get_or_create",
+    "get_or_load",
+    "increment",
+    "is_row",
+    "payload_of",
+    "save",
+    "set_by_id",
+    "ttl_left",
+]
+
+M = TypeVar("M", bound="Instance")
+
+
+def create(model: type[M], values: Mapping[str, Any]) -> Steps[M]:
+    """Make an instance and write it."""
+    instance = model(**values)
+    insert: ModelInsert[M] = ModelInsert(model._meta, [instance], False)
+    return (yield from insert.steps())
+
+
+def get(model: type[M], row: Any) -> Steps[M]:
+    """Read the row whose primary key ``row`` has, or raise ``DoesNotExist``."""
+    query: ModelQuery[M | None] = ModelQuery(model._meta, [row], False)
+    found = yield from query.steps()
+    if found is None:
+        raise model._meta.missing(row)
+    return found
+
+
+def get_by_id(model: type[M], pk: Any) -> Steps[M]:
+    """Read the row with a primary key, or raise ``DoesNotExist``."""
+    return (yield from get(model, model._meta.row_of(pk)))
+
+
+def get_many(model: type[M], pks: Iterable[Any]) -> Steps[dict[Any, M]]:
+    """Read rows by primary key; give those that there are."""
+    wanted = _primary_keys("get_many", pks)
+    plan = model._meta
+    query: ModelQuery[list[M | None]] = ModelQuery(plan, map(plan.row_of, wanted), True)
+    found = yield from query.steps()
+    return {pk: row for pk, row in zip(wanted, found, strict=True) if row is not None}
+
+
+def get_or_create(model: type[M], defaults: Mapping[str, Any] | None, values: Mapping[str, Any]) -> GetOrCreate:
+    """Give the operation that reads a row or creates it, with the primary key that is among its values."""
+    plan = model._meta
+    key_names = {name for field in plan.key_fields for name in field.accepted_names}
+    wanted = {name: value for name, value in values.items() if name in key_names}
+    return GetOrCreate(plan, (wanted, {**(defaults or {}), **values}), False)
+
+
+def get_or_load(
+    model: type[M], pk: Any, loader: Callable[[Any], Any], ttl: TTL, negative_ttl: TTL, lease: TTL
+) -> ModelLoad[M | None]:
+    """Give the operation that reads a row or loads it, one by itself."""
+    plan = model._meta
+    rows = [plan.row_of(pk)]
+    load: ModelLoad[M | None] = ModelLoad(plan, rows, False, loader, negative_ttl, lease, one_by_one=True)
+    return load if ttl is None else load.ttl(ttl)
+
+
+def set_by_id(model: type[M], pk: Any, values: Mapping[str, Any]) -> Steps[M]:
+    """Change fields of a row, or raise ``DoesNotExist``."""
+    plan = model._meta
+    row = plan.row_of(pk)
+    update: ModelUpdate[M | None] = ModelUpdate(plan, [{**values, **row}], False)
+    updated = yield from update.steps()
+    if updated is None:
+        raise plan.missing(row)
+    return updated
+
+
+def delete_by_id(model: type[M], pk: Any) -> Steps[bool]:
+    """Remove a row, or raise ``DoesNotExist``."""
+    plan = model._meta
+    row = plan.row_of(pk)
+    delete: ModelDelete[bool] = ModelDelete(plan, [row], False)
+    if not (yield from delete.steps()):
+        raise plan.missing(row)
+    return True
+
+
+def increment(model: type[M], pk: Any, field: Any, by: Any) -> Steps[Any]:
+    """Add to a field of a row, or raise ``DoesNotExist``."""
+    plan = model._meta
+    addition = Increment(plan, field, by)
+    row = plan.row_of(pk)
+    update: ModelUpdate[M | None] = ModelUpdate(plan, [row], False)
+    updated = yield from update.apply(addition).atomic(Increment.RETRIES).keep_ttl().steps()
+    if updated is None:
+        raise plan.missing(row)
+    return addition.field.peek(updated)
+
+
+def expire_many(model: type[M], pks: Iterable[Any], ttl: TTL) -> Steps[dict[Any, bool]]:
+    """Give rows a new lifetime; tell which exist."""
+    wanted = _primary_keys("expire_many", pks)
+    existed = yield from expire(model, map(model._meta.row_of, wanted), True, ttl).steps()
+    return dict(zip(wanted, existed, strict=True))
+
+
+def expire(model: type[M], rows: Iterable[Any], many: bool, ttl: TTL) -> ModelExpire:
+    """Give the operation that gives rows a new lifetime, the model's for ``None``."""
+    operation = ModelExpire(model._meta, rows, many)
+    return operation if ttl is None else operation.ttl(ttl)
+
+
+def payload_of(model: type[M], pk: Any) -> Call:
+    """Give the request for what is stored of a row."""
+    return Call(model._meta.backend, "get", (model._meta.key_of(pk),))
+
+
+def is_row(payload: bytes | None) -> bool:
+    """Tell whether what is stored is a row; a remembered miss is none."""
+    return payload is not None and not is_absence(payload)
+
+
+def save(instance: Any, force_insert: bool) -> Steps[bool]:
+    """Update the row of an instance that has a primary key, insert that of another."""
+    plan = type(instance)._meta
+    if force_insert or instance._pk is None:
+        insert: ModelInsert[Any] = ModelInsert(plan, [instance], False)
+        yield from insert.steps()
+        return True
+    update: ModelUpdate[Any] = ModelUpdate(plan, [instance], False)
+    return (yield from update.steps()) is not None
+
+
+def ttl_left(instance: Any) -> Call:
+    """Give the request for the seconds that the row of an instance has left."""
+    plan = type(instance)._meta
+    return Call(plan.backend, "ttl", (plan.key_of(instance),))
+
+
+def asked(request: Request) -> Steps[Any]:
+    """Make an operation of one request."""
+    return (yield request)
+
+
+def _primary_keys(method: str, pks: Iterable[Any]) -> list[Any]:
+    if isinstance(pks, (str, bytes)):
+        raise TypeError(f"{method} takes an iterable of primary keys, got {type(pks).__name__}")
+    return [tuple(pk) if isinstance(pk, list) else pk for pk in pks]
