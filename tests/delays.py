@@ -87,10 +87,10 @@ class DelayingProxy:
                             way.cancel()
                         await asyncio.gather(*ways, return_exceptions=True)
                 finally:
-                    sink.close()
+                    await _end(sink)
         finally:
             self.open -= 1
-            writer.close()
+            await _end(writer)
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, replies: bool) -> None:
         with contextlib.suppress(OSError):
@@ -101,3 +101,10 @@ class DelayingProxy:
                     await asyncio.sleep(0.005)
                 writer.write(data)
                 await writer.drain()
+
+
+async def _end(writer: asyncio.StreamWriter) -> None:
+    """Close a connection, whatever of it is still to be sent."""
+    writer.transport.abort()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..types import TTL, KeepTTL, Outcome, Value
@@ -146,10 +145,8 @@ class NetworkBackend(BaseBackend):
     async def _await(self, method: str, *args: Any) -> Any:
         return await getattr(self._awaited(), method)(*args)
 
-    async def aget_chunks(self, keys: Sequence[str]) -> AsyncIterator[list[bytes | None]]:
-        async with aclosing(self._awaited().get_chunks(keys)) as chunks:
-            async for values in chunks:
-                yield values
+    def aget_chunks(self, keys: Sequence[str]) -> AsyncIterator[list[bytes | None]]:
+        return self._awaited().get_chunks(keys)
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop."""

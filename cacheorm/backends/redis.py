@@ -25,8 +25,9 @@ class RedisBackend(NetworkBackend):
     * *Lifetimes* are kept to the millisecond.
     * Only reads are ever repeated, once, on a connection that broke before the first byte of the reply.
 
-    The driver is imported here and connects with the first operation; a forked child gets connections of its
-    own.
+    The driver is imported here and connects with the first operation. Threads share connections, and each event loop
+    has its own; a forked child makes new ones. There are at most ``max_connections`` of each kind: who finds all in use
+    waits for one, for ``socket_timeout`` seconds.
 
     Args:
         host: the server's name or address.
@@ -34,15 +35,15 @@ class RedisBackend(NetworkBackend):
         password: sent with ``AUTH``; never shown.
         db: number of the database.
         client: a ``redis.Redis`` to use in place of one made from the other arguments; whoever made it closes
-            it.
+            it. Of a ``redis.asyncio.Redis`` only the options are used, as its connections belong to one event loop.
         default_ttl: see :class:`~cacheorm.backends.base.BaseBackend`.
         kwargs: passed on to ``redis.Redis``: ``unix_socket_path``, ``ssl``, ``username``,
-            ``max_connections``, ``socket_timeout`` and ``socket_connect_timeout`` (seconds, 5 each unless
-            given), ``retry`` (of connecting; two quick ones unless given) ...
+            ``max_connections`` (64 unless given), ``socket_timeout`` and ``socket_connect_timeout`` (seconds, 5
+            each unless given), ``retry`` (of connecting; two quick ones unless given) ...
 
     Raises:
         ImportError: redis-py is not installed.
-        ValueError: ``client`` is a ``RedisCluster``, a ``Sentinel`` or an asyncio client: not supported.
+        ValueError: ``client`` is a ``RedisCluster`` or a ``Sentinel``: not supported.
     """
 
     def __init__(

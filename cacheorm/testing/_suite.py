@@ -25,6 +25,13 @@ class Suite:
     tells_lifetimes = True
     can_clear = True
     default_ttl: int | None = None
+    ways: tuple[str, ...] = ("called", "awaited")
+    """How its methods are used. Without ``"awaited"``, those whose names begin with ``a`` are left out."""
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Run each test in every way."""
+        if "store" in metafunc.fixturenames:
+            metafunc.parametrize("store", self.ways, indirect=True)
 
     def make_backend(self) -> BaseBackend:
         """Return a backend. What its store holds from earlier tests does no harm: keys are new in each."""
@@ -36,7 +43,7 @@ class Suite:
         with self.make_backend() as backend:
             yield backend
 
-    @pytest.fixture(params=["called", "awaited"])
+    @pytest.fixture
     def store(self, request: pytest.FixtureRequest, backend: BaseBackend) -> Iterator[Any]:
         """Give what the tests call: the backend, and one whose methods await its twins of them."""
         if request.param == "called":

@@ -9,6 +9,7 @@ from typing import Any
 import pylibmc
 import pytest
 import redis
+import redis.asyncio
 from servers import HOST, MemcachedServer, RedisServer
 
 from cacheorm.backends import BaseBackend, MemcachedBackend, RedisBackend
@@ -32,6 +33,8 @@ class TestRedisBackendOverAClientThatDecodes(BackendConformance):
 
 
 class TestRedisBackendOverThePublicInterface(BackendConformance):
+    ways = ("called",)
+
     @pytest.fixture
     def backend(self, redis_server: RedisServer) -> Iterator[BaseBackend]:
         class Wrapped:
@@ -40,6 +43,13 @@ class TestRedisBackendOverThePublicInterface(BackendConformance):
 
         with redis.Redis(host=HOST, port=redis_server.port) as client:
             yield RedisBackend(client=Wrapped(client))
+
+
+class TestRedisBackendOverAClientOfAsyncio(BackendConformance):
+    @pytest.fixture
+    def backend(self, redis_server: RedisServer) -> Iterator[BaseBackend]:
+        with RedisBackend(client=redis.asyncio.Redis(host=HOST, port=redis_server.port)) as backend:
+            yield backend
 
 
 class OnMemcached(BackendConformance):
@@ -76,6 +86,7 @@ class TestMemcachedBackend(OnMemcached):
     "ignore:Exception ignored in PyMapping_HasKeyString:pytest.PytestUnraisableExceptionWarning"
 )
 class TestMemcachedBackendOverPylibmc(OnMemcached):
+    ways = ("called",)
     tells_lifetimes = False
 
     @pytest.fixture(params=["text", "binary"])

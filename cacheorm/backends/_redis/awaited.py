@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import select
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import (
@@ -16,68 +17,165 @@ from redis.exceptions import (
 
 from ..._speedups import wire
 from ...errors import BackendError
+from .._turns import Turns
 from .endpoint import Endpoint
 from .replies import find_feed
 
 __all__ = ["AwaitedLink", "AwaitedLinks"]
 
-_RECEIVE_BYTES = 1 << 16
+# What may wait to be sent before the sender does. More than most requests for a part of a batch.
+_SEND_BYTES = 1 << 21
+
+# Windows has none; there, what arrived on an idle connection is known once the event loop has looked.
+_HAS_POLL = hasattr(select, "poll")
 
 
-class AwaitedLink:
+class AwaitedLink(asyncio.Protocol):
     """A :class:`~.transport.Link` whose coroutines suspend.
+
+    It stands between the transport and the stream that the driver reads: what :meth:`receive` waits for goes past the
+    stream, and everything else into it. (https://docs.python.org/3/library/asyncio-protocol.html)
 
     Args:
         connection: of redis.asyncio, connected.
         timeout: seconds without progress after which it gives up; ``None`` waits for ever.
     """
 
-    __slots__ = ("_reader", "_timeout", "_writer", "connection", "feed")
-
     def __init__(self, connection: Any, timeout: float | None) -> None:
         self.connection = connection
         self.feed: Callable[[bytes], Any] | None = find_feed(connection, AbstractConnection)
+        self._loop = asyncio.get_running_loop()
         self._timeout = timeout
-        self._reader: asyncio.StreamReader = connection._reader
-        self._writer: asyncio.StreamWriter = connection._writer
+        self._timer: asyncio.TimerHandle | None = None
+        self._since = 0.0
+        self._unsent = 0
+        self._past_stream = False
+        self._arrived: list[bytes] = []
+        self._lost: Exception | None = None
+        self._paused = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._transport: asyncio.Transport = connection._writer.transport
+        self._stream = cast("asyncio.Protocol", self._transport.get_protocol())
+        self._transport.set_protocol(self)
+        self._transport.set_write_buffer_limits(_SEND_BYTES)
+        self._poll = select.poll() if _HAS_POLL else None
+        if self._poll is not None:
+            self._poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+
+    # -- what the event loop calls ---------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        if self._past_stream:
+            self._arrived.append(data)
+            self._wake()
+        else:
+            self._stream.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        self._lost = ConnectionError("Connection closed by server.")
+        self._wake()
+        return self._stream.eof_received()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._lost = ConnectionError(f"Connection lost: {error}" if error else "Connection closed by server.")
+        self._wake()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._stream.connection_lost(error)
+
+    def pause_writing(self) -> None:
+        self._paused = True
+        self._stream.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._wake()
+        self._stream.resume_writing()
+
+    # -- what those who have taken it call -------------------------------------------------------
 
     @property
     def alive(self) -> bool:
         """Whether it can be used, idle until now: nothing has arrived, not even its end."""
-        if self.connection._writer is not self._writer or self._writer.is_closing() or self._reader.at_eof():
+        if self._lost is not None or self._arrived or self._transport.is_closing():
             return False
-        # asyncio has no public way to ask what has arrived.
-        return not getattr(self._reader, "_buffer", b"")
+        # What has arrived may not have reached the event loop yet.
+        return self._poll is None or not self._poll.poll(0)
+
+    async def drop(self) -> None:
+        """Close it without waiting for anything, such as for what was not sent yet."""
+        self._transport.abort()
+        await self.connection.disconnect(nowait=True)
 
     async def send(self, buffer: bytes, check_health: bool) -> None:
         if check_health and self.connection.health_check_interval:
+            self._past_stream = False
             await self.connection.check_health()
-        try:
-            self._writer.write(buffer)
-            if self._writer.transport.get_write_buffer_size():
-                async with asyncio.timeout(self._timeout):
-                    await self._writer.drain()
-        except builtins.TimeoutError as error:
-            raise TimeoutError("Timeout writing to socket") from error
-        except OSError as error:
-            raise ConnectionError(f"Error while writing to socket: {error}") from error
-
-    async def parse(self) -> Any:
-        return await self.connection.read_response(disable_decoding=True)
+        if self._lost is not None:
+            raise self._lost
+        self._past_stream = self.feed is not None
+        self._transport.write(buffer)
+        while self._paused:
+            await self._wait("writing to")
 
     async def receive(self, reader: wire.RespReader) -> None:
+        if not self._arrived:
+            await self._wait("reading from")
+        arrived, self._arrived = self._arrived, []
+        for data in arrived:
+            view = memoryview(data)
+            while view:
+                room = reader.room()
+                size = min(len(room), len(view))
+                room[:size] = view[:size]
+                reader.fill(size)
+                view = view[size:]
+
+    async def parse(self) -> Any:
+        self._past_stream = False
+        arrived, self._arrived = self._arrived, []
+        for data in arrived:
+            self._stream.data_received(data)
+        return await self.connection.read_response(disable_decoding=True)
+
+    # -- how -------------------------------------------------------------------------------------
+
+    async def _wait(self, what: str) -> None:
+        """Wait until something arrives, or what is to be sent gets less."""
+        if self._lost is not None:
+            raise self._lost
+        self._waiter = self._loop.create_future()
+        self._since = self._loop.time()
+        self._unsent = self._transport.get_write_buffer_size()
+        if self._timer is None and self._timeout is not None:
+            # One timer for many waits: most are over long before it runs, and it then looks when to look again.
+            self._timer = self._loop.call_later(self._timeout, self._look)
         try:
-            async with asyncio.timeout(self._timeout):
-                data = await self._reader.read(_RECEIVE_BYTES)
-        except builtins.TimeoutError as error:
-            raise TimeoutError("Timeout reading from socket") from error
-        except OSError as error:
-            raise ConnectionError(f"Error while reading from socket: {error}") from error
-        if not data:
-            raise ConnectionError("Connection closed by server.")
-        room = reader.room()
-        room[: len(data)] = data
-        reader.fill(len(data))
+            await self._waiter
+        except builtins.TimeoutError:
+            raise TimeoutError(f"Timeout {what} socket") from None
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        # A connection that broke is found to be so by the next wait: what arrived before is read first.
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _look(self) -> None:
+        """Give up if nothing has moved for too long, or look again when that may be so."""
+        self._timer = None
+        if self._waiter is None or self._timeout is None:
+            return
+        now, unsent = self._loop.time(), self._transport.get_write_buffer_size()
+        if unsent < self._unsent:
+            self._since = now
+        self._unsent = unsent
+        left = self._since + self._timeout - now
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._look)
+        elif not self._waiter.done():
+            self._waiter.set_exception(builtins.TimeoutError())
 
 
 class AwaitedLinks:
@@ -90,42 +188,36 @@ class AwaitedLinks:
     def __init__(self, endpoint: Endpoint) -> None:
         self.server = endpoint.server
         self._endpoint = endpoint
-        self._limit = endpoint.max_connections
-        self._permits = asyncio.Semaphore(self._limit)
+        self._turns = Turns(endpoint.max_connections, endpoint.patience)
         self._idle: list[AwaitedLink] = []
         self._closed = False
 
     async def take(self) -> AwaitedLink:
-        if self._permits.locked():
-            try:
-                async with asyncio.timeout(self._endpoint.patience):
-                    await self._permits.acquire()
-            except builtins.TimeoutError:
-                raise BackendError(
-                    f"{self.server}: all {self._limit} connections stayed in use for {self._endpoint.patience:g} s;"
-                    " raise max_connections or socket_timeout"
-                ) from None
-        else:
-            await self._permits.acquire()
+        try:
+            await self._turns.take()
+        except builtins.TimeoutError:
+            raise BackendError(
+                f"{self.server}: all {self._endpoint.max_connections} connections stayed in use for"
+                f" {self._endpoint.patience:g} s; raise max_connections or socket_timeout"
+            ) from None
         try:
             while self._idle:
                 link = self._idle.pop()
                 if link.alive:
                     return link
-                await link.connection.disconnect(nowait=True)
+                await link.drop()
             return await self._connect()
         except BaseException:
-            self._permits.release()
+            self._turns.give_back()
             raise
 
     async def give_back(self, link: AwaitedLink, reusable: bool) -> None:
         # Nothing here waits, so that the end of a task cannot come in between.
+        self._turns.give_back()
         if reusable and not self._closed:
             self._idle.append(link)
-            self._permits.release()
-            return
-        self._permits.release()
-        await link.connection.disconnect(nowait=True)
+        else:
+            await link.drop()
 
     async def close(self) -> None:
         """Close the idle connections, and those in use when they are given back."""
@@ -137,9 +229,9 @@ class AwaitedLinks:
         connection = self._endpoint.awaited_connection()
         try:
             await connection.connect()
+            return AwaitedLink(connection, self._endpoint.options.get("socket_timeout"))
         except BaseException as error:
             await connection.disconnect(nowait=True)
             if isinstance(error, (RedisError, OSError)):
                 raise BackendError(f"{self.server}: {error}") from error
             raise
-        return AwaitedLink(connection, self._endpoint.options.get("socket_timeout"))

@@ -180,8 +180,13 @@ class Server:
 
         Redis answers ``MGET`` of an entry that is no string (a list, a hash) as if it did not exist.
         """
+        if not keys:
+            return
         for attempt in (1, 2):
             try:
+                if len(keys) <= _READ_CHUNK:
+                    yield await self._read_one(keys)
+                    return
                 async with aclosing(self._read_chunks(keys)) as chunks:
                     async for values in chunks:
                         yield values
@@ -189,6 +194,26 @@ class Server:
             except _StaleError as stale:
                 if attempt == 2:
                     raise self._failure(stale.__cause__, False) from stale.__cause__
+
+    async def _read_one(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Read keys that make one chunk."""
+        link = await self._links.take()
+        complete = False
+        try:
+            replies = Replies(link, self._readers)
+            await link.send(wire.pack_keys(b"MGET", keys, 0, len(keys)), True)
+            values = await replies.read_values(len(keys))
+            replies.finish()
+            complete = True
+            return values
+        except ResponseError as error:
+            raise self._failure(error, False) from error
+        except ConnectionError as error:
+            raise _StaleError from error
+        except (RedisError, OSError, ValueError) as error:
+            raise self._failure(error, False) from error
+        finally:
+            await self._links.give_back(link, complete)
 
     async def _read_chunks(self, keys: Sequence[str]) -> AsyncGenerator[list[bytes | None], None]:
         link = await self._links.take()

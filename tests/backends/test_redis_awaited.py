@@ -1,0 +1,412 @@
+"""Redis in event loops: whose replies are whose when tasks are cancelled, and what becomes of connections."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+import redis
+import redis.asyncio
+import uvloop
+from children import fork_and_check
+from delays import DelayingProxy
+from faults import Proxy
+from servers import HOST, RedisServer
+
+from cacheorm.backends.redis import RedisBackend
+from cacheorm.errors import BackendError
+
+RUNNERS = [asyncio.run, uvloop.run]
+BATCH = {f"key:{i}": b"%d" % i for i in range(2500)}
+
+
+@pytest.fixture(params=RUNNERS, ids=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    runner: Callable[[Coroutine[Any, Any, Any]], Any] = request.param
+    return runner
+
+
+@pytest.fixture
+def proxy(redis_server: RedisServer) -> Iterator[DelayingProxy]:
+    with DelayingProxy(redis_server.port) as proxy:
+        yield proxy
+
+
+def through(proxy: DelayingProxy | Proxy, **options: Any) -> RedisBackend:
+    return RedisBackend(host=HOST, port=proxy.port, **options)
+
+
+async def settled(what: Callable[[], bool]) -> bool:
+    """Wait until something holds that the proxy's thread brings about."""
+    for _ in range(500):
+        if what():
+            return True
+        await asyncio.sleep(0.01)
+    return what()
+
+
+# -- cancelled tasks ---------------------------------------------------------------------------------------
+
+
+async def cancel_many(backend: RedisBackend, count: int, sizes: list[int]) -> int:
+    """Read batches of many tasks at once, cancel each at a random moment, and check the replies of those that end.
+
+    Returns:
+        How many were cancelled before they ended.
+    """
+    chance = random.Random(count)
+    cancelled = checked = 0
+    in_flight = asyncio.Semaphore(48)
+
+    async def read(first: int, size: int) -> None:
+        nonlocal checked
+        keys = [f"key:{(first + i) % len(BATCH)}" for i in range(size)]
+        if size == 1:
+            assert await backend.aget(keys[0]) == BATCH[keys[0]]
+        else:
+            assert await backend.aget_many(*keys) == [BATCH[key] for key in keys]
+        checked += 1
+
+    async def one(number: int) -> None:
+        nonlocal cancelled
+        async with in_flight:
+            task = asyncio.create_task(read(number * 7, chance.choice(sizes)))
+            await asyncio.sleep(chance.random() * 0.008)
+            task.cancel()
+            try:
+                await task
+            except asyncio.CancelledError:
+                cancelled += 1
+
+    await asyncio.gather(*[one(number) for number in range(count)])
+    assert checked + cancelled == count
+    # What comes after reads its own replies.
+    for first in range(40):
+        await read(first, 1 + first)
+    return cancelled
+
+
+@pytest.mark.parametrize("sizes", [[1], [2, 60, 700, 1500]], ids=["single", "pipelined"])
+def test_replies_that_cancelled_tasks_did_not_wait_for_reach_nobody(
+    sizes: list[int], run: Callable[..., Any], proxy: DelayingProxy, redis_backend: RedisBackend
+) -> None:
+    redis_backend.set_many(BATCH)
+
+    async def main() -> None:
+        proxy.delay = 0.004
+        with through(proxy, max_connections=24) as backend:
+            cancelled = 0
+            while cancelled < 2500:
+                cancelled += await cancel_many(backend, 1000, sizes)
+            # Nothing leaks: as many connections are open as can be used again.
+            assert await settled(lambda: proxy.open <= 24)
+            await backend.aclose()
+        assert await settled(lambda: proxy.open == 0)
+
+    run(main())
+
+
+def test_a_write_that_is_cancelled_costs_its_connection_and_no_other(
+    run: Callable[..., Any], proxy: DelayingProxy, redis_backend: RedisBackend
+) -> None:
+    large = {f"large:{i}": bytes([i]) * 300_000 for i in range(30)}
+
+    async def main() -> None:
+        with through(proxy) as backend:
+            await backend.aset("key:1", b"1")
+            for wait in (0, 0.001, 0.004, 0.02):
+                proxy.hung = True
+                task = asyncio.create_task(backend.aset_many(large))
+                await asyncio.sleep(wait)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                proxy.hung = False
+                assert await backend.aget_many("key:1", "absent") == [b"1", None]
+                assert await settled(lambda: proxy.open == 1)
+            await backend.aclose()
+
+    run(main())
+
+
+def test_an_abandoned_read_gives_its_connection_up(run: Callable[..., Any], proxy: DelayingProxy) -> None:
+    async def main() -> None:
+        with through(proxy, max_connections=1) as backend:
+            await backend.aset_many(BATCH)
+            for count in range(1, 4):
+                chunks: Any = backend.aget_chunks(list(BATCH))
+                for _ in range(count):
+                    await anext(chunks)
+                await chunks.aclose()
+                assert await backend.aget_many("key:5", "key:6") == [b"5", b"6"]
+            await backend.aclose()
+
+    run(main())
+
+
+# -- connections -------------------------------------------------------------------------------------------
+
+
+def test_tasks_share_a_bounded_number_of_connections(run: Callable[..., Any], proxy: DelayingProxy) -> None:
+    async def main() -> None:
+        with through(proxy, max_connections=5) as backend:
+            await backend.aset_many(BATCH)
+            keys = list(BATCH)[:100]
+            replies = await asyncio.gather(*[backend.aget_many(*keys[i:]) for i in range(100) for _ in range(10)])
+            assert [len(reply) for reply in replies] == [100 - i for i in range(100) for _ in range(10)]
+            assert proxy.accepted <= 5
+            await backend.aclose()
+
+    run(main())
+
+
+def test_who_waits_too_long_for_a_connection_is_told_why(run: Callable[..., Any], proxy: DelayingProxy) -> None:
+    async def main() -> None:
+        with through(proxy, max_connections=2, socket_timeout=0.5) as backend:
+            await backend.aping()
+            proxy.hung = True
+            replies = await asyncio.gather(*[backend.aget("k") for _ in range(3)], return_exceptions=True)
+            assert all(isinstance(reply, BackendError) and not reply.maybe_applied for reply in replies)
+            told = [str(reply) for reply in replies]
+            assert sum("Timeout reading" in words for words in told) == 2
+            assert sum("all 2 connections stayed in use for 0.5 s; raise max_conn" in words for words in told) == 1
+            proxy.hung = False
+            assert await backend.aget("k") is None
+            await backend.aclose()
+
+    run(main())
+
+
+def test_a_connection_that_broke_while_idle_is_replaced_unnoticed(run: Callable[..., Any]) -> None:
+    async def main() -> None:
+        with RedisServer() as server, RedisBackend(host=HOST, port=server.port) as backend:
+            await backend.aset("k", b"v")
+            server.restart()
+            assert await backend.aget("k") is None
+            await backend.aset("k", b"w")
+            server.restart()
+            assert await backend.aset_many(BATCH) == dict.fromkeys(BATCH, True)
+            await backend.aclose()
+
+    run(main())
+
+
+@pytest.mark.parametrize("cut", [0, 3, 5000, 12_000])
+def test_replies_cut_off_anywhere_are_errors(cut: int, run: Callable[..., Any], redis_server: RedisServer) -> None:
+    async def main() -> None:
+        with Proxy(redis_server.port) as proxy, through(proxy) as backend:
+            await backend.aset_many(BATCH)
+            for call, maybe_applied in (
+                (lambda: backend.aset_many(BATCH), True),
+                (lambda: backend.aget_many(*BATCH), False),
+            ):
+                proxy.cut_after = cut
+                with pytest.raises(BackendError) as caught:
+                    await call()
+                assert caught.value.maybe_applied is maybe_applied
+                proxy.cut_after = None
+                assert await backend.aget_many("key:1", "key:2") == [b"1", b"2"]
+            await backend.aclose()
+
+    run(main())
+
+
+def test_an_idle_connection_is_checked_as_the_client_was_told(run: Callable[..., Any], proxy: DelayingProxy) -> None:
+    async def main() -> None:
+        with through(proxy, health_check_interval=1) as backend:
+            for _ in range(2):
+                assert await backend.aset_many(BATCH) == dict.fromkeys(BATCH, True)
+                assert await backend.aget_many(*BATCH) == list(BATCH.values())
+                await asyncio.sleep(1.1)
+            assert await backend.aget("key:7") == b"7"
+            assert proxy.accepted == 1
+            await backend.aclose()
+
+    run(main())
+
+
+def test_a_server_that_is_not_there_is_an_error_with_its_address() -> None:
+    async def main() -> None:
+        with RedisBackend(host=HOST, port=1) as backend:
+            with pytest.raises(BackendError, match=r"127\.0\.0\.1:1") as caught:
+                await backend.aset("k", b"v")
+            assert not caught.value.maybe_applied
+            await backend.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_password_is_used_and_never_shown() -> None:
+    async def main() -> None:
+        with RedisServer("--requirepass", "s3cret") as server:
+            with RedisBackend(host=HOST, port=server.port, password="s3cret") as backend:
+                assert await backend.aping()
+                await backend.aclose()
+            with RedisBackend(host=HOST, port=server.port, password="wr0ng") as backend:
+                with pytest.raises(BackendError) as caught:
+                    await backend.aping()
+                assert "wr0ng" not in str(caught.value)
+                await backend.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_unix_socket_works(run: Callable[..., Any]) -> None:
+    async def main() -> None:
+        with RedisServer(unix=True) as server, RedisBackend.from_url(server.url) as backend:
+            assert await backend.aset_many(BATCH) == dict.fromkeys(BATCH, True)
+            assert await backend.aget_many(*BATCH) == list(BATCH.values())
+            await backend.aclose()
+
+    run(main())
+
+
+# -- event loops, threads and processes --------------------------------------------------------------------
+
+
+def test_event_loops_in_turn_have_connections_of_their_own(proxy: DelayingProxy) -> None:
+    with through(proxy) as backend:
+
+        async def use(number: int) -> None:
+            assert await backend.aset("k", b"%d" % number)
+            assert await backend.aget("k") == b"%d" % number
+
+        for number in range(4):
+            RUNNERS[number % 2](use(number))
+        gc.collect()
+        assert proxy.accepted == 4
+        asyncio.run(asyncio.sleep(0.05))
+        # Each loop's were closed when it ended, though nobody asked for that.
+        assert proxy.open == 0
+
+
+def test_event_loops_of_several_threads_work_side_by_side(redis_backend: RedisBackend) -> None:
+    failures: list[BaseException] = []
+
+    async def use(number: int) -> None:
+        for step in range(50):
+            await backend_set(number, step)
+
+    async def backend_set(number: int, step: int) -> None:
+        await redis_backend.aset(f"k{number}", b"%d" % step)
+        assert await redis_backend.aget(f"k{number}") == b"%d" % step
+
+    def work(number: int) -> None:
+        try:
+            asyncio.run(use(number))
+        except BaseException as error:  # noqa: BLE001 - shown in the main thread
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert redis_backend.get("k0") == b"49"
+
+
+def test_synchronous_methods_work_inside_a_loop(redis_backend: RedisBackend) -> None:
+    async def main() -> None:
+        await redis_backend.aset("k", b"v")
+        assert redis_backend.get("k") == b"v"
+        assert [len(chunk) for chunk in redis_backend.get_chunks(["k"] * 600)] == [250, 250, 100]
+        await redis_backend.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_child_leaves_the_connections_of_its_parents_loop_alone(proxy: DelayingProxy) -> None:
+    async def main() -> None:
+        with through(proxy) as backend:
+            await backend.aset("k", b"v")
+
+            def child() -> bool:
+                async def use() -> bool:
+                    return await backend.aget("k") == b"v" and await backend.aset("child", b"here")
+
+                # In a thread, as this one has a running loop by its copy of the parent's memory.
+                answers: list[bool] = []
+                thread = threading.Thread(target=lambda: answers.append(asyncio.run(use())))
+                thread.start()
+                thread.join()
+                return answers == [True] and backend.get("child") == b"here"
+
+            fork_and_check(child)()
+            before = proxy.accepted
+            for _ in range(20):
+                assert await backend.aget("k") == b"v"
+            assert proxy.accepted == before
+            await backend.aclose()
+
+    asyncio.run(main())
+
+
+# -- clients of other kinds --------------------------------------------------------------------------------
+
+
+def test_a_client_of_asyncio_gives_both_kinds_of_methods_their_options(redis_server: RedisServer) -> None:
+    async def main() -> None:
+        client = redis.asyncio.Redis(host=HOST, port=redis_server.port, db=5, socket_timeout=3)
+        with RedisBackend(client=client) as backend:
+            await backend.aset("k", b"v")
+            assert await client.get("k") == b"v"
+            assert backend.get("k") == b"v"
+            assert "db 5" in repr(backend)
+            await backend.aclear()
+            await backend.aclose()
+        await client.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_client_that_keeps_its_connections_to_itself_says_what_to_use_instead(redis_server: RedisServer) -> None:
+    class Closed:
+        def __init__(self) -> None:
+            self.inner = redis.Redis(host=HOST, port=redis_server.port)
+
+        def pipeline(self, **options: Any) -> Any:
+            return self.inner.pipeline(**options)
+
+        def close(self) -> None:
+            self.inner.close()
+
+    client = Closed()
+    backend = RedisBackend(client=client)
+    backend.set("k", b"v")
+    assert backend.get("k") == b"v"
+    with pytest.raises(TypeError, match="no asyncio side: give the backend a URL"):
+        asyncio.run(backend.aget("k"))
+    client.close()
+
+
+def test_time_passes_for_others_while_a_server_is_silent(proxy: DelayingProxy) -> None:
+    async def main() -> None:
+        with through(proxy, socket_timeout=0.4) as backend:
+            await backend.aping()
+            proxy.hung = True
+            ticks = 0
+
+            async def tick() -> None:
+                nonlocal ticks
+                while True:
+                    await asyncio.sleep(0.01)
+                    ticks += 1
+
+            ticking = asyncio.create_task(tick())
+            begun = time.monotonic()
+            with pytest.raises(BackendError, match="Timeout"):
+                await backend.aget_many("a", "b")
+            assert time.monotonic() - begun >= 0.4
+            ticking.cancel()
+            assert ticks > 3
+            proxy.hung = False
+            await backend.aclose()
+
+    asyncio.run(main())
