@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import redis
@@ -49,6 +50,19 @@ def test_sentinels_replace_a_primary_again_and_again() -> None:
             assert group.wait_until_primary_is_not(lost) is first
             group.restart(lost)
             assert group.replica() is lost
+
+
+def test_a_failover_that_the_sentinels_give_up_is_asked_for_again() -> None:
+    with SentinelGroup() as group:
+        before, replica = group.primary(), group.replica()
+        replica.pause()
+        # By then the failover that is asked for first has failed: they are given two seconds.
+        resumed = threading.Timer(3, replica.resume)
+        resumed.start()
+        assert group.failover() is replica
+        resumed.join()
+        group.wait_until_ready()
+        assert group.replica() is before
 
 
 def test_a_proxy_delays_and_holds_back_replies(redis_server: RedisServer) -> None:
