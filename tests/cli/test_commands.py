@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from measuring import measured
 
 import cacheorm as co
 from cacheorm.payload import ABSENT, LEASE
@@ -126,7 +127,8 @@ class App:
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-        environment = {**os.environ, "PYTHONPATH": paths, "APP_BACKEND": self.url, **options.pop("env", {})}
+        environment = {**os.environ, **measured(), "PYTHONPATH": paths, "APP_BACKEND": self.url}
+        environment |= options.pop("env", {})
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
         command = [sys.executable, "-W", "error", "-m", "cacheorm", *arguments]
         return subprocess.Popen(command, cwd=self.folder, env=environment, text=True, encoding="utf-8", **pipes)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from measuring import measured
 
 import cacheorm as co
 
@@ -28,7 +29,7 @@ print(cacheorm.speedups_enabled, *sorted({{getattr(chosen, one).__name__[-2:] fo
 
 
 def run(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("CACHEORM_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CACHEORM_")} | measured()
     command = [sys.executable, "-c", code]
     return subprocess.run(
         command, env={**environment, **variables}, capture_output=True, text=True, timeout=120, check=False
