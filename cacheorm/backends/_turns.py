@@ -1,24 +1,34 @@
-"""A bounded number of places in one event loop: first come, first served."""
+"""A bounded number of connections in one event loop: first come, first served."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 
+from ..errors import BackendError
+
 __all__ = ["Turns"]
 
 
 class Turns:
-    """Places for tasks that use something there is not enough of for all.
+    """Places for the connections to one server.
 
     Args:
         places: how many there are.
         patience: seconds to wait for one.
+        server: the server's name for messages.
+        option: what the user sets ``patience`` with.
+
+    Attributes:
+        free: how many places nobody has.
     """
 
-    def __init__(self, places: int, patience: float) -> None:
+    def __init__(self, places: int, patience: float, server: str, option: str) -> None:
+        self.free = places
+        self._refusal = (
+            f"{server}: all {places} connections stayed in use for {patience:g} s; raise max_connections or {option}"
+        )
         self._loop = asyncio.get_running_loop()
-        self._free = places
         self._patience = patience
         self._queue: deque[tuple[float, asyncio.Future[None]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -27,10 +37,10 @@ class Turns:
         """Take a place, and wait for it if there is none.
 
         Raises:
-            TimeoutError: nobody gave one back for so long.
+            BackendError: nobody gave one back for so long.
         """
-        if self._free:
-            self._free -= 1
+        if self.free:
+            self.free -= 1
             return
         turn = self._loop.create_future()
         self._queue.append((self._loop.time() + self._patience, turn))
@@ -39,8 +49,8 @@ class Turns:
             self._timer = self._loop.call_later(self._patience, self._look)
         try:
             await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
+        except BaseException:
+            if not turn.cancel() and not turn.cancelled() and turn.exception() is None:
                 self.give_back()  # it came, but too late
             raise
 
@@ -51,12 +61,12 @@ class Turns:
             if not turn.done():
                 turn.set_result(None)
                 return
-        self._free += 1
+        self.free += 1
 
     def _look(self) -> None:
         now = self._loop.time()
         while self._queue and (self._queue[0][1].done() or self._queue[0][0] <= now):
             _, turn = self._queue.popleft()
             if not turn.done():
-                turn.set_exception(TimeoutError(f"no turn within {self._patience:g} s"))
+                turn.set_exception(BackendError(self._refusal))
         self._timer = self._loop.call_at(self._queue[0][0], self._look) if self._queue else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import random
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -14,6 +13,7 @@ import pytest
 import redis
 import redis.asyncio
 import uvloop
+from cancelling import settled
 from children import fork_and_check
 from delays import DelayingProxy
 from faults import Proxy
@@ -42,74 +42,7 @@ def through(proxy: DelayingProxy | Proxy, **options: Any) -> RedisBackend:
     return RedisBackend(host=HOST, port=proxy.port, **options)
 
 
-async def settled(what: Callable[[], bool]) -> bool:
-    """Wait until something holds that the proxy's thread brings about."""
-    for _ in range(500):
-        if what():
-            return True
-        await asyncio.sleep(0.01)
-    return what()
-
-
 # -- cancelled tasks ---------------------------------------------------------------------------------------
-
-
-async def cancel_many(backend: RedisBackend, count: int, sizes: list[int]) -> int:
-    """Read batches of many tasks at once, cancel each at a random moment, and check the replies of those that end.
-
-    Returns:
-        How many were cancelled before they ended.
-    """
-    chance = random.Random(count)
-    cancelled = checked = 0
-    in_flight = asyncio.Semaphore(48)
-
-    async def read(first: int, size: int) -> None:
-        nonlocal checked
-        keys = [f"key:{(first + i) % len(BATCH)}" for i in range(size)]
-        if size == 1:
-            assert await backend.aget(keys[0]) == BATCH[keys[0]]
-        else:
-            assert await backend.aget_many(*keys) == [BATCH[key] for key in keys]
-        checked += 1
-
-    async def one(number: int) -> None:
-        nonlocal cancelled
-        async with in_flight:
-            task = asyncio.create_task(read(number * 7, chance.choice(sizes)))
-            await asyncio.sleep(chance.random() * 0.008)
-            task.cancel()
-            try:
-                await task
-            except asyncio.CancelledError:
-                cancelled += 1
-
-    await asyncio.gather(*[one(number) for number in range(count)])
-    assert checked + cancelled == count
-    # What comes after reads its own replies.
-    for first in range(40):
-        await read(first, 1 + first)
-    return cancelled
-
-
-@pytest.mark.parametrize("sizes", [[1], [2, 60, 700, 1500]], ids=["single", "pipelined"])
-def test_replies_that_cancelled_tasks_did_not_wait_for_reach_nobody(
-    sizes: list[int], run: Callable[..., Any], proxy: DelayingProxy, redis_backend: RedisBackend
-) -> None:
-    redis_backend.set_many(BATCH)
-
-    async def main() -> None:
-        proxy.delay = 0.004
-        with through(proxy, max_connections=24) as backend:
-            cancelled = 0
-            while cancelled < 2500:
-                cancelled += await cancel_many(backend, 1000, sizes)
-            # Nothing leaks: as many connections are open as can be used again.
-            assert await settled(lambda: proxy.open <= 24)
-            await backend.aclose()
-        assert await settled(lambda: proxy.open == 0)
-
-    run(main())
 
 
 def test_a_write_that_is_cancelled_costs_its_connection_and_no_other(
@@ -179,6 +112,22 @@ def test_who_waits_too_long_for_a_connection_is_told_why(run: Callable[..., Any]
             await reads[0].aclose()
             assert await backend.aget("k") is None
             await reads[1].aclose()
+            await backend.aclose()
+
+    run(main())
+
+
+def test_a_silent_server_is_given_up_after_the_timeout(run: Callable[..., Any], proxy: DelayingProxy) -> None:
+    async def main() -> None:
+        with through(proxy, socket_timeout=0.5) as backend:
+            for call, maybe_applied in ((lambda: backend.aget("k"), False), (lambda: backend.aset("k", b"v"), True)):
+                await backend.aping()
+                proxy.hung = True
+                with pytest.raises(BackendError, match="Timeout reading") as told:
+                    await call()
+                assert told.value.maybe_applied is maybe_applied
+                proxy.hung = False
+            assert await backend.aget_many("absent") == [None]
             await backend.aclose()
 
     run(main())

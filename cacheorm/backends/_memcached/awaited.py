@@ -7,11 +7,11 @@ gives its connection back as not reusable, as any exception does.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import cast
 
 from ..._speedups import wire
 from ...errors import BackendError
+from .._turns import Turns
 from .addresses import Address, describe
 
 __all__ = ["AwaitedPool", "Connection"]
@@ -149,16 +149,12 @@ class AwaitedPool:
         self._address = address
         self._timeout = timeout
         self._connect_timeout = connect_timeout
-        self._max_connections = max_connections
-        self._taken = 0
+        self.turns = Turns(max_connections, timeout, self.server, "timeout")
         self._idle: list[Connection] = []
-        self._queue: deque[asyncio.Future[None]] = deque()
+        self._closed = False
 
     async def take(self) -> Connection:
-        if self._taken < self._max_connections:
-            self._taken += 1
-        else:
-            await self._wait_for_turn()
+        await self.turns.take()
         while self._idle:
             idle = self._idle.pop()
             if idle.alive():
@@ -173,42 +169,18 @@ class AwaitedPool:
         return await self._connect()
 
     def give_back(self, connection: Connection, reusable: bool) -> None:
-        if reusable:
+        if reusable and not self._closed:
             self._idle.append(connection)
         else:
             connection.close()
-        self._free()
+        self.turns.give_back()
 
     async def close(self) -> None:
-        idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+        """Close the idle connections, and those in use when they are given back."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
         await asyncio.sleep(0)  # in which their sockets are closed
-
-    async def _wait_for_turn(self) -> None:
-        """Wait until a place is handed over: it stays counted as taken meanwhile."""
-        turn = asyncio.get_running_loop().create_future()
-        self._queue.append(turn)
-        try:
-            async with asyncio.timeout(self._timeout):
-                await turn
-        except BaseException as error:
-            if turn.done() and not turn.cancelled():
-                self._free()  # it came too late
-            if isinstance(error, TimeoutError):
-                raise BackendError(
-                    f"{self.server}: all {self._max_connections} connections stayed in use for"
-                    f" {self._timeout:g} s; raise max_connections or timeout"
-                ) from None
-            raise
-
-    def _free(self) -> None:
-        while self._queue:
-            turn = self._queue.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self._taken -= 1
 
     async def _connect(self) -> Connection:
         """Make a connection for a place that is taken; on any exception the place is free again."""
@@ -221,7 +193,7 @@ class AwaitedPool:
                     _, made = await loop.create_connection(lambda: Connection(self._timeout), *address)
                 return made
         except BaseException as error:
-            self._free()
+            self.turns.give_back()
             if isinstance(error, TimeoutError) and not error.args:
                 error = TimeoutError("timed out")
             if isinstance(error, OSError):

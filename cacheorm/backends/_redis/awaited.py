@@ -188,18 +188,12 @@ class AwaitedLinks:
     def __init__(self, endpoint: Endpoint) -> None:
         self.server = endpoint.server
         self._endpoint = endpoint
-        self._turns = Turns(endpoint.max_connections, endpoint.patience)
+        self.turns = Turns(endpoint.max_connections, endpoint.patience, endpoint.server, "socket_timeout")
         self._idle: list[AwaitedLink] = []
         self._closed = False
 
     async def take(self) -> AwaitedLink:
-        try:
-            await self._turns.take()
-        except builtins.TimeoutError:
-            raise BackendError(
-                f"{self.server}: all {self._endpoint.max_connections} connections stayed in use for"
-                f" {self._endpoint.patience:g} s; raise max_connections or socket_timeout"
-            ) from None
+        await self.turns.take()
         try:
             while self._idle:
                 link = self._idle.pop()
@@ -208,12 +202,12 @@ class AwaitedLinks:
                 await link.drop()
             return await self._connect()
         except BaseException:
-            self._turns.give_back()
+            self.turns.give_back()
             raise
 
     async def give_back(self, link: AwaitedLink, reusable: bool) -> None:
         # Nothing here waits, so that the end of a task cannot come in between.
-        self._turns.give_back()
+        self.turns.give_back()
         if reusable and not self._closed:
             self._idle.append(link)
         else:
@@ -223,7 +217,8 @@ class AwaitedLinks:
         """Close the idle connections, and those in use when they are given back."""
         self._closed = True
         while self._idle:
-            await self._idle.pop().connection.disconnect()
+            await self._idle.pop().drop()
+        await asyncio.sleep(0)  # in which their sockets are closed
 
     async def _connect(self) -> AwaitedLink:
         connection = self._endpoint.awaited_connection()
@@ -231,6 +226,8 @@ class AwaitedLinks:
             await connection.connect()
             return AwaitedLink(connection, self._endpoint.options.get("socket_timeout"))
         except BaseException as error:
+            if connection._writer is not None:  # connected, but not welcome yet
+                connection._writer.transport.abort()
             await connection.disconnect(nowait=True)
             if isinstance(error, (RedisError, OSError)):
                 raise BackendError(f"{self.server}: {error}") from error
