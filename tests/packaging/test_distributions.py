@@ -85,7 +85,7 @@ def test_the_metadata_say_what_is_needed_and_what_may_be_added(pure_wheel: Path)
         re.split(r"[^\w-]", requirement)[0] for requirement in found.get_all("Requires-Dist") if ";" not in requirement
     }
     assert required == {"blinker", "msgpack", "msgspec"}
-    assert {"all", "bench", "demo", "dev", "memcached", "protobuf", "redis", "zstd"} == set(
+    assert {"all", "bench", "demo", "dev", "memcached", "protobuf", "redis", "web", "zstd"} == set(
         found.get_all("Provides-Extra")
     )
     for minor in (11, 12, 13, 14):
