@@ -24,7 +24,7 @@ from typing import Any
 
 import cacheorm as co
 
-from . import footprint, read_through, related
+from . import awaited, footprint, read_through, related
 from . import further as beyond
 from .contests import CONTESTS, OURS, Contest, Result, run
 from .footprint import Figure
@@ -39,7 +39,7 @@ __all__ = ["main"]
 SHAPE_FACTOR = 1.3
 """How far a shape's ratio may be above that of the standard row with as many fields."""
 
-SECTIONS = ("ratios", "peers", "loading", "preloading", "further", "decode", "shapes", "figures", "flatness")
+SECTIONS = ("ratios", "peers", "loading", "preloading", "further", "asyncio", "decode", "shapes", "figures", "flatness")
 
 
 @dataclass
@@ -230,6 +230,23 @@ def further(this: Run) -> None:
     if lines:
         print("\n" + table(["Redis", "ours us/row", "hand us/row", "ratio", "in the same run"], lines))
         this.found["further"] = kept
+
+
+def tasks(this: Run) -> None:
+    """A thousand tasks, each reading a hundred rows: what an event loop costs, or gains."""
+    lines = []
+    kept = []
+    for backend in awaited.BACKENDS:
+        title = f"1,000 tasks, {backend}"
+        if not this.wants("asyncio", title):
+            continue
+        found = awaited.times(this.stores, backend, 1000, this.rounds, this.seconds, this.step(title))
+        called = found[awaited.CALLED]
+        lines += [(backend, name, f"{time:.2f}", f"{time / called:.2f}") for name, time in found.items()]
+        kept.append({"backend": backend, **found})
+    if lines:
+        print("\n" + table(["1,000 reads of 100 rows", "how", "us/row", "x called"], lines))
+        this.found["asyncio"] = kept
 
 
 def decode(this: Run) -> None:
@@ -436,7 +453,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         only = [word.lower() for word in options.only]
         this = Run(stores, rounds, seconds, options.full, only, show=show)
         print(f"medians of {rounds} alternating rounds; ratio = ours / hand-written, below 1 is faster")
-        for section in (ratios, peers, loading, preloading, further, decode, shapes, figures, flatness):
+        for section in (ratios, peers, loading, preloading, further, tasks, decode, shapes, figures, flatness):
             section(this)
             sys.stdout.flush()
     if options.json is not None:

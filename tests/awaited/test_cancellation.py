@@ -58,7 +58,7 @@ def free_places(backend: Any) -> int:
     return found
 
 
-@pytest.mark.parametrize("sizes", [[1], [2, 60, 700, 1500]], ids=["single", "pipelined"])
+@pytest.mark.parametrize("sizes", [[1], [2, 2, 60, 60, 60, 300, 1500]], ids=["single", "pipelined"])
 def test_replies_that_cancelled_tasks_did_not_wait_for_reach_nobody(
     sizes: list[int], kind: str, run: Run, proxy: DelayingProxy
 ) -> None:
@@ -86,11 +86,12 @@ def test_the_test_above_notices_a_pool_that_keeps_half_read_connections(
     monkeypatch.setattr(pool, "give_back", lambda self, connection, reusable: give_back(self, connection, True))
 
     async def main() -> None:
-        proxy.delay = 0.004
+        proxy.delay = 0.03  # far longer than anything else takes
         with make(kind, proxy.port) as backend:
             try:
-                with pytest.raises((AssertionError, BackendError)):
-                    await cancel_many(backend, [2, 60], 500, 0.02, random.Random(1))
+                # What it is that fails depends on whose reply it gets.
+                with pytest.raises((AssertionError, BackendError, TypeError)):
+                    await cancel_many(backend, [2, 60], 500, 0.15, random.Random(1))
             finally:
                 # Of those that go on, what they get does not matter any more.
                 others = asyncio.all_tasks() - {asyncio.current_task()}

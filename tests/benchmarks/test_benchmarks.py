@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import msgpack
 import pytest
 
 import cacheorm as co
-from benchmarks import compare, footprint, further, read_through, related
+from benchmarks import awaited, compare, footprint, further, read_through, related
 from benchmarks.contests import CONTESTS, OURS, Contest, contestants
 from benchmarks.hand import FileHand, Hand, MemoryHand, PylibmcHand, PymemcacheHand, RedisHand, json_pack
 from benchmarks.measure import alternate
@@ -183,6 +184,17 @@ def test_all_who_preload_give_the_same_rows(backend: str, stores: Stores) -> Non
         assert ours[0].author is ours[100].author
     times = related.times(stores, backend, 10, 1, 0.0, lambda: None)
     assert times.keys() == {"cacheorm", "two queries", "by hand"}
+
+
+@pytest.mark.parametrize("backend", awaited.BACKENDS)
+def test_all_who_read_in_tasks_read_the_same(backend: str, stores: Stores) -> None:
+    with awaited.contestants(stores, backend, 20) as calls:
+        expected = [[row.height for row in rows] for rows in calls[awaited.CALLED]()]
+        assert [len(heights) for heights in expected] == [100] * 20
+        for name, call in calls.items():
+            read = itemgetter("height") if "hand" in name else attrgetter("height")
+            assert [list(map(read, rows)) for rows in call()] == expected, name
+    assert awaited.times(stores, backend, 3, 1, 0.0, lambda: None).keys() == calls.keys()
 
 
 @pytest.mark.parametrize("operation", further.OPERATIONS)

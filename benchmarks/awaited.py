@@ -1,0 +1,91 @@
+"""Many tasks that read at the same time: awaited, called one after another in one thread, and by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import msgpack
+
+from tests.servers import HOST
+
+from .measure import Call, alternate
+from .rows import STANDARD
+from .stores import Stores
+
+__all__ = ["BACKENDS", "CALLED", "contestants", "times"]
+
+BACKENDS = ("Redis", "memcached", "Simple")
+
+CALLED = "called"
+"""The same reads without an event loop."""
+
+BATCH = 100
+"""Rows that a task reads."""
+
+_CONNECTIONS = 64
+
+
+def _loops() -> dict[str, Any]:
+    found: dict[str, Any] = {"asyncio": asyncio.new_event_loop}
+    with contextlib.suppress(ImportError):  # as on Windows
+        import uvloop
+
+        found["uvloop"] = uvloop.new_event_loop
+    return found
+
+
+@contextlib.contextmanager
+def contestants(stores: Stores, backend: str, tasks: int) -> Iterator[dict[str, Call]]:
+    """Store the rows, and give what reads them: ``tasks`` batches, by as many tasks where there is an event loop."""
+    rows = STANDARD.rows(1000)
+    parts = [[(number * 37 + i) % len(rows) for i in range(BATCH)] for number in range(tasks)]
+    pks = [[rows[at]["id"] for at in part] for part in parts]
+    asked = [[{"id": pk} for pk in of_task] for of_task in pks]
+    with contextlib.ExitStack() as stack:
+        model = stack.enter_context(stores.bound(STANDARD, backend))
+        model.insert_many(rows).execute()
+        calls: dict[str, Call] = {CALLED: lambda: [model.query_many(of_task).execute() for of_task in asked]}
+        for name, make in _loops().items():
+            runner = stack.enter_context(asyncio.Runner(loop_factory=make))
+            calls[f"awaited, {name}"] = _reader(runner, lambda of_task: model.query_many(of_task).aexecute(), asked)
+            if backend == "Redis":
+                client = _by_hand(stores)
+                stack.callback(lambda runner=runner, client=client: runner.run(client.aclose(True)))
+                calls[f"by hand, {name}"] = _reader(runner, _reads(client), pks)
+        yield calls
+
+
+def _by_hand(stores: Stores) -> Any:
+    """Give a client of asyncio whose pool waits, as the usual one refuses when all connections are in use."""
+    import redis.asyncio
+
+    pool = redis.asyncio.BlockingConnectionPool(
+        host=HOST, port=stores.redis_server.port, max_connections=_CONNECTIONS, timeout=60
+    )
+    return redis.asyncio.Redis.from_pool(pool)
+
+
+def _reads(client: Any) -> Callable[[list[int]], Awaitable[Any]]:
+    async def read(pks: list[int]) -> list[Any]:
+        values = await client.mget([f"m:user:id:{pk}" for pk in pks])
+        return [None if value is None else msgpack.unpackb(value) for value in values]
+
+    return read
+
+
+def _reader(runner: asyncio.Runner, read: Callable[[Any], Awaitable[Any]], parts: list[Any]) -> Call:
+    async def main() -> list[Any]:
+        return await asyncio.gather(*map(read, parts))
+
+    return lambda: runner.run(main())
+
+
+def times(
+    stores: Stores, backend: str, tasks: int, rounds: int, seconds: float, tick: Callable[[], None]
+) -> dict[str, float]:
+    """Time one line of the table: microseconds per row, by contestant."""
+    with contestants(stores, backend, tasks) as calls:
+        return alternate(calls, tasks * BATCH, rounds, seconds, tick)
