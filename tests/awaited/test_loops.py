@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
 import threading
@@ -78,6 +79,20 @@ def test_a_loop_that_ends_amid_its_work_leaves_the_next_one_alone(models: Models
     for _ in range(3):
         run(interrupted())
         assert names(run(main())) == ["user 1", "user 2", "user 3"]
+
+
+# Python says that connections were left open, and is right.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_loop_that_is_closed_without_ceremony_leaves_the_next_one_alone(models: Models) -> None:
+    models.User.insert_many(rows(0, 300)).execute()
+    for _ in range(3):
+        loop = asyncio.new_event_loop()
+        found = loop.run_until_complete(models.User.query_many(keys(0, 300)).aexecute())
+        loop.close()
+        assert names(found) == [f"user {number}" for number in range(300)]
+        del loop
+    assert asyncio.run(models.User.aget(id=1)).name == "user 1"
+    gc.collect()
 
 
 def test_a_loop_in_each_of_several_threads(models: Models, run: Run) -> None:
