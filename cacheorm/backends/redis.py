@@ -35,7 +35,8 @@ class RedisBackend(NetworkBackend):
         password: sent with ``AUTH``; never shown.
         db: number of the database.
         client: a ``redis.Redis`` to use in place of one made from the other arguments; whoever made it closes
-            it. Of a ``redis.asyncio.Redis`` only the options are used, as its connections belong to one event loop.
+            it. Of a ``redis.asyncio.Redis`` only the options are used, as its connections belong to one event loop,
+            and so it is with what ``Sentinel.master_for`` gives, of either kind.
         default_ttl: see :class:`~cacheorm.backends.base.BaseBackend`.
         kwargs: passed on to ``redis.Redis``: ``unix_socket_path``, ``ssl``, ``username``,
             ``max_connections`` (64 unless given), ``socket_timeout`` and ``socket_connect_timeout`` (seconds, 5
@@ -43,7 +44,7 @@ class RedisBackend(NetworkBackend):
 
     Raises:
         ImportError: redis-py is not installed.
-        ValueError: ``client`` is a ``RedisCluster`` or a ``Sentinel``: not supported.
+        ValueError: ``client`` is a ``RedisCluster``, which is not supported, or a ``Sentinel`` itself.
     """
 
     def __init__(
@@ -81,19 +82,27 @@ class RedisBackend(NetworkBackend):
 
     @classmethod
     def from_url(cls, url: str, default_ttl: int = 600, **kwargs: Any) -> Self:
-        """Make a backend from ``redis://``, ``rediss://`` (TLS) or ``unix://``.
+        """Make a backend from ``redis://``, ``rediss://`` (TLS), ``unix://`` or ``redis+sentinel://``.
 
         Args:
-            url: ``redis://[[user]:[password]@]host[:port][/db][?option=value...]`` or
-                ``unix://[[user]:[password]@]/path[?db=0...]``; special characters percent-encoded.
+            url: ``redis://[[user]:[password]@]host[:port][/db][?option=value...]``,
+                ``unix://[[user]:[password]@]/path[?db=0...]`` or
+                ``redis+sentinel://[[user]:[password]@]host[:port],.../service[/db][?option=value...]``; special
+                characters percent-encoded. Sentinels that ask for a password take ``sentinel_username`` and
+                ``sentinel_password`` as options.
             default_ttl: see :class:`~cacheorm.backends.base.BaseBackend`.
             kwargs: as for the class.
 
         Raises:
             ValueError: not such a URL. The message leaves the URL out: it may hold a password.
         """
+        driver = _driver()
+        if url.startswith("redis+sentinel://"):
+            from ._redis.sentinels import client_from_url
+
+            return cls(client=client_from_url(url, _options(kwargs)), default_ttl=default_ttl)
         try:
-            client = _driver().Redis.from_url(url, **_options(kwargs))
+            client = driver.Redis.from_url(url, **_options(kwargs))
         except ValueError:
             raise ValueError(
                 "not a Redis URL: expected redis://, rediss:// or unix://, a numeric port, and special characters"

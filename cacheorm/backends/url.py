@@ -4,6 +4,7 @@
 ``memory://``                                  :class:`~cacheorm.backends.simple.SimpleBackend`
 ``file:///var/cache/app``                      :class:`~cacheorm.backends.filesystem.FileSystemBackend`
 ``redis://``, ``rediss://`` (TLS), ``unix://``  :class:`~cacheorm.backends.redis.RedisBackend`
+``redis+sentinel://h1:26379,h2:26379/service``  the same, on the primary that sentinels name
 ``memcached://host:11211``                     :class:`~cacheorm.backends.memcached.MemcachedBackend`
 =============================================  ==============================================================
 
@@ -111,7 +112,7 @@ _FACTORIES: dict[str, Callable[[str, str, Mapping[str, Any]], BaseBackend]] = {
     "rediss": _redis,
     "unix": _redis,
     "redis+cluster": _not_yet,
-    "redis+sentinel": _not_yet,
+    "redis+sentinel": _redis,
     "memcached": _memcached,
 }
 

@@ -107,7 +107,6 @@ def test_backends_from_urls_reach_their_servers(redis_server: Any, memcached_ser
         ("memcached://user:hunter2@host", "takes no user and password"),
         ("memcached://h1:11211,h2:11211", "several memcached servers in one URL are not supported yet"),
         ("redis+cluster://host", r"redis\+cluster:// is not supported yet"),
-        ("redis+sentinel://host/name", r"redis\+sentinel:// is not supported yet"),
         ("memory://host", "takes no host"),
         ("memory://?treshold=5", r"unknown option 'treshold' of a memory:// URL \(did you mean 'threshold'\?\)"),
         ("memory://?default_ttl=soon", "default_ttl of the memory:// URL must be a whole number"),

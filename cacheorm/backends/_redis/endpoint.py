@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 import redis
 from redis.backoff import ExponentialBackoff
 
-__all__ = ["Endpoint", "quick_retry"]
+__all__ = ["Endpoint", "option_names", "quick_retry"]
 
 _KINDS = ("SSLConnection", "UnixDomainSocketConnection", "Connection")
 
@@ -40,7 +40,11 @@ class Endpoint(NamedTuple):
 
     def at(self, host: str, port: int) -> Self:
         """Give that of another server that is spoken to in the same way."""
-        return self._replace(options={**self.options, "host": host, "port": port})
+        return self.with_options(host=host, port=port)
+
+    def with_options(self, **options: Any) -> Self:
+        """Give that of the same server, spoken to in another way."""
+        return self._replace(options={**self.options, **options})
 
     @property
     def server(self) -> str:
@@ -55,8 +59,10 @@ class Endpoint(NamedTuple):
 
     def pool(self) -> Any:
         """Make a pool of connections that block."""
+        from redis.retry import Retry
+
         made = getattr(redis.connection, self.kind)
-        options = self._shared_with(made)
+        options = self._shared_with(made, Retry)
         return redis.ConnectionPool(connection_class=made, max_connections=self.max_connections, **options)
 
     def awaited_connection(self) -> Any:
@@ -65,17 +71,17 @@ class Endpoint(NamedTuple):
         from redis.asyncio.retry import Retry
 
         made = getattr(awaited, self.kind)
-        options = self._shared_with(made)
+        return made(**self._shared_with(made, Retry))
+
+    def _shared_with(self, made: type, retrying: type) -> dict[str, Any]:
+        known = option_names(made)
+        options = {name: value for name, value in self.options.items() if name in known and name not in _NOT_SHARED}
         retry = self.options.get("retry")
-        # The policy is the same, the class another.
+        # The policy is the same, the class may be another.
         backoff, retries = getattr(retry, "_backoff", None), getattr(retry, "_retries", None)
         if backoff is not None and retries is not None:
-            options["retry"] = Retry(backoff, retries)
-        return made(**options)
-
-    def _shared_with(self, made: type) -> dict[str, Any]:
-        known = _parameters(made)
-        return {name: value for name, value in self.options.items() if name in known and name not in _NOT_SHARED}
+            options["retry"] = retrying(backoff, retries)
+        return options
 
 
 def quick_retry() -> Any:
@@ -86,7 +92,7 @@ def quick_retry() -> Any:
 
 
 @cache
-def _parameters(made: type) -> frozenset[str]:
+def option_names(made: type) -> frozenset[str]:
     """Give the names of the arguments that a class of connections and its ancestors take."""
     names: set[str] = set()
     for ancestor in made.__mro__:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from .blocking import BlockingLinks
+from .blocking import BlockingLinks, BlockingReach
 from .client import ClientTransport
 from .endpoint import Endpoint
+from .sentinels import Sentinels
 from .server import Server
 from .transport import Transport
+from .watched import Watched
 
 __all__ = ["Way", "find_way"]
 
@@ -46,6 +48,8 @@ def find_way(client: Any, owned: bool) -> Way:
         if name == "Sentinel":
             raise ValueError("RedisBackend takes a client, not a Sentinel: pass sentinel.master_for(...)")
     pool = getattr(client, "connection_pool", None)
+    if hasattr(pool, "sentinel_manager"):
+        return Service(Sentinels.of_pool(pool))
     made = getattr(pool, "connection_class", None)
     direct = (
         hasattr(pool, "get_connection")
@@ -77,6 +81,22 @@ class OneServer:
         from .awaited import AwaitedLinks
 
         return Server(AwaitedLinks(self._endpoint))
+
+
+class Service:
+    """Whichever server sentinels name, over connections such as the client would make."""
+
+    def __init__(self, sentinels: Sentinels) -> None:
+        self._sentinels = sentinels
+        self.server = sentinels.server
+
+    def blocking(self) -> Transport:
+        return Watched(self._sentinels, BlockingReach())
+
+    def awaited(self) -> Transport:
+        from .awaited import AwaitedReach
+
+        return Watched(self._sentinels, AwaitedReach())
 
 
 class AnyClient:
