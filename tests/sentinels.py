@@ -31,13 +31,14 @@ class SentinelServer(ServerProcess):
         service: the name of the primary that it watches, and the replicas of it.
         primary: the primary's port.
         down_after: milliseconds after which it takes a silent server for dead.
+        lines: further ones of the configuration.
     """
 
     program = "redis-server"
     greeting = b"PING\r\n"
-    answers_with = (b"+PONG",)
+    answers_with = (b"+PONG", b"-NOAUTH")
 
-    def __init__(self, folder: Path, service: str, primary: int, down_after: int) -> None:
+    def __init__(self, folder: Path, service: str, primary: int, down_after: int, lines: str = "") -> None:
         super().__init__()
         self._folder = None
         self._file = folder / f"sentinel-{id(self)}.conf"
@@ -45,7 +46,8 @@ class SentinelServer(ServerProcess):
             f"sentinel monitor {service} {HOST} {primary} 2\n"
             f"sentinel down-after-milliseconds {service} {down_after}\n"
             f"sentinel failover-timeout {service} 2000\n"
-            f"sentinel parallel-syncs {service} 1\n",
+            f"sentinel parallel-syncs {service} 1\n"
+            f"{lines}",
             encoding="utf-8",
         )
 
