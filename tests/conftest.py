@@ -60,9 +60,9 @@ def redis_cluster() -> Iterator[RedisCluster]:
         yield cluster
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def sentinel_group() -> Iterator[SentinelGroup]:
-    """A primary and a replica of Redis under three sentinels."""
+    """A primary and a replica of Redis under three sentinels, shared: tests that kill one start their own."""
     from sentinels import SentinelGroup
 
     with SentinelGroup() as group:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pylibmc
 import pytest
@@ -14,6 +14,9 @@ from servers import HOST, MemcachedServer, RedisServer
 
 from cacheorm.backends import BaseBackend, MemcachedBackend, RedisBackend
 from cacheorm.testing import BackendConformance
+
+if TYPE_CHECKING:
+    from sentinels import SentinelGroup
 
 
 class TestRedisBackend(BackendConformance):
@@ -49,6 +52,15 @@ class TestRedisBackendOverAClientOfAsyncio(BackendConformance):
     @pytest.fixture
     def backend(self, redis_server: RedisServer) -> Iterator[BaseBackend]:
         with RedisBackend(client=redis.asyncio.Redis(host=HOST, port=redis_server.port)) as backend:
+            yield backend
+
+
+class TestRedisBackendOnAServiceUnderSentinels(BackendConformance):
+    default_ttl = 600
+
+    @pytest.fixture
+    def backend(self, sentinel_group: SentinelGroup) -> Iterator[BaseBackend]:
+        with RedisBackend.from_url(sentinel_group.url) as backend:
             yield backend
 
 

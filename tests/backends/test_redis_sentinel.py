@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import redis
 import redis.asyncio.sentinel
 import redis.sentinel
+from children import fork_and_check
 from faults import Proxy
 from sentinels import SentinelServer
 from servers import HOST, RedisServer
@@ -203,7 +205,7 @@ def test_a_bad_url_is_explained_and_not_shown(rest: str, message: str) -> None:
 
 def test_a_service_that_nobody_knows_is_an_error_that_says_so(stage: Stage, use: Use) -> None:
     with RedisBackend.from_url(stage.url.replace(SERVICE, "others")) as backend:
-        with pytest.raises(BackendError, match="service others db 0: sentinel .*No such master with that") as caught:
+        with pytest.raises(BackendError, match=r"service others db 0: sentinel .*No such master with that") as caught:
             use(backend).incr("k")
         assert caught.value.maybe_applied is False
 
@@ -223,8 +225,9 @@ def test_of_sentinels_one_that_answers_is_enough(stage: Stage, use: Use) -> None
 
 def test_a_sentinel_has_to_know_as_many_others_as_it_is_asked_for(stage: Stage, use: Use) -> None:
     with RedisBackend.from_url(f"{stage.url}?min_other_sentinels=2") as backend:
+        store = use(backend)
         with pytest.raises(BackendError, match="sees fewer than 2 other sentinels"):
-            use(backend).get("k")
+            store.get("k")
 
 
 def test_a_sentinel_that_names_a_replica_is_not_believed(stage: Stage, use: Use) -> None:
@@ -389,3 +392,16 @@ def test_those_who_look_for_the_primary_at_the_same_time_share_what_one_finds(st
                 await backend.aclose()
 
         asyncio.run(main())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_forked_child_looks_for_the_primary_itself(stage: Stage) -> None:
+    with RedisBackend.from_url(stage.url) as backend:
+        backend.set_many(BATCH)
+        with redis.Redis(host=HOST, port=stage.first.port) as client:
+            before = {one["id"] for one in client.client_list()}
+            wait = fork_and_check(lambda: all(backend.get(key) == BATCH[key] for key in list(BATCH)[:100]))
+            assert all(backend.get(key) == BATCH[key] for key in list(BATCH)[:100])
+            wait()
+            # The parent's connections are those that it had.
+            assert before <= {one["id"] for one in client.client_list()}
