@@ -367,6 +367,57 @@ cdef class RespReader:
         return True
 
 
+    def read_replies(self, list replies, Py_ssize_t count):
+        """Take replies of one value each, and append them until there are ``count``."""
+        cdef const char *data = PyByteArray_AS_STRING(self.buffer)
+        cdef Py_ssize_t at, stop, after, size
+        self.foreign = False
+        while PyList_GET_SIZE(replies) < count:
+            # Nothing in here runs Python code that could move the buffer.
+            at = self.start
+            if at == self.end:
+                return False
+            if data[at] != b"+" and data[at] != b":" and data[at] != b"$" and data[at] != b"_":
+                self.foreign = True
+                return False
+            stop = line_end(data, at, self.end)
+            if stop < 0:
+                return False
+            after = stop + 2
+            reply = None
+            if data[at] == b"+":
+                reply = PyBytes_FromStringAndSize(data + at + 1, stop - at - 1)
+            elif data[at] == b":":
+                reply = resp_number(data + at, stop - at)
+            elif data[at] == b"$":
+                size = resp_size(data + at, stop - at)
+                if size >= 0:
+                    if self.end - after - 2 < size:
+                        return False
+                    if memcmp(data + after + size, b"\r\n", 2) != 0:
+                        raise ValueError("a value is not as long as its size says")
+                    reply = PyBytes_FromStringAndSize(data + after, size)
+                    after += size + 2
+            elif stop - at != 1:
+                raise ValueError("expected nothing, got something")
+            replies.append(reply)
+            self.start = after
+        return True
+
+
+cdef object resp_number(const char *line, Py_ssize_t length):
+    """Parse the number in ``:<number>``, one of 64 bits at most."""
+    cdef Py_ssize_t i, first = 2 if length > 1 and line[1] == b"-" else 1
+    cdef unsigned long long number = 0
+    if not 0 < length - first <= 19:
+        raise ValueError("expected a number, got something else")
+    for i in range(first, length):
+        if not 48 <= line[i] <= 57:
+            raise ValueError("expected a number, got something else")
+        number = number * 10 + <unsigned long long> (line[i] - 48)
+    return -int(number) if first == 2 else number
+
+
 cdef Py_ssize_t resp_size(const char *line, Py_ssize_t length) except -2:
     """Parse the size in ``$<size>`` or ``*<size>``; -1 stands for nothing."""
     cdef Py_ssize_t i, size = 0

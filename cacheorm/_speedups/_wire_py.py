@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from ..errors import InvalidKeyError
 from ..types import Value, to_bytes
@@ -292,6 +293,43 @@ class RespReader:
             self._start += len(line) + 2
         return True
 
+    def read_replies(self, replies: list[Any], count: int) -> bool:
+        """Take replies of one value each, and append them until there are ``count``.
+
+        The words of a status, an int, the bytes of a value, or ``None`` for nothing.
+
+        Returns:
+            Whether there are ``count`` replies now.
+        """
+        self.foreign = False
+        while len(replies) < count:
+            if self._start == self._end:
+                return False
+            if self._buffer[self._start] not in b"+:$_":
+                self.foreign = True
+                return False
+            line = self._line()
+            if line is None:
+                return False
+            kind, after = line[:1], self._start + len(line) + 2
+            reply: bytes | int | None = None
+            if kind == b"+":
+                reply = line[1:]
+            elif kind == b":":
+                reply = _resp_number(line)
+            elif kind == b"$" and (size := _resp_size(line)) >= 0:
+                if self._end - after - 2 < size:
+                    return False
+                if self._buffer[after + size : after + size + 2] != b"\r\n":
+                    raise ValueError("a value is not as long as its size says")
+                reply = bytes(self._buffer[after : after + size])
+                after += size + 2
+            elif kind == b"_" and line != b"_":
+                raise ValueError("expected nothing, got something")
+            replies.append(reply)
+            self._start = after
+        return True
+
     def _line(self) -> bytes | None:
         """Give the next line without its CR LF, ``None`` where it has not arrived."""
         end = _find_line_end(self._buffer, self._start, self._end)
@@ -306,6 +344,14 @@ def _resp_size(line: bytes) -> int:
     if not 0 < len(digits) <= 12 or not digits.isdigit():
         raise ValueError("a size is no number")
     return int(digits)
+
+
+def _resp_number(line: bytes) -> int:
+    """Parse the number in ``:<number>``, one of 64 bits at most."""
+    digits = line[2:] if line[1:2] == b"-" else line[1:]
+    if not 0 < len(digits) <= 19 or not digits.isdigit():
+        raise ValueError("expected a number, got something else")
+    return int(line[1:])
 
 
 # -- memcached -----------------------------------------------------------------------------------------

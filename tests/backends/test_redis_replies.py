@@ -257,6 +257,7 @@ def test_an_interrupt_between_two_receives_costs_the_connection(
             call(plain)
     assert plain.get("key:8") == b"8"
     assert plain.get_many("key:1", "absent", "key:3") == [b"1", None, b"3"]
+    plain.close()
     assert not plain.client.connection_pool._in_use_connections
 
 

@@ -192,7 +192,7 @@ class AwaitedLinks:
         self._idle: list[AwaitedLink] = []
         self._closed = False
 
-    async def take(self) -> AwaitedLink:
+    async def take(self, sure: bool = True) -> AwaitedLink:
         await self.turns.take()
         try:
             while self._idle:

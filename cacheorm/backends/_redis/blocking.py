@@ -20,6 +20,7 @@ from redis.exceptions import (
 from ..._speedups import wire
 from ...errors import BackendError
 from .._driving import run_blocking
+from .direct import DirectLink
 from .endpoint import Endpoint
 from .replies import find_feed
 
@@ -77,6 +78,8 @@ class BlockingLink:
 class BlockingLinks:
     """The connections of a redis-py pool, shared by threads; a forked child gets connections of its own.
 
+    Of a pool that is ours, some are kept here when they are given back, the one that was used last on top.
+
     Args:
         pool: a redis-py ``ConnectionPool`` or one with its interface.
         server: the server's name for messages, without credentials.
@@ -94,10 +97,13 @@ class BlockingLinks:
         self._limit: int = getattr(pool, "max_connections", None) or _UNBOUNDED
         options = getattr(pool, "connection_kwargs", {})
         self._patience: float = getattr(pool, "timeout", None) or options.get("socket_timeout") or 5
+        # The pool's own client may be used as well: leave it some.
+        self._most_kept = 0 if close is None else self._limit // 2
         self._renew()
 
     def _renew(self) -> None:
         self._pid = os.getpid()
+        self._kept: list[DirectLink] = []
         self._permits: SimpleQueue[None] | None = None
         if self._limit < _UNBOUNDED:
             # redis-py's pool refuses when it is exhausted: those who wait for a permit first are not refused.
@@ -105,7 +111,7 @@ class BlockingLinks:
             for _ in range(self._limit):
                 self._permits.put(None)
 
-    async def take(self) -> BlockingLink:
+    async def take(self, sure: bool = True) -> BlockingLink | DirectLink:
         if self._pid != os.getpid():
             self._renew()  # a thread that does not exist here may have held permits, or the lock
         permits = self._permits
@@ -118,26 +124,59 @@ class BlockingLinks:
                     " raise max_connections or socket_timeout"
                 ) from None
         try:
-            connection = self._pool.get_connection(*self._arguments)
+            return self._kept_link(sure) or self._pooled_link(permits)
         except BaseException as error:
             if permits is not None:
                 permits.put(None)
             if isinstance(error, (RedisError, OSError)):
                 raise BackendError(f"{self.server}: {error}") from error
             raise
-        # Such pools hand out connections on which the server has pushed messages, and others do not.
-        return BlockingLink(connection, self._notified is not None and bool(self._notified()), permits)
 
-    async def give_back(self, link: BlockingLink, reusable: bool) -> None:
+    def _kept_link(self, sure: bool) -> DirectLink | None:
+        while self._kept:
+            try:
+                link = self._kept.pop()
+            except IndexError:  # another thread was faster
+                break
+            if link.usable(sure):
+                return link
+            self._release(link, True)  # the pool looks at it next, and connects anew if need be
+        return None
+
+    def _pooled_link(self, permits: SimpleQueue[None] | None) -> BlockingLink | DirectLink:
+        connection = self._pool.get_connection(*self._arguments)
         try:
-            if not reusable:
-                link.connection.disconnect()
-            self._pool.release(link.connection)
+            # Such pools hand out connections on which the server has pushed messages, and others do not.
+            pushed = self._notified is not None and bool(self._notified())
+            unread = pushed and connection.can_read()
+            direct = DirectLink.over(connection, permits) if self._most_kept and not unread else None
+        except BaseException:
+            connection.disconnect()
+            self._pool.release(connection)
+            raise
+        return direct or BlockingLink(connection, pushed, permits)
+
+    async def give_back(self, link: BlockingLink | DirectLink, reusable: bool) -> None:
+        try:
+            if reusable and isinstance(link, DirectLink) and link.keepable and len(self._kept) < self._most_kept:
+                link.keep()
+                self._kept.append(link)
+            else:
+                self._release(link, reusable)
         finally:
             if link.permits is not None:
                 link.permits.put(None)
 
+    def _release(self, link: BlockingLink | DirectLink, reusable: bool) -> None:
+        if not reusable:
+            link.connection.disconnect()
+        elif isinstance(link, DirectLink) and link.keepable:
+            link.part()
+        self._pool.release(link.connection)
+
     async def close(self) -> None:
+        while self._kept:
+            self._release(self._kept.pop(), True)
         if self._close is not None:
             self._close()
 
@@ -161,7 +200,7 @@ class _RetiringLinks(BlockingLinks):
         super().__init__(pool, server, lambda: pool.disconnect(inuse_connections=False))
         self._retired = False
 
-    async def give_back(self, link: BlockingLink, reusable: bool) -> None:
+    async def give_back(self, link: BlockingLink | DirectLink, reusable: bool) -> None:
         await super().give_back(link, reusable)
         if self._retired:
             await super().close()

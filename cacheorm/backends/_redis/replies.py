@@ -1,7 +1,7 @@
 """Replies read straight off the socket of a redis-py connection, where that is safe and faster.
 
-redis-py makes Python calls for each reply, and without hiredis many for each value. The replies to a batch are all of
-one kind, which :class:`~cacheorm._speedups.wire.RespReader` knows. When anything else arrives (a refusal, a message
+redis-py makes Python calls for each reply, and without hiredis many for each value. Most replies are of a few kinds,
+which :class:`~cacheorm._speedups.wire.RespReader` knows. When anything else arrives (a refusal, a message
 that the server pushed) it is given, with all that follows, to the connection's own parser, and redis-py reads on.
 """
 
@@ -58,6 +58,14 @@ class Replies:
                 return
             await self._go_on(self._reader)
         await read_replies(self._link, count, statuses)
+
+    async def read_replies(self, replies: list[Any], count: int) -> None:
+        """Read replies of any kind, a ``ResponseError`` for each refusal, until there are ``count``."""
+        while self._reader is not None:
+            if self._reader.read_replies(replies, count):
+                return
+            await self._go_on(self._reader)
+        await read_replies(self._link, count, replies)
 
     def finish(self) -> None:
         """Part from the connection: everything that was due has been read."""

@@ -27,7 +27,7 @@ from redis.exceptions import (
 
 from ..._speedups import wire
 from ...errors import BackendError
-from .replies import Replies, read_replies
+from .replies import Replies
 from .transport import Command, Effect, Link, Links
 
 __all__ = ["WRITE_BYTES", "WRITE_CHUNK", "Server", "as_replies", "joined"]
@@ -92,15 +92,17 @@ class Server:
         attempts = 2 if effect is Effect.READ else 1
         while True:
             attempts -= 1
-            link = await self._links.take()
+            link = await self._links.take(attempts == 0)
             replies: list[Any] = []
             complete = False
             try:
+                source = Replies(link, self._readers)
                 await link.send(buffer, True)
-                await read_replies(link, count, replies)
+                await source.read_replies(replies, count)
+                source.finish()
                 complete = True
                 return replies
-            except (RedisError, OSError) as error:
+            except (RedisError, OSError, ValueError) as error:
                 stale = isinstance(error, ConnectionError) and not replies
                 if not (stale and attempts):
                     maybe_applied = effect is not Effect.READ and not (count == 1 and _refused(error))
@@ -117,7 +119,7 @@ class Server:
         """Send commands, never far ahead of their replies, and give those."""
 
         async def read(link: Link, source: Replies, replies: list[Any], count: int) -> None:
-            await read_replies(link, count, replies)
+            await source.read_replies(replies, count)
 
         return await self._pipeline(joined(command for _, command in requests), len(requests), effect, read)
 
@@ -185,9 +187,9 @@ class Server:
         for attempt in (1, 2):
             try:
                 if len(keys) <= _READ_CHUNK:
-                    yield await self._read_one(keys)
+                    yield await self._read_one(keys, attempt == 2)
                     return
-                async with aclosing(self._read_chunks(keys)) as chunks:
+                async with aclosing(self._read_chunks(keys, attempt == 2)) as chunks:
                     async for values in chunks:
                         yield values
                 return
@@ -195,9 +197,9 @@ class Server:
                 if attempt == 2:
                     raise self._failure(stale.__cause__, False) from stale.__cause__
 
-    async def _read_one(self, keys: Sequence[str]) -> list[bytes | None]:
+    async def _read_one(self, keys: Sequence[str], sure: bool) -> list[bytes | None]:
         """Read keys that make one chunk."""
-        link = await self._links.take()
+        link = await self._links.take(sure)
         complete = False
         try:
             replies = Replies(link, self._readers)
@@ -215,8 +217,8 @@ class Server:
         finally:
             await self._links.give_back(link, complete)
 
-    async def _read_chunks(self, keys: Sequence[str]) -> AsyncGenerator[list[bytes | None], None]:
-        link = await self._links.take()
+    async def _read_chunks(self, keys: Sequence[str], sure: bool) -> AsyncGenerator[list[bytes | None], None]:
+        link = await self._links.take(sure)
         complete = answered = False
         due: deque[int] = deque()
         position, size = 0, _READ_CHUNK

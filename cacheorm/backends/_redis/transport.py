@@ -51,8 +51,12 @@ class Links(Protocol):
 
     server: str
 
-    async def take(self) -> Link:
+    async def take(self, sure: bool = True) -> Link:
         """Give a connection that is not in use.
+
+        Args:
+            sure: whether to look first if the server has closed it. Reads, which are repeated, can do without where the
+                connection was used a moment ago.
 
         Raises:
             BackendError: all stayed in use, or the server cannot be reached; nothing was sent.
