@@ -261,9 +261,9 @@ cdef object decode(Reader *reader, Shape *shape):
                 return PyFloat_FromDouble(number)
             reader.at = start
     elif shape.kind == BOOL:
-        if reader.end > reader.at and reader.at[0] <= 1:
+        if reader.end > reader.at and (start[0] <= 1 or start[0] == 0xC2 or start[0] == 0xC3):
             reader.at += 1
-            return start[0] == 1
+            return (start[0] & 1) == 1
     elif shape.kind == ENUM:
         size = reader.end - reader.at
         for i in range(shape.known_count):

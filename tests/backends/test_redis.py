@@ -209,6 +209,24 @@ def test_a_read_to_the_end_keeps_its_connection(backend: RedisBackend) -> None:
     assert backend.client.info("stats")["total_connections_received"] == before
 
 
+def test_half_of_the_connections_are_left_to_the_client(redis_server: RedisServer) -> None:
+    with RedisBackend(host=HOST, port=redis_server.port, max_connections=1) as backend:
+        assert backend.set("k", b"v")
+        assert backend.client.get("k") == b"v"
+        assert backend.get("k") == b"v"
+
+
+def test_a_server_that_does_not_answer_is_waited_for_no_longer_than_asked() -> None:
+    with RedisServer() as server, RedisBackend(host=HOST, port=server.port, socket_timeout=0.3) as backend:
+        backend.set("k", b"v")
+        server.pause()
+        with pytest.raises(BackendError, match="Timeout reading") as caught:
+            backend.set("k", b"w")
+        assert caught.value.maybe_applied
+        server.resume()
+        assert backend.get("k") in (b"v", b"w")
+
+
 # -- what the server refuses -----------------------------------------------------------------------------
 
 

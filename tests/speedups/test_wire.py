@@ -318,6 +318,52 @@ def test_statuses_that_no_set_gets_are_errors() -> None:
             reader.read_statuses([], 1)
 
 
+SINGLE = b"+OK\r\n:-12\r\n$3\r\na\r\n\r\n$-1\r\n_\r\n:9223372036854775807\r\n$0\r\n\r\n+\r\n"
+
+
+def test_replies_of_one_value_arrive_in_any_pieces() -> None:
+    for cut in range(len(SINGLE)):
+        reader = wire.RespReader()
+        replies: list[Any] = []
+        arrive(reader, SINGLE[:cut])
+        assert reader.read_replies(replies, 8) is False
+        arrive(reader, SINGLE[cut:] + b"+OK\r\n")
+        assert reader.read_replies(replies, 8) is True
+        assert replies == [b"OK", -12, b"a\r\n", None, None, (1 << 63) - 1, b"", b""]
+        assert reader.pending == len(b"+OK\r\n")
+
+
+@pytest.mark.parametrize("other", [b"-ERR no\r\n", b">1\r\n+x\r\n", b"*1\r\n:1\r\n", b"%0\r\n", b"x", b"\r\n"])
+def test_a_reply_of_more_than_one_value_is_left_for_whoever_knows_it(other: bytes) -> None:
+    reader = wire.RespReader()
+    replies: list[Any] = []
+    arrive(reader, b":1\r\n" + other)
+    assert reader.read_replies(replies, 2) is False
+    assert reader.foreign
+    assert replies == [1]
+    assert reader.take() == other
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (b":\r\n", "expected a number"),
+        (b":-\r\n", "expected a number"),
+        (b":1_0\r\n", "expected a number"),
+        (b":+1\r\n", "expected a number"),
+        (b":12345678901234567890\r\n", "expected a number"),
+        (b"_x\r\n", "expected nothing"),
+        (b"$1x\r\n", "a size is no number"),
+        (b"$1\r\nabc", "not as long"),
+    ],
+)
+def test_replies_that_are_no_one_value_are_errors(reply: bytes, words: str) -> None:
+    reader = wire.RespReader()
+    arrive(reader, reply)
+    with pytest.raises(ValueError, match=words):
+        reader.read_replies([], 1)
+
+
 def test_the_buffer_grows_with_the_largest_value_only() -> None:
     reader = wire.RespReader()
     small, large = b"x" * 100_000, b"y" * 3_000_000
