@@ -13,31 +13,31 @@ since SQLite cannot lock files on most network file systems. *Lifetimes* follow 
 
 from __future__ import annotations
 
-import builtins
 import os
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
-from itertools import chain, islice, repeat
+from itertools import compress, islice, repeat
 from typing import TYPE_CHECKING, Any
 
-from .._speedups import entries
-from ..errors import BackendError, InvalidKeyError
+from .._speedups import entries, records
+from ..errors import BackendError
 from ..types import TTL, KeepTTL, Outcome, Value
 from .base import BaseBackend, next_count, split_swaps
 
 if TYPE_CHECKING:
     import sqlite3
 
-    _Choice = Callable[[sqlite3.Connection, Sequence[str]], builtins.set[str]]
+    _Choice = Callable[[str, bytes | None], bool]
 
 __all__ = ["FileSystemBackend"]
 
 _FILE_NAME = "cache.sqlite3"
 
-# Keys per SELECT. Larger gains nothing.
-_READ_SIZE = 1000
+# Keys per chunk of an answer.
+_READ_SIZE = 1024
 
 # Entries per transaction: other writers wait for one, some 20 ms.
 _WRITE_SIZE = 10_000
@@ -51,24 +51,56 @@ _LONGEST = 10**11
 # What SQLite's record of a row needs besides key and value, generously.
 _ROW_OVERHEAD = 100
 
-# Keys go in as one JSON array: a third cheaper than a parameter for each, and one statement for every number.
-_AMONG = "key IN (SELECT value FROM json_each(?))"
-_LIVE = "(expires IS NULL OR expires > ?)"
-_GET = f"SELECT value FROM entries WHERE key = ? AND {_LIVE}"
-# An outer join has to read the array first, so the answer is as long as the array and in its order.
-_GET_MANY = (
-    f"SELECT entries.value FROM json_each(?) AS asked LEFT JOIN entries ON entries.key = asked.value AND {_LIVE}"
-)
-_UPSERT = """
-INSERT INTO entries (key, expires, value) VALUES {}
-ON CONFLICT (key) DO UPDATE SET expires = excluded.expires, value = excluded.value
+# The deadline of what never expires: the largest number there is.
+_NEVER = 2**63 - 1
+
+# Where a round of sweeping begins, below all ids.
+_LOWEST = -(2**63)
+
+# Earlier than all deadlines: reads what has expired as well.
+_ALL = -1
+
+# An entry lies under the id of its key (see `records`), but for keys whose place another key held when they came:
+# `moved` gives them ids of their own, below 0. Writers ask it inside their transactions, so a key has one place only.
+_PLACE = "ifnull((SELECT id FROM moved WHERE key = ?), ?)"
+_LIVE = "expires > ?"
+_KEY = "substr({0}.record, 1, instr({0}.record, x'00'))"
+_AMONG = "id IN (SELECT value FROM json_each(?))"
+_AT = f"id = {_PLACE} AND {_LIVE} AND {_KEY.format('entries')} = ?"
+
+# To hand a row over costs as much as to find it, and a column a fifth of that: so one row answers for several keys.
+_WIDTH = 16
+# SQLite before 3.32 takes 999 parameters.
+_MOST_ROWS = 32
+
+_UPSERT = f"""
+INSERT INTO entries (id, expires, record) VALUES {{}}
+ON CONFLICT (id) DO UPDATE SET expires = excluded.expires, record = excluded.record
+WHERE {_KEY.format("entries")} = {_KEY.format("excluded")}
 """
 _PUT = _UPSERT.format("(?, ?, ?)")
 # To run a statement costs a third of what a row takes, so one writes several. The pages that they change, two for a
 # row, still fit the 64 KB up to which SQLite keeps a statement's journal out of a temporary file.
 _PUT_SIZE = 8
 _PUT_MANY = _UPSERT.format(", ".join(["(?, ?, ?)"] * _PUT_SIZE))
-_ADD = f"{_PUT} WHERE entries.expires <= ?"
+_SET = _UPSERT.format(f"({_PLACE}, ?, ?)")
+_ADD = f"{_SET} AND entries.expires <= ?"
+
+
+def _read_statement(rows: int) -> str:
+    """Give the statement that reads so many rows of records, the deadline being its last parameter."""
+    columns = ", ".join(f"e{i}.record" for i in range(_WIDTH))
+    now = rows * _WIDTH + 1
+    # An outer join reads the left side first, so the answer is as long as that and in its order.
+    joins = " ".join(
+        f"LEFT JOIN entries AS e{i} ON e{i}.id = asked.column{i + 1} AND e{i}.expires > ?{now}" for i in range(_WIDTH)
+    )
+    asked = ", ".join(["(" + ", ".join("?" * _WIDTH) + ")"] * rows)
+    return f"SELECT {columns} FROM (VALUES {asked}) AS asked {joins}"
+
+
+# By the number of rows. Few, since each is prepared once per connection.
+_READ = {1 << i: _read_statement(1 << i) for i in range(_MOST_ROWS.bit_length())}
 
 
 class FileSystemBackend(BaseBackend):
@@ -113,68 +145,69 @@ class FileSystemBackend(BaseBackend):
     # -- one entry -------------------------------------------------------------------------------
 
     def get(self, key: str) -> bytes | None:
-        row = self._fetch(_GET, key)
-        return None if row is None else row[0]
+        row = self._fetch("record", key)
+        return None if row is None else records.pick((key,), (row,))[0]
 
     def has(self, key: str) -> bool:
-        return self._fetch(f"SELECT 1 FROM entries WHERE key = ? AND {_LIVE}", key) is not None
+        return self._fetch("1", key) is not None
 
     def ttl(self, key: str) -> int | None:
-        row = self._fetch(f"SELECT expires FROM entries WHERE key = ? AND {_LIVE}", key)
+        row = self._fetch("expires", key)
         if row is None:
             return None
         # Rounded up, and at least 1: 0 would say that it never expires.
-        return 0 if row[0] is None else max(1, -((self._now() - row[0]) // 1000))
+        return 0 if row[0] == _NEVER else max(1, -((self._now() - row[0]) // 1000))
 
     def set(self, key: str, value: Value, ttl: TTL = None) -> bool:
         stored = self._stored(key, value)
-        return self._execute(_PUT, (key, self._expires(ttl), stored))
+        row = (key, *records.key_ids((key,)), self._expires(ttl), records.make_record(key, stored))
+        # Refused where another key holds the place; a batch looks for another.
+        return self._execute(_SET, row) or self.set_many({key: stored}, ttl)[key]
 
     def replace(self, key: str, value: Value, ttl: TTL | KeepTTL = None) -> bool:
-        stored = self._stored(key, value)
+        record = records.make_record(key, self._stored(key, value))
         if isinstance(ttl, KeepTTL):
-            return self._execute(f"UPDATE entries SET value = ? WHERE key = ? AND {_LIVE}", (stored, key, self._now()))
-        return self._execute(
-            f"UPDATE entries SET value = ?, expires = ? WHERE key = ? AND {_LIVE}",
-            (stored, self._expires(ttl), key, self._now()),
-        )
+            return self._execute(f"UPDATE entries SET record = ? WHERE {_AT}", (record, *self._at(key)))
+        sql = f"UPDATE entries SET record = ?, expires = ? WHERE {_AT}"
+        return self._execute(sql, (record, self._expires(ttl), *self._at(key)))
 
     def add(self, key: str, value: Value, ttl: TTL = None) -> bool:
         stored = self._stored(key, value)
-        return self._execute(_ADD, (key, self._expires(ttl), stored, self._now()))
+        row = (key, *records.key_ids((key,)), self._expires(ttl), records.make_record(key, stored))
+        if self._execute(_ADD, (*row, self._now())):
+            return True
+        # It exists, or another key holds its place.
+        return not self.has(key) and self.add_many({key: stored}, ttl)[key]
 
     def delete(self, key: str) -> bool:
-        self.check_key(key)
-        return self._execute(f"DELETE FROM entries WHERE key = ? AND {_LIVE}", (key, self._now()))
+        return self._execute(f"DELETE FROM entries WHERE {_AT}", self._at(key))
 
     def incr(self, key: str, delta: int = 1, ttl: TTL = None) -> int:
         self.check_key(key)
         expires = self._expires(ttl)
         with self._transaction() as connection:
-            row = connection.execute(_GET, (key, self._now())).fetchone()
-            count = next_count(key, row and row[0], delta)
-            if row is None:
-                connection.execute(_PUT, (key, expires, b"%d" % count))
+            ids = self._ids(connection, (key,))
+            (value,) = self._read(connection, (key,), ids, self._now())
+            count = next_count(key, value, delta)
+            entry = {key: b"%d" % count}
+            if value is None:
+                self._put_many(connection, entry, ids, expires)
             else:
-                connection.execute("UPDATE entries SET value = ? WHERE key = ?", (b"%d" % count, key))
+                self._put_values(connection, entry, ids)
         return count
 
     def touch(self, key: str, ttl: TTL = None) -> bool:
-        self.check_key(key)
-        return self._execute(
-            f"UPDATE entries SET expires = ? WHERE key = ? AND {_LIVE}", (self._expires(ttl), key, self._now())
-        )
+        return self._execute(f"UPDATE entries SET expires = ? WHERE {_AT}", (self._expires(ttl), *self._at(key)))
 
     # -- batches ---------------------------------------------------------------------------------
 
     def get_many(self, *keys: str) -> list[bytes | None]:
-        self._check_keys(keys)
-        values: list[bytes | None] = []
-        for start in range(0, len(keys), _READ_SIZE):
-            part = keys[start : start + _READ_SIZE]
-            with self._connection() as connection:
-                values += [value for (value,) in connection.execute(_GET_MANY, (self._array(part), self._now()))]
-        return values
+        if not keys:
+            return []
+        # Checks them all, before anything is asked.
+        ids = records.key_ids(keys)
+        with self._connection() as connection:
+            return self._read(connection, keys, self._settled(connection, keys, ids), self._now())
 
     def get_chunks(self, keys: Sequence[str]) -> Iterator[list[bytes | None]]:
         for start in range(0, len(keys), _READ_SIZE):
@@ -185,54 +218,33 @@ class FileSystemBackend(BaseBackend):
         return self._write_many(mapping, ttl, None)
 
     def replace_many(self, mapping: Mapping[str, Value], ttl: TTL | KeepTTL = None) -> Outcome:
-        return self._write_many(mapping, ttl, self._present)
+        return self._write_many(mapping, ttl, lambda key, value: value is not None)
 
     def add_many(self, mapping: Mapping[str, Value], ttl: TTL = None) -> Outcome:
-        return self._write_many(mapping, ttl, lambda connection, keys: {*keys} - self._present(connection, keys))
+        return self._write_many(mapping, ttl, lambda key, value: value is None)
 
     def compare_and_set_many(self, mapping: Mapping[str, tuple[Value, Any]], ttl: TTL | KeepTTL = None) -> Outcome:
         values, tokens = split_swaps(mapping)
-
-        def unchanged(connection: sqlite3.Connection, keys: Sequence[str]) -> builtins.set[str]:
-            present = connection.execute(_GET_MANY, (self._array(keys), self._now()))
-            found = zip(keys, present, strict=True)
-            return {key for key, (value,) in found if value is not None and value == tokens[key]}
-
-        return self._write_many(values, ttl, unchanged)
+        return self._write_many(values, ttl, lambda key, value: value is not None and value == tokens[key])
 
     def touch_many(self, keys: Sequence[str], ttl: TTL = None) -> dict[str, bool]:
-        self._check_keys(keys)
-        expires = self._expires(ttl)
-        existed = dict.fromkeys(keys, False)
-        applied = False
-        for part in _parts([*existed], _WRITE_SIZE):
-            with self._transaction(len(part), applied=applied) as connection:
-                existed.update(dict.fromkeys(self._present(connection, part), True))
-                sql = f"UPDATE entries SET expires = ? WHERE {_AMONG} AND {_LIVE}"
-                connection.execute(sql, (expires, self._array(part), self._now()))
-            applied = True
-        return existed
+        found = self._change_found(keys, f"UPDATE entries SET expires = ? WHERE {_AMONG}", self._expires(ttl))
+        return {key: key in found for key in keys}
 
     def delete_many(self, *keys: str) -> bool:
-        self._check_keys(keys)
-        distinct = [*dict.fromkeys(keys)]
-        deleted = 0
-        for part in _parts(distinct, _WRITE_SIZE):
-            with self._transaction(len(part), applied=deleted > 0) as connection:
-                sql = f"DELETE FROM entries WHERE {_AMONG} AND {_LIVE}"
-                deleted += connection.execute(sql, (self._array(part), self._now())).rowcount
-        return deleted == len(distinct)
+        return len(self._change_found(keys, f"DELETE FROM entries WHERE {_AMONG}")) == len({*keys})
 
     # -- the backend as a whole ------------------------------------------------------------------
 
     def check_key(self, key: str) -> None:
         """Raise :exc:`~cacheorm.errors.InvalidKeyError` for a key that is no ``str``, or that UTF-8 cannot encode."""
-        self._check_keys((key,))
+        records.key_ids((key,))
 
     def clear(self) -> None:
         """Remove every entry and, unless another process is at work, give the space back to the disk."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM entries")
+            connection.execute("DELETE FROM moved")
         with self._connection() as connection, suppress(self._sqlite.OperationalError):
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -301,16 +313,60 @@ class FileSystemBackend(BaseBackend):
             self._sweep(connection, 1)
         return changed
 
-    def _fetch(self, sql: str, key: str) -> Any:
-        self.check_key(key)
+    def _fetch(self, column: str, key: str) -> Any:
+        at = self._at(key)
         with self._connection() as connection:
-            return connection.execute(sql, (key, self._now())).fetchone()
+            return connection.execute(f"SELECT {column} FROM entries WHERE {_AT}", at).fetchone()
+
+    def _at(self, key: str) -> tuple[Any, ...]:
+        """Give the parameters of ``_AT``."""
+        return (key, *records.key_ids((key,)), self._now(), records.make_record(key, b""))
+
+    def _change_found(self, keys: Iterable[str], sql: str, *parameters: Any) -> AbstractSet[str]:
+        """Run a statement on those of the keys that exist, and tell which; the ids are its last parameter."""
+        records.key_ids(keys)
+        distinct = [*dict.fromkeys(keys)]
+        existed: set[str] = set()
+        for part in _parts(distinct, _WRITE_SIZE):
+            with self._transaction(len(part), applied=bool(existed)) as connection:
+                ids = self._ids(connection, part)
+                present = [value is not None for value in self._read(connection, part, ids, self._now())]
+                connection.execute(sql, (*parameters, self._dumps([*compress(ids, present)])))
+            existed.update(compress(part, present))
+        return existed
+
+    def _ids(self, connection: sqlite3.Connection, keys: Sequence[str]) -> list[int]:
+        """Give the places of keys, as of the transaction."""
+        return self._settled(connection, keys, records.key_ids(keys))
+
+    def _settled(self, connection: sqlite3.Connection, keys: Sequence[str], ids: list[int]) -> list[int]:
+        """Put the places of moved keys in those of their ids."""
+        # Nearly always there are none. A reader that is overtaken between this and its reading misses an entry
+        # only if that was away for a moment.
+        if connection.execute("SELECT 1 FROM moved LIMIT 1").fetchone() is None:
+            return ids
+        sql = "SELECT key, id FROM moved WHERE key IN (SELECT value FROM json_each(?))"
+        moved = dict(connection.execute(sql, (self._dumps(keys),)))
+        return [moved.get(key, number) for key, number in zip(keys, ids, strict=True)]
+
+    def _read(
+        self, connection: sqlite3.Connection, keys: Sequence[str], ids: Sequence[int], now: int
+    ) -> list[bytes | None]:
+        """Read the values of keys at their places, ``None`` where they are not there or have expired."""
+        rows: list[tuple[bytes | None, ...]] = []
+        most = _MOST_ROWS * _WIDTH
+        for start in range(0, len(ids), most):
+            part = ids[start : start + most]
+            # The next power of two.
+            height = 1 << ((len(part) - 1) // _WIDTH).bit_length()
+            parameters = [*part, *repeat(None, height * _WIDTH - len(part)), now]
+            rows += connection.execute(_READ[height], parameters).fetchall()
+        return records.pick(keys, rows)
 
     def _write_many(self, mapping: Mapping[str, Value], ttl: TTL | KeepTTL, choose: _Choice | None) -> Outcome:
-        """Write a batch: all of it, or only the keys that are chosen inside the transaction."""
+        """Write a batch: all of it, or only the entries that are chosen inside the transaction."""
         batch = entries.stored_batch(mapping)
-        self._check_keys(batch)
-        keeps = isinstance(ttl, KeepTTL)
+        records.key_ids(batch)
         expires = None if isinstance(ttl, KeepTTL) else self._expires(ttl)
         outcome = Outcome(dict.fromkeys(batch, True))
         for key in self._oversized(batch):
@@ -322,29 +378,42 @@ class FileSystemBackend(BaseBackend):
         applied = False
         while part := dict(islice(items, _WRITE_SIZE)):
             with self._transaction(len(part), applied=applied) as connection:
+                keys = [*part]
+                ids = self._ids(connection, keys)
                 if choose is not None:
-                    chosen = choose(connection, [*part])
-                    for key in part.keys() - chosen:
-                        del part[key]
-                        outcome[key] = False
-                if keeps:
-                    connection.executemany(
-                        "UPDATE entries SET value = ? WHERE key = ?", zip(part.values(), part, strict=True)
-                    )
+                    present = self._read(connection, keys, ids, self._now())
+                    chosen = [choose(key, value) for key, value in zip(keys, present, strict=True)]
+                    outcome.update(zip(keys, chosen, strict=True))
+                    part = dict(compress(part.items(), chosen))
+                    ids = [*compress(ids, chosen)]
+                if expires is None:
+                    self._put_values(connection, part, ids)
                 else:
-                    self._put_many(connection, part, expires)
+                    self._put_many(connection, part, ids, expires)
             applied = True
         return outcome
 
-    def _put_many(self, connection: sqlite3.Connection, batch: Mapping[str, bytes], expires: int | None) -> None:
-        parameters = chain.from_iterable(zip(batch, repeat(expires), batch.values(), strict=False))
-        whole = islice(parameters, 3 * (len(batch) - len(batch) % _PUT_SIZE))
-        connection.executemany(_PUT_MANY, zip(*repeat(whole, 3 * _PUT_SIZE), strict=True))
-        connection.executemany(_PUT, zip(*repeat(parameters, 3), strict=True))
+    def _put_values(self, connection: sqlite3.Connection, batch: Mapping[str, bytes], ids: Sequence[int]) -> None:
+        """Write over entries that exist, and leave their deadlines."""
+        changed = zip(map(records.make_record, batch, batch.values()), ids, strict=True)
+        connection.executemany("UPDATE entries SET record = ? WHERE id = ?", changed)
 
-    def _present(self, connection: sqlite3.Connection, keys: Sequence[str]) -> builtins.set[str]:
-        sql = f"SELECT key FROM entries WHERE {_AMONG} AND {_LIVE}"
-        return {key for (key,) in connection.execute(sql, (self._array(keys), self._now()))}
+    def _put_many(
+        self, connection: sqlite3.Connection, batch: Mapping[str, bytes], ids: Sequence[int], expires: int
+    ) -> None:
+        """Write entries, at their places or, where other keys hold those, at new ones."""
+        parameters = iter(records.make_parameters(batch, ids, expires))
+        whole = islice(parameters, 3 * (len(batch) - len(batch) % _PUT_SIZE))
+        written = connection.executemany(_PUT_MANY, zip(*repeat(whole, 3 * _PUT_SIZE), strict=True)).rowcount
+        written += connection.executemany(_PUT, zip(*repeat(parameters, 3), strict=True)).rowcount
+        if written == len(batch):
+            return
+        found = self._read(connection, [*batch], ids, _ALL)
+        for (key, value), there in zip(batch.items(), found, strict=True):
+            if there is None:
+                (lowest,) = connection.execute("SELECT min(ifnull(min(id), 0), 0) FROM entries").fetchone()
+                connection.execute("REPLACE INTO moved (key, id) VALUES (?, ?)", (key, lowest - 1))
+                connection.execute(_PUT, (lowest - 1, expires, records.make_record(key, value)))
 
     def _sweep(self, connection: sqlite3.Connection, rows: int) -> None:
         """Remove some expired entries: go round the table, twice as fast as it is written to.
@@ -367,44 +436,24 @@ class FileSystemBackend(BaseBackend):
             if end is not None:
                 delete = "DELETE FROM entries WHERE id > ? AND id <= ? AND expires <= ?"
                 connection.execute(delete, (start, end, self._now()))
-            self._sweep_position = end or 0
+                # Among the places below 0; the entries of others may come back to their own.
+                forget = "DELETE FROM moved WHERE id > ? AND id <= ? AND id NOT IN (SELECT id FROM entries)"
+                connection.execute(forget, (start, end))
+            self._sweep_position = _LOWEST if end is None else end
 
     # -- keys, values, deadlines -----------------------------------------------------------------
 
     def _now(self) -> int:
         return int(self._clock() * 1000)
 
-    def _expires(self, ttl: TTL) -> int | None:
+    def _expires(self, ttl: TTL) -> int:
         seconds = self._seconds(ttl)
-        return self._now() + min(seconds, _LONGEST) * 1000 if seconds else None
-
-    def _check_keys(self, keys: Iterable[str]) -> None:
-        # Joined first: one check in C covers a batch.
-        try:
-            joined = "".join(keys)
-        except TypeError:
-            entries.check_types(keys)
-            raise
-        if "\0" in joined:
-            raise InvalidKeyError("a key has a NUL, at which SQLite's JSON functions end a text")
-        if not joined.isascii():
-            try:
-                joined.encode()
-            except UnicodeEncodeError:
-                raise InvalidKeyError("a key has surrogates, which UTF-8 cannot encode") from None
-
-    def _array(self, keys: Sequence[str]) -> str:
-        """Give checked keys as a JSON array."""
-        joined = '","'.join(keys)
-        # What the models make is printable ASCII, and mostly needs no escapes: five times faster than the encoder.
-        if joined.isascii() and joined.isprintable() and "\\" not in joined and joined.count('"') == 2 * len(keys) - 2:
-            return f'["{joined}"]'
-        return self._dumps(keys, ensure_ascii=False)
+        return self._now() + min(seconds, _LONGEST) * 1000 if seconds else _NEVER
 
     def _stored(self, key: str, value: Value) -> bytes:
         """Check the key and the size of the value, and give its bytes."""
         stored = entries.stored_value(key, value)
-        self._check_keys((key,))
+        self.check_key(key)
         if self._oversized({key: stored}):
             raise BackendError(f"{self._file}: {key}: {self._too_large(stored)}")
         return stored
