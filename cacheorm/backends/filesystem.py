@@ -19,12 +19,13 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
-from itertools import compress, islice, repeat
+from itertools import compress, islice
 from typing import TYPE_CHECKING, Any
 
 from .._speedups import entries, records
 from ..errors import BackendError
 from ..types import TTL, KeepTTL, Outcome, Value
+from ._file import table
 from .base import BaseBackend, next_count, split_swaps
 
 if TYPE_CHECKING:
@@ -42,68 +43,11 @@ _READ_SIZE = 1024
 # Entries per transaction: other writers wait for one, some 20 ms.
 _WRITE_SIZE = 10_000
 
-# After so many written entries, look for expired ones among twice as many.
-_SWEEP_AFTER = 64
-
 # About 3000 years, in seconds; the deadline has to fit 64 bits as milliseconds.
 _LONGEST = 10**11
 
 # What SQLite's record of a row needs besides key and value, generously.
 _ROW_OVERHEAD = 100
-
-# The deadline of what never expires: the largest number there is.
-_NEVER = 2**63 - 1
-
-# Where a round of sweeping begins, below all ids.
-_LOWEST = -(2**63)
-
-# Earlier than all deadlines: reads what has expired as well.
-_ALL = -1
-
-# An entry lies under the id of its key (see `records`), but for keys whose place another key held when they came:
-# `moved` gives them ids of their own, below 0. Writers ask it inside their transactions, so a key has one place only.
-_PLACE = "ifnull((SELECT id FROM moved WHERE key = ?), ?)"
-_LIVE = "expires > ?"
-_KEY = "substr({0}.record, 1, instr({0}.record, x'00'))"
-_AMONG = "id IN (SELECT value FROM json_each(?))"
-_AT = f"id = {_PLACE} AND {_LIVE} AND {_KEY.format('entries')} = ?"
-
-# Whose record it is costs less to tell here than in SQL.
-_GET = f"SELECT record FROM entries WHERE id = {_PLACE} AND {_LIVE}"
-
-# To hand a row over costs as much as to find it, and a column a fifth of that: so one row answers for several keys.
-_WIDTH = 16
-# SQLite before 3.32 takes 999 parameters.
-_MOST_ROWS = 32
-
-_UPSERT = f"""
-INSERT INTO entries (id, expires, record) VALUES {{}}
-ON CONFLICT (id) DO UPDATE SET expires = excluded.expires, record = excluded.record
-WHERE {_KEY.format("entries")} = {_KEY.format("excluded")}
-"""
-_PUT = _UPSERT.format("(?, ?, ?)")
-# To run a statement costs a third of what a row takes, so one writes several. The pages that they change, two for a
-# row, still fit the 64 KB up to which SQLite keeps a statement's journal out of a temporary file.
-_PUT_SIZE = 8
-_PUT_MANY = _UPSERT.format(", ".join(["(?, ?, ?)"] * _PUT_SIZE))
-_SET = _UPSERT.format(f"({_PLACE}, ?, ?)")
-_ADD = f"{_SET} AND entries.expires <= ?"
-
-
-def _read_statement(rows: int) -> str:
-    """Give the statement that reads so many rows of records, the deadline being its last parameter."""
-    columns = ", ".join(f"e{i}.record" for i in range(_WIDTH))
-    now = rows * _WIDTH + 1
-    # An outer join reads the left side first, so the answer is as long as that and in its order.
-    joins = " ".join(
-        f"LEFT JOIN entries AS e{i} ON e{i}.id = asked.column{i + 1} AND e{i}.expires > ?{now}" for i in range(_WIDTH)
-    )
-    asked = ", ".join(["(" + ", ".join("?" * _WIDTH) + ")"] * rows)
-    return f"SELECT {columns} FROM (VALUES {asked}) AS asked {joins}"
-
-
-# By the number of rows. Few, since each is prepared once per connection.
-_READ = {1 << i: _read_statement(1 << i) for i in range(_MOST_ROWS.bit_length())}
 
 
 class FileSystemBackend(BaseBackend):
@@ -130,7 +74,8 @@ class FileSystemBackend(BaseBackend):
         import json
         import sqlite3
 
-        from ._sqlite import Connections, open_database
+        from ._file.database import Connections, open_database
+        from ._file.sweeper import Sweeper
 
         file = self._file
         self._sqlite = sqlite3
@@ -139,8 +84,7 @@ class FileSystemBackend(BaseBackend):
         # Without it, connections of a backend that is dropped unclosed would warn.
         weakref.finalize(self, self._connections.close)
         self._clock = time.time
-        self._unswept = 0
-        self._sweep_position: int | None = None
+        self._sweeper = Sweeper()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path!r}>"
@@ -150,7 +94,7 @@ class FileSystemBackend(BaseBackend):
     def get(self, key: str) -> bytes | None:
         place = (key, *records.key_ids((key,)), self._now())
         with self._connection() as connection:
-            row = connection.execute(_GET, place).fetchone()
+            row = connection.execute(table.GET, place).fetchone()
         return None if row is None else records.pick((key,), (row,))[0]
 
     def has(self, key: str) -> bool:
@@ -161,48 +105,48 @@ class FileSystemBackend(BaseBackend):
         if row is None:
             return None
         # Rounded up, and at least 1: 0 would say that it never expires.
-        return 0 if row[0] == _NEVER else max(1, -((self._now() - row[0]) // 1000))
+        return 0 if row[0] == table.NEVER else max(1, -((self._now() - row[0]) // 1000))
 
     def set(self, key: str, value: Value, ttl: TTL = None) -> bool:
         stored = self._stored(key, value)
         row = (key, *records.key_ids((key,)), self._expires(ttl), records.make_record(key, stored))
         # Refused where another key holds the place; a batch looks for another.
-        return self._execute(_SET, row) or self.set_many({key: stored}, ttl)[key]
+        return self._execute(table.SET, row) or self.set_many({key: stored}, ttl)[key]
 
     def replace(self, key: str, value: Value, ttl: TTL | KeepTTL = None) -> bool:
         record = records.make_record(key, self._stored(key, value))
         if isinstance(ttl, KeepTTL):
-            return self._execute(f"UPDATE entries SET record = ? WHERE {_AT}", (record, *self._at(key)))
-        sql = f"UPDATE entries SET record = ?, expires = ? WHERE {_AT}"
+            return self._execute(f"UPDATE entries SET record = ? WHERE {table.AT}", (record, *self._at(key)))
+        sql = f"UPDATE entries SET record = ?, expires = ? WHERE {table.AT}"
         return self._execute(sql, (record, self._expires(ttl), *self._at(key)))
 
     def add(self, key: str, value: Value, ttl: TTL = None) -> bool:
         stored = self._stored(key, value)
         row = (key, *records.key_ids((key,)), self._expires(ttl), records.make_record(key, stored))
-        if self._execute(_ADD, (*row, self._now())):
+        if self._execute(table.ADD, (*row, self._now())):
             return True
         # It exists, or another key holds its place.
         return not self.has(key) and self.add_many({key: stored}, ttl)[key]
 
     def delete(self, key: str) -> bool:
-        return self._execute(f"DELETE FROM entries WHERE {_AT}", self._at(key))
+        return self._execute(f"DELETE FROM entries WHERE {table.AT}", self._at(key))
 
     def incr(self, key: str, delta: int = 1, ttl: TTL = None) -> int:
         self.check_key(key)
         expires = self._expires(ttl)
         with self._transaction() as connection:
-            ids = self._ids(connection, (key,))
-            (value,) = self._read(connection, (key,), ids, self._now())
+            ids = table.places(connection, (key,))
+            (value,) = table.read(connection, (key,), ids, self._now())
             count = next_count(key, value, delta)
             entry = {key: b"%d" % count}
             if value is None:
-                self._put_many(connection, entry, ids, expires)
+                table.put(connection, entry, ids, expires)
             else:
-                self._put_values(connection, entry, ids)
+                table.put_values(connection, entry, ids)
         return count
 
     def touch(self, key: str, ttl: TTL = None) -> bool:
-        return self._execute(f"UPDATE entries SET expires = ? WHERE {_AT}", (self._expires(ttl), *self._at(key)))
+        return self._execute(f"UPDATE entries SET expires = ? WHERE {table.AT}", (self._expires(ttl), *self._at(key)))
 
     # -- batches ---------------------------------------------------------------------------------
 
@@ -212,7 +156,7 @@ class FileSystemBackend(BaseBackend):
         # Checks them all, before anything is asked.
         ids = records.key_ids(keys)
         with self._connection() as connection:
-            return self._read(connection, keys, self._settled(connection, keys, ids), self._now())
+            return table.read(connection, keys, table.settle(connection, keys, ids), self._now())
 
     def get_chunks(self, keys: Sequence[str]) -> Iterator[list[bytes | None]]:
         for start in range(0, len(keys), _READ_SIZE):
@@ -233,11 +177,11 @@ class FileSystemBackend(BaseBackend):
         return self._write_many(values, ttl, lambda key, value: value is not None and value == tokens[key])
 
     def touch_many(self, keys: Sequence[str], ttl: TTL = None) -> dict[str, bool]:
-        found = self._change_found(keys, f"UPDATE entries SET expires = ? WHERE {_AMONG}", self._expires(ttl))
+        found = self._change_found(keys, f"UPDATE entries SET expires = ? WHERE {table.AMONG}", self._expires(ttl))
         return {key: key in found for key in keys}
 
     def delete_many(self, *keys: str) -> bool:
-        return len(self._change_found(keys, f"DELETE FROM entries WHERE {_AMONG}")) == len({*keys})
+        return len(self._change_found(keys, f"DELETE FROM entries WHERE {table.AMONG}")) == len({*keys})
 
     # -- the backend as a whole ------------------------------------------------------------------
 
@@ -265,7 +209,7 @@ class FileSystemBackend(BaseBackend):
         It reads the whole file.
         """
         with self._connection() as connection:
-            sql = f"SELECT count(*), ifnull(sum({_LIVE}), 0) FROM entries"
+            sql = f"SELECT count(*), ifnull(sum({table.LIVE}), 0) FROM entries"
             rows, live = connection.execute(sql, (self._now(),)).fetchone()
         size = 0
         for suffix in ("", "-wal", "-shm"):
@@ -309,22 +253,22 @@ class FileSystemBackend(BaseBackend):
             connection.execute("BEGIN IMMEDIATE")
             yield connection
             connection.execute("COMMIT")
-            self._sweep(connection, rows)
+            self._sweeper.sweep(connection, rows, self._now())
 
     def _execute(self, sql: str, parameters: tuple[Any, ...]) -> bool:
         """Run one writing statement, which is a transaction by itself; tell whether it changed a row."""
         with self._connections.write_lock, self._connection(writes=True) as connection:
             changed = connection.execute(sql, parameters).rowcount > 0
-            self._sweep(connection, 1)
+            self._sweeper.sweep(connection, 1, self._now())
         return changed
 
     def _fetch(self, column: str, key: str) -> Any:
         at = self._at(key)
         with self._connection() as connection:
-            return connection.execute(f"SELECT {column} FROM entries WHERE {_AT}", at).fetchone()
+            return connection.execute(f"SELECT {column} FROM entries WHERE {table.AT}", at).fetchone()
 
     def _at(self, key: str) -> tuple[Any, ...]:
-        """Give the parameters of ``_AT``."""
+        """Give the parameters of ``table.AT``."""
         return (key, *records.key_ids((key,)), self._now(), records.make_record(key, b""))
 
     def _change_found(self, keys: Iterable[str], sql: str, *parameters: Any) -> AbstractSet[str]:
@@ -334,39 +278,11 @@ class FileSystemBackend(BaseBackend):
         existed: set[str] = set()
         for part in _parts(distinct, _WRITE_SIZE):
             with self._transaction(len(part), applied=bool(existed)) as connection:
-                ids = self._ids(connection, part)
-                present = [value is not None for value in self._read(connection, part, ids, self._now())]
+                ids = table.places(connection, part)
+                present = [value is not None for value in table.read(connection, part, ids, self._now())]
                 connection.execute(sql, (*parameters, self._dumps([*compress(ids, present)])))
             existed.update(compress(part, present))
         return existed
-
-    def _ids(self, connection: sqlite3.Connection, keys: Sequence[str]) -> list[int]:
-        """Give the places of keys, as of the transaction."""
-        return self._settled(connection, keys, records.key_ids(keys))
-
-    def _settled(self, connection: sqlite3.Connection, keys: Sequence[str], ids: list[int]) -> list[int]:
-        """Put the places of moved keys in those of their ids."""
-        # Nearly always there are none. A reader that is overtaken between this and its reading misses an entry
-        # only if that was away for a moment.
-        if connection.execute("SELECT 1 FROM moved LIMIT 1").fetchone() is None:
-            return ids
-        sql = "SELECT key, id FROM moved WHERE key IN (SELECT value FROM json_each(?))"
-        moved = dict(connection.execute(sql, (self._dumps(keys),)))
-        return [moved.get(key, number) for key, number in zip(keys, ids, strict=True)]
-
-    def _read(
-        self, connection: sqlite3.Connection, keys: Sequence[str], ids: Sequence[int], now: int
-    ) -> list[bytes | None]:
-        """Read the values of keys at their places, ``None`` where they are not there or have expired."""
-        rows: list[tuple[bytes | None, ...]] = []
-        most = _MOST_ROWS * _WIDTH
-        for start in range(0, len(ids), most):
-            part = ids[start : start + most]
-            # The next power of two.
-            height = 1 << ((len(part) - 1) // _WIDTH).bit_length()
-            parameters = [*part, *repeat(None, height * _WIDTH - len(part)), now]
-            rows += connection.execute(_READ[height], parameters).fetchall()
-        return records.pick(keys, rows)
 
     def _write_many(self, mapping: Mapping[str, Value], ttl: TTL | KeepTTL, choose: _Choice | None) -> Outcome:
         """Write a batch: all of it, or only the entries that are chosen inside the transaction."""
@@ -384,67 +300,19 @@ class FileSystemBackend(BaseBackend):
         while part := dict(islice(items, _WRITE_SIZE)):
             with self._transaction(len(part), applied=applied) as connection:
                 keys = [*part]
-                ids = self._ids(connection, keys)
+                ids = table.places(connection, keys)
                 if choose is not None:
-                    present = self._read(connection, keys, ids, self._now())
+                    present = table.read(connection, keys, ids, self._now())
                     chosen = [choose(key, value) for key, value in zip(keys, present, strict=True)]
                     outcome.update(zip(keys, chosen, strict=True))
                     part = dict(compress(part.items(), chosen))
                     ids = [*compress(ids, chosen)]
                 if expires is None:
-                    self._put_values(connection, part, ids)
+                    table.put_values(connection, part, ids)
                 else:
-                    self._put_many(connection, part, ids, expires)
+                    table.put(connection, part, ids, expires)
             applied = True
         return outcome
-
-    def _put_values(self, connection: sqlite3.Connection, batch: Mapping[str, bytes], ids: Sequence[int]) -> None:
-        """Write over entries that exist, and leave their deadlines."""
-        changed = zip(map(records.make_record, batch, batch.values()), ids, strict=True)
-        connection.executemany("UPDATE entries SET record = ? WHERE id = ?", changed)
-
-    def _put_many(
-        self, connection: sqlite3.Connection, batch: Mapping[str, bytes], ids: Sequence[int], expires: int
-    ) -> None:
-        """Write entries, at their places or, where other keys hold those, at new ones."""
-        parameters = iter(records.make_parameters(batch, ids, expires))
-        whole = islice(parameters, 3 * (len(batch) - len(batch) % _PUT_SIZE))
-        written = connection.executemany(_PUT_MANY, zip(*repeat(whole, 3 * _PUT_SIZE), strict=True)).rowcount
-        written += connection.executemany(_PUT, zip(*repeat(parameters, 3), strict=True)).rowcount
-        if written == len(batch):
-            return
-        found = self._read(connection, [*batch], ids, _ALL)
-        for (key, value), there in zip(batch.items(), found, strict=True):
-            if there is None:
-                (lowest,) = connection.execute("SELECT min(ifnull(min(id), 0), 0) FROM entries").fetchone()
-                connection.execute("REPLACE INTO moved (key, id) VALUES (?, ?)", (key, lowest - 1))
-                connection.execute(_PUT, (lowest - 1, expires, records.make_record(key, value)))
-
-    def _sweep(self, connection: sqlite3.Connection, rows: int) -> None:
-        """Remove some expired entries: go round the table, twice as fast as it is written to.
-
-        An index on the deadline would find them without looking, but costs every write 0.5 to 0.9 us, a third of
-        its time; this costs 0.1.
-        """
-        self._unswept += rows
-        if self._unswept < _SWEEP_AFTER:
-            return
-        steps, self._unswept = 2 * self._unswept, 0
-        # The write is committed. Should this fail, the next operation will say so.
-        with suppress(self._sqlite.Error):
-            start = self._sweep_position
-            if start is None:
-                # Anywhere: a program that writes a little and exits would look at the same rows each time.
-                (start,) = connection.execute("SELECT abs(random() % ifnull(max(id), 1)) FROM entries").fetchone()
-            following = "SELECT max(id) FROM (SELECT id FROM entries WHERE id > ? ORDER BY id LIMIT ?)"
-            (end,) = connection.execute(following, (start, steps)).fetchone()
-            if end is not None:
-                delete = "DELETE FROM entries WHERE id > ? AND id <= ? AND expires <= ?"
-                connection.execute(delete, (start, end, self._now()))
-                # Among the places below 0; the entries of others may come back to their own.
-                forget = "DELETE FROM moved WHERE id > ? AND id <= ? AND id NOT IN (SELECT id FROM entries)"
-                connection.execute(forget, (start, end))
-            self._sweep_position = _LOWEST if end is None else end
 
     # -- keys, values, deadlines -----------------------------------------------------------------
 
@@ -453,7 +321,7 @@ class FileSystemBackend(BaseBackend):
 
     def _expires(self, ttl: TTL) -> int:
         seconds = self._seconds(ttl)
-        return self._now() + min(seconds, _LONGEST) * 1000 if seconds else _NEVER
+        return self._now() + min(seconds, _LONGEST) * 1000 if seconds else table.NEVER
 
     def _stored(self, key: str, value: Value) -> bytes:
         """Check the key and the size of the value, and give its bytes."""

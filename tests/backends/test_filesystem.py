@@ -12,7 +12,6 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,8 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cacheorm._speedups import records
-from cacheorm.backends import FileSystemBackend, _sqlite
+from cacheorm.backends import FileSystemBackend
 from cacheorm.backends import filesystem as filesystem_module
+from cacheorm.backends._file import database
 from cacheorm.errors import BackendError, InvalidKeyError
 from cacheorm.testing._suite import in_threads
 from cacheorm.types import KEEP_TTL
@@ -296,11 +296,8 @@ SAME_ID = ("m:a02552f76dbdf5fd:123", "m:670009b22c087272:123")
 def crowded(backend: FileSystemBackend, monkeypatch: pytest.MonkeyPatch) -> FileSystemBackend:
     """A backend whose keys have three ids among them."""
 
-    def few_ids(keys: Any) -> list[int]:
-        return [number % 3 for number in records.key_ids(keys)]
-
-    names = {name: getattr(records, name) for name in records.__all__}
-    monkeypatch.setattr(filesystem_module, "records", SimpleNamespace(**{**names, "key_ids": few_ids}))
+    key_ids = records.key_ids
+    monkeypatch.setattr(records, "key_ids", lambda keys: [number % 3 for number in key_ids(keys)])
     return backend
 
 
@@ -390,7 +387,7 @@ def test_one_write_removes_a_bounded_number_of_rows(backend: FileSystemBackend) 
     now = time.time()
     backend._clock = lambda: now
     backend.set_many({str(i): b"x" for i in range(5000)}, 10)
-    backend._sweep_position = 0
+    backend._sweeper.position = 0
     backend._clock = lambda: now + 10
     backend.set_many({f"new {i}": b"x" for i in range(100)})
     # Of the 200 rows that it looked at, some were the new ones.
@@ -398,10 +395,10 @@ def test_one_write_removes_a_bounded_number_of_rows(backend: FileSystemBackend) 
 
 
 def test_a_sweep_that_fails_does_not_fail_the_write(backend: FileSystemBackend) -> None:
-    backend._sweep_position = "no number"  # type: ignore[assignment]
+    backend._sweeper.position = "no number"  # type: ignore[assignment]
     for i in range(100):
         assert backend.set("a", i) is True
-    backend._sweep_position = 2**70
+    backend._sweeper.position = 2**70
     with pytest.raises(OverflowError):
         # What is no error of the engine is a mistake of ours, and shows.
         [backend.set("a", i) for i in range(100)]
@@ -583,12 +580,12 @@ def test_a_child_forgets_what_threads_that_it_does_not_have_were_holding(
     backend: FileSystemBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The steps of the fork above, in this process.
-    monkeypatch.setattr(_sqlite, "_FORK_PATIENCE", 0.05)
+    monkeypatch.setattr(database, "_FORK_PATIENCE", 0.05)
     pool = backend._connections
     connection = pool.take()
     assert pool.write_lock.acquire()
-    _sqlite._before_fork()
-    _sqlite._after_fork_in_child()
+    database._before_fork()
+    database._after_fork_in_child()
     connection.close()
     assert pool._lent == 0
     assert backend.incr("a") == 1
@@ -597,7 +594,7 @@ def test_a_child_forgets_what_threads_that_it_does_not_have_were_holding(
 def test_a_fork_does_not_wait_for_ever_for_an_operation(
     backend: FileSystemBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_sqlite, "_FORK_PATIENCE", 0.05)
+    monkeypatch.setattr(database, "_FORK_PATIENCE", 0.05)
     backend.set("a", 1)
     with backend._connections.write_lock, backend._connection():
         fork_and_check(lambda: backend.incr("a") == 2)()
@@ -665,7 +662,7 @@ def test_threads_share_a_few_connections(backend: FileSystemBackend) -> None:
 def test_no_more_connections_are_kept_than_are_useful(
     backend: FileSystemBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_sqlite, "_MOST_IDLE", 1)
+    monkeypatch.setattr(database, "_MOST_IDLE", 1)
     with backend._connection(), backend._connection():
         pass
     assert len(backend._connections._idle) == len(backend._connections._current) == 1
