@@ -170,6 +170,8 @@ class ServerProcess:
     def pause(self) -> None:
         """Stop the process without ending it: connections stay open and nothing is answered."""
         os.kill(self.pid, signal.SIGSTOP)
+        # The signal is only on its way: until all threads have stopped, they may still answer.
+        os.waitpid(self.pid, os.WUNTRACED)
 
     def resume(self) -> None:
         """Undo :meth:`pause`."""

@@ -29,7 +29,7 @@ WRITERS = 3  # of each kind
 _log = logging.getLogger(__name__)
 
 
-class Row(co.Model):
+class Acknowledged(co.Model):
     id = co.StringField(primary_key=True)
     number = co.IntegerField()
 
@@ -69,7 +69,7 @@ class Writer:
 
     def _step(self, number: int) -> None:
         before = self._server()
-        written = self._try(lambda: self._execute(Row.insert_many(self._rows(number))))
+        written = self._try(lambda: self._execute(Acknowledged.insert_many(self._rows(number))))
         count = self._try(lambda: self._call("incr", f"count:{self.name}", 1, 0))
         if isinstance(count, co.BackendError):
             self.maybe_counted += count.maybe_applied
@@ -83,7 +83,7 @@ class Writer:
                     self.settled_count = count
         if self.settled:
             last = self.settled[-1]
-            read = self._try(lambda: self._execute(Row.query_many(self.keys(last))))
+            read = self._try(lambda: self._execute(Acknowledged.query_many(self.keys(last))))
             if isinstance(read, list) and [row and row.number for row in read] != [last] * ROWS:
                 self.wrong.append(f"{self.name}: settled rows of {last} were read as {read[:3]}")
 
@@ -175,7 +175,11 @@ def test_what_was_acknowledged_outlives_failovers_or_an_error_said_so(rounds: in
         wait_until("the writers go on", lambda: true() or any(writer.wrong for writer in writers), 60)
         assert [wrong for writer in writers for wrong in writer.wrong] == []
 
-    with SentinelGroup() as group, RedisBackend.from_url(group.url) as backend, co.bind([Row], backend=backend):
+    with (
+        SentinelGroup() as group,
+        RedisBackend.from_url(group.url) as backend,
+        co.bind([Acknowledged], backend=backend),
+    ):
         writers = [Writer(f"thread-{i}", backend) for i in range(WRITERS)]
         writers += [Writer(f"task-{i}", backend, run) for i in range(WRITERS)]
         threads = [threading.Thread(target=writer, args=(stopped,)) for writer in writers]
@@ -208,7 +212,7 @@ def test_what_was_acknowledged_outlives_failovers_or_an_error_said_so(rounds: in
         assert [wrong for writer in writers for wrong in writer.wrong] == []
         for writer in writers:
             for number in writer.settled:
-                rows = Row.query_many(writer.keys(number)).execute()
+                rows = Acknowledged.query_many(writer.keys(number)).execute()
                 assert [row and row.number for row in rows] == [number] * ROWS
             count = int(backend.get(f"count:{writer.name}") or 0)
             assert writer.settled_count <= count <= writer.counted + writer.maybe_counted
