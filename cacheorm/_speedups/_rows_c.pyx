@@ -38,10 +38,10 @@ from cpython.long cimport PyLong_AsLongLongAndOverflow
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject, PyObject_TypeCheck, PyTypeObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF, Py_XINCREF
-from cpython.unicode cimport PyUnicode_DecodeASCII, PyUnicode_DecodeUTF8
+from cpython.unicode cimport PyUnicode_DecodeASCII
 from libc.math cimport isfinite
-from libc.stdint cimport int8_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy, memmove
+from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy
 from decimal import Decimal
 from types import MemberDescriptorType
 from uuid import UUID, SafeUUID
@@ -66,7 +66,17 @@ from ._kinds import (
 )
 from ._mapping_c import MappingRows
 from ._convert_c cimport Converter
-from ._slots_c cimport is_leaf, keep_tracked, leave_untracked, new_instance, new_sealed, put_new, slot_offset
+from ._slots_c cimport (
+    Slot,
+    is_leaf,
+    keep_tracked,
+    leave_untracked,
+    new_instance,
+    new_sealed,
+    put_new,
+    seen,
+    slot_offset,
+)
 from ._uuids cimport put_uuid, uuid_number
 
 cdef extern from "Python.h":
@@ -75,11 +85,13 @@ cdef extern from "Python.h":
     bint PyUnicode_IS_COMPACT_ASCII(object text)
     void *PyUnicode_DATA(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
-    object PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
-    int PyUnicode_KIND(object text)
-    uint32_t PyUnicode_READ(int kind, void *data, Py_ssize_t index)
     object PyList_New(Py_ssize_t size)
+    Py_ssize_t PyList_GET_SIZE(object items)
+    PyObject *item_of "PyList_GET_ITEM"(object items, Py_ssize_t index)
     void PyList_SET_ITEM(object items, Py_ssize_t index, PyObject *item)
+    PyTypeObject *Py_TYPE(PyObject *)
+    PyTypeObject PyUnicode_Type
+    PyTypeObject PyLong_Type
     const Py_ssize_t PY_SSIZE_T_MAX
 
 import_datetime()
@@ -101,7 +113,6 @@ cdef Py_ssize_t UUID_SAFETY = slot_offset(UUID.is_safe, UUID) if UUID_SLOTS_KNOW
 
 cdef enum:
     LONGEST_DECIMAL = 50
-    SHORT_TEXT = 200  # characters that are encoded here; beyond, Python's own codec is faster
     DEEPEST = 200  # levels of lists and dicts that are read and written here
 
 cdef enum Kind:
@@ -144,6 +155,7 @@ cdef inline void store(PyObject *instance, Py_ssize_t offset, object value) noex
 
 include "_rows_moments.pxi"
 include "_rows_msgpack.pxi"
+include "_rows_text.pxi"
 include "_rows_shapes.pxi"
 include "_rows_stored.pxi"
 
@@ -181,6 +193,7 @@ cdef class SlotRows:
     cdef tuple names       # what columns are called in the payload
     cdef tuple key_offsets
     cdef Py_ssize_t key_offset  # that of a key of one field; -1 for a composite one
+    cdef Py_ssize_t related_offset
     cdef bint sealed
 
     def __cinit__(self):
@@ -206,6 +219,7 @@ cdef class SlotRows:
         self.names = names
         self.key_offsets = tuple([slot_offset(field.member, self.model) for field in self.key_fields])
         self.key_offset = self.key_offsets[0] if len(self.key_offsets) == 1 else -1
+        self.related_offset = (<Slot?> self.model._related).offset
         self.sealed = self.model._sealed
         self.plan = <Column *> PyMem_Malloc(max(len(self.fields), 1) * sizeof(Column))
         if self.plan is NULL:
@@ -291,13 +305,30 @@ cdef class SlotRows:
         """Give an instance the values that a read gives in place of others, or forget them."""
         cdef Py_ssize_t i
         cdef PyObject *value
+        cdef bint listed = False
         for i in range(self.count):
             value = changed[i]
             if value is not NULL:
                 changed[i] = NULL
                 if done:
+                    listed = listed or type(<object> value) is list
                     store(<PyObject *> instance, self.plan[i].offset, <object> value)
                 Py_XDECREF(value)
+        # It was tracked for the lists that it was given, which are not those that it has now.
+        if listed and self.sealed and type(instance) is self.model and self.holds_leaves(<PyObject *> instance):
+            leave_untracked(<PyObject *> instance)
+
+    cdef bint holds_leaves(self, PyObject *instance) noexcept:
+        """Tell whether no value of an instance may be part of a cycle."""
+        cdef Py_ssize_t i
+        cdef PyObject *value
+        if (<PyObject **> (<char *> instance + self.related_offset))[0] is not NULL:
+            return False
+        for i in range(self.count):
+            value = (<PyObject **> (<char *> instance + self.plan[i].offset))[0]
+            if value is not NULL and not is_leaf(value):
+                return False
+        return True
 
     cdef object dump_row(self, Buffer *buffer, PyObject **changed, instance, bint complete):
         """Pack one instance; ``None`` if the general path has to.
@@ -324,6 +355,7 @@ cdef class SlotRows:
                 Py_XDECREF(found)
                 canonical = self.write(buffer, row, column, value) if column.in_payload else self.key_value(column, value)
                 if column.validators is not NULL and canonical is not None:
+                    seen(NULL, <PyObject *> canonical)
                     for validator in <tuple> column.validators:
                         validator(canonical)
                 if <PyObject *> canonical is not slot:

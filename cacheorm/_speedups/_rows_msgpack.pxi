@@ -137,64 +137,13 @@ cdef int put_packed(Buffer *buffer, object value) except -1:
     return put_bytes(buffer, PyBytes_AS_STRING(packed), PyBytes_GET_SIZE(packed))
 
 
-cdef int put_str(Buffer *buffer, str text) except -1:
-    """Write a str; raises for lone surrogates."""
-    if PyUnicode_IS_COMPACT_ASCII(text):
-        return put_text(buffer, <const char *> PyUnicode_DATA(text), PyUnicode_GET_LENGTH(text))
-    # Not PyUnicode_AsUTF8AndSize: it would leave a copy of the text in the string for good.
-    cdef Py_ssize_t length = PyUnicode_GET_LENGTH(text)
-    cdef Py_ssize_t i
-    cdef int kind = PyUnicode_KIND(text)
-    cdef void *data = PyUnicode_DATA(text)
-    cdef char *at
-    cdef char *start
-    cdef uint32_t point
-    if length > SHORT_TEXT:
-        return put_encoded(buffer, text.encode("utf-8"))
-    # Longest as UTF-8, and its header; which may turn out shorter, so that the text is moved up to it.
-    reserve(buffer, 4 * length + 5)
-    start = buffer.data + buffer.size + 5
-    at = start
-    for i in range(length):
-        point = PyUnicode_READ(kind, data, i)
-        if point < 0x80:
-            at[0] = <char> point
-            at += 1
-        elif point < 0x800:
-            at[0] = <char> (0xC0 | (point >> 6))
-            at[1] = <char> (0x80 | (point & 0x3F))
-            at += 2
-        elif point < 0x10000:
-            if 0xD800 <= point <= 0xDFFF:
-                raise ValueError("lone surrogate")
-            at[0] = <char> (0xE0 | (point >> 12))
-            at[1] = <char> (0x80 | ((point >> 6) & 0x3F))
-            at[2] = <char> (0x80 | (point & 0x3F))
-            at += 3
-        else:
-            at[0] = <char> (0xF0 | (point >> 18))
-            at[1] = <char> (0x80 | ((point >> 12) & 0x3F))
-            at[2] = <char> (0x80 | ((point >> 6) & 0x3F))
-            at[3] = <char> (0x80 | (point & 0x3F))
-            at += 4
-    length = at - start
-    put_text_header(buffer, length)
-    memmove(buffer.data + buffer.size, start, length)
-    buffer.size += length
-    return 0
-
-
-cdef int put_encoded(Buffer *buffer, bytes encoded) except -1:
-    return put_text(buffer, PyBytes_AS_STRING(encoded), PyBytes_GET_SIZE(encoded))
-
-
 cdef int put_stored(Buffer *buffer, object stored, int depth=0) except -1:
     """Write a stored value of any type."""
     if stored is None:
         reserve(buffer, 1)
         put(buffer, 0xC0)
     elif type(stored) is str:
-        put_str(buffer, stored)
+        put_str(buffer, <PyObject *> stored)
     elif type(stored) is int:
         put_int(buffer, stored)
     elif type(stored) is float:
@@ -465,26 +414,6 @@ cdef inline bint same(const char *one, const char *other, Py_ssize_t size) noexc
     memcpy(&a, one + size - 8, 8)
     memcpy(&b, other + size - 8, 8)
     return a == b
-
-
-cdef object text_of(const char *data, Py_ssize_t size):
-    """Make a str of UTF-8; raises where it is none."""
-    cdef Py_ssize_t at = 0
-    cdef uint64_t word
-    # Texts of one character are kept and shared by Python.
-    if size > 1:
-        while at <= size - 8:
-            memcpy(&word, data + at, 8)
-            if word & <uint64_t> 0x8080808080808080:
-                break
-            at += 8
-        while at < size and <uint8_t> data[at] < 0x80:
-            at += 1
-        if at == size:
-            text = PyUnicode_New(size, 127)
-            memcpy(PyUnicode_DATA(text), data, size)
-            return text
-    return PyUnicode_DecodeUTF8(data, size, NULL)
 
 
 cdef object take_any(Reader *reader, int depth):

@@ -157,7 +157,7 @@ cdef object encode(Buffer *buffer, Shape *shape, value):
     cdef char hexadecimal[32]
     if shape.kind == STR:
         if type(value) is str and (shape.max_length < 0 or len(<str> value) <= shape.max_length):
-            put_str(buffer, <str> value)
+            put_str(buffer, <PyObject *> value)
             return value
     elif shape.kind == FLOAT:
         if type(value) is float and isfinite(PyFloat_AS_DOUBLE(value)):
@@ -205,7 +205,7 @@ cdef object encode(Buffer *buffer, Shape *shape, value):
         if type(value) is DECIMAL_TYPE:
             text = decimal_text(shape, value)
             if text is not None:
-                put_str(buffer, <str> text)
+                put_str(buffer, <PyObject *> text)
                 return value
     elif shape.kind == LIST:
         if type(value) is list:
@@ -217,28 +217,33 @@ cdef object encode(Buffer *buffer, Shape *shape, value):
 
 
 cdef list encode_list(Buffer *buffer, Shape *shape, list value):
-    """Write a list, and give the list that a read gives."""
-    cdef Py_ssize_t size = len(value)
-    cdef Py_ssize_t i
-    cdef bint texts = shape.element.kind == STR and shape.element.max_length < 0
-    cdef bint numbers = shape.element.kind == INT
+    """Write a list, and give the list that a read gives, which nobody has seen."""
     # What a read gives is mostly what is there.
     cdef list canonical = value[:]
+    cdef Py_ssize_t size = PyList_GET_SIZE(canonical)
+    cdef Py_ssize_t i
+    cdef PyObject *item
+    cdef bint texts = shape.element.kind == STR and shape.element.max_length < 0
+    cdef bint numbers = shape.element.kind == INT
     put_list_header(buffer, size)
     for i in range(size):
-        item = canonical[i]
-        if texts and type(item) is str:
-            put_str(buffer, <str> item)
-        elif numbers and type(item) is int and put_fitting(buffer, item):
+        item = item_of(canonical, i)
+        if texts and Py_TYPE(item) is &PyUnicode_Type:
+            put_str(buffer, item)
+        elif numbers and Py_TYPE(item) is &PyLong_Type and put_fitting(buffer, <object> item):
             pass
-        elif item is not None:
-            found = encode(buffer, shape.element, item)
-            if found is not item:
+        elif <object> item is not None:
+            # Held meanwhile: a converter may run any code.
+            given = <object> item
+            found = encode(buffer, shape.element, given)
+            if found is not given:
                 canonical[i] = found
         elif shape.element.null:
             put_stored(buffer, None)
         else:
             raise ValueError("null")
+    if shape.element.leaf:
+        leave_untracked(<PyObject *> canonical)
     return canonical
 
 
@@ -290,14 +295,22 @@ cdef object decode(Reader *reader, Shape *shape):
 
 
 cdef list decode_list(Reader *reader, Shape *shape, Py_ssize_t size):
+    """Read a list, which nobody has seen."""
     cdef list value
     cdef Py_ssize_t i
+    cdef const char *data
+    cdef Py_ssize_t length
+    cdef bint texts = shape.element.kind == STR
     if shape.element.leaf:
         value = PyList_New(size)
         for i in range(size):
+            if texts and take_text(reader, &data, &length):
+                PyList_SET_ITEM(value, i, new_text(data, length))
+                continue
             item = decode_item(reader, shape)
             Py_INCREF(item)
             PyList_SET_ITEM(value, i, <PyObject *> item)
+        leave_untracked(<PyObject *> value)
         return value
     # Code that is not ours may see the list meanwhile: it must have no gaps.
     value = []

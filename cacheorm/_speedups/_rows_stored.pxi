@@ -71,6 +71,8 @@ cdef list list_to_stored(Shape *shape, list value, PyObject **canonical):
             stored.append(None)
         else:
             raise ValueError("null")
+    if shape.element.leaf:
+        leave_untracked(<PyObject *> items)
     Py_INCREF(items)
     canonical[0] = <PyObject *> items
     return stored
@@ -123,4 +125,6 @@ cdef list list_from_stored(Shape *shape, list stored):
             value.append(None)
         else:
             raise ValueError("null")
+    if shape.element.leaf:
+        leave_untracked(<PyObject *> value)
     return value

@@ -37,7 +37,8 @@ cdef inline void put_new(PyObject *instance, Py_ssize_t offset, value) noexcept:
 cdef Py_ssize_t slot_offset(member, model) except -1
 cdef bint is_leaf(PyObject *value) noexcept
 cdef void keep_tracked(PyObject *instance, PyObject *value) noexcept
-cdef void leave_untracked(PyObject *instance) noexcept
+cdef void leave_untracked(PyObject *found) noexcept
+cdef object seen(PyObject *instance, PyObject *value)
 
 
 cdef class Slot:

@@ -8,6 +8,11 @@ An instance whose values refer to nothing else is of no interest to the garbage 
 cycle. Those that come from a batch are left out of its lists, as CPython does with tuples and dicts of plain
 values, so that a million rows cost a collection nothing. Every write to a slot puts its instance back where the new
 value may refer to something. This is safe only for instances that are nothing but such slots (``_sealed``).
+
+A list of such values is left out too, as long as nobody but its instance has it: what nobody has seen, nobody can have
+changed. Whoever reads it from its slot may put anything into it, so it is put back, with its instance, before it is
+given away. Every function here that gives the value of a slot does that by :func:`seen`; code elsewhere that reads
+slots by their offset may look at such a list, but not hand it on.
 """
 
 from cpython.dict cimport PyDict_GetItemWithError
@@ -41,6 +46,7 @@ cdef extern from *:
     void PyObject_GC_UnTrack(PyObject *)
     PyTypeObject *Py_TYPE(PyObject *)
     bint PyType_IsSubtype(PyTypeObject *, PyTypeObject *)
+    bint PyList_CheckExact(PyObject *)
 
 __all__ = ["Slot", "copy", "distinct", "holds", "relate"]
 
@@ -54,6 +60,8 @@ cdef bint is_leaf(PyObject *value) noexcept:
     cdef PyTypeObject *kind
     if not PyObject_IS_GC(value):
         return True
+    if PyList_CheckExact(value):
+        return not PyObject_GC_IsTracked(value)
     # Two kinds that the collector knows about only because their classes are written in Python. A UUID holds an int; a
     # member of an enumeration is kept by its class, and lives as long as that.
     kind = Py_TYPE(value)
@@ -66,9 +74,21 @@ cdef void keep_tracked(PyObject *instance, PyObject *value) noexcept:
         PyObject_GC_Track(instance)
 
 
-cdef void leave_untracked(PyObject *instance) noexcept:
-    """Take a new instance of a sealed model, all of whose values are leaves, off the collector's lists."""
-    PyObject_GC_UnTrack(instance)
+cdef void leave_untracked(PyObject *found) noexcept:
+    """Take an instance of a sealed model, or a list that nobody has seen yet, off the collector's lists.
+
+    All values in it have to be leaves.
+    """
+    PyObject_GC_UnTrack(found)
+
+
+cdef object seen(PyObject *instance, PyObject *value):
+    """Give the value of a slot away, ``instance`` being what has the slot, or ``NULL`` for a value that has none yet."""
+    if PyList_CheckExact(value) and not PyObject_GC_IsTracked(value):
+        PyObject_GC_Track(value)
+        if instance is not NULL and not PyObject_GC_IsTracked(instance):
+            PyObject_GC_Track(instance)
+    return <object> value
 
 
 cdef Py_ssize_t slot_offset(member, model) except -1:
@@ -121,7 +141,7 @@ cdef class Slot:
     def peek(self, instance, absent=None):
         """Read the slot as it is: its value, or ``absent`` where nothing was stored."""
         cdef PyObject *value = self.place(instance)[0]
-        return absent if value is NULL else <object> value
+        return absent if value is NULL else seen(<PyObject *> instance, value)
 
     def poke(self, instance, value):
         """Write the slot as it is."""
@@ -141,7 +161,7 @@ cdef class Slot:
         if instance is None:
             return self
         cdef PyObject *value = self.place(instance)[0]
-        return self.unset(instance) if value is NULL else <object> value
+        return self.unset(instance) if value is NULL else seen(<PyObject *> instance, value)
 
     def __set__(self, instance, value):
         self.write(instance, value)
@@ -162,7 +182,7 @@ def copy(tuple fields, source, target):
     for field in fields:
         value = field.place(source)[0]
         if value is not NULL:
-            field.write(target, <object> value)
+            field.write(target, seen(<PyObject *> source, value))
 
 
 def holds(Slot slot, list instances):

@@ -930,3 +930,86 @@ for codec in codecs:
     command = [sys.executable, "-X", "dev", "-c", code]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
+
+
+# -- text that is no ASCII ---------------------------------------------------------------------------
+
+# The first and the last character of each length in UTF-8 and of each width in memory, and what no UTF-8 may hold.
+EDGES = [
+    "a",
+    "\x7f",
+    "\x80",
+    "\xff",
+    "\u0100",
+    "\u07ff",
+    "\u0800",
+    "\ud7ff",
+    "\ue000",
+    "\uffff",
+    "\U00010000",
+    "\U0010ffff",
+]
+BROKEN = [
+    b"\x80", b"\xbf", b"\xc0\x80", b"\xc1\xbf", b"\xc2", b"\xc2a", b"\xe0\x9f\xbf", b"\xe0\xa0", b"\xe1\x80a",
+    b"\xed\xa0\x80", b"\xed\xbf\xbf", b"\xef\xbf", b"\xf0\x8f\xbf\xbf", b"\xf0\x90\x80", b"\xf1\x80\x80a",
+    b"\xf4\x90\x80\x80", b"\xf5\x80\x80\x80", b"\xff",
+]  # fmt: skip
+
+
+def text_payload(raw: bytes) -> bytes:
+    """A row whose text and only item of a list are these bytes, whatever they are."""
+    packed = b"\xdb" + len(raw).to_bytes(4, "big") + raw
+    return b"\x82\xa4text" + packed + b"\xa4many\x91" + packed
+
+
+def text_model() -> Any:
+    return make_model({"text": co.StringField(), "many": co.ListField(co.StringField())})
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(st.sampled_from([*(edge.encode() for edge in EDGES), b"abcdefgh"]), max_size=12),
+    st.none() | st.sampled_from(BROKEN),
+    st.integers(0, 12),
+    st.integers(0, 3),
+)
+def test_text_of_any_bytes_is_read_as_python_reads_it(
+    parts: list[bytes], broken: bytes | None, at: int, less: int
+) -> None:
+    raw = b"".join([*parts[:at], broken or b"", *parts[at:]])
+    raw = raw[: len(raw) - less] if less else raw
+    model = text_model()
+    found = {name: loaded(codec_of(twin, model), text_payload(raw), (1,)) for name, twin in TWINS.items()}
+    assert all(one == found["pure"] for one in found.values())
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        assert isinstance(found["pure"], tuple)
+    else:
+        assert found["pure"]["text"] == exact(text)
+        assert found["pure"]["many"] == exact([text])
+
+
+@settings(max_examples=200)
+@given(st.text(st.sampled_from([*EDGES, "\ud800", "\udfff"]), max_size=300), st.booleans())
+def test_text_is_written_as_python_encodes_it_whether_or_not_it_keeps_its_utf8(text: str, kept: bool) -> None:
+    model = text_model()
+    if kept:
+        with contextlib.suppress(UnicodeEncodeError):
+            msgpack.packb(text)  # which leaves the encoded form in the str
+    found = {
+        name: dumped(codec_of(twin, model), model(id=1, text=text, many=[text, text])) for name, twin in TWINS.items()
+    }
+    assert all(one == found["pure"] for one in found.values())
+    with contextlib.suppress(UnicodeEncodeError):
+        text.encode()
+        assert found["pure"][0] == msgpack.packb({"text": text, "many": [text, text]})
+
+
+def test_text_that_is_written_keeps_no_second_form_of_itself() -> None:
+    text = "".join(["ö", "名", "x"]) * 50
+    size = sys.getsizeof(text)
+    model = text_model()
+    for twin in list(TWINS.values())[1:]:
+        codec_of(twin, model).dump_many([model(id=1, text=text, many=[text])])
+        assert sys.getsizeof(text) == size
