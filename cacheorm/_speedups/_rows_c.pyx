@@ -42,7 +42,7 @@ from cpython.unicode cimport PyUnicode_DecodeASCII
 from libc.math cimport isfinite
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
-from decimal import Decimal
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 from types import MemberDescriptorType
 from uuid import UUID, SafeUUID
 import datetime as _datetime
@@ -103,6 +103,9 @@ cdef object DATE_TYPE = _datetime.date
 cdef object DATETIME_TYPE = _datetime.datetime
 cdef object TIME_TYPE = _datetime.time
 cdef object DECIMAL_TYPE = Decimal
+# A context's method takes text sooner than the type does, which looks for the thread's own context first. Of no more
+# digits than this one has nothing is rounded and no flag set, so that threads can share it.
+cdef object MAKE_DECIMAL = Context(prec=LONGEST_DECIMAL, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[]).create_decimal
 cdef object UNKNOWN_SAFETY = SafeUUID.unknown
 cdef tuple NO_ARGUMENTS = ()
 

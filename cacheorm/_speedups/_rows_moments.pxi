@@ -214,5 +214,5 @@ cdef object value_of_text(int kind, const char *text, Py_ssize_t size):
         return read_uuid(text, size)
     elif kind == DECIMAL:
         if size <= LONGEST_DECIMAL and decimal_places(text, size) >= 0:
-            return DECIMAL_TYPE(PyUnicode_DecodeASCII(text, size, NULL))
+            return MAKE_DECIMAL(PyUnicode_DecodeASCII(text, size, NULL))
     return None
