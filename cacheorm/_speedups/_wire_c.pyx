@@ -5,9 +5,10 @@ is left to free when something goes wrong. No Python code runs between measuring
 within the bounds of what has arrived, and lengths that the peer claims are checked against it before use.
 """
 
+from cpython cimport array
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.list cimport PyList_GET_SIZE
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.unicode cimport PyUnicode_Check
 from libc.string cimport memchr, memcmp, memcpy, memmove
@@ -22,19 +23,26 @@ cdef extern from "Python.h":
     PyObject *PySequence_Fast_GET_ITEM(object items, Py_ssize_t index)
 
 __all__ = [
+    "SLOTS",
     "MetaReader",
     "RespReader",
     "check_keys",
     "check_memcached_keys",
     "encode_values",
+    "key_slots",
     "pack_command",
+    "pack_gets",
     "pack_keys",
     "pack_meta",
     "pack_meta_get",
     "pack_meta_set",
     "pack_set",
+    "pack_sets",
+    "route",
     "total_size",
 ]
+
+SLOTS = 16384
 
 cdef Py_ssize_t MAX_KEY_BYTES = 250
 cdef Py_ssize_t MAX_LINE = 4096
@@ -206,21 +214,10 @@ def pack_keys(bytes name, keys, Py_ssize_t start, Py_ssize_t stop):
 
 def pack_set(keys, values, ttl, bytes condition, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t limit):
     """Pack a Redis ``SET`` for each entry, and stop early once the buffer has ``limit`` bytes."""
-    cdef Py_ssize_t i, options, size = 0, total = 0
-    cdef const char *data
+    cdef Py_ssize_t i, size = 0, total = 0
     cdef char *to
-    cdef bytes tail
-    if ttl > 0:
-        seconds = b"%d" % ttl
-        options, tail = 2, b"$2\r\nEX\r\n$%d\r\n%b\r\n" % (len(seconds), seconds)
-    elif ttl < 0:
-        options, tail = 1, b"$7\r\nKEEPTTL\r\n"
-    else:
-        options, tail = 0, b""
-    if condition:
-        options += 1
-        tail += b"$%d\r\n%b\r\n" % (len(condition), condition)
-    cdef bytes head = b"*%d\r\n$3\r\nSET\r\n" % (3 + options)
+    cdef bytes head, tail
+    head, tail = set_frame(ttl, condition)
     cdef Py_ssize_t fixed = len(head) + len(tail)
     keys = PySequence_Fast(keys, "keys must be a sequence")
     values = PySequence_Fast(values, "values must be a sequence")
@@ -235,13 +232,147 @@ def pack_set(keys, values, ttl, bytes condition, Py_ssize_t start, Py_ssize_t st
     cdef bytes packed = PyBytes_FromStringAndSize(NULL, total)
     to = PyBytes_AS_STRING(packed)
     for i in range(start, stop):
-        to = put(to, PyBytes_AS_STRING(head), len(head))
-        data = key_bytes(keys, i, &size)
-        to = put_bulk(to, data, size)
-        value = <object> PySequence_Fast_GET_ITEM(values, i)
-        to = put_bulk(to, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
-        to = put(to, PyBytes_AS_STRING(tail), len(tail))
+        to = put_entry(to, head, keys, values, i, tail)
     return packed, stop
+
+
+cdef tuple set_frame(ttl, bytes condition):
+    """Give what stands before and after key and value in a ``SET``."""
+    cdef Py_ssize_t options
+    cdef bytes tail
+    if ttl > 0:
+        seconds = b"%d" % ttl
+        options, tail = 2, b"$2\r\nEX\r\n$%d\r\n%b\r\n" % (len(seconds), seconds)
+    elif ttl < 0:
+        options, tail = 1, b"$7\r\nKEEPTTL\r\n"
+    else:
+        options, tail = 0, b""
+    if condition:
+        options += 1
+        tail += b"$%d\r\n%b\r\n" % (len(condition), condition)
+    return b"*%d\r\n$3\r\nSET\r\n" % (3 + options), tail
+
+
+cdef char *put_entry(char *to, bytes head, object keys, object values, Py_ssize_t i, bytes tail) except NULL:
+    """Write one ``SET`` whose key and value have been measured."""
+    cdef Py_ssize_t size = 0
+    cdef const char *data = key_bytes(keys, i, &size)
+    cdef object value = <object> PySequence_Fast_GET_ITEM(values, i)
+    to = put(to, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
+    to = put_bulk(to, data, size)
+    to = put_bulk(to, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
+    return put(to, PyBytes_AS_STRING(tail), PyBytes_GET_SIZE(tail))
+
+
+# -- RESP, to the nodes of a cluster -----------------------------------------------------------------------
+
+cdef unsigned short CRC16[256]
+
+
+cdef void fill_crc16() noexcept:
+    """Fill the table of CRC-16/XMODEM, polynomial 0x1021."""
+    cdef int i, bit
+    cdef unsigned int value
+    for i in range(256):
+        value = i << 8
+        for bit in range(8):
+            value = (value << 1) ^ 0x1021 if value & 0x8000 else value << 1
+        CRC16[i] = <unsigned short> value
+
+
+fill_crc16()
+
+
+cdef int slot_of(const char *data, Py_ssize_t size) noexcept nogil:
+    """Give the hash slot of a key."""
+    cdef const char *opened = <const char *> memchr(data, b"{", size)
+    cdef const char *closed
+    cdef unsigned int crc = 0
+    cdef Py_ssize_t i
+    if opened is not NULL:
+        opened += 1
+        closed = <const char *> memchr(opened, b"}", size - (opened - data))
+        if closed is not NULL and closed > opened:
+            data, size = opened, closed - opened
+    for i in range(size):
+        crc = ((crc << 8) & 0xFFFF) ^ CRC16[((crc >> 8) ^ <unsigned char> data[i]) & 0xFF]
+    return crc & 16383
+
+
+def key_slots(keys):
+    """Give the hash slot of each key."""
+    cdef Py_ssize_t i, size = 0
+    cdef const char *data
+    cdef list slots = []
+    keys = PySequence_Fast(keys, "keys must be a sequence")
+    for i in range(PySequence_Fast_GET_SIZE(keys)):
+        data = key_bytes(keys, i, &size)
+        slots.append(slot_of(data, size))
+    return slots
+
+
+def route(keys, array.array owners, Py_ssize_t nodes, Py_ssize_t start, Py_ssize_t stop):
+    """Divide a part of a batch by the node that serves each key."""
+    cdef Py_ssize_t i, owner, size = 0
+    cdef const char *data
+    if owners.typecode != "H" or len(owners) != 16384:
+        raise ValueError(f"owners must be an array of {SLOTS} numbers of type H")
+    cdef list parts = [[] for _ in range(nodes + 1)]
+    keys = PySequence_Fast(keys, "keys must be a sequence")
+    for i in range(max(start, 0), min(stop, PySequence_Fast_GET_SIZE(keys))):
+        data = key_bytes(keys, i, &size)
+        # Nothing in here runs Python code that could make the array shorter.
+        owner = owners.data.as_ushorts[slot_of(data, size)]
+        (<list> parts[min(owner, nodes)]).append(i)
+    return parts
+
+
+cdef Py_ssize_t position_at(list positions, Py_ssize_t place, Py_ssize_t count) except -1:
+    """Give the position that stands at a place, which is inside of the list."""
+    cdef Py_ssize_t position = <object> PyList_GET_ITEM(positions, place)
+    if not 0 <= position < count:
+        raise IndexError(f"position {position} is outside of the batch")
+    return position
+
+
+def pack_gets(keys, list positions):
+    """Pack a Redis ``GET`` of the key at each position."""
+    cdef Py_ssize_t i, at, size = 0, total = 0, count = PyList_GET_SIZE(positions)
+    cdef const char *data
+    cdef char *to
+    keys = PySequence_Fast(keys, "keys must be a sequence")
+    for i in range(count):
+        at = position_at(positions, i, PySequence_Fast_GET_SIZE(keys))
+        key_bytes(keys, at, &size)
+        total += 13 + bulk_size(size)
+    cdef bytes packed = PyBytes_FromStringAndSize(NULL, total)
+    to = PyBytes_AS_STRING(packed)
+    for i in range(count):
+        at = position_at(positions, i, PySequence_Fast_GET_SIZE(keys))
+        data = key_bytes(keys, at, &size)
+        to = put_bulk(put(to, b"*2\r\n$3\r\nGET\r\n", 13), data, size)
+    return packed
+
+
+def pack_sets(keys, values, ttl, bytes condition, list positions):
+    """Pack a Redis ``SET`` of the entry at each position."""
+    cdef Py_ssize_t i, at, size = 0, total = 0, count = PyList_GET_SIZE(positions), limit
+    cdef char *to
+    cdef bytes head, tail
+    head, tail = set_frame(ttl, condition)
+    cdef Py_ssize_t fixed = len(head) + len(tail)
+    keys = PySequence_Fast(keys, "keys must be a sequence")
+    values = PySequence_Fast(values, "values must be a sequence")
+    limit = min(PySequence_Fast_GET_SIZE(keys), PySequence_Fast_GET_SIZE(values))
+    for i in range(count):
+        at = position_at(positions, i, limit)
+        key_bytes(keys, at, &size)
+        total += fixed + bulk_size(size) + bulk_size(value_size(values, at))
+    cdef bytes packed = PyBytes_FromStringAndSize(NULL, total)
+    to = PyBytes_AS_STRING(packed)
+    for i in range(count):
+        to = put_entry(to, head, keys, values, position_at(positions, i, limit), tail)
+    return packed
 
 
 cdef class RespReader:
@@ -339,6 +470,46 @@ cdef class RespReader:
             self.left -= 1
         self.left = -1
         return True
+
+    def read_gets(self, list values, list positions, Py_ssize_t place):
+        """Take replies to :func:`pack_gets`, and put each where its key stands."""
+        cdef const char *data = PyByteArray_AS_STRING(self.buffer)
+        cdef Py_ssize_t at, stop, size, position
+        self.foreign = False
+        if place < 0:
+            raise IndexError("place must lie inside the positions")
+        while place < PyList_GET_SIZE(positions):
+            at = self.start
+            if at == self.end:
+                break
+            if data[at] != b"$" and data[at] != b"_":
+                self.foreign = True
+                break
+            stop = line_end(data, at, self.end)
+            if stop < 0:
+                break
+            if data[at] == b"$":
+                size = resp_size(data + at, stop - at)
+            elif stop - at == 1:
+                size = -1
+            else:
+                raise ValueError(f"expected a value, got {ascii(data[at:at + 1])}")
+            at = stop + 2
+            value = None
+            if size >= 0:
+                if self.end - at - 2 < size:
+                    break
+                if memcmp(data + at + size, b"\r\n", 2) != 0:
+                    raise ValueError("a value is not as long as its size says")
+                value = PyBytes_FromStringAndSize(data + at, size)
+                at += size + 2
+            position = position_at(positions, place, PyList_GET_SIZE(values))
+            values[position] = value
+            # What was there before is gone, and may have run code as it went.
+            data = PyByteArray_AS_STRING(self.buffer)
+            self.start = at
+            place += 1
+        return place
 
     def read_statuses(self, list statuses, Py_ssize_t count):
         """Take replies to ``SET``, and append one each until there are ``count``."""

@@ -3,16 +3,20 @@
 Requests of whole batches are packed into one buffer, and their replies are parsed as they arrive.
 
 * RESP, the Redis protocol: https://redis.io/docs/latest/develop/reference/protocol-spec/
+* hash slots of Redis Cluster: https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/
 * memcached's meta commands: https://github.com/memcached/memcached/blob/master/doc/protocol.txt
 
 Values are ``bytes`` here (:func:`encode_values` makes them so), keys ``str`` that were checked with
 :func:`check_keys` or :func:`check_memcached_keys` before anything was sent. Functions that pack a part of a
-batch take ``start`` and ``stop``, positions in the lists of the whole batch.
+batch take ``start`` and ``stop``, positions in the lists of the whole batch; those that pack what goes to one of
+several nodes take the ``positions`` themselves.
 """
 
 from __future__ import annotations
 
+import binascii
 import re
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,19 +24,27 @@ from ..errors import InvalidKeyError
 from ..types import Value, to_bytes
 
 __all__ = [
+    "SLOTS",
     "MetaReader",
     "RespReader",
     "check_keys",
     "check_memcached_keys",
     "encode_values",
+    "key_slots",
     "pack_command",
+    "pack_gets",
     "pack_keys",
     "pack_meta",
     "pack_meta_get",
     "pack_meta_set",
     "pack_set",
+    "pack_sets",
+    "route",
     "total_size",
 ]
+
+SLOTS = 16384
+"""How many hash slots a Redis Cluster has."""
 
 _MAX_KEY_BYTES = 250
 _MAX_LINE = 4096
@@ -147,6 +159,21 @@ def pack_set(
     Returns:
         The buffer, and the position of the first entry that is not in it.
     """
+    head, tail = _set_frame(ttl, condition)
+    stop = min(stop, len(keys), len(values))
+    parts: list[bytes] = []
+    size = 0
+    position = start
+    while position < stop and (size < limit or not parts):
+        part = _pack_entry(head, keys[position], values[position], tail)
+        parts.append(part)
+        size += len(part)
+        position += 1
+    return b"".join(parts), position
+
+
+def _set_frame(ttl: int, condition: bytes) -> tuple[bytes, bytes]:
+    """Give what stands before and after key and value in a ``SET``."""
     if ttl > 0:
         seconds = b"%d" % ttl
         options, tail = 2, b"$2\r\nEX\r\n$%d\r\n%b\r\n" % (len(seconds), seconds)
@@ -157,18 +184,81 @@ def pack_set(
     if condition:
         options += 1
         tail += b"$%d\r\n%b\r\n" % (len(condition), condition)
-    head = b"*%d\r\n$3\r\nSET\r\n" % (3 + options)
-    stop = min(stop, len(keys), len(values))
-    parts: list[bytes] = []
-    size = 0
-    position = start
-    while position < stop and (size < limit or not parts):
-        key, value = keys[position].encode("utf-8"), values[position]
-        part = b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (head, len(key), key, len(value), value, tail)
-        parts.append(part)
-        size += len(part)
-        position += 1
-    return b"".join(parts), position
+    return b"*%d\r\n$3\r\nSET\r\n" % (3 + options), tail
+
+
+def _pack_entry(head: bytes, name: str, value: bytes, tail: bytes) -> bytes:
+    key = name.encode("utf-8")
+    return b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (head, len(key), key, len(value), value, tail)
+
+
+# -- RESP, to the nodes of a cluster -----------------------------------------------------------------------
+
+
+def key_slots(keys: Sequence[str]) -> list[int]:
+    """Give the hash slot of each key: the CRC16 of its hash tag, or of the whole key, modulo :data:`SLOTS`."""
+    return [_slot(key) for key in keys]
+
+
+def _slot(key: str) -> int:
+    data = key.encode("utf-8")
+    opened = data.find(b"{")
+    if opened >= 0:
+        closed = data.find(b"}", opened + 1)
+        if closed > opened + 1:
+            data = data[opened + 1 : closed]
+    return binascii.crc_hqx(data, 0) % SLOTS
+
+
+def route(keys: Sequence[str], owners: array[int], nodes: int, start: int, stop: int) -> list[list[int]]:
+    """Divide a part of a batch by the node that serves each key.
+
+    Args:
+        keys: the keys of the whole batch.
+        owners: the number of the node that serves each slot, an array of type ``H``; of a slot that no node serves,
+            anything from ``nodes`` on.
+        nodes: how many nodes there are.
+        start: the first key.
+        stop: the key to stop before.
+
+    Returns:
+        The positions of the keys of each node, and after those the positions of keys that no node serves.
+    """
+    _check_owners(owners)
+    parts: list[list[int]] = [[] for _ in range(nodes + 1)]
+    for position in range(max(start, 0), min(stop, len(keys))):
+        parts[min(owners[_slot(keys[position])], nodes)].append(position)
+    return parts
+
+
+def _check_owners(owners: array[int]) -> None:
+    if owners.typecode != "H" or len(owners) != SLOTS:
+        raise ValueError(f"owners must be an array of {SLOTS} numbers of type H")
+
+
+def pack_gets(keys: Sequence[str], positions: list[int]) -> bytes:
+    """Pack a Redis ``GET`` of the key at each position."""
+    parts = []
+    for position in positions:
+        _check_position(position, len(keys))
+        key = keys[position].encode("utf-8")
+        parts.append(b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key))
+    return b"".join(parts)
+
+
+def pack_sets(keys: Sequence[str], values: Sequence[bytes], ttl: int, condition: bytes, positions: list[int]) -> bytes:
+    """Pack a Redis ``SET`` of the entry at each position; see :func:`pack_set`."""
+    head, tail = _set_frame(ttl, condition)
+    parts = []
+    for position in positions:
+        _check_position(position, min(len(keys), len(values)))
+        parts.append(_pack_entry(head, keys[position], values[position], tail))
+    return b"".join(parts)
+
+
+def _check_position(position: int, count: int) -> None:
+    if not 0 <= position < count:
+        raise IndexError(f"position {position} is outside of the batch")
 
 
 class RespReader:
@@ -329,6 +419,47 @@ class RespReader:
             replies.append(reply)
             self._start = after
         return True
+
+    def read_gets(self, values: list[Any], positions: list[int], place: int) -> int:
+        """Take replies to :func:`pack_gets`, and put each where its key stands.
+
+        Args:
+            values: of the whole batch.
+            positions: what was packed.
+            place: of the first of them that is due.
+
+        Returns:
+            The place of the first one that is still due.
+        """
+        self.foreign = False
+        if place < 0:
+            raise IndexError("place must lie inside the positions")
+        while place < len(positions):
+            if self._start == self._end:
+                break
+            if self._buffer[self._start] not in b"$_":
+                self.foreign = True
+                break
+            line = self._line()
+            if line is None:
+                break
+            if line[:1] == b"_" and line != b"_":
+                raise ValueError(f"expected a value, got {line[:1]!a}")
+            size = -1 if line == b"_" else _resp_size(line)
+            at = self._start + len(line) + 2
+            value = None
+            if size >= 0:
+                if self._end - at - 2 < size:
+                    break
+                if self._buffer[at + size : at + size + 2] != b"\r\n":
+                    raise ValueError("a value is not as long as its size says")
+                value = bytes(self._buffer[at : at + size])
+                at += size + 2
+            _check_position(positions[place], len(values))
+            values[positions[place]] = value
+            self._start = at
+            place += 1
+        return place
 
     def _line(self) -> bytes | None:
         """Give the next line without its CR LF, ``None`` where it has not arrived."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from array import array
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from redis.crc import key_slot
 
 from cacheorm._speedups import _wire_py as pure
 from cacheorm._speedups import wire
@@ -77,6 +79,44 @@ def test_meta_commands_are_lines() -> None:
         b"ms a 0 T60 MR\r\n\r\nms b 2 T60 MR\r\n12\r\n",
         2,
     )
+
+
+def test_slots_are_those_of_the_specification() -> None:
+    assert wire.key_slots(["123456789", "", "foo", "{foo}bar", "{}foo", "a{foo}{bar}", "{foo"]) == [
+        0x31C3,
+        0,
+        12182,
+        12182,
+        key_slot(b"{}foo"),
+        12182,
+        key_slot(b"{foo"),
+    ]
+
+
+def test_keys_are_divided_by_the_node_that_serves_their_slot() -> None:
+    owners = array("H", [65535] * wire.SLOTS)
+    keys = ["foo", "bar", "{foo}1", "nobody", "bar"]
+    foo, bar = wire.key_slots(["foo", "bar"])
+    owners[foo], owners[bar] = 1, 0
+    assert wire.route(keys, owners, 2, 0, 5) == [[1, 4], [0, 2], [3]]
+    assert wire.route(tuple(keys), owners, 2, 1, 4) == [[1], [2], [3]]
+    assert wire.route(keys, owners, 1, 0, 99) == [[1, 4], [0, 2, 3]]
+    for wrong in (array("H", [0] * 5), array("I", [0] * wire.SLOTS)):
+        with pytest.raises(ValueError, match="16384 numbers of type H"):
+            wire.route(keys, wrong, 1, 0, 5)
+
+
+def test_what_goes_to_a_node_is_packed_by_position() -> None:
+    keys, values = ["a", "é", "c"], [b"1", b"22", b""]
+    assert wire.pack_gets(keys, [2, 0, 2]) == b"".join(wire.pack_command(("GET", keys[i])) for i in (2, 0, 2))
+    assert wire.pack_sets(keys, values, 60, b"NX", [1, 2]) == b"".join(
+        wire.pack_command(("SET", keys[i], values[i], "EX", 60, "NX")) for i in (1, 2)
+    )
+    for outside in (3, -1):
+        with pytest.raises(IndexError, match=f"position {outside} is outside"):
+            wire.pack_gets(keys, [0, outside])
+        with pytest.raises(IndexError, match=f"position {outside} is outside"):
+            wire.pack_sets(keys, values, 0, b"", [outside])
 
 
 # -- what is refused before anything is packed -----------------------------------------------------------
@@ -268,6 +308,51 @@ def test_statuses_of_sets_tell_which_were_done() -> None:
     arrive(reader, b"K\r\n+OK\r\n")
     assert reader.read_statuses(statuses, 5) is True
     assert reader.pending == len(b"+OK\r\n")
+
+
+GOT = b"$3\r\na\r\n\r\n$-1\r\n$0\r\n\r\n_\r\n$4\r\n*1\r\n\r\n$-1\r\n"
+
+
+def test_the_values_of_gets_go_where_their_keys_stand() -> None:
+    positions = [5, 1, 0, 6, 3, 2]
+    for cut in range(len(GOT)):
+        reader = wire.RespReader()
+        values: list[Any] = ["untouched"] * 7
+        arrive(reader, GOT[:cut])
+        place = reader.read_gets(values, positions, 0)
+        assert place < 6
+        assert not reader.foreign
+        arrive(reader, GOT[cut:] + b"-MOVED 1 h:1\r\n")
+        assert reader.read_gets(values, positions, place) == 6
+        assert values == [b"", None, None, b"*1\r\n", "untouched", b"a\r\n", None]
+        assert reader.read_gets(values, [4], 0) == 0
+        assert reader.foreign
+        assert reader.take() == b"-MOVED 1 h:1\r\n"
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (b"_x\r\n", "expected a value, got b'_'"),
+        (b"$-2\r\n", "a size is no number"),
+        (b"$1x\r\n", "a size is no number"),
+        (b"$1\r\nabc", "not as long"),
+        (b"$" + b"1" * 5000, "longer than 4096"),
+    ],
+)
+def test_replies_that_no_get_gets_are_errors(reply: bytes, words: str) -> None:
+    reader = wire.RespReader()
+    arrive(reader, reply)
+    with pytest.raises(ValueError, match=words):
+        reader.read_gets([None], [0], 0)
+
+
+def test_values_never_go_outside_of_the_batch() -> None:
+    for positions, place in (([1], 0), ([-1], 0), ([0], -1)):
+        reader = wire.RespReader()
+        arrive(reader, b"$1\r\na\r\n")
+        with pytest.raises(IndexError):
+            reader.read_gets([None], positions, place)
 
 
 @pytest.mark.parametrize("other", [b"-ERR no\r\n", b">1\r\n+x\r\n", b":1\r\n", b"%0\r\n", b"x", b"\r\n"])
@@ -544,6 +629,10 @@ def parse_resp(twin: Any, stream: bytes, cuts: list[int], method: str) -> Any:
         arrive(reader, stream[begin:end])
         for _ in range(3):
             read = reader.read_values if method == "values" else reader.read_statuses
+            if method == "gets":
+                scattered: list[Any] = list(found) or [None] * 4
+                seen.append((outcome(partial(reader.read_gets, scattered, [3, 0, 2], 0)), reader.foreign, scattered))
+                continue
             seen.append(
                 (outcome(partial(read, found, 3)), reader.foreign, reader.pending, reader.capacity, list(found))
             )
@@ -554,12 +643,13 @@ def parse_resp(twin: Any, stream: bytes, cuts: list[int], method: str) -> Any:
 
 @needs_compiled
 @settings(max_examples=500)
-@given(resp_streams, st.lists(st.integers(0, 400), max_size=4), st.sampled_from(["values", "statuses", "rest"]))
+@given(resp_streams, st.lists(st.integers(0, 400), max_size=4), st.sampled_from(["values", "statuses", "gets", "rest"]))
 @example(b"*3\r\n" + b"$1\r\na\r\n" * 3, [5, 11], "values")
 @example(b"+" + b"x" * 4093 + b"\r\n", [], "statuses")
 @example(b"+" + b"x" * 4094 + b"\r\n", [], "statuses")
 @example(b"+" + b"x" * 4094 + b"\r", [4000], "statuses")
 @example(b"*3\r\n$999999999999\r\na", [], "values")
+@example(b"$1\r\na\r\n$-1\r\n_\r\n-ERR no\r\n", [9], "gets")
 def test_compiled_parsing_of_redis_equals_the_pure_one(stream: bytes, cuts: list[int], method: str) -> None:
     assert parse_resp(pure, stream, cuts, method) == parse_resp(compiled, stream, cuts, method)
 
@@ -580,3 +670,37 @@ def test_compiled_parsing_of_damaged_values_equals_the_pure_one(data: st.DataObj
 def test_twins_offer_the_same_names() -> None:
     assert compiled is not None
     assert pure.__all__ == compiled.__all__
+
+
+@needs_compiled
+@given(st.lists(texts.map(lambda text: text.replace("\ud800", "{")) | st.text("ab{}é", max_size=9), max_size=6))
+@example(["{", "}", "{}", "{a}", "{a}{b}", "}{a}", "{{a}}", "{a", "a}{"])
+def test_slots_are_the_same_compiled_pure_and_in_redis_py(keys: list[str]) -> None:
+    expected = [key_slot(key.encode()) for key in keys]
+    assert pure.key_slots(keys) == expected
+    assert compiled is not None
+    assert compiled.key_slots(keys) == expected
+
+
+@needs_compiled
+@given(
+    st.lists(st.tuples(texts, st.binary(max_size=12)), max_size=6),
+    st.sampled_from([-1, 0, 600]),
+    st.sampled_from([b"", b"NX"]),
+    st.lists(st.integers(-1, 6), max_size=6),
+    st.integers(0, 3),
+    st.integers(0, 7),
+)
+def test_compiled_routing_and_packing_by_position_equal_the_pure_ones(
+    entries: list[tuple[str, bytes]], ttl: int, condition: bytes, positions: list[int], nodes: int, start: int
+) -> None:
+    keys, values = [key for key, _ in entries], [value for _, value in entries]
+    owners = array("H", [slot % 4 for slot in range(wire.SLOTS)])
+    calls: list[Callable[[Any], Any]] = [
+        lambda twin: twin.key_slots(keys),
+        lambda twin: twin.route(keys, owners, nodes, start, 5),
+        lambda twin: twin.pack_gets(keys, positions),
+        lambda twin: twin.pack_sets(keys, values, ttl, condition, positions),
+    ]
+    for call in calls:
+        assert outcome(partial(call, pure)) == outcome(partial(call, compiled))
