@@ -23,7 +23,8 @@ class RedisBackend(NetworkBackend):
     * *Limits*: keys and values up to 512 MB. Of an entry that is no string (a list, a hash) ``get`` is an error, and
       a batch that reads it finds nothing, as ``MGET`` does.
     * *Lifetimes* are kept to the millisecond.
-    * Only reads are ever repeated, once, on a connection that broke before the first byte of the reply.
+    * Only reads are ever repeated, once, on a connection that broke before the first byte of the reply. A cluster
+      is followed further: see :mod:`._redis.cluster`.
 
     The driver is imported here and connects with the first operation. Threads share connections, and each event loop
     has its own; a forked child makes new ones. There are at most ``max_connections`` of each kind: who finds all in use
@@ -36,7 +37,8 @@ class RedisBackend(NetworkBackend):
         db: number of the database.
         client: a ``redis.Redis`` to use in place of one made from the other arguments; whoever made it closes
             it. Of a ``redis.asyncio.Redis`` only the options are used, as its connections belong to one event loop,
-            and so it is with what ``Sentinel.master_for`` gives, of either kind.
+            and so it is with what ``Sentinel.master_for`` gives, of either kind. Of a ``RedisCluster`` of either kind
+            its nodes and options are used.
         default_ttl: see :class:`~cacheorm.backends.base.BaseBackend`.
         kwargs: passed on to ``redis.Redis``: ``unix_socket_path``, ``ssl``, ``username``,
             ``max_connections`` (64 unless given), ``socket_timeout`` and ``socket_connect_timeout`` (seconds, 5
@@ -44,7 +46,7 @@ class RedisBackend(NetworkBackend):
 
     Raises:
         ImportError: redis-py is not installed.
-        ValueError: ``client`` is a ``RedisCluster``, which is not supported, or a ``Sentinel`` itself.
+        ValueError: ``client`` is a ``Sentinel`` itself.
     """
 
     def __init__(
@@ -71,8 +73,8 @@ class RedisBackend(NetworkBackend):
         from ._redis.commands import RedisCommands
         from ._redis.ways import find_way
 
-        self.client = client
         self._way = find_way(client, owned)
+        self.client = None if client is self._way else client
         self._blocking = RedisCommands(self._way.blocking(), self._seconds)
 
     def _make_awaited(self) -> Commands:
@@ -82,16 +84,18 @@ class RedisBackend(NetworkBackend):
 
     @classmethod
     def from_url(cls, url: str, default_ttl: int = 600, **kwargs: Any) -> Self:
-        """Make a backend from ``redis://``, ``rediss://`` (TLS), ``unix://`` or ``redis+sentinel://``.
+        """Make a backend from ``redis://``, ``rediss://`` (TLS), ``unix://``, ``redis+sentinel://`` or
+        ``redis+cluster://``.
 
         Args:
             url: ``redis://[[user]:[password]@]host[:port][/db][?option=value...]``,
-                ``unix://[[user]:[password]@]/path[?db=0...]`` or
-                ``redis+sentinel://[[user]:[password]@]host[:port],.../service[/db][?option=value...]``; special
-                characters percent-encoded. Sentinels that ask for a password take ``sentinel_username`` and
-                ``sentinel_password`` as options.
+                ``unix://[[user]:[password]@]/path[?db=0...]``,
+                ``redis+sentinel://[[user]:[password]@]host[:port],.../service[/db][?option=value...]`` or
+                ``redis+cluster://[[user]:[password]@]host[:port][,host[:port]...][?option=value...]``
+                (``rediss+cluster`` with TLS); special characters percent-encoded. Sentinels that ask for a password
+                take ``sentinel_username`` and ``sentinel_password`` as options.
             default_ttl: see :class:`~cacheorm.backends.base.BaseBackend`.
-            kwargs: as for the class.
+            kwargs: as for the class; for a cluster also ``address_remap``, as ``redis.RedisCluster`` takes it.
 
         Raises:
             ValueError: not such a URL. The message leaves the URL out: it may hold a password.
@@ -101,6 +105,10 @@ class RedisBackend(NetworkBackend):
             from ._redis.sentinels import client_from_url
 
             return cls(client=client_from_url(url, _options(kwargs)), default_ttl=default_ttl)
+        if url.partition("://")[0].lower().endswith("+cluster"):
+            from ._redis.clusters import ClusterWay
+
+            return cls(client=ClusterWay.of_url(url, _options(kwargs)), default_ttl=default_ttl)
         try:
             client = driver.Redis.from_url(url, **_options(kwargs))
         except ValueError:

@@ -5,6 +5,7 @@
 ``file:///var/cache/app``                      :class:`~cacheorm.backends.filesystem.FileSystemBackend`
 ``redis://``, ``rediss://`` (TLS), ``unix://``  :class:`~cacheorm.backends.redis.RedisBackend`
 ``redis+sentinel://h1:26379,h2:26379/service``  the same, on the primary that sentinels name
+``redis+cluster://h1:7000,h2:7000``            likewise, on a Redis Cluster; ``rediss+cluster://`` with TLS
 ``memcached://host:11211``                     :class:`~cacheorm.backends.memcached.MemcachedBackend`
 =============================================  ==============================================================
 
@@ -111,8 +112,9 @@ _FACTORIES: dict[str, Callable[[str, str, Mapping[str, Any]], BaseBackend]] = {
     "redis": _redis,
     "rediss": _redis,
     "unix": _redis,
-    "redis+cluster": _not_yet,
     "redis+sentinel": _redis,
+    "redis+cluster": _redis,
+    "rediss+cluster": _redis,
     "memcached": _memcached,
 }
 

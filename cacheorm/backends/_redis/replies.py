@@ -51,6 +51,24 @@ class Replies:
             await self._go_on(self._reader)
         return await self._link.parse()  # type: ignore[no-any-return]
 
+    async def read_gets(self, values: list[Any], positions: list[int]) -> bool:
+        """Read replies to ``GET``, each to its position, a ``ResponseError`` for each refusal.
+
+        Returns:
+            Whether all of them are values.
+        """
+        place = 0
+        while self._reader is not None:
+            place = self._reader.read_gets(values, positions, place)
+            if place == len(positions):
+                return True
+            await self._go_on(self._reader)
+        for position in positions[place:]:
+            replies: list[Any] = []
+            await read_replies(self._link, 1, replies)
+            (values[position],) = replies
+        return False
+
     async def read_statuses(self, statuses: list[Any], count: int) -> None:
         """Read replies to ``SET``, a ``ResponseError`` for each refusal, until there are ``count``."""
         while self._reader is not None:

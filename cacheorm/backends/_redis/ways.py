@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from .blocking import BlockingLinks, BlockingReach
 from .client import ClientTransport
+from .clusters import ClusterWay
 from .endpoint import Endpoint
 from .sentinels import Sentinels
 from .server import Server
@@ -35,16 +36,18 @@ def find_way(client: Any, owned: bool) -> Way:
     """Find the way that a client goes.
 
     Args:
-        client: of redis-py.
+        client: of redis-py, or a way already.
         owned: whether it is ours to close.
 
     Raises:
         ValueError: a client that nothing can be done with.
     """
+    if isinstance(client, ClusterWay):
+        return client
     for ancestor in type(client).__mro__:
-        module, name = ancestor.__module__, ancestor.__name__
-        if module.startswith("redis.cluster") or name == "RedisCluster":
-            raise ValueError("RedisBackend does not support RedisCluster clients yet: pass a redis.Redis")
+        name = ancestor.__name__
+        if name == "RedisCluster":
+            return ClusterWay.of_client(client)
         if name == "Sentinel":
             raise ValueError("RedisBackend takes a client, not a Sentinel: pass sentinel.master_for(...)")
     pool = getattr(client, "connection_pool", None)
