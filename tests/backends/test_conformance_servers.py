@@ -10,6 +10,8 @@ import pylibmc
 import pytest
 import redis
 import redis.asyncio
+import redis.cluster
+from clusters import RedisCluster
 from servers import HOST, MemcachedServer, RedisServer
 
 from cacheorm.backends import BaseBackend, MemcachedBackend, RedisBackend
@@ -61,6 +63,24 @@ class TestRedisBackendOnAServiceUnderSentinels(BackendConformance):
     @pytest.fixture
     def backend(self, sentinel_group: SentinelGroup) -> Iterator[BaseBackend]:
         with RedisBackend.from_url(sentinel_group.url) as backend:
+class TestRedisBackendOnACluster(BackendConformance):
+    default_ttl = 600
+
+    @pytest.fixture
+    def backend(self, redis_cluster: RedisCluster) -> Iterator[BaseBackend]:
+        with RedisBackend.from_url(redis_cluster.url) as backend:
+            yield backend
+
+
+class TestRedisBackendOverAClientOfACluster(BackendConformance):
+    @pytest.fixture(params=["blocking", "asyncio"])
+    def backend(self, request: pytest.FixtureRequest, redis_cluster: RedisCluster) -> Iterator[BaseBackend]:
+        host, port = redis_cluster.nodes[0].address
+        if request.param == "asyncio":
+            with RedisBackend(client=redis.asyncio.RedisCluster(host=host, port=port)) as backend:
+                yield backend
+            return
+        with redis.cluster.RedisCluster(host=host, port=port) as client, RedisBackend(client=client) as backend:
             yield backend
 
 

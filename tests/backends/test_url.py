@@ -56,6 +56,22 @@ def test_redis_takes_host_port_and_database(scheme: str) -> None:
     assert "default_ttl" not in options
 
 
+@pytest.mark.parametrize("scheme", ["redis+cluster", "rediss+cluster"])
+def test_a_cluster_takes_several_nodes_and_connects_to_none(scheme: str) -> None:
+    backend = backend_from_url(
+        f"{scheme}://app:p%40ss@h1,[fe80::1]:7001,h%33:7002/?socket_timeout=9&default_ttl=60", max_connections=7
+    )
+    assert isinstance(backend, RedisBackend)
+    assert backend.default_ttl == 60
+    assert backend.client is None
+    assert repr(backend) == "<RedisBackend Redis Cluster at h1:6379, [fe80::1]:7001, h3:7002>"
+    endpoint = backend._way._endpoint  # type: ignore[attr-defined]
+    assert endpoint.kind == ("SSLConnection" if scheme == "rediss+cluster" else "Connection")
+    assert endpoint.max_connections == 7
+    assert (endpoint.options["username"], endpoint.options["password"]) == ("app", "p@ss")
+    assert endpoint.options["socket_timeout"] == 9
+
+
 def test_redis_takes_a_unix_socket() -> None:
     backend = backend_from_url("unix:///run/redis.sock?db=2", default_ttl=5)
     assert isinstance(backend, RedisBackend)
@@ -106,7 +122,13 @@ def test_backends_from_urls_reach_their_servers(redis_server: Any, memcached_ser
         ("memcached://host/path", "takes host:port"),
         ("memcached://user:hunter2@host", "takes no user and password"),
         ("memcached://h1:11211,h2:11211", "several memcached servers in one URL are not supported yet"),
-        ("redis+cluster://host", r"redis\+cluster:// is not supported yet"),
+        ("redis+cluster://", r"redis\+cluster:// takes hosts with ports"),
+        ("redis+cluster://u:hunter2@h1:7000,h2:port", "takes hosts with ports from 1 to 65535"),
+        ("redis+cluster://:hunter2@h1:70000", "takes hosts with ports from 1 to 65535"),
+        ("redis+cluster://:hunter2@::1", "IPv6 addresses in brackets"),
+        ("redis+cluster://:hunter2@h1/3", "no databases but 0"),
+        ("rediss+cluster://:hunter2@h1?socket_timeout=soon", "not a URL of a Redis Cluster"),
+        ("redis+cluster://:hunter2@h?default_ttl=", r"default_ttl of the redis\+cluster:// URL must be a whole number"),
         ("memory://host", "takes no host"),
         ("memory://?treshold=5", r"unknown option 'treshold' of a memory:// URL \(did you mean 'threshold'\?\)"),
         ("memory://?default_ttl=soon", "default_ttl of the memory:// URL must be a whole number"),

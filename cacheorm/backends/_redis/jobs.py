@@ -29,7 +29,7 @@ DUE: Any = object()
 """Stands where no reply has come."""
 
 # Keys that are asked for at once, and bytes that their values should have together.
-_READ_CHUNK = 500
+_READ_CHUNK = 1000
 _READ_BYTES = 2 << 20
 
 # Refusals of nodes that have done nothing. MOVED is a kind of ASK in redis-py.
