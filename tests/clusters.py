@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -84,7 +85,7 @@ class ClusterNode(RedisServer):
         """Where clients reach it."""
         return HOST, self.port
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Its id in the cluster."""
         return str(self.ask("CLUSTER", "MYID").decode())
@@ -201,9 +202,9 @@ class RedisCluster:
 
     # -- moving slots ----------------------------------------------------------------------------
 
-    def begin_move(self, slot: int, target: ClusterNode) -> ClusterNode:
+    def begin_move(self, slot: int, target: ClusterNode, source: ClusterNode | None = None) -> ClusterNode:
         """Begin to move a slot: from now on its owner, which is given, answers ``ASK`` for keys that it lacks."""
-        source = self.owner(slot)
+        source = source or self.owner(slot)
         target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", source.name)
         source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", target.name)
         return source
@@ -224,12 +225,29 @@ class RedisCluster:
             if node not in (source, target):
                 node.ask("CLUSTER", "SETSLOT", slot, "NODE", name)
 
-    def move_slot(self, slot: int, target: ClusterNode) -> None:
-        """Move a slot with its keys, as ``redis-cli --cluster reshard`` does."""
-        source = self.begin_move(slot, target)
-        while self.migrate_keys(slot, source, target, 100):
+    def move_slot(self, slot: int, target: ClusterNode, source: ClusterNode | None = None) -> None:
+        """Move a slot with its keys, as ``redis-cli --cluster reshard`` does.
+
+        Args:
+            slot: its number.
+            target: who serves it from then on.
+            source: who serves it now. While many slots move, other nodes may be behind the times.
+        """
+        source = self.begin_move(slot, target, source)
+        while self.migrate_keys(slot, source, target, 100) == 100:
             pass
         self.finish_move(slot, source, target)
+
+    def wait_until_agreed(self) -> None:
+        """Wait until all nodes know the same: who takes over slots before they do may not be believed by some."""
+
+        def agreed() -> bool:
+            nodes = self.running()
+            maps = {tuple(sorted(_slots(node))) for node in nodes}
+            epochs = {node.figures("CLUSTER INFO")["cluster_current_epoch"] for node in nodes}
+            return len(maps) == len(epochs) == 1
+
+        wait_until("all nodes agree", agreed)
 
     # -- losing nodes ----------------------------------------------------------------------------
 

@@ -43,6 +43,8 @@ from .transport import Command, Effect
 __all__ = ["Cluster"]
 
 _REDIRECTS = 5
+# So many are followed without a pause.
+_QUICK_REDIRECTS = 2
 # Chunks under way at a time: a first one tells how large values are, or where the map is wrong.
 _FIRST_AHEAD = 2
 _AHEAD = 3
@@ -194,7 +196,8 @@ class Cluster:
                     continue
                 owner = slots.owner(job.keys[i])
                 again.setdefault(owner, []).append(i)
-                if owner in (stray.address, None):
+                # Nodes that have heard different things may send a request to and fro.
+                if owner in (stray.address, None) or redirects[i] > _QUICK_REDIRECTS:
                     stuck[i] = stray
             await self._wait(job, stuck, waiting)
             await self._send(job, job, again)
