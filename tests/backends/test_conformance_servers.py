@@ -11,7 +11,6 @@ import pytest
 import redis
 import redis.asyncio
 import redis.cluster
-from clusters import RedisCluster
 from servers import HOST, MemcachedServer, RedisServer
 
 from cacheorm.backends import BaseBackend, MemcachedBackend, RedisBackend
@@ -19,6 +18,7 @@ from cacheorm.testing import BackendConformance
 
 if TYPE_CHECKING:
     from sentinels import SentinelGroup
+    from clusters import RedisCluster
 
 
 class TestRedisBackend(BackendConformance):

@@ -124,7 +124,7 @@ def test_an_entry_that_is_no_string_reads_as_absent_in_a_batch(redis_cluster: Re
     node = redis_cluster.owner(*wire.key_slots(["a list"]))
     node.ask("LPUSH", "a list", "x")
     assert backend.get_many("key:1", "a list", *BATCH) == [b"1", None, *BATCH.values()]
-    with pytest.raises(BackendError, match="a list.*WRONGTYPE"):
+    with pytest.raises(BackendError, match=r"a list.*WRONGTYPE"):
         backend.get("a list")
 
 
@@ -206,7 +206,7 @@ def test_who_waits_too_long_for_keys_to_come_together_is_told_which(redis_cluste
         backend.set_many(dict.fromkeys(keys, b"v"))
         with Moving(redis_cluster, 6000) as moving:
             redis_cluster.migrate_keys(6000, moving.source, moving.target, 10)
-            with pytest.raises(BackendError, match="no answer for 0.3 s, key ") as caught:
+            with pytest.raises(BackendError, match=r"no answer for 0\.3 s, key ") as caught:
                 backend.delete_many(*keys)
             assert keys[0] in str(caught.value)
             assert not caught.value.maybe_applied

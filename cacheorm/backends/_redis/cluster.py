@@ -33,7 +33,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..._speedups import wire
 from ...errors import BackendError
-from .flight import Flight, Parts
+from .flight import Flight
 from .jobs import DUE, Asked, Job, Reads, Stray, Units, Writes
 from .server import as_replies
 from .slots import Address, SlotMap
@@ -230,9 +230,7 @@ class Cluster:
         targets = [self._target(stray) for _, stray in moved]
         places = wire.key_slots([job.keys[i] for i, _ in moved])
         moves = dict(zip(places, targets, strict=True))
-        others = [
-            stray for stray in strays.values() if not isinstance(stray.error, (AskError, TryAgainError))
-        ]
+        others = [stray for stray in strays.values() if not isinstance(stray.error, (AskError, TryAgainError))]
         if moves:
             self._topology.move(moves)
         if others or len(moves) > _MANY_MOVES or not {*targets} <= {*slots.addresses}:
@@ -262,9 +260,7 @@ class Cluster:
             if lost:
                 raise self._failure(job, {**strays, **lost}, "no answer", next(iter(lost.values())))
 
-    def _failure(
-        self, job: Job, strays: Mapping[int, Stray], what: str, shown: Stray | None = None
-    ) -> BackendError:
+    def _failure(self, job: Job, strays: Mapping[int, Stray], what: str, shown: Stray | None = None) -> BackendError:
         error = (shown or next(iter(strays.values()))).error
         maybe_applied = job.effect is not Effect.READ and (
             any(stray.sent for stray in strays.values()) or any(result is not DUE for result in job.results)

@@ -41,7 +41,7 @@ class BlockingRuntime:
         return _ThreadLock()
 
     async def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)  # noqa: ASYNC251 - nobody else runs in here
+        time.sleep(seconds)
 
 
 class AwaitedRuntime:
