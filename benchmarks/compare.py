@@ -25,6 +25,7 @@ from typing import Any
 import cacheorm as co
 
 from . import awaited, footprint, read_through, related
+from . import clusters, footprint, read_through, related
 from . import further as beyond
 from .contests import CONTESTS, OURS, Contest, Result, run
 from .footprint import Figure
@@ -40,6 +41,7 @@ SHAPE_FACTOR = 1.3
 """How far a shape's ratio may be above that of the standard row with as many fields."""
 
 SECTIONS = ("ratios", "peers", "loading", "preloading", "further", "asyncio", "decode", "shapes", "figures", "flatness")
+SECTIONS = ("ratios", "peers", "loading", "preloading", "further", "cluster", "decode", "shapes", "figures", "flatness")
 
 
 @dataclass
@@ -247,6 +249,33 @@ def tasks(this: Run) -> None:
     if lines:
         print("\n" + table(["1,000 reads of 100 rows", "how", "us/row", "x called"], lines))
         this.found["asyncio"] = kept
+def cluster(this: Run) -> None:
+    """A Redis Cluster beside a single server: what the client computes, and how long it takes in all."""
+    lines = []
+    kept = []
+    for operation in clusters.OPERATIONS:
+        title = f"{operation}, Redis Cluster"
+        if not this.wants("cluster", title):
+            continue
+        found = clusters.times(this.stores, operation, 1000, this.rounds, this.seconds, this.step(title))
+        for what in ("computing", "in all"):
+            ours, single = found[f"Redis Cluster, {what}"], found[f"Redis, {what}"]
+            bar = clusters.BAR if (operation, what) == ("query_many", "computing") else None
+            ratio = ours / single
+            lines.append(
+                (
+                    f"{operation}, {what}",
+                    f"{ours:.2f}",
+                    f"{single:.2f}",
+                    f"{ratio:.2f}",
+                    "-" if bar is None else f"{bar:.2f}",
+                    mark(ratio, bar),
+                )
+            )
+        kept.append({"operation": operation, **found})
+    if lines:
+        print("\n" + table(["us/row", "Redis Cluster", "Redis", "ratio", "bar", ""], lines))
+        this.found["cluster"] = kept
 
 
 def decode(this: Run) -> None:
@@ -454,6 +483,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         this = Run(stores, rounds, seconds, options.full, only, show=show)
         print(f"medians of {rounds} alternating rounds; ratio = ours / hand-written, below 1 is faster")
         for section in (ratios, peers, loading, preloading, further, tasks, decode, shapes, figures, flatness):
+        for section in (ratios, peers, loading, preloading, further, cluster, decode, shapes, figures, flatness):
             section(this)
             sys.stdout.flush()
     if options.json is not None:

@@ -8,7 +8,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .hand import FileHand, Hand, MemoryHand, PylibmcHand, PymemcacheHand, RedisHand, json_pack
+from .hand import (
+    FileHand,
+    Hand,
+    MemoryHand,
+    PylibmcHand,
+    PymemcacheHand,
+    RedisClusterHand,
+    RedisHand,
+    json_pack,
+)
 from .measure import Call, alternate
 from .rows import STANDARD, Shape, changes
 from .stores import Stores
@@ -89,6 +98,8 @@ def _hands(contest: Contest, stores: Stores) -> dict[str, Hand]:
         return {"diskcache": FileHand(stores.diskcache, shape, *packers)}
     if contest.backend == "Redis":
         return {"redis-py": RedisHand(stores.redis, shape, *packers)}
+    if contest.backend == "Redis Cluster":
+        return {"redis-py": RedisClusterHand(stores.redis_cluster, shape, *packers)}
     hands: dict[str, Hand] = {"pymemcache": PymemcacheHand(stores.pymemcache, shape, contest.noreply, *packers)}
     # Its set_multi is several times slower than pymemcache's: no opponent, and left out to save time.
     if stores.pylibmc is not None and contest.operation != "insert_many":
@@ -151,6 +162,8 @@ CONTESTS = [
     Contest("query_many", "Redis", 100_000, 0.35, 6.2 / 2),
     Contest("insert_many", "Redis", 1000, 0.25, 1.9 / 2),
     Contest("update_many", "Redis", 1000, 0.35, 3.0 / 2),
+    Contest("query_many", "Redis Cluster", 1000, 0.60),
+    Contest("insert_many", "Redis Cluster", 1000),
     Contest("query_many", "memcached", 1000, 0.70, 7.0 / 2),
     Contest("insert_many", "memcached", 1000, 0.45, 9.8 / 2),
     Contest("insert_many", "memcached", 1000, noreply=True),

@@ -15,7 +15,16 @@ import msgpack
 
 from .rows import Row, Shape
 
-__all__ = ["FileHand", "Hand", "MemoryHand", "PylibmcHand", "PymemcacheHand", "RedisHand", "json_pack"]
+__all__ = [
+    "FileHand",
+    "Hand",
+    "MemoryHand",
+    "PylibmcHand",
+    "PymemcacheHand",
+    "RedisClusterHand",
+    "RedisHand",
+    "json_pack",
+]
 
 TTL = 600
 
@@ -113,6 +122,20 @@ class RedisHand(Hand):
 
     def write(self, entries: dict[str, bytes]) -> None:
         pipeline = self.client.pipeline(transaction=False)
+        for key, value in entries.items():
+            pipeline.set(key, value, ex=TTL)
+        pipeline.execute()
+
+
+class RedisClusterHand(RedisHand):
+    """redis-py's client of a cluster: ``MGET`` for each slot, and its pipeline of ``SET``."""
+
+    def __init__(self, client: Any, shape: Shape, pack: Pack = msgpack.packb, unpack: Unpack = msgpack.unpackb) -> None:
+        super().__init__(client, shape, pack, unpack)
+        self.read = client.mget_nonatomic
+
+    def write(self, entries: dict[str, bytes]) -> None:
+        pipeline = self.client.pipeline()
         for key, value in entries.items():
             pipeline.set(key, value, ex=TTL)
         pipeline.execute()

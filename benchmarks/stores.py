@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import sys
 import tempfile
 from collections.abc import Iterator
 from functools import cached_property
@@ -27,6 +28,15 @@ class Stores(contextlib.ExitStack):
     def redis_server(self) -> RedisServer:
         """A redis-server of its own, without persistence."""
         return self.enter_context(RedisServer())
+
+    @cached_property
+    def redis_cluster_servers(self) -> Any:
+        """A Redis Cluster of its own, of three primaries."""
+        # Its module is written for the tests, which import what they share as `servers`.
+        tests = str(Path(__file__).parents[1] / "tests")
+        if tests not in sys.path:
+            sys.path.append(tests)
+        return self.enter_context(importlib.import_module("clusters").RedisCluster(replicas=False))
 
     @cached_property
     def memcached_server(self) -> MemcachedServer:
@@ -57,6 +67,8 @@ class Stores(contextlib.ExitStack):
                 made = co.FileSystemBackend(self.folder / "cacheorm")
             elif name == "Redis":
                 made = co.RedisBackend(host=HOST, port=self.redis_server.port)
+            elif name == "Redis Cluster":
+                made = co.backend_from_url(self.redis_cluster_servers.url)
             else:
                 made = co.MemcachedBackend(servers=[(HOST, self.memcached_server.port)])
             self._backends[name] = made
@@ -80,6 +92,15 @@ class Stores(contextlib.ExitStack):
         import redis
 
         client = redis.Redis(host=HOST, port=self.redis_server.port)
+        self.callback(client.close)
+        return client
+
+    @cached_property
+    def redis_cluster(self) -> Any:
+        """redis-py's client of the same cluster."""
+        from redis.cluster import RedisCluster
+
+        client = RedisCluster(host=HOST, port=self.redis_cluster_servers.nodes[0].port)
         self.callback(client.close)
         return client
 

@@ -1,0 +1,60 @@
+"""What it costs a client that rows are on a Redis Cluster, beside a single server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter, process_time
+from typing import Any
+
+import cacheorm as co
+
+from .measure import Call, alternate
+from .rows import STANDARD, Row, User
+from .stores import Stores
+
+__all__ = ["BAR", "OPERATIONS", "times"]
+
+BAR = 1.5
+"""How much more of a processor's time reading may take on a cluster than on a single server."""
+
+
+def _query(model: Any, rows: list[Row]) -> Call:
+    asked = STANDARD.asked(rows)
+    return lambda: model.query_many(asked).execute()
+
+
+def _insert(model: Any, rows: list[Row]) -> Call:
+    return lambda: model.insert_many(rows).execute()
+
+
+OPERATIONS: dict[str, Callable[[Any, list[Row]], Call]] = {"query_many": _query, "insert_many": _insert}
+
+
+def _model(store: co.BaseBackend) -> Any:
+    class Placed(User):
+        class Meta:
+            name = "user"
+            backend = store
+            serializer = "msgpack"
+
+    return Placed
+
+
+def times(
+    stores: Stores, operation: str, count: int, rounds: int, seconds: float, tick: Callable[[], None]
+) -> dict[str, float]:
+    """Time one operation on both: microseconds per row, by what is counted and where the rows are.
+
+    What the client computes is its own doing. How long it waits is not: all servers share this machine with it.
+    """
+    rows = STANDARD.rows(count)
+    calls: dict[str, Call] = {}
+    for name in ("Redis", "Redis Cluster"):
+        model = _model(stores.backend(name))
+        model.insert_many(rows).execute()
+        calls[name] = OPERATIONS[operation](model, rows)
+    found = {}
+    for what, clock in (("computing", process_time), ("in all", perf_counter)):
+        taken = alternate(calls, count, rounds, seconds, tick, clock)
+        found |= {f"{name}, {what}": time for name, time in taken.items()}
+    return found
