@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 import redis.cluster
 from children import fork_and_check
 from clusters import ClusterNode, RedisCluster, wait_until
+from faults import ScriptedServer
 from servers import HOST, RedisServer
 
 import cacheorm as co
@@ -194,6 +196,12 @@ def test_a_command_over_keys_on_both_sides_waits_until_they_are_together(
         thread.join()
         assert results == [True]
     assert backend.get_many(*keys) == [None] * 20
+
+
+def swallow(connection: socket.socket) -> None:
+    """Take whatever is sent, and answer nothing."""
+    while connection.recv(1 << 16):
+        pass
 
 
 def refused(node: ClusterNode) -> int:
@@ -441,6 +449,38 @@ def test_a_stale_map_is_learnt_anew_by_one_of_many_threads(
             thread.join()
         assert not failures, failures[0]
         assert asked == 1
+
+
+def test_threads_that_find_nobody_do_not_each_wait_for_every_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = 0
+    real = Topology._ask
+
+    async def counted(self: Topology, address: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return await real(self, address)
+
+    monkeypatch.setattr(Topology, "_ask", counted)
+    silent = ScriptedServer(swallow)
+    with silent, RedisBackend.from_url(f"redis+cluster://{HOST}:{silent.port}", socket_timeout=1) as backend:
+        told: list[str] = []
+        barrier = threading.Barrier(16)
+
+        def work() -> None:
+            barrier.wait()
+            try:
+                backend.get("k")
+            except BackendError as error:
+                told.append(str(error))
+
+        threads = [threading.Thread(target=work) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(told) == 16
+    assert all("no node can be reached" in words for words in told)
+    assert asked < 16
 
 
 def test_threads_that_share_one_connection_to_each_node_do_not_wait_for_one_another_for_ever(

@@ -56,7 +56,7 @@ class ClusterWay:
         manager = client.nodes_manager
         nodes = [*manager.startup_nodes.values(), *manager.nodes_cache.values()]
         if hasattr(client, "get_redis_connection"):
-            pool = client.get_redis_connection(next(iter(manager.nodes_cache.values()))).connection_pool
+            pool = client.get_redis_connection(nodes[-1]).connection_pool
         else:
             options = dict(client.connection_kwargs)
             pool = SimpleNamespace(

@@ -45,6 +45,7 @@ class Topology:
         self._known: list[Address] = []
         self._slots: SlotMap | None = None
         self._lock = runtime.lock()
+        self._failures = 0
         self._links: dict[Address, Links] = {}
 
     def links(self, address: Address) -> Links:
@@ -66,7 +67,7 @@ class Topology:
     async def relearn(self, seen: SlotMap | None, suspects: Iterable[Address]) -> SlotMap:
         """Learn the map anew, unless somebody has done so since ``seen`` was given.
 
-        Of those who find it stale at once, one asks, and the others wait for what he learns.
+        Of those who find it stale at once, one asks, and the others wait for what he learns, or fails to learn.
 
         Args:
             seen: what turned out to be wrong.
@@ -75,9 +76,12 @@ class Topology:
         Raises:
             BackendError: as :meth:`slots`.
         """
+        failures = self._failures
         async with self._lock:
             if self._slots is not None and self._slots is not seen:
                 return self._slots
+            if self._failures != failures:
+                raise BackendError(f"{self.server}: no node can be reached, as others have found in the meantime")
             first: BackendError | None = None
             for address in self._to_be_asked(set(suspects)):
                 try:
@@ -92,6 +96,7 @@ class Topology:
                     self._slots, self._known = slots, known
                     await self._retire()
                     return slots
+            self._failures += 1
             reason = f"no node can be reached: {first}" if first else "no node serves any slot"
             raise BackendError(f"{self.server}: {reason}") from (first and first.__cause__)
 
