@@ -24,8 +24,7 @@ from typing import Any
 
 import cacheorm as co
 
-from . import awaited, footprint, read_through, related
-from . import clusters, footprint, read_through, related
+from . import awaited, clusters, footprint, read_through, related
 from . import further as beyond
 from .contests import CONTESTS, OURS, Contest, Result, run
 from .footprint import Figure
@@ -249,6 +248,8 @@ def tasks(this: Run) -> None:
     if lines:
         print("\n" + table(["1,000 reads of 100 rows", "how", "us/row", "x called"], lines))
         this.found["asyncio"] = kept
+
+
 def cluster(this: Run) -> None:
     """A Redis Cluster beside a single server: what the client computes, and how long it takes in all."""
     lines = []
@@ -482,8 +483,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         only = [word.lower() for word in options.only]
         this = Run(stores, rounds, seconds, options.full, only, show=show)
         print(f"medians of {rounds} alternating rounds; ratio = ours / hand-written, below 1 is faster")
-        for section in (ratios, peers, loading, preloading, further, tasks, decode, shapes, figures, flatness):
-        for section in (ratios, peers, loading, preloading, further, cluster, decode, shapes, figures, flatness):
+        for section in (ratios, peers, loading, preloading, further, tasks, cluster, decode, shapes, figures, flatness):
             section(this)
             sys.stdout.flush()
     if options.json is not None:

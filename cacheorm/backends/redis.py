@@ -84,11 +84,10 @@ class RedisBackend(NetworkBackend):
 
     @classmethod
     def from_url(cls, url: str, default_ttl: int = 600, **kwargs: Any) -> Self:
-        """Make a backend from ``redis://``, ``rediss://`` (TLS), ``unix://``, ``redis+sentinel://`` or
-        ``redis+cluster://``.
+        """Make a backend from a URL of a server, of a service under sentinels, or of a cluster.
 
         Args:
-            url: ``redis://[[user]:[password]@]host[:port][/db][?option=value...]``,
+            url: ``redis://[[user]:[password]@]host[:port][/db][?option=value...]`` (``rediss`` with TLS),
                 ``unix://[[user]:[password]@]/path[?db=0...]``,
                 ``redis+sentinel://[[user]:[password]@]host[:port],.../service[/db][?option=value...]`` or
                 ``redis+cluster://[[user]:[password]@]host[:port][,host[:port]...][?option=value...]``

@@ -17,8 +17,8 @@ from cacheorm.backends import BaseBackend, MemcachedBackend, RedisBackend
 from cacheorm.testing import BackendConformance
 
 if TYPE_CHECKING:
-    from sentinels import SentinelGroup
     from clusters import RedisCluster
+    from sentinels import SentinelGroup
 
 
 class TestRedisBackend(BackendConformance):
@@ -63,6 +63,9 @@ class TestRedisBackendOnAServiceUnderSentinels(BackendConformance):
     @pytest.fixture
     def backend(self, sentinel_group: SentinelGroup) -> Iterator[BaseBackend]:
         with RedisBackend.from_url(sentinel_group.url) as backend:
+            yield backend
+
+
 class TestRedisBackendOnACluster(BackendConformance):
     default_ttl = 600
 

@@ -72,23 +72,18 @@ class ClusterWay:
         return cls(addresses, endpoint, getattr(manager, "address_remap", None))
 
     @classmethod
-    def of_url(cls, url: str, options: Mapping[str, Any]) -> Self | None:
+    def of_url(cls, url: str, options: Mapping[str, Any]) -> Self:
         """Read ``redis+cluster://[[user]:[password]@]host[:port][,host[:port]...][?option=value...]``.
 
         Args:
             url: an IPv6 address in brackets, special characters percent-encoded.
             options: of the connections, and ``address_remap``.
 
-        Returns:
-            ``None`` for a URL of another scheme.
-
         Raises:
             ValueError: it is malformed. The message does not show it.
         """
-        scheme, separator, rest = url.partition("://")
-        plain = _SCHEMES.get(scheme.lower())
-        if plain is None or not separator:
-            return None
+        scheme, _, rest = url.partition("://")
+        plain = _SCHEMES[scheme.lower()]
         place, mark, query = rest.partition("?")
         authority, slash, path = place.partition("/")
         credentials, at, hosts = authority.rpartition("@")

@@ -6,10 +6,9 @@ import os
 import threading
 import time
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 from typing import Any, Protocol
 
-from .blocking import BlockingLinks
+from .blocking import BlockingReach
 from .endpoint import Endpoint
 from .transport import Links
 
@@ -33,9 +32,7 @@ class BlockingRuntime:
     """For threads."""
 
     def links(self, endpoint: Endpoint) -> Links:
-        pool = endpoint.pool()
-        # Connections in use go when they are given back.
-        return BlockingLinks(pool, endpoint.server, partial(pool.disconnect, inuse_connections=False))
+        return BlockingReach().links(endpoint, None)
 
     def lock(self) -> AbstractAsyncContextManager[Any]:
         return _ThreadLock()
