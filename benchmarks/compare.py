@@ -39,8 +39,19 @@ __all__ = ["main"]
 SHAPE_FACTOR = 1.3
 """How far a shape's ratio may be above that of the standard row with as many fields."""
 
-SECTIONS = ("ratios", "peers", "loading", "preloading", "further", "asyncio", "decode", "shapes", "figures", "flatness")
-SECTIONS = ("ratios", "peers", "loading", "preloading", "further", "cluster", "decode", "shapes", "figures", "flatness")
+SECTIONS = (
+    "ratios",
+    "peers",
+    "loading",
+    "preloading",
+    "further",
+    "asyncio",
+    "cluster",
+    "decode",
+    "shapes",
+    "figures",
+    "flatness",
+)
 
 
 @dataclass
