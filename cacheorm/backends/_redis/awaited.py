@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import select
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, cast
 
 from redis.asyncio.connection import AbstractConnection
@@ -21,7 +21,7 @@ from .._turns import Turns
 from .endpoint import Endpoint
 from .replies import find_feed
 
-__all__ = ["AwaitedLink", "AwaitedLinks", "AwaitedReach"]
+__all__ = ["AwaitedLink", "AwaitedLinks"]
 
 # What may wait to be sent before the sender does. More than most requests for a part of a batch.
 _SEND_BYTES = 1 << 21
@@ -232,13 +232,3 @@ class AwaitedLinks:
             if isinstance(error, (RedisError, OSError)):
                 raise BackendError(f"{self.server}: {error}") from error
             raise
-
-
-class AwaitedReach:
-    """A :class:`~.watched.Reach` for the tasks of one event loop."""
-
-    def links(self, endpoint: Endpoint, admit: Callable[[Any], Awaitable[None]] | None) -> AwaitedLinks:
-        return AwaitedLinks(endpoint if admit is None else endpoint.with_options(redis_connect_func=admit))
-
-    def lock(self) -> asyncio.Lock:
-        return asyncio.Lock()

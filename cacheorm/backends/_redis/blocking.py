@@ -5,8 +5,7 @@ from __future__ import annotations
 import builtins
 import inspect
 import os
-import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -19,12 +18,10 @@ from redis.exceptions import (
 
 from ..._speedups import wire
 from ...errors import BackendError
-from .._driving import run_blocking
 from .direct import DirectLink
-from .endpoint import Endpoint
 from .replies import find_feed
 
-__all__ = ["BlockingLink", "BlockingLinks", "BlockingReach"]
+__all__ = ["BlockingLink", "BlockingLinks"]
 
 # A pool of more connections than this is one without bounds.
 _UNBOUNDED = 1 << 20
@@ -179,57 +176,3 @@ class BlockingLinks:
             self._release(self._kept.pop(), True)
         if self._close is not None:
             self._close()
-
-
-class BlockingReach:
-    """A :class:`~.watched.Reach` for threads."""
-
-    def links(self, endpoint: Endpoint, admit: Callable[[Any], Awaitable[None]] | None) -> BlockingLinks:
-        if admit is not None:
-            endpoint = endpoint.with_options(redis_connect_func=_blocking(admit))
-        return _RetiringLinks(endpoint.pool(), endpoint.server)
-
-    def lock(self) -> _Lock:
-        return _Lock()
-
-
-class _RetiringLinks(BlockingLinks):
-    """Connections of a pool of our own: once it is closed, those in use are closed when they are given back."""
-
-    def __init__(self, pool: Any, server: str) -> None:
-        super().__init__(pool, server, lambda: pool.disconnect(inuse_connections=False))
-        self._retired = False
-
-    async def give_back(self, link: BlockingLink | DirectLink, reusable: bool) -> None:
-        await super().give_back(link, reusable)
-        if self._retired:
-            await super().close()
-
-    async def close(self) -> None:
-        self._retired = True
-        await super().close()
-
-
-class _Lock:
-    """A lock among threads, to be used as that of asyncio is."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-
-    async def __aenter__(self) -> None:
-        self._lock.acquire()
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        self._lock.release()
-
-
-def _blocking(admit: Callable[[Any], Awaitable[None]]) -> Callable[[Any], None]:
-    def run(connection: Any) -> None:
-        try:
-            run_blocking(admit(connection))
-        except BaseException:
-            # redis-py does so after its own errors only, and keeps what Ctrl-C left in the middle.
-            connection.disconnect()
-            raise
-
-    return run

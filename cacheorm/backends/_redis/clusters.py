@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import redis
 
 from .endpoint import Endpoint
-from .runtimes import AwaitedRuntime, BlockingRuntime
+from .reach import AwaitedReach, BlockingReach, Reach
 from .slots import Address, Remap
 from .topology import Topology, cluster_name
 from .transport import Transport
@@ -40,15 +40,15 @@ class ClusterWay:
         self._remap = remap
 
     def blocking(self) -> Transport:
-        return self._transport(BlockingRuntime())
+        return self._transport(BlockingReach())
 
     def awaited(self) -> Transport:
-        return self._transport(AwaitedRuntime())
+        return self._transport(AwaitedReach())
 
-    def _transport(self, runtime: Any) -> Transport:
+    def _transport(self, reach: Reach) -> Transport:
         from .cluster import Cluster
 
-        return Cluster(Topology(self._nodes, self._endpoint, runtime, self._remap))
+        return Cluster(Topology(self._nodes, self._endpoint, reach, self._remap))
 
     @classmethod
     def of_client(cls, client: Any) -> Self:

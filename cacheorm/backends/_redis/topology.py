@@ -10,7 +10,7 @@ from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from ..._speedups import wire
 from ...errors import BackendError
 from .endpoint import Endpoint
-from .runtimes import Runtime
+from .reach import Reach
 from .slots import Address, Remap, SlotMap, parse_slots
 from .transport import Links
 
@@ -26,7 +26,7 @@ class Topology:
     Args:
         nodes: where to ask first.
         endpoint: how all nodes are spoken to.
-        runtime: how to connect and to wait.
+        reach: how to connect and to wait.
         remap: where nodes are reached that say to be somewhere.
 
     Attributes:
@@ -34,17 +34,17 @@ class Topology:
         patience: seconds for which operations wait until the nodes agree.
     """
 
-    def __init__(self, nodes: Sequence[Address], endpoint: Endpoint, runtime: Runtime, remap: Remap | None) -> None:
+    def __init__(self, nodes: Sequence[Address], endpoint: Endpoint, reach: Reach, remap: Remap | None) -> None:
         self.server = cluster_name(nodes)
         self.patience = endpoint.patience
-        self.sleep = runtime.sleep
+        self.sleep = reach.sleep
         self._endpoint = endpoint
-        self._runtime = runtime
+        self._reach = reach
         self._remap = remap
         self._nodes = list(nodes)
         self._known: list[Address] = []
         self._slots: SlotMap | None = None
-        self._lock = runtime.lock()
+        self._lock = reach.lock()
         self._failures = 0
         self._links: dict[Address, Links] = {}
 
@@ -53,7 +53,7 @@ class Topology:
         links = self._links.get(address)
         if links is None:
             # Of two that are made at once, one stays; the other has connected to nothing.
-            links = self._links.setdefault(address, self._runtime.links(self._endpoint.at(*address)))
+            links = self._links.setdefault(address, self._reach.links(self._endpoint.at(*address)))
         return links
 
     async def slots(self) -> SlotMap:

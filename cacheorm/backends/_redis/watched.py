@@ -15,11 +15,10 @@ The rules are those of https://redis.io/docs/latest/develop/reference/sentinel-c
 from __future__ import annotations
 
 import inspect
-import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
-from typing import Any, Protocol, TypeVar
+from contextlib import aclosing
+from typing import Any, TypeVar
 
 from redis.exceptions import (
     AuthenticationError,
@@ -33,30 +32,14 @@ from redis.exceptions import (
 
 from ...errors import BackendError
 from ..base import later_part
-from .endpoint import Endpoint
+from .reach import Reach
 from .sentinels import Address, Sentinels
 from .server import Server
 from .transport import Command, Effect, Links
 
-__all__ = ["Reach", "Watched"]
+__all__ = ["Watched"]
 
 T = TypeVar("T")
-
-
-class Reach(Protocol):
-    """How servers are reached, by threads or by the tasks of an event loop."""
-
-    def links(self, endpoint: Endpoint, admit: Callable[[Any], Awaitable[None]] | None) -> Links:
-        """Give connections to a server; once they are closed, those in use end when they are given back.
-
-        Args:
-            endpoint: the server.
-            admit: is given each connection of redis-py when it has been made, to finish it or to refuse it with an
-                error of the driver's.
-        """
-
-    def lock(self) -> AbstractAsyncContextManager[None]:
-        """Give a lock among those who share the transport."""
 
 
 # Seconds after which a sentinel is asked whether the primary still is the primary.
@@ -92,11 +75,7 @@ class Watched:
         self._trusted_until = 0.0
         self._searches = 0
         self._failure: BackendError | None = None
-        self._renew()
-
-    def _renew(self) -> None:
-        self._pid = os.getpid()
-        self._lock = self._reach.lock()
+        self._lock = reach.lock()
 
     # -- what a transport does -------------------------------------------------------------------
 
@@ -220,8 +199,6 @@ class Watched:
             current = self._current
         if current is not None:
             return current
-        if self._pid != os.getpid():
-            self._renew()  # a thread that does not exist here may have held the lock
         searches = self._searches
         async with self._lock:
             current = self._current

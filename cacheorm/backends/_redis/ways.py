@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from .blocking import BlockingLinks, BlockingReach
+from .blocking import BlockingLinks
 from .client import ClientTransport
 from .clusters import ClusterWay
 from .endpoint import Endpoint
+from .reach import AwaitedReach, BlockingReach
 from .sentinels import Sentinels
 from .server import Server
 from .transport import Transport
@@ -97,8 +98,6 @@ class Service:
         return Watched(self._sentinels, BlockingReach())
 
     def awaited(self) -> Transport:
-        from .awaited import AwaitedReach
-
         return Watched(self._sentinels, AwaitedReach())
 
 
