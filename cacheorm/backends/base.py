@@ -93,6 +93,10 @@ class BaseBackend(Twins):
     """Whether entries live in this process's memory only, out of everybody else's reach. Then no method waits for
     anything, and those to be awaited call it on the spot instead of in a thread."""
 
+    reads_ahead: bool = False
+    """Whether :meth:`get_chunks` asks for later keys before it has yielded the values of earlier ones. It is then given
+    all keys of a query at once, as a sequence that makes them when they are looked at."""
+
     chunk_size: int = 10_000
     """How many rows a bulk operation hands over at a time unless it says otherwise. It bounds memory;
     how many of them make one request is the backend's own affair."""

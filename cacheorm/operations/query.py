@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from .._speedups import keys as key_makers
@@ -9,6 +10,7 @@ from ..errors import BackendError
 from ..payload import ABSENT
 from ..store import Call, Fetch
 from ..types import TTL
+from .ahead import Wanted
 from .base import Operation, R, Steps, slices
 from .related import Path, Tree, load_related_of_read, paths_of
 
@@ -99,11 +101,22 @@ class ModelQuery(Operation[R]):
 
     def _query_many(self) -> Steps[list[Any]]:
         resolved = self._plan.resolved()
+        size = self._chunk or resolved.backend.chunk_size
+        rows = self._rows
+        if getattr(resolved.backend, "reads_ahead", False) and isinstance(rows, (list, tuple)) and len(rows) > size:
+            return (yield from self._query_ahead(resolved, rows, size))
         found: list[Any] = []
-        for part in slices(self._rows, self._chunk or resolved.backend.chunk_size):
+        for part in slices(rows, size):
             pks, keys = self._plan.identity.identify(part, True)
             found += yield from read(resolved, pks, keys)
         return found
+
+    def _query_ahead(self, resolved: Any, rows: Sequence[Any], size: int) -> Steps[list[Any]]:
+        identify = self._plan.identity.identify
+        wanted = Wanted(rows, size, lambda part: identify(part, True), resolved.codec.load_many)
+        yield Fetch(resolved.backend, wanted, wanted.receive)
+        _check_count(resolved.backend, len(wanted.found), len(rows))
+        return wanted.found
 
 
 def read(resolved: Any, pks: list[Any], keys: list[str], gaps: Gaps | None = None) -> Steps[list[Any]]:
@@ -132,10 +145,14 @@ def read(resolved: Any, pks: list[Any], keys: list[str], gaps: Gaps | None = Non
                     gaps[part[1][at]] = part[0][at], payloads[at]
 
     yield Fetch(resolved.backend, asked, receive)
-    if len(rows) != len(asked):
-        # Going on would give rows to the wrong keys.
-        raise BackendError(f"{type(resolved.backend).__name__} gave {len(rows)} values for {len(asked)} keys")
+    _check_count(resolved.backend, len(rows), len(asked))
     if repeated:
         by_key = dict(zip(asked, rows, strict=True))
         return [by_key[key] for key in keys]
     return rows
+
+
+def _check_count(backend: Any, given: int, asked: int) -> None:
+    if given != asked:
+        # Going on would give rows to the wrong keys.
+        raise BackendError(f"{type(backend).__name__} gave {given} values for {asked} keys")

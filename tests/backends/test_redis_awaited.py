@@ -266,7 +266,7 @@ def test_synchronous_methods_work_inside_a_loop(redis_backend: RedisBackend) -> 
     async def main() -> None:
         await redis_backend.aset("k", b"v")
         assert redis_backend.get("k") == b"v"
-        assert [len(chunk) for chunk in redis_backend.get_chunks(["k"] * 600)] == [250, 250, 100]
+        assert [len(chunk) for chunk in redis_backend.get_chunks(["k"] * 1200)] == [500, 500, 200]
         await redis_backend.aclose()
 
     asyncio.run(main())

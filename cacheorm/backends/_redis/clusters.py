@@ -33,6 +33,8 @@ class ClusterWay:
         remap: where nodes are reached that say to be somewhere.
     """
 
+    reads_ahead = False
+
     def __init__(self, nodes: Sequence[Address], endpoint: Endpoint, remap: Remap | None = None) -> None:
         self.server = cluster_name(nodes)
         self._nodes = nodes

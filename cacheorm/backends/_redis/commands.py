@@ -79,7 +79,9 @@ class RedisCommands:
         return values
 
     def get_chunks(self, keys: Sequence[str]) -> AsyncGenerator[list[bytes | None], None]:
-        wire.check_keys(keys)
+        # Keys that are made when they are asked for are checked then.
+        if isinstance(keys, (list, tuple)):
+            wire.check_keys(keys)
         return self._transport.read_chunks(keys)
 
     async def get_many_cas(self, *keys: str) -> list[tuple[bytes, Any] | None]:

@@ -26,16 +26,16 @@ from redis.exceptions import (
 )
 
 from ..._speedups import wire
-from ...errors import BackendError
+from ...errors import BackendError, CacheORMError
 from .replies import Replies
 from .transport import Command, Effect, Link, Links
 
 __all__ = ["WRITE_BYTES", "WRITE_CHUNK", "Server", "as_replies", "joined"]
 
-_READ_CHUNK = 250
+_READ_CHUNK = 500
 # Requests under way at a time. Until the first reply shows how large the values are, no more than a small batch needs.
 _FIRST_READS = 2
-_READS_AHEAD = 6
+_READS_AHEAD = 4
 _WRITES_AHEAD = 2
 # Bytes of the reply that one MGET should ask for: more keeps a server that serves others busy.
 _READ_BYTES = 2 << 20
@@ -222,14 +222,17 @@ class Server:
         complete = answered = False
         due: deque[int] = deque()
         position, size = 0, _READ_CHUNK
+        lazy = not isinstance(keys, (list, tuple))
 
         async def send(ahead: int) -> None:
             nonlocal position
             while position < len(keys) and len(due) < ahead:
-                stop = min(position + size, len(keys))
-                await link.send(wire.pack_keys(b"MGET", keys, position, stop), position == 0)
-                due.append(stop - position)
-                position = stop
+                part = keys[position : position + size]
+                if lazy:
+                    wire.check_keys(part)
+                await link.send(wire.pack_keys(b"MGET", part, 0, len(part)), position == 0)
+                due.append(len(part))
+                position += len(part)
 
         try:
             replies = Replies(link, self._readers)
@@ -245,6 +248,8 @@ class Server:
                     replies.finish()
                     complete = True
                 yield values
+        except CacheORMError:  # of keys that are made, or checked, when they are asked for
+            raise
         except ResponseError as error:
             raise self._failure(error, False) from error
         except (RedisError, OSError, ValueError) as error:
