@@ -197,7 +197,7 @@ def test_a_connection_that_somebody_has_changed_is_read_through_its_own_methods(
             Watched.seen = 0
             backend.set_many(BATCH)
             assert backend.get_many(*BATCH) == list(BATCH.values())
-            assert Watched.seen == 2500 + 10
+            assert Watched.seen == 2500 + 5
 
 
 # -- with a real server, through a parser that is always passed by ----------------------------------------
