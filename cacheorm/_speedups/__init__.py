@@ -11,6 +11,7 @@ makes missing extensions an error. Otherwise the compiled versions are taken whe
 ``keys``    primary keys to backend keys
 ``mapping`` rows to payloads and back, through any serializer
 ``records`` keys and values as the file backend holds them
+``ring``    keys to the servers of a consistent-hash ring
 ``rows``    rows to msgpack payloads and back, straight from and to the slots
 ``wire``    the protocols of Redis and memcached: requests packed, replies parsed, no I/O
 =========== ==================================================================================
@@ -24,7 +25,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-__all__ = ["adopt", "convert", "enabled", "entries", "keys", "mapping", "records", "rows", "slots", "wire"]
+__all__ = ["adopt", "convert", "enabled", "entries", "keys", "mapping", "records", "ring", "rows", "slots", "wire"]
 
 
 def _set(variable: str) -> bool:
@@ -42,6 +43,7 @@ if not TYPE_CHECKING and not _set("CACHEORM_NO_EXTENSIONS"):
         from . import _keys_c as keys
         from . import _mapping_c as mapping
         from . import _records_c as records
+        from . import _ring_c as ring
         from . import _rows_c as rows
         from . import _slots_c as slots
         from . import _wire_c as wire
@@ -61,6 +63,7 @@ if not enabled:
     from . import _keys_py as keys
     from . import _mapping_py as mapping
     from . import _records_py as records
+    from . import _ring_py as ring
     from . import _rows_py as rows
     from . import _slots_py as slots
     from . import _wire_py as wire

@@ -1,0 +1,135 @@
+"""Keys to servers of a consistent-hash ring, on C buffers. Twin of ``_ring_py.py``, which explains it."""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.list cimport PyList_GET_SIZE
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.object cimport PyObject
+from libc.stdint cimport uint32_t
+
+from hashlib import md5
+
+cdef extern from "Python.h":
+    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+    object PySequence_Fast(object items, const char *message)
+    Py_ssize_t PySequence_Fast_GET_SIZE(object items)
+    PyObject *PySequence_Fast_GET_ITEM(object items, Py_ssize_t index)
+
+__all__ = ["Ring", "collect", "deal", "one_at_a_time"]
+
+
+cdef uint32_t hashed(const char *data, Py_ssize_t size) noexcept nogil:
+    cdef uint32_t value = 0
+    cdef Py_ssize_t i
+    for i in range(size):
+        value += <uint32_t> <signed char> data[i]
+        value += value << 10
+        value ^= value >> 6
+    value += value << 3
+    value ^= value >> 11
+    return value + (value << 15)
+
+
+def one_at_a_time(bytes data not None):
+    """Hash bytes as libmemcached does by default: Bob Jenkins's one-at-a-time, over *signed* bytes."""
+    return hashed(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+
+
+cdef class Ring:
+    """Points on a circle of 32-bit numbers; a key belongs to the server of the first point at or after its hash."""
+
+    cdef uint32_t *numbers
+    cdef Py_ssize_t size
+    cdef bytes servers
+    cdef bint digest
+
+    def __cinit__(self, points, bint digest):
+        cdef list ordered = sorted(points)
+        cdef Py_ssize_t i
+        if not ordered:
+            raise ValueError("a ring needs at least one point")
+        for number, server in ordered:
+            if not 0 <= number <= 0xFFFFFFFF or not 0 <= server < 255:
+                raise ValueError("a point is a 32-bit number and a server below 255")
+        self.size = len(ordered)
+        self.servers = bytes([server for _, server in ordered])
+        self.digest = digest
+        self.numbers = <uint32_t *> PyMem_Malloc(self.size * sizeof(uint32_t))
+        if self.numbers is NULL:
+            raise MemoryError
+        for i in range(self.size):
+            self.numbers[i] = ordered[i][0]
+
+    def __dealloc__(self):
+        PyMem_Free(self.numbers)
+
+    cdef int find(self, object key) except -1:
+        cdef Py_ssize_t size = 0, low = 0, high = self.size, middle
+        cdef const char *data = PyUnicode_AsUTF8AndSize(key, &size)
+        cdef const unsigned char *digested
+        cdef uint32_t number
+        if self.digest:
+            made = md5(data[:size], usedforsecurity=False).digest()
+            digested = <const unsigned char *> PyBytes_AS_STRING(made)
+            number = (
+                digested[0] | (<uint32_t> digested[1] << 8) | (<uint32_t> digested[2] << 16)
+                | (<uint32_t> digested[3] << 24)
+            )
+        else:
+            number = hashed(data, size)
+        while low < high:
+            middle = low + (high - low) // 2
+            if self.numbers[middle] < number:
+                low = middle + 1
+            else:
+                high = middle
+        return <unsigned char> PyBytes_AS_STRING(self.servers)[low if low < self.size else 0]
+
+    def owner(self, str key not None):
+        """Give the server of a key."""
+        return self.find(key)
+
+    def owners(self, keys):
+        """Give the servers of many keys, a byte each."""
+        cdef Py_ssize_t i, count
+        keys = PySequence_Fast(keys, "keys must be a sequence")
+        count = PySequence_Fast_GET_SIZE(keys)
+        cdef bytes found = PyBytes_FromStringAndSize(NULL, count)
+        cdef char *to = PyBytes_AS_STRING(found)
+        for i in range(count):
+            to[i] = <char> self.find(<object> PySequence_Fast_GET_ITEM(keys, i))
+        return found
+
+
+def deal(bytes owners not None, items, Py_ssize_t servers):
+    """Give each server the items that are its own, in their order: a list for each."""
+    cdef Py_ssize_t i, owner
+    cdef const unsigned char *of = <const unsigned char *> PyBytes_AS_STRING(owners)
+    items = PySequence_Fast(items, "items must be a sequence")
+    if PyBytes_GET_SIZE(owners) != PySequence_Fast_GET_SIZE(items):
+        raise ValueError("owners and items must be as many")
+    cdef list parts = [[] for _ in range(servers)]
+    for i in range(PyBytes_GET_SIZE(owners)):
+        owner = of[i]
+        if owner >= PyList_GET_SIZE(parts):
+            raise ValueError("an owner is not among the servers")
+        (<list> parts[owner]).append(<object> PySequence_Fast_GET_ITEM(items, i))
+    return parts
+
+
+def collect(bytes owners not None, Py_ssize_t start, parts, list taken not None, list result not None):
+    """Undo :func:`deal` for as much as is there: append to ``result`` what comes next in the order of the batch."""
+    cdef Py_ssize_t position = max(start, 0), owner, at
+    cdef const unsigned char *of = <const unsigned char *> PyBytes_AS_STRING(owners)
+    cdef list known = list(parts), part
+    while position < PyBytes_GET_SIZE(owners):
+        owner = of[position]
+        if owner >= PyList_GET_SIZE(known) or owner >= PyList_GET_SIZE(taken):
+            raise ValueError("an owner is not among the servers")
+        at = taken[owner]
+        part = known[owner]
+        if not 0 <= at < PyList_GET_SIZE(part):
+            break
+        result.append(part[at])
+        taken[owner] = at + 1
+        position += 1
+    return position
