@@ -98,10 +98,12 @@ class Outcome(dict[str, bool]):
 
     Attributes:
         reasons: for keys that the server *refused* (rather than found absent or present), why.
+        unsure: those among them that may be stored all the same: the answer was lost on its way.
     """
 
-    __slots__ = ("reasons",)
+    __slots__ = ("reasons", "unsure")
 
     def __init__(self, stored: Mapping[str, bool] | None = None, reasons: Mapping[str, str] | None = None) -> None:
         super().__init__(stored or {})
         self.reasons: dict[str, str] = dict(reasons or {})
+        self.unsure: set[str] = set()

@@ -1,4 +1,4 @@
-"""The backend on a memcached server, version 1.6 or later."""
+"""The backend on one or several memcached servers, version 1.6 or later."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._speedups import wire
-from ._memcached.addresses import DEFAULT_PORT, Address, one_address
+from ._memcached.addresses import DEFAULT_PORT, GivenServer, read_servers
 from ._memcached.blocking import BlockingPool
 from ._memcached.commands import Engine, MemcachedCommands
+from ._memcached.ketama import DISTRIBUTIONS
 from ._memcached.meta import MetaEngine
+from ._memcached.ring import POLICIES, RingEngine, Rings
 from ._network import NetworkBackend
 
 __all__ = ["MemcachedBackend"]
@@ -32,8 +34,14 @@ class MemcachedBackend(NetworkBackend):
     It connects with the first operation. Threads share the connections; a forked child makes its own, and so does each
     event loop that awaits methods with an ``a``.
 
+    With several servers, each key has one of them, by libmemcached's ketama ring: what a ``pylibmc.Client`` with that
+    behavior wrote is found here and the other way round, if both name the servers alike. A server that does not answer
+    is left alone for ``retry_after`` seconds; then one caller tries it for all, for a tenth of ``timeout``. Its keys
+    are misses, and writes to it are errors, row by row, while all others are stored; see ``on_server_failure``.
+
     Args:
-        servers: one server, as ``(host, port)``, ``"host:port"`` or the path of a Unix socket.
+        servers: each as ``(host, port)``, ``(host, port, weight)``, ``"host:port"``, ``"host:port:weight"`` or the path
+            of a Unix socket. A server with weight 2 gets twice as many keys as one with weight 1.
         client: a ``pylibmc.Client`` to use in place of connections of our own, through its public interface;
             whoever made it closes it. Its protocol does not tell lifetimes: :meth:`ttl` and ``KEEP_TTL`` are
             errors, and a counter that goes down takes the lifetime that is given.
@@ -41,32 +49,52 @@ class MemcachedBackend(NetworkBackend):
         timeout: seconds without any progress after which an operation gives up, and seconds that one waits for
             a free connection.
         connect_timeout: seconds to wait for a new connection.
-        max_connections: how many connections there are at most.
+        max_connections: how many connections there are at most, to each server.
+        distribution: which of pylibmc's behaviors decides where keys are: ``"ketama"`` or ``"ketama_weighted"``.
+        on_server_failure: with several servers, what becomes of the keys of one that does not answer. ``"miss"``:
+            reads miss them. ``"raise"``: reads are errors, too. ``"eject"``: they go to the other servers meanwhile,
+            as with libmemcached's ``auto_eject``; what the server had is back when it is, however old.
+        retry_after: seconds for which a server that did not answer is left alone.
 
     Raises:
-        ValueError: several servers, which are not supported yet, or an address that is none.
+        ValueError: an address that is none, a server that is given twice, or a setting that does not exist.
     """
 
     def __init__(
         self,
-        servers: Sequence[Address] | str = (("localhost", DEFAULT_PORT),),
+        servers: Sequence[GivenServer] | str = (("localhost", DEFAULT_PORT),),
         client: Any = None,
         default_ttl: int = 600,
         timeout: float = 5.0,
         connect_timeout: float = 2.0,
         max_connections: int = 64,
+        distribution: str = "ketama",
+        on_server_failure: str = "miss",
+        retry_after: float = 5.0,
     ) -> None:
         super().__init__(default_ttl)
         if max_connections < 1:
             raise ValueError(f"max_connections must be at least 1, got {max_connections}")
+        if distribution not in DISTRIBUTIONS:
+            raise ValueError(f"distribution must be one of {', '.join(DISTRIBUTIONS)}, got {distribution!r}")
+        if on_server_failure not in POLICIES:
+            raise ValueError(f"on_server_failure must be one of {', '.join(POLICIES)}, got {on_server_failure!r}")
         self.client = client
         if client is not None:
             from ._memcached._pylibmc import PylibmcEngine
 
             self._engine: Engine = PylibmcEngine(client)
         else:
-            self._limits = one_address(servers), timeout, connect_timeout, max_connections
-            self._engine = MetaEngine(BlockingPool(*self._limits))
+            self._servers = read_servers(servers)
+            self._limits = timeout, connect_timeout, max_connections
+            if len(self._servers) == 1:
+                self._engine = MetaEngine(BlockingPool(self._servers[0].address, *self._limits))
+            else:
+                from ._memcached.together import LanePool, block_together
+
+                self._rings = Rings(self._servers, distribution, on_server_failure, retry_after)
+                pools = [LanePool(address, *self._limits) for address, _ in self._servers]
+                self._engine = RingEngine(self._rings, pools, block_together, timeout)
         self._blocking = MemcachedCommands(self._engine, self.default_ttl)
 
     def _make_awaited(self) -> MemcachedCommands:
@@ -76,7 +104,12 @@ class MemcachedBackend(NetworkBackend):
             )
         from ._memcached.awaited import AwaitedPool  # here, as it needs asyncio
 
-        return MemcachedCommands(MetaEngine(AwaitedPool(*self._limits)), self.default_ttl)
+        pools = [AwaitedPool(address, *self._limits) for address, _ in self._servers]
+        if len(pools) == 1:
+            return MemcachedCommands(MetaEngine(pools[0]), self.default_ttl)
+        from ._memcached.together import await_together
+
+        return MemcachedCommands(RingEngine(self._rings, pools, await_together, self._limits[0]), self.default_ttl)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._engine.server}>"
@@ -93,7 +126,7 @@ class MemcachedBackend(NetworkBackend):
         super().clear()
 
     def stats(self) -> dict[str, Any]:
-        """Return ``entries``, ``hits``, ``misses``, ``evictions``, ``memory_bytes`` of the server.
+        """Return ``entries``, ``hits``, ``misses``, ``evictions``, ``memory_bytes`` of the servers that answer, in sum.
 
         ``entries`` counts those that expired and were not cleaned away yet, too.
         """

@@ -6,7 +6,7 @@
 ``redis://``, ``rediss://`` (TLS), ``unix://``  :class:`~cacheorm.backends.redis.RedisBackend`
 ``redis+sentinel://h1:26379,h2:26379/service``  the same, on the primary that sentinels name
 ``redis+cluster://h1:7000,h2:7000``            likewise, on a Redis Cluster; ``rediss+cluster://`` with TLS
-``memcached://host:11211``                     :class:`~cacheorm.backends.memcached.MemcachedBackend`
+``memcached://h1:11211,h2:11211``              :class:`~cacheorm.backends.memcached.MemcachedBackend`
 =============================================  ==============================================================
 
 Options of the backend follow as a query: ``memory://?threshold=1000&default_ttl=60``. Messages never show the
@@ -94,12 +94,28 @@ def _redis(scheme: str, rest: str, options: Mapping[str, Any]) -> BaseBackend:
 def _memcached(scheme: str, rest: str, options: Mapping[str, Any]) -> BaseBackend:
     from .memcached import MemcachedBackend
 
-    known = {"default_ttl": int, "timeout": float, "connect_timeout": float, "max_connections": int}
+    known: dict[str, Callable[[str], Any]] = {
+        "default_ttl": int,
+        "timeout": float,
+        "connect_timeout": float,
+        "max_connections": int,
+        "distribution": str,
+        "on_server_failure": str,
+        "retry_after": float,
+        "weights": _weights,
+    }
     place, settings = _split(scheme, rest, options, known)
-    hosts = place.removesuffix("/").split(",")
-    if len(hosts) > 1:
-        raise ValueError("several memcached servers in one URL are not supported yet: give one")
-    return MemcachedBackend(servers=[_host_and_port(hosts[0])], **settings)
+    servers = [_host_and_port(host) for host in place.removesuffix("/").split(",")]
+    weights = settings.pop("weights", [1] * len(servers))
+    if len(weights) != len(servers):
+        raise ValueError(f"memcached:// takes as many weights as servers: {len(servers)}, got {len(weights)}")
+    return MemcachedBackend(
+        servers=[(host, port, weight) for (host, port), weight in zip(servers, weights, strict=True)], **settings
+    )
+
+
+def _weights(text: str) -> list[int]:
+    return [int(weight) for weight in text.split(",")]
 
 
 def _not_yet(scheme: str, rest: str, options: Mapping[str, Any]) -> NoReturn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from itertools import islice
 from typing import Any, Generic, Self, TypeVar
@@ -157,7 +157,8 @@ class WriteOperation(Operation[R]):
                     error.add_note(f"{start} of {len(keys)} rows of {name} had been written before")
                 raise
             reasons: Mapping[str, str] = getattr(outcome, "reasons", {})
-            failed += [FailedRow(name, key, reason) for key, reason in reasons.items()]
+            unsure: Collection[str] = getattr(outcome, "unsure", ())
+            failed += [FailedRow(name, key, reason, key in unsure) for key, reason in reasons.items()]
             if method != "set_many":
                 stored.update(outcome)
             elif not (len(outcome) == len(batch) and all(outcome.values())):

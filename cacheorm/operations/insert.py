@@ -101,7 +101,7 @@ class ModelInsert(WriteOperation[R]):
         )
         if outcome.reasons:
             name = self._plan.model.__name__
-            raise WriteError([FailedRow(name, key, reason) for key, reason in outcome.reasons.items()])
+            raise WriteError([FailedRow(name, key, why, key in outcome.unsure) for key, why in outcome.reasons.items()])
         return outcome
 
 

@@ -43,4 +43,5 @@ def swap(
             outcome = yield Call(backend, "compare_and_set_many", (batch, ttl))
             done.update(outcome)
             done.reasons.update(getattr(outcome, "reasons", {}))
+            done.unsure.update(getattr(outcome, "unsure", ()))
     return done

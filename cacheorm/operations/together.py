@@ -189,7 +189,9 @@ def _part(outcome: Any, batch: Any, count: int) -> Outcome:
         return Outcome(dict.fromkeys(batch, True))
     reasons = getattr(outcome, "reasons", {})
     stored = {key: outcome.get(key, False) for key in batch}
-    return Outcome(stored, {key: reasons[key] for key in batch if key in reasons})
+    part = Outcome(stored, {key: reasons[key] for key in batch if key in reasons})
+    part.unsure.update(key for key in getattr(outcome, "unsure", ()) if key in part)
+    return part
 
 
 def _share_fetch(places: list[int], requests: list[Any]) -> _Shared:

@@ -80,10 +80,14 @@ def test_what_is_no_address_is_an_error(server: Any) -> None:
         MemcachedBackend([server])
 
 
-def test_several_servers_are_not_supported_yet() -> None:
-    for servers in ([("a", 1), ("b", 2)], []):
-        with pytest.raises(ValueError, match=r"takes one server, got \d: several servers are not supported yet"):
-            MemcachedBackend(servers)
+def test_servers_that_are_none_or_the_same_are_an_error() -> None:
+    with pytest.raises(ValueError, match="takes 1 to 255 servers, got 0"):
+        MemcachedBackend([])
+    with pytest.raises(ValueError, match="memcached at a:1 is given twice"):
+        MemcachedBackend(["a:1", "b:1", ("a", 1, 2)])
+    for server in ("a:1:0", ("a", 1, -1), "a:1:x", ("a", 1, 70_000), "a:1:"):
+        with pytest.raises(ValueError, match="expected a weight from 1 to 65535"):
+            MemcachedBackend([server])
 
 
 def test_a_pool_without_connections_is_an_error() -> None:

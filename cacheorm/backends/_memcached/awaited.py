@@ -7,12 +7,13 @@ gives its connection back as not reusable, as any exception does.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import cast
 
 from ..._speedups import wire
-from ...errors import BackendError
 from .._turns import Turns
 from .addresses import Address, describe
+from .exchange import UnreachableError
 
 __all__ = ["AwaitedPool", "Connection"]
 
@@ -152,9 +153,16 @@ class AwaitedPool:
         self.turns = Turns(max_connections, timeout, self.server, "timeout")
         self._idle: list[Connection] = []
         self._closed = False
+        self.unreachable: Callable[[str], None] = lambda reason: None
+        self.check: Callable[[], None] = lambda: None
 
     async def take(self) -> Connection:
         await self.turns.take()
+        try:
+            self.check()
+        except BaseException:
+            self.turns.give_back()
+            raise
         while self._idle:
             idle = self._idle.pop()
             if idle.alive():
@@ -178,27 +186,46 @@ class AwaitedPool:
     async def close(self) -> None:
         """Close the idle connections, and those in use when they are given back."""
         self._closed = True
-        while self._idle:
-            self._idle.pop().close()
+        self.drop_idle()
         await asyncio.sleep(0)  # in which their sockets are closed
 
     async def _connect(self) -> Connection:
         """Make a connection for a place that is taken; on any exception the place is free again."""
-        loop, address = asyncio.get_running_loop(), self._address
         try:
-            async with asyncio.timeout(self._connect_timeout):
-                if isinstance(address, str):
-                    _, made = await loop.create_unix_connection(lambda: Connection(self._timeout), address)
-                else:
-                    _, made = await loop.create_connection(lambda: Connection(self._timeout), *address)
-                return made
-        except BaseException as error:
+            return await self.open()
+        except BaseException:
             self.turns.give_back()
+            raise
+
+    async def open(self, patience: float | None = None) -> Connection:
+        """Make a connection that does not count as one of the pool.
+
+        Args:
+            patience: seconds to wait for it, and for whatever is sent over it; those of the pool by default.
+
+        Raises:
+            UnreachableError: the server cannot be reached.
+        """
+        loop, address = asyncio.get_running_loop(), self._address
+        timeout = self._timeout if patience is None else patience
+        try:
+            async with asyncio.timeout(self._connect_timeout if patience is None else patience):
+                if isinstance(address, str):
+                    _, made = await loop.create_unix_connection(lambda: Connection(timeout), address)
+                else:
+                    _, made = await loop.create_connection(lambda: Connection(timeout), *address)
+                return made
+        except OSError as error:
             if isinstance(error, TimeoutError) and not error.args:
                 error = TimeoutError("timed out")
-            if isinstance(error, OSError):
-                raise BackendError(f"{self.server}: cannot connect: {error}") from error
-            raise
+            reason = f"{self.server}: cannot connect: {error}"
+            self.unreachable(reason)
+            raise UnreachableError(reason) from error
+
+    def drop_idle(self) -> None:
+        """Close the connections that are idle now."""
+        while self._idle:
+            self._idle.pop().close()
 
 
 def _closed() -> OSError:

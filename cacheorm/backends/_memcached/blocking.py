@@ -14,6 +14,7 @@ from collections import deque
 from ..._speedups import wire
 from ...errors import BackendError
 from .addresses import Address, describe
+from .exchange import UnreachableError
 
 __all__ = ["BlockingPool", "Connection"]
 
@@ -30,9 +31,8 @@ class Connection:
     whenever the socket does not take more, what has arrived is taken off it.
 
     Args:
-        address: the server's.
+        opened: a socket that is connected; it belongs to the connection from now on.
         timeout: seconds without any progress after which :meth:`pump` gives up.
-        connect_timeout: seconds to wait for the connection.
 
     Attributes:
         reader: parses what has arrived.
@@ -41,25 +41,17 @@ class Connection:
         reused: whether the connection was in the pool before.
     """
 
-    def __init__(self, address: Address, timeout: float, connect_timeout: float) -> None:
+    def __init__(self, opened: socket.socket, timeout: float) -> None:
         self.reader = wire.MetaReader()
         self.sent = self.answered = self.reused = False
         self.pid = os.getpid()
         self._timeout = timeout
         self._outgoing: deque[memoryview] = deque()
         self._received = memoryview(bytearray(_RECEIVE_BYTES))
-        if isinstance(address, str):
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            try:
-                self._socket.settimeout(connect_timeout)
-                self._socket.connect(address)
-            except BaseException:
-                self._socket.close()
-                raise
-        else:
-            self._socket = socket.create_connection(address, connect_timeout)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket.setblocking(False)
+        self._socket = opened
+        if opened.family != getattr(socket, "AF_UNIX", None):
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        opened.setblocking(False)
         self._poll = select.poll() if _HAS_POLL else None
         self._polls_writing = False
         if self._poll is not None:
@@ -82,7 +74,7 @@ class Connection:
 
     async def pump(self) -> None:
         while True:
-            readable, writable = self._wait(self._timeout)
+            readable, writable = await self._ready()
             if not (readable or writable):
                 raise TimeoutError(f"no answer within {self._timeout:g} s")
             if writable:
@@ -97,6 +89,9 @@ class Connection:
                 self.answered = True
                 self.reader.feed(self._received[:size])
                 return
+
+    async def _ready(self) -> tuple[bool, bool]:
+        return self._wait(self._timeout)
 
     def alive(self) -> bool:
         """Tell whether the connection, idle until now, can be used: nothing has arrived, not even its end."""
@@ -148,6 +143,19 @@ class _Members:
         self.idle: list[Connection] = []
         self.taken = 0
 
+    def take(self, most: int) -> bool:
+        """Count one more connection as taken, unless there are so many."""
+        with self.changed:
+            if self.taken >= most:
+                return False
+            self.taken += 1
+            return True
+
+    def pop(self) -> Connection | None:
+        """Give an idle connection, if there is one."""
+        with self.changed:
+            return self.idle.pop() if self.idle else None
+
 
 class BlockingPool:
     """A bounded number of connections to one server, shared by threads.
@@ -159,6 +167,8 @@ class BlockingPool:
         max_connections: how many there are at most.
     """
 
+    _kind: type[Connection] = Connection
+
     def __init__(self, address: Address, timeout: float, connect_timeout: float, max_connections: int) -> None:
         self.server = describe(address)
         self._address = address
@@ -169,26 +179,18 @@ class BlockingPool:
 
     async def take(self) -> Connection:
         members = self._current()
-        with members.changed:
-            if members.taken >= self._max_connections and not members.changed.wait_for(
-                lambda: members.taken < self._max_connections, self._timeout
-            ):
-                raise BackendError(
-                    f"{self.server}: all {self._max_connections} connections stayed in use for"
-                    f" {self._timeout:g} s; raise max_connections or timeout"
-                )
-            members.taken += 1
-            idle = members.idle.pop() if members.idle else None
+        if not members.take(self._max_connections):
+            await self._wait_for_turn(members)
         try:
+            idle = members.pop()
             while idle is not None:
                 if idle.alive():
                     idle.sent = idle.answered = False
                     idle.reused = True
                     return idle
                 idle.close()
-                with members.changed:
-                    idle = members.idle.pop() if members.idle else None
-            return self._connect()
+                idle = members.pop()
+            return await self.open()
         except BaseException:
             self._free(members)
             raise
@@ -198,7 +200,7 @@ class BlockingPool:
         if connection.pid != os.getpid():
             return await self.take()
         try:
-            return self._connect()
+            return await self.open()
         except BaseException:
             self._free(self._members)
             raise
@@ -232,11 +234,45 @@ class BlockingPool:
                 connection.close()
         return self._members
 
-    def _connect(self) -> Connection:
+    async def open(self, patience: float | None = None) -> Connection:
+        """Make a connection that does not count as one of the pool.
+
+        Args:
+            patience: seconds to wait for it, and for whatever is sent over it; those of the pool by default.
+
+        Raises:
+            UnreachableError: the server cannot be reached.
+        """
         try:
-            return Connection(self._address, self._timeout, self._connect_timeout)
+            opened = await self._open(self._connect_timeout if patience is None else patience)
         except OSError as error:
-            raise BackendError(f"{self.server}: cannot connect: {error}") from error
+            raise UnreachableError(f"{self.server}: cannot connect: {error}") from error
+        return self._kind(opened, self._timeout if patience is None else patience)
+
+    async def _open(self, patience: float) -> socket.socket:
+        if not isinstance(self._address, str):
+            return socket.create_connection(self._address, patience)
+        opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            opened.settimeout(patience)
+            opened.connect(self._address)
+        except BaseException:
+            opened.close()
+            raise
+        return opened
+
+    async def _wait_for_turn(self, members: _Members) -> None:
+        """Count one more connection as taken, as soon as there are fewer than the pool may have."""
+        with members.changed:
+            if not members.changed.wait_for(lambda: members.taken < self._max_connections, self._timeout):
+                raise self._full()
+            members.taken += 1
+
+    def _full(self) -> BackendError:
+        return BackendError(
+            f"{self.server}: all {self._max_connections} connections stayed in use for"
+            f" {self._timeout:g} s; raise max_connections or timeout"
+        )
 
     @staticmethod
     def _free(members: _Members) -> None:

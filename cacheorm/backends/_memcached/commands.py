@@ -9,12 +9,13 @@ from ..._speedups import wire
 from ...errors import BackendError
 from ...types import KEEP_TTL, TTL, KeepTTL, Outcome, Value, check_ttl
 from ..base import next_count, split_swaps
+from .unwritten import Unwritten
 
 __all__ = ["Engine", "MemcachedCommands"]
 
 
 class Engine(Protocol):
-    """A way to one memcached. Keys were checked, values are bytes, lifetimes are whole seconds, 0 for ever."""
+    """A way to memcached. Keys were checked, values are bytes, lifetimes are whole seconds, 0 for ever."""
 
     server: str
 
@@ -138,7 +139,7 @@ class MemcachedCommands:
         existed = {}
         for key, status in zip(unique, await self._engine.touch_many(unique, seconds), strict=True):
             if isinstance(status, str):
-                raise BackendError(f"{self._engine.server}, key {key}: {status}")
+                raise self._refusal(key, status)
             existed[key] = status
         return existed
 
@@ -175,8 +176,13 @@ class MemcachedCommands:
         wire.check_memcached_keys((key,))
         (status,) = await self._engine.write([key], wire.encode_values([key], [value]), seconds, mode)
         if isinstance(status, str):
-            raise BackendError(f"{self._engine.server}, key {key}: {status}")
+            raise self._refusal(key, status)
         return status
+
+    def _refusal(self, key: str, reason: str) -> BackendError:
+        if isinstance(reason, Unwritten):
+            return reason.error
+        return BackendError(f"{self._engine.server}, key {key}: {reason}")
 
     async def _write(self, mapping: Mapping[str, Value], seconds: int | KeepTTL, mode: bytes) -> Outcome:
         keys = list(mapping)
@@ -195,4 +201,6 @@ def _outcome(keys: Sequence[str], statuses: Sequence[bool | str]) -> Outcome:
         outcome[key] = status is True
         if isinstance(status, str):
             outcome.reasons[key] = status
+            if isinstance(status, Unwritten) and status.error.maybe_applied:
+                outcome.unsure.add(key)
     return outcome

@@ -8,7 +8,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 from ..._speedups import wire
 from ...errors import BackendError
 
-__all__ = ["RACES", "WRITE_CHUNK", "Connection", "Exchange", "Pool", "Reply", "is_stale", "number_of", "read_stats"]
+__all__ = ["RACES", "WRITE_CHUNK", "Connection", "Exchange", "Pool", "Reply", "UnreachableError", "failure", "is_stale", "number_of", "read_stats"]
 
 T = TypeVar("T")
 Reply = tuple[bytes, list[bytes], bytes | None]
@@ -20,6 +20,10 @@ WRITE_CHUNK = 1000
 RACES = 1000
 """How often a write that depends on what was read is repeated when somebody else was faster. Of all who try, one
 succeeds each time, so that this many failures in a row take a great many writers to one key."""
+
+
+class UnreachableError(BackendError):
+    """A server cannot be connected to, or does not answer: the next caller would wait for it in vain."""
 
 
 class Connection(Protocol):
@@ -160,7 +164,7 @@ class Exchange:
             except (OSError, ValueError) as error:
                 stale = not write and is_stale(connection, error)
                 if not stale:
-                    raise BackendError(f"{self.server}: {error}", maybe_applied=write and connection.sent) from error
+                    raise failure(self.server, error, write and connection.sent) from error
             finally:
                 if not stale:
                     self._pool.give_back(connection, reusable)
@@ -173,6 +177,12 @@ class Exchange:
         subject = self.server if key is None else f"{self.server}, key {key}"
         hint = " (memcached 1.6 or later is needed)" if words == b"ERROR" else ""
         raise BackendError(f"{subject}: {words.decode('utf-8', 'replace')}{hint}")
+
+
+def failure(server: str, error: Exception, maybe_applied: bool = False) -> BackendError:
+    """Give what is raised when the connection failed in the course of an exchange."""
+    kind = UnreachableError if isinstance(error, TimeoutError) else BackendError
+    return kind(f"{server}: {error}", maybe_applied=maybe_applied)
 
 
 def is_stale(connection: Connection, error: Exception) -> bool:

@@ -11,10 +11,9 @@ from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
 
 from ..._speedups import wire
-from ...errors import BackendError
 from ...types import KeepTTL
 from ..base import later_part, next_count
-from .exchange import RACES, WRITE_CHUNK, Connection, Exchange, Reply, is_stale, number_of, read_stats
+from .exchange import RACES, WRITE_CHUNK, Connection, Exchange, Reply, failure, is_stale, number_of, read_stats
 
 __all__ = ["MetaEngine", "exptime"]
 
@@ -137,7 +136,7 @@ class MetaEngine(Exchange):
             except (OSError, ValueError) as error:
                 stale = is_stale(connection, error)
                 if not stale:
-                    raise BackendError(f"{self.server}: {error}") from error
+                    raise failure(self.server, error) from error
             finally:
                 if not stale:
                     self._pool.give_back(connection, reusable)

@@ -1,0 +1,421 @@
+"""An engine over several servers: each key has one of them, which the ring tells.
+
+All servers of a batch are written before any is read, as lanes (:mod:`.together`), and a server that does not answer
+holds up nobody but those who ask it: those once, as it is out for a while then (:mod:`.health`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import aclosing
+from typing import Any, Protocol, TypeVar, cast
+
+from ..._speedups import ring
+from ...errors import BackendError
+from ...types import KeepTTL
+from .addresses import Server
+from .exchange import UnreachableError
+from .health import Health
+from .ketama import make_ring
+from .meta import MetaEngine
+from .unwritten import Unwritten
+
+__all__ = ["POLICIES", "Rings", "RingEngine"]
+
+T = TypeVar("T")
+
+POLICIES = ("miss", "raise", "eject")
+
+# How much of the timeout who tries a server that was out waits for it.
+_PROBE_SHARE = 0.1
+_KEPT_RINGS = 64
+
+
+class Together(Protocol):
+    """Runs lanes side by side, and yields whenever some of them have got on."""
+
+    def __call__(self, lanes: Sequence[Coroutine[Any, Any, None]]) -> AsyncGenerator[None, None]: ...
+
+
+class Rings:
+    """The servers, how they are, and the rings of those that answer: shared by the engines of one backend.
+
+    Args:
+        servers: more than one.
+        distribution: one of :data:`~.ketama.DISTRIBUTIONS`.
+        policy: one of :data:`POLICIES`.
+        retry_after: see :class:`~.health.Health`.
+    """
+
+    def __init__(self, servers: Sequence[Server], distribution: str, policy: str, retry_after: float) -> None:
+        self.servers = servers
+        self.policy = policy
+        self.health = [Health(retry_after) for _ in servers]
+        self._distribution = distribution
+        self.whole = make_ring(servers, distribution)
+        self._kept: dict[tuple[int, ...], ring.Ring] = {}
+
+    def current(self) -> ring.Ring:
+        """Give the ring to find keys on: without the servers that are out, where those are ejected."""
+        if self.policy != "eject" or not any(health.out for health in self.health):
+            return self.whole
+        live = tuple(place for place, health in enumerate(self.health) if not health.out)
+        if not live:
+            return self.whole
+        found = self._kept.get(live)
+        if found is None:
+            if len(self._kept) >= _KEPT_RINGS:
+                self._kept.clear()
+            found = self._kept[live] = make_ring(self.servers, self._distribution, live)
+        return found
+
+
+class _Node:
+    """One server as an engine sees it."""
+
+    def __init__(self, engine: MetaEngine, pool: Any, health: Health, patience: float) -> None:
+        self.engine = engine
+        self.server = engine.server
+        self._pool = pool
+        self._health = health
+        self._patience = patience
+        self._failures = 0
+
+    async def run(self, work: Callable[[MetaEngine], Awaitable[T]]) -> T:
+        """Do something on the server, unless it is out.
+
+        Raises:
+            UnreachableError: it is out, or does not answer now.
+            BackendError: anything else went wrong.
+        """
+        health = self._health
+        if health.reason is not None:
+            await self._try()
+        if self._failures != health.failures:
+            # Connections of the time before it was out are no good any more, though that may not show.
+            self._failures = health.failures
+            await self._pool.close()
+        try:
+            return await work(self.engine)
+        except UnreachableError as error:
+            health.fail(str(error.args[0]))
+            raise
+
+    def check(self) -> None:
+        """Raise what :meth:`run` does if the server has been found not to answer."""
+        if self._health.reason is not None and self._health.out:
+            raise UnreachableError(f"{self._health.reason} (it is out for a while, and was not asked)")
+
+    async def _try(self) -> None:
+        """Find out whether a server that was out answers again: as one for all, the others do not wait for it."""
+        health = self._health
+        if not health.claim():
+            self.check()
+            return
+        try:
+            connection = await self._pool.open(self._patience)
+            try:
+                connection.send(b"mn\r\n")
+                while (reply := connection.reader.read_reply()) is None:
+                    await connection.pump()
+                if reply[0] != b"MN":
+                    raise ValueError("it does not speak memcached's meta commands")
+            finally:
+                connection.close()
+        except (BackendError, OSError, ValueError) as error:
+            text = str(error) if isinstance(error, BackendError) else f"{self.server}: {error}"
+            health.fail(text)
+            raise UnreachableError(text) from error
+        else:
+            health.succeed()
+        finally:
+            health.release()
+
+
+class RingEngine:
+    """The operations of a backend on several servers.
+
+    Args:
+        rings: shared among the engines of a backend.
+        pools: connections to each of the servers.
+        together: runs lanes over those connections.
+        timeout: of the connections, in seconds.
+    """
+
+    def __init__(self, rings: Rings, pools: Sequence[Any], together: Together, timeout: float) -> None:
+        self._rings = rings
+        self._pools = pools
+        self._together = together
+        self._nodes = [
+            _Node(MetaEngine(pool), pool, health, timeout * _PROBE_SHARE)
+            for pool, health in zip(pools, rings.health, strict=True)
+        ]
+        for pool, node in zip(pools, self._nodes, strict=True):
+            pool.check = node.check
+        self.server = "memcached at " + ", ".join(pool.server.removeprefix("memcached at ") for pool in pools)
+
+    # -- one entry -------------------------------------------------------------------------------
+
+    async def get(self, key: str) -> bytes | None:
+        """Return the entry's value, or ``None``."""
+        return await self._read_one(key, lambda engine: engine.get(key), None)
+
+    async def has(self, key: str) -> bool:
+        """Return whether there is such an entry."""
+        return await self._read_one(key, lambda engine: engine.has(key), False)
+
+    async def ttl(self, key: str) -> int | None:
+        """Return the seconds that the entry has left, 0 for ever, ``None`` without an entry."""
+        return await self._read_one(key, lambda engine: engine.ttl(key), None)
+
+    async def touch(self, key: str, seconds: int) -> bool:
+        """Give the entry a new lifetime. Return whether there is one."""
+        return await self._one(key, lambda engine: engine.touch(key, seconds), write=True)
+
+    async def count(self, key: str, delta: int, seconds: int) -> int:
+        """Add to a counter; a new one starts from 0 and lives for ``seconds``."""
+        return await self._one(key, lambda engine: engine.count(key, delta, seconds), write=True)
+
+    # -- batches ---------------------------------------------------------------------------------
+
+    async def read_chunks(self, keys: Sequence[str]) -> AsyncGenerator[list[bytes | None], None]:
+        """Yield the values of ``keys`` in their order, in lists, as the servers give them."""
+        owners = self._rings.current().owners(keys)
+        parts = ring.deal(owners, keys, len(self._nodes))
+        found: list[list[bytes | None]] = [[] for _ in parts]
+        errors: dict[int, BackendError] = {}
+
+        async def lane(server: int) -> None:
+            async def work(engine: MetaEngine) -> None:
+                async with aclosing(engine.read_chunks(parts[server])) as chunks:
+                    async for values in chunks:
+                        found[server] += values
+
+            try:
+                await self._nodes[server].run(work)
+            except BackendError as error:
+                errors[server] = error
+                if self._rings.policy == "miss":
+                    found[server] += [None] * (len(parts[server]) - len(found[server]))
+
+        position, taken = 0, [0] * len(parts)
+        async with aclosing(self._together([lane(server) for server, part in enumerate(parts) if part])) as rounds:
+            async for _ in rounds:
+                values: list[bytes | None] = []
+                position = ring.collect(owners, position, found, taken, values)
+                if values:
+                    yield values
+        for server, error in errors.items():
+            if self._rings.policy != "miss":
+                left = parts[server][len(found[server]) :]
+                found[server] += await self._elsewhere(left, error)
+        values = []
+        ring.collect(owners, position, found, taken, values)
+        if values:
+            yield values
+
+    async def _elsewhere(self, keys: Sequence[str], error: BackendError) -> list[bytes | None]:
+        """Read what a server that has failed does not give: from the rest of the ring, if it is ejected."""
+        if self._rings.policy == "raise":
+            raise error
+
+        async def read(engine: MetaEngine, part: list[int]) -> list[bytes | None]:
+            return [value async for chunk in engine.read_chunks([keys[i] for i in part]) for value in chunk]
+
+        return [None if isinstance(value, Unwritten) else value for value in await self._each(keys, read, False)]
+
+    async def read_cas(self, keys: Sequence[str]) -> list[tuple[bytes, int] | None]:
+        """Return the value and the version of each entry, ``None`` without one.
+
+        Each server counts versions for itself, so that ours say whose they are.
+        """
+        servers = len(self._nodes)
+
+        async def read(engine: MetaEngine, part: list[int]) -> list[Any]:
+            of = next(place for place, node in enumerate(self._nodes) if node.engine is engine)
+            entries = await engine.read_cas([keys[i] for i in part])
+            return [entry and (entry[0], entry[1] * servers + of) for entry in entries]
+
+        entries: list[Any] = await self._each(keys, read, False)
+        for i, entry in enumerate(entries):
+            if isinstance(entry, Unwritten):
+                if self._rings.policy == "raise":
+                    raise entry.error
+                entries[i] = None
+        return entries
+
+    async def write(
+        self, keys: Sequence[str], values: Sequence[bytes], seconds: int | KeepTTL, mode: bytes
+    ) -> list[bool | str]:
+        """Store entries. Return for each ``True``, ``False`` (condition not met) or why it was not stored."""
+
+        def work(engine: MetaEngine, part: list[int]) -> Awaitable[list[bool | str]]:
+            return engine.write([keys[i] for i in part], [values[i] for i in part], seconds, mode)
+
+        return await self._each(keys, work, True)
+
+    async def swap(
+        self, keys: Sequence[str], values: Sequence[bytes], tokens: Sequence[int], seconds: int | KeepTTL
+    ) -> list[bool | str]:
+        """Store each entry if its version is still that of the token. Return as :meth:`write` does."""
+        servers = len(self._nodes)
+
+        async def work(engine: MetaEngine, part: list[int]) -> list[bool | str]:
+            statuses: list[bool | str] = [False] * len(part)
+            # The version of another server says nothing of what this one has.
+            own = [n for n, i in enumerate(part) if self._nodes[tokens[i] % servers].engine is engine]
+            if own:
+                at = [part[n] for n in own]
+                swapped = await engine.swap(
+                    [keys[i] for i in at], [values[i] for i in at], [tokens[i] // servers for i in at], seconds
+                )
+                for n, status in zip(own, swapped, strict=True):
+                    statuses[n] = status
+            return statuses
+
+        return await self._each(keys, work, True)
+
+    async def touch_many(self, keys: Sequence[str], seconds: int) -> list[bool | str]:
+        """Give entries a new lifetime. Return for each whether there is one, or why that is not known."""
+
+        def work(engine: MetaEngine, part: list[int]) -> Awaitable[list[bool | str]]:
+            return engine.touch_many([keys[i] for i in part], seconds)
+
+        return await self._each(keys, work, True)
+
+    async def delete(self, keys: Sequence[str]) -> int:
+        """Delete entries. Return how many there were.
+
+        Raises:
+            BackendError: a server failed; what the others have is deleted.
+        """
+
+        async def work(engine: MetaEngine, part: list[int]) -> list[int]:
+            # One sum for all that are asked together.
+            return [await engine.delete([keys[i] for i in part])] + [0] * (len(part) - 1)
+
+        counts: list[Any] = await self._each(keys, work, True)
+        failed = [count for count in counts if isinstance(count, Unwritten)]
+        if failed:
+            error = failed[0].error
+            error.maybe_applied = error.maybe_applied or len(failed) < len(counts)
+            raise error
+        return sum(counts)
+
+    # -- the servers -----------------------------------------------------------------------------
+
+    async def clear(self) -> None:
+        """Drop every entry of all servers.
+
+        Raises:
+            BackendError: a server failed; the others are empty.
+        """
+        self._raise_all((await self._all(lambda engine: engine.clear()))[1])
+
+    async def ping(self) -> bool:
+        """Return whether all servers answer; the error names one that does not."""
+        self._raise_all((await self._all(lambda engine: engine.ping()))[1])
+        return True
+
+    async def stats(self) -> dict[bytes, bytes]:
+        """Return the sums of the figures of all servers that answer."""
+        found, errors = await self._all(lambda engine: engine.stats())
+        if self._rings.policy == "raise" or not found:
+            self._raise_all(errors)
+        sums: dict[bytes, int] = {}
+        for figures in found:
+            for name, figure in figures.items():
+                if figure.isdigit():
+                    sums[name] = sums.get(name, 0) + int(figure)
+        return {name: b"%d" % figure for name, figure in sums.items()}
+
+    async def close(self) -> None:
+        """Close the idle connections to all servers."""
+        for pool in self._pools:
+            await pool.close()
+
+    # -- how -------------------------------------------------------------------------------------
+
+    async def _read_one(self, key: str, work: Callable[[MetaEngine], Awaitable[T]], miss: T) -> T:
+        try:
+            return await self._one(key, work, write=False)
+        except UnreachableError:
+            if self._rings.policy == "raise":
+                raise
+            return miss
+
+    async def _one(self, key: str, work: Callable[[MetaEngine], Awaitable[T]], write: bool) -> T:
+        async def alone(engine: MetaEngine, part: list[int]) -> list[T]:
+            return [await work(engine)]
+
+        (result,) = await self._each([key], alone, write)
+        if isinstance(result, Unwritten):
+            raise result.error
+        return cast("T", result)
+
+    async def _each(
+        self, keys: Sequence[str], work: Callable[[MetaEngine, list[int]], Awaitable[list[Any]]], write: bool
+    ) -> list[Any]:
+        """Have each server do its part of a batch.
+
+        Args:
+            keys: of the whole batch.
+            work: does a part, given as places in ``keys``, and gives a result for each.
+            write: whether doing it twice makes a difference.
+
+        Returns:
+            The results in the order of the keys; :class:`Unwritten` for those whose server failed.
+        """
+        results: list[Any] = [None] * len(keys)
+        left = list(range(len(keys)))
+        for _ in self._nodes:
+            owners = self._rings.current().owners([keys[i] for i in left])
+            parts = ring.deal(owners, left, len(self._nodes))
+            failed: list[int] = []
+
+            async def lane(server: int, part: list[int], failed: list[int] = failed) -> None:
+                try:
+                    done = await self._nodes[server].run(lambda engine: work(engine, part))
+                except BackendError as error:
+                    # A failure is told of each key; a refusal of one key is no failure of its server.
+                    reason = Unwritten(error)
+                    for i in part:
+                        results[i] = reason
+                    if isinstance(error, UnreachableError) and not (write and error.maybe_applied):
+                        failed += part
+                else:
+                    for i, result in zip(part, done, strict=True):
+                        results[i] = result
+
+            await self._run([lane(server, part) for server, part in enumerate(parts) if part])
+            if self._rings.policy != "eject" or not failed or all(health.out for health in self._rings.health):
+                break
+            left = failed
+        return results
+
+    async def _all(self, work: Callable[[MetaEngine], Awaitable[T]]) -> tuple[list[T], list[BackendError]]:
+        """Do something on all servers; give what came of it, and the errors."""
+        found: list[T] = []
+        errors: list[BackendError] = []
+
+        async def lane(node: _Node) -> None:
+            try:
+                found.append(await node.run(work))
+            except BackendError as error:
+                errors.append(error)
+
+        await self._run([lane(node) for node in self._nodes])
+        return found, errors
+
+    async def _run(self, lanes: Sequence[Coroutine[Any, Any, None]]) -> None:
+        async with aclosing(self._together(lanes)) as rounds:
+            async for _ in rounds:
+                pass
+
+    @staticmethod
+    def _raise_all(errors: Sequence[BackendError]) -> None:
+        if len(errors) == 1:
+            raise errors[0]
+        if errors:
+            text = "; ".join(str(error.args[0]) for error in errors)
+            raise BackendError(text, maybe_applied=any(error.maybe_applied for error in errors)) from errors[0]

@@ -1,0 +1,185 @@
+"""Several servers at the same time: an exchange with each is a *lane*, and lanes take turns whenever one has to wait.
+
+A lane is a coroutine. All of them send their first requests before anybody waits for a reply, and whoever has a
+reply goes on, however long another waits.
+
+For connections that block, the lanes' pools have connections whose waits are handed up to :func:`block_together`,
+which polls all sockets at once. In an event loop, lanes are tasks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
+from types import coroutine
+from typing import Any
+
+from . import blocking
+
+__all__ = ["Connection", "LanePool", "await_together", "block_together"]
+
+Lane = Coroutine[Any, Any, None]
+
+# Seconds after which a lane looks again whether the full pool that it waits for has a place.
+_LOOK_AGAIN = 0.005
+
+
+class Wait:
+    """What a lane waits for: a socket, or the time to look again.
+
+    Attributes:
+        socket: what is to become readable, or writable; ``None`` only lets time pass.
+        reads: whether it may become readable.
+        writes: whether it may become writable.
+        until: when the wait is over in any case, in the time of :func:`time.monotonic`.
+    """
+
+    __slots__ = ("reads", "socket", "until", "writes")
+
+    def __init__(self, waiting: socket.socket | None, reads: bool, writes: bool, seconds: float) -> None:
+        self.socket = waiting
+        self.reads = reads
+        self.writes = writes
+        self.until = time.monotonic() + seconds
+
+
+@coroutine
+def _hand_up(wait: Wait) -> Generator[Wait, tuple[bool, bool], tuple[bool, bool]]:
+    return (yield wait)
+
+
+class Connection(blocking.Connection):
+    """A connection whose waits are handed up; it can be used in lanes only."""
+
+    async def _ready(self) -> tuple[bool, bool]:
+        return await _hand_up(Wait(self._socket, True, bool(self._outgoing), self._timeout))
+
+
+class LanePool(blocking.BlockingPool):
+    """A pool whose waits are handed up, for connecting and for a place as well; it can be used in lanes only."""
+
+    _kind = Connection
+
+    # Asked while waiting for a place: raises if the server was meanwhile found not to answer.
+    check: Callable[[], None] = staticmethod(lambda: None)
+
+    async def _open(self, patience: float) -> socket.socket:
+        if isinstance(self._address, str):
+            return await _connected(socket.AF_UNIX, self._address, patience)
+        problem: OSError | None = None
+        for family, _, _, _, address in socket.getaddrinfo(*self._address, type=socket.SOCK_STREAM):
+            try:
+                return await _connected(family, address, patience)
+            except OSError as error:
+                problem = error
+        raise problem or OSError("the name has no address")
+
+    async def _wait_for_turn(self, members: Any) -> None:
+        until = time.monotonic() + self._timeout
+        while not members.take(self._max_connections):
+            if time.monotonic() > until:
+                raise self._full()
+            await _hand_up(Wait(None, False, False, _LOOK_AGAIN))
+            self.check()
+
+
+async def _connected(family: int, address: Any, patience: float) -> socket.socket:
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            made.connect(address)
+            return made
+        if not any(await _hand_up(Wait(made, False, True, patience))):
+            raise TimeoutError("timed out")
+        problem = made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if problem:
+            raise OSError(problem, os.strerror(problem))
+        return made
+    except BaseException:
+        made.close()
+        raise
+
+
+async def block_together(lanes: Sequence[Lane]) -> AsyncGenerator[None, None]:
+    """Run lanes to their ends without ever suspending, and yield whenever some of them have got on."""
+    waiting: dict[Lane, Wait] = {}
+
+    def step(lane: Lane, ready: tuple[bool, bool] | None) -> None:
+        try:
+            waiting[lane] = lane.send(ready)
+        except StopIteration:
+            waiting.pop(lane, None)
+
+    try:
+        for lane in lanes:
+            step(lane, None)
+        while waiting:
+            yield
+            for lane, ready in _poll(waiting):
+                step(lane, ready)
+    finally:
+        for lane in lanes:
+            lane.close()
+
+
+def _poll(waiting: dict[Lane, Wait]) -> list[tuple[Lane, tuple[bool, bool]]]:
+    """Wait until at least one lane can go on; give those that can, and whether they can read and write."""
+    seconds = max(0.0, min(wait.until for wait in waiting.values()) - time.monotonic())
+    sockets = [(wait.socket, wait) for wait in waiting.values() if wait.socket is not None]
+    readable: set[int] = set()
+    writable: set[int] = set()
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        for each, wait in sockets:
+            poll.register(each, (select.POLLIN if wait.reads else 0) | (select.POLLOUT if wait.writes else 0))
+        for number, events in poll.poll(seconds * 1000):
+            if events & ~select.POLLOUT:
+                # Errors and hang-ups count as both: reading or writing tells which it was.
+                readable.add(number)
+            if events & ~select.POLLIN:
+                writable.add(number)
+    elif sockets:
+        wanted = [each for each, wait in sockets if wait.writes]
+        reads, writes, errors = select.select([each for each, wait in sockets if wait.reads], wanted, wanted, seconds)
+        readable = {each.fileno() for each in reads}
+        writable = {each.fileno() for each in (*writes, *errors)}
+    else:
+        time.sleep(seconds)
+    now = time.monotonic()
+    ready = []
+    for lane, wait in waiting.items():
+        number = -1 if wait.socket is None else wait.socket.fileno()
+        can = (wait.reads and number in readable, wait.writes and number in writable)
+        if any(can) or wait.until <= now:
+            ready.append((lane, can))
+    return ready
+
+
+async def await_together(lanes: Sequence[Lane]) -> AsyncGenerator[None, None]:
+    """Run lanes as tasks, and yield whenever some of them have come to their ends."""
+    import asyncio
+
+    if len(lanes) == 1:
+        try:
+            await lanes[0]
+        finally:
+            lanes[0].close()
+        return
+    tasks = [asyncio.ensure_future(lane) for lane in lanes]
+    try:
+        left = set(tasks)
+        while left:
+            done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        # A lane waits for nothing when it is cancelled, so that this is over at once.
+        await asyncio.gather(*tasks, return_exceptions=True)
