@@ -162,7 +162,7 @@ def _parse(scheme: str, query: str, known: Mapping[str, Callable[[str], Any]]) -
         try:
             settings[name] = known[name](text)
         except ValueError:
-            kind = "a whole number" if known[name] is int else "a number"
+            kind = {int: "a whole number", _weights: "a list of whole numbers"}.get(known[name], "a number")
             raise ValueError(f"option {name} of the {scheme}:// URL must be {kind}") from None
     return settings
 

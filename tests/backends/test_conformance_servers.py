@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pylibmc
@@ -88,15 +90,21 @@ class TestRedisBackendOverAClientOfACluster(BackendConformance):
 
 
 class OnMemcached(BackendConformance):
+    @pytest.fixture
+    def clocks(self, memcached_server: MemcachedServer) -> list[MemcachedServer]:
+        return [memcached_server]
+
     @pytest.fixture(autouse=True)
-    def just_after_a_tick(self, request: pytest.FixtureRequest, memcached_server: MemcachedServer) -> None:
+    def just_after_a_tick(self, request: pytest.FixtureRequest, clocks: list[MemcachedServer]) -> None:
         """Start tests that look at entries of 1 second when memcached's clock, which counts seconds, has moved."""
         if "expired" not in request.node.name:
             return
-        with memcached_server.connect() as connection:
-            first = self.server_time(connection)
-            while self.server_time(connection) == first:
-                time.sleep(0.01)
+        with contextlib.ExitStack() as stack:
+            connections = [stack.enter_context(server.connect()) for server in clocks]
+            first = [self.server_time(connection) for connection in connections]
+            for connection, then in zip(connections, first, strict=True):
+                while self.server_time(connection) == then:
+                    time.sleep(0.01)
 
     @staticmethod
     def server_time(connection: Any) -> str:
@@ -113,6 +121,32 @@ class TestMemcachedBackend(OnMemcached):
     @pytest.fixture
     def backend(self, memcached_server: MemcachedServer) -> Iterator[BaseBackend]:
         with MemcachedBackend([memcached_server.address]) as backend:
+            yield backend
+
+
+@pytest.fixture(scope="module")
+def three_memcacheds() -> Iterator[list[MemcachedServer]]:
+    """Three servers whose clocks tick together, as they were started together."""
+    servers = [MemcachedServer("-m", "64", "-t", "1") for _ in range(3)]
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(3) as pool:
+        for server in servers:
+            stack.callback(server.stop)
+        list(pool.map(lambda server: server.start(), servers))
+        yield servers
+
+
+@pytest.mark.parametrize("weights", [(1, 1, 1), (1, 2, 3)], ids=["equal", "weights"], scope="class")
+class TestMemcachedBackendOnThreeServers(OnMemcached):
+    default_ttl = 600
+
+    @pytest.fixture
+    def clocks(self, three_memcacheds: list[MemcachedServer]) -> list[MemcachedServer]:
+        return three_memcacheds
+
+    @pytest.fixture
+    def backend(self, three_memcacheds: list[MemcachedServer], weights: tuple[int, ...]) -> Iterator[BaseBackend]:
+        servers = [(HOST, server.port, weight) for server, weight in zip(three_memcacheds, weights, strict=True)]
+        with MemcachedBackend(servers) as backend:
             yield backend
 
 

@@ -34,6 +34,12 @@ def test_file_is_a_folder_with_its_name_percent_decoded(tmp_path: Path) -> None:
     assert backend_from_url("file:///%ff").path == "/\udcff"  # type: ignore[attr-defined]
 
 
+def test_memcached_takes_several_hosts_and_their_weights() -> None:
+    backend = backend_from_url("memcached://h1:1,[::1]:2,h3?weights=1,2,3&on_server_failure=eject&retry_after=0.5")
+    assert repr(backend) == "<MemcachedBackend memcached at h1:1, [::1]:2, h3:11211>"
+    assert [weight for _, weight in backend._servers] == [1, 2, 3]  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("url", ["file://relative", "file://", "file://relative/path", "file://%2Fabsolute"])
 def test_a_relative_file_is_refused_with_a_hint(url: str) -> None:
     with pytest.raises(ValueError, match="three slashes: file:///var/cache/app"):
@@ -121,7 +127,6 @@ def test_backends_from_urls_reach_their_servers(redis_server: Any, memcached_ser
         ("memcached://host:70000", "port from 1 to 65535"),
         ("memcached://host/path", "takes host:port"),
         ("memcached://user:hunter2@host", "takes no user and password"),
-        ("memcached://h1:11211,h2:11211", "several memcached servers in one URL are not supported yet"),
         ("redis+cluster://", r"redis\+cluster:// takes hosts with ports"),
         ("redis+cluster://u:hunter2@h1:7000,h2:port", "takes hosts with ports from 1 to 65535"),
         ("redis+cluster://:hunter2@h1:70000", "takes hosts with ports from 1 to 65535"),
@@ -129,6 +134,12 @@ def test_backends_from_urls_reach_their_servers(redis_server: Any, memcached_ser
         ("redis+cluster://:hunter2@h1/3", "no databases but 0"),
         ("rediss+cluster://:hunter2@h1?socket_timeout=soon", "not a URL of a Redis Cluster"),
         ("redis+cluster://:hunter2@h?default_ttl=", r"default_ttl of the redis\+cluster:// URL must be a whole number"),
+        ("memcached://h1:11211,", "takes host:port"),
+        ("memcached://h1,h1", "memcached at h1:11211 is given twice"),
+        ("memcached://h1,h2?weights=1", "as many weights as servers: 2, got 1"),
+        ("memcached://h1,h2?weights=1,x", "weights of the memcached:// URL must be a list of whole numbers"),
+        ("memcached://h1,h2?on_server_failure=pray", "on_server_failure must be one of miss, raise, eject"),
+        ("memcached://h1,h2?distribution=modula", "distribution must be one of ketama, ketama_weighted"),
         ("memory://host", "takes no host"),
         ("memory://?treshold=5", r"unknown option 'treshold' of a memory:// URL \(did you mean 'threshold'\?\)"),
         ("memory://?default_ttl=soon", "default_ttl of the memory:// URL must be a whole number"),

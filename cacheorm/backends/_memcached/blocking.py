@@ -10,6 +10,7 @@ import select
 import socket
 import threading
 from collections import deque
+from collections.abc import Callable
 
 from ..._speedups import wire
 from ...errors import BackendError
@@ -176,6 +177,8 @@ class BlockingPool:
         self._connect_timeout = connect_timeout
         self._max_connections = max_connections
         self._members = _Members()
+        self.unreachable: Callable[[str], None] = lambda reason: None
+        self.check: Callable[[], None] = lambda: None
 
     async def take(self) -> Connection:
         members = self._current()
@@ -246,7 +249,9 @@ class BlockingPool:
         try:
             opened = await self._open(self._connect_timeout if patience is None else patience)
         except OSError as error:
-            raise UnreachableError(f"{self.server}: cannot connect: {error}") from error
+            reason = f"{self.server}: cannot connect: {error}"
+            self.unreachable(reason)
+            raise UnreachableError(reason) from error
         return self._kind(opened, self._timeout if patience is None else patience)
 
     async def _open(self, patience: float) -> socket.socket:

@@ -8,7 +8,18 @@ from typing import Any, NoReturn, Protocol, TypeVar
 from ..._speedups import wire
 from ...errors import BackendError
 
-__all__ = ["RACES", "WRITE_CHUNK", "Connection", "Exchange", "Pool", "Reply", "UnreachableError", "failure", "is_stale", "number_of", "read_stats"]
+__all__ = [
+    "RACES",
+    "WRITE_CHUNK",
+    "Connection",
+    "Exchange",
+    "Pool",
+    "Reply",
+    "UnreachableError",
+    "is_stale",
+    "number_of",
+    "read_stats",
+]
 
 T = TypeVar("T")
 Reply = tuple[bytes, list[bytes], bytes | None]
@@ -69,9 +80,16 @@ class Pool(Protocol[C]):
 
     *Read all or close*: whoever takes a connection gives it back, on any exception too, and as reusable only when
     everything was sent and every reply read: the next caller must not read our replies.
+
+    Attributes:
+        server: what the server is called in messages.
+        unreachable: called with the reason when the server cannot be connected to, or does not answer.
+        check: called after waiting for a place; raises if the server was meanwhile found not to answer.
     """
 
     server: str
+    unreachable: Callable[[str], None]
+    check: Callable[[], None]
 
     async def take(self) -> C:
         """Give an idle connection, or a new one.
@@ -164,11 +182,19 @@ class Exchange:
             except (OSError, ValueError) as error:
                 stale = not write and is_stale(connection, error)
                 if not stale:
-                    raise failure(self.server, error, write and connection.sent) from error
+                    raise self._failure(error, write and connection.sent) from error
             finally:
                 if not stale:
                     self._pool.give_back(connection, reusable)
             connection = await self._pool.renew(connection)
+
+    def _failure(self, error: Exception, maybe_applied: bool = False) -> BackendError:
+        """Give what is raised when the connection failed in the course of an exchange."""
+        if not isinstance(error, TimeoutError):
+            return BackendError(f"{self.server}: {error}", maybe_applied=maybe_applied)
+        # Told before the connection is given back: whoever waits for its place is not to wait for the server as well.
+        self._pool.unreachable(f"{self.server}: {error}")
+        return UnreachableError(f"{self.server}: {error}", maybe_applied=maybe_applied)
 
     def _raced(self, key: str) -> BackendError:
         return BackendError(f"{self.server}, key {key}: others changed it {RACES} times in a row")
@@ -177,12 +203,6 @@ class Exchange:
         subject = self.server if key is None else f"{self.server}, key {key}"
         hint = " (memcached 1.6 or later is needed)" if words == b"ERROR" else ""
         raise BackendError(f"{subject}: {words.decode('utf-8', 'replace')}{hint}")
-
-
-def failure(server: str, error: Exception, maybe_applied: bool = False) -> BackendError:
-    """Give what is raised when the connection failed in the course of an exchange."""
-    kind = UnreachableError if isinstance(error, TimeoutError) else BackendError
-    return kind(f"{server}: {error}", maybe_applied=maybe_applied)
 
 
 def is_stale(connection: Connection, error: Exception) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from ..._speedups import wire
 from ...types import KeepTTL
 from ..base import later_part, next_count
-from .exchange import RACES, WRITE_CHUNK, Connection, Exchange, Reply, failure, is_stale, number_of, read_stats
+from .exchange import RACES, WRITE_CHUNK, Connection, Exchange, Reply, is_stale, number_of, read_stats
 
 __all__ = ["MetaEngine", "exptime"]
 
@@ -136,7 +136,7 @@ class MetaEngine(Exchange):
             except (OSError, ValueError) as error:
                 stale = is_stale(connection, error)
                 if not stale:
-                    raise failure(self.server, error) from error
+                    raise self._failure(error) from error
             finally:
                 if not stale:
                     self._pool.give_back(connection, reusable)

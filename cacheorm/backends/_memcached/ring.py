@@ -20,7 +20,7 @@ from .ketama import make_ring
 from .meta import MetaEngine
 from .unwritten import Unwritten
 
-__all__ = ["POLICIES", "Rings", "RingEngine"]
+__all__ = ["POLICIES", "RingEngine", "Rings"]
 
 T = TypeVar("T")
 
@@ -80,6 +80,7 @@ class _Node:
         self._health = health
         self._patience = patience
         self._failures = 0
+        self.fail = health.fail
 
     async def run(self, work: Callable[[MetaEngine], Awaitable[T]]) -> T:
         """Do something on the server, unless it is out.
@@ -95,11 +96,7 @@ class _Node:
             # Connections of the time before it was out are no good any more, though that may not show.
             self._failures = health.failures
             await self._pool.close()
-        try:
-            return await work(self.engine)
-        except UnreachableError as error:
-            health.fail(str(error.args[0]))
-            raise
+        return await work(self.engine)
 
     def check(self) -> None:
         """Raise what :meth:`run` does if the server has been found not to answer."""
@@ -122,10 +119,9 @@ class _Node:
                     raise ValueError("it does not speak memcached's meta commands")
             finally:
                 connection.close()
-        except (BackendError, OSError, ValueError) as error:
-            text = str(error) if isinstance(error, BackendError) else f"{self.server}: {error}"
-            health.fail(text)
-            raise UnreachableError(text) from error
+        except (OSError, ValueError) as error:
+            health.fail(f"{self.server}: {error}")
+            raise UnreachableError(f"{self.server}: {error}") from error
         else:
             health.succeed()
         finally:
@@ -152,6 +148,7 @@ class RingEngine:
         ]
         for pool, node in zip(pools, self._nodes, strict=True):
             pool.check = node.check
+            pool.unreachable = node.fail
         self.server = "memcached at " + ", ".join(pool.server.removeprefix("memcached at ") for pool in pools)
 
     # -- one entry -------------------------------------------------------------------------------

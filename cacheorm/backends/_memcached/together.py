@@ -14,7 +14,7 @@ import os
 import select
 import socket
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Generator, Sequence
 from types import coroutine
 from typing import Any
 
@@ -63,9 +63,6 @@ class LanePool(blocking.BlockingPool):
     """A pool whose waits are handed up, for connecting and for a place as well; it can be used in lanes only."""
 
     _kind = Connection
-
-    # Asked while waiting for a place: raises if the server was meanwhile found not to answer.
-    check: Callable[[], None] = staticmethod(lambda: None)
 
     async def _open(self, patience: float) -> socket.socket:
         if isinstance(self._address, str):

@@ -1,0 +1,501 @@
+"""Several memcacheds: what is asked of them at once, and what happens when one is dead, hangs, and is back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from children import fork_and_check
+from delays import DelayingProxy
+from servers import HOST, MemcachedServer
+
+import cacheorm as co
+from cacheorm.backends._memcached import blocking
+from cacheorm.backends._memcached.exchange import UnreachableError
+from cacheorm.backends.memcached import MemcachedBackend
+from cacheorm.errors import BackendError
+from cacheorm.types import KEEP_TTL
+
+ROWS = {f"key:{i}": b"%d" % i for i in range(6000)}
+KEYS = list(ROWS)
+Servers = list[MemcachedServer]
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Servers]:
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(MemcachedServer("-m", "64", "-t", "1")) for _ in range(3)]
+
+
+@pytest.fixture
+def servers(shared: Servers) -> Iterator[Servers]:
+    """Three servers, empty; a test may pause and kill them."""
+    for server in shared:
+        if server._process is None:
+            server.start()
+        with MemcachedBackend([server.address]) as backend:  # type: ignore[list-item]
+            backend.clear()
+    yield shared
+    for server in shared:
+        if server._process is not None:
+            server.resume()
+
+
+def on(servers: Servers, **options: Any) -> MemcachedBackend:
+    return MemcachedBackend(
+        [(HOST, server.port) for server in servers], **{"timeout": 0.3, "retry_after": 60} | options
+    )
+
+
+def keys_of(backend: MemcachedBackend, server: int) -> list[str]:
+    return [key for key, owner in zip(KEYS, backend._rings.whole.owners(KEYS), strict=True) if owner == server]
+
+
+def call(backend: MemcachedBackend, way: str, method: str, *args: Any) -> Any:
+    """Call a method, or await it."""
+    if way == "called":
+        return getattr(backend, method)(*args)
+    return asyncio.run(backend._await(method, *args))
+
+
+ways = pytest.mark.parametrize("way", ["called", "awaited"])
+
+
+def back_again(backend: MemcachedBackend) -> None:
+    """Make the time pass after which a server that was out is tried."""
+    for health in backend._rings.health:
+        health._until = 0.0
+
+
+# -- all at once -----------------------------------------------------------------------------------------
+
+
+class Silent:
+    """Servers that take requests, and answer nothing until they are told."""
+
+    def __init__(self, count: int) -> None:
+        self.asked = [threading.Event() for _ in range(count)]
+        self.answer = threading.Event()
+        self._listeners = [socket.create_server((HOST, 0)) for _ in range(count)]
+        self.addresses = [(HOST, listener.getsockname()[1]) for listener in self._listeners]
+        self._threads = [threading.Thread(target=self._serve, args=(i,), daemon=True) for i in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def _serve(self, number: int) -> None:
+        connection, _ = self._listeners[number].accept()
+        with connection:
+            request = connection.recv(1 << 16)
+            self.asked[number].set()
+            self.answer.wait(30)
+            connection.sendall(b"HD\r\n" * request.count(b"ms ") + b"MN\r\n" * request.count(b"mn\r\n"))
+
+    def close(self) -> None:
+        self.answer.set()
+        for thread in self._threads:
+            thread.join(30)
+        for listener in self._listeners:
+            listener.close()
+
+
+@ways
+@pytest.mark.parametrize(("method", "expected"), [("get_many", [None] * 100), ("set_many", None)])
+def test_all_servers_are_written_before_any_is_read(way: str, method: str, expected: Any) -> None:
+    silent = Silent(4)
+    keys = KEYS[:100]
+    found: list[Any] = []
+    with contextlib.closing(silent), MemcachedBackend(silent.addresses, timeout=30) as backend:
+        args = keys if method == "get_many" else [dict.fromkeys(keys, b"")]
+        thread = threading.Thread(target=lambda: found.append(call(backend, way, method, *args)))
+        thread.start()
+        assert all(asked.wait(30) for asked in silent.asked), "each has its request while none has answered"
+        assert found == []
+        silent.answer.set()
+        thread.join(30)
+        assert found == [dict.fromkeys(keys, True) if expected is None else expected]
+
+
+@ways
+def test_batches_keep_their_order_whatever_their_size(way: str, servers: Servers) -> None:
+    with on(servers, timeout=30) as backend:
+        assert call(backend, way, "set_many", ROWS) == dict.fromkeys(ROWS, True)
+        for count in (0, 1, 2, 249, 1000, 6000):
+            asked = [*KEYS[:count], "absent", *KEYS[:count]]
+            assert call(backend, way, "get_many", *asked) == [ROWS.get(key) for key in asked]
+        chunks = list(backend.get_chunks(KEYS))
+        assert [value for chunk in chunks for value in chunk] == list(ROWS.values())
+        assert len(chunks) > 1
+        assert all(on([server]).stats()["entries"] > 1000 for server in servers)
+        assert call(backend, way, "stats")["entries"] == len(ROWS)
+        assert call(backend, way, "ping") is True
+        call(backend, way, "clear")
+        assert call(backend, way, "get_many", *KEYS[:50]) == [None] * 50
+
+
+@ways
+def test_full_buffers_of_one_server_hold_up_none(way: str, servers: Servers) -> None:
+    with on(servers, timeout=30) as backend:
+        rows = {f"{i}:" + "k" * 240: b"%d" % i * 100_000 for i in range(60)}
+        assert all(call(backend, way, "set_many", rows).values())
+        keys = [key for _ in range(10) for key in rows]
+        assert call(backend, way, "get_many", *keys) == [rows[key] for key in keys]
+
+
+# -- a server that is dead, or hangs -----------------------------------------------------------------------
+
+
+@ways
+@pytest.mark.parametrize("how", ["kill", "pause"])
+def test_keys_of_a_lost_server_are_misses_and_errors_of_writes(way: str, how: str, servers: Servers) -> None:
+    with on(servers) as backend:
+        backend.set_many(ROWS)
+        lost = set(keys_of(backend, 1))
+        name = f"memcached at {HOST}:{servers[1].port}: "
+        getattr(servers[1], how)()
+        expected = [None if key in lost else value for key, value in ROWS.items()]
+        assert call(backend, way, "get_many", *KEYS) == expected
+        outcome = call(backend, way, "set_many", ROWS, 50)
+        assert [key for key, stored in outcome.items() if not stored] == [key for key in KEYS if key in lost]
+        assert set(outcome.reasons) == lost
+        assert all(reason.startswith(name) for reason in outcome.reasons.values())
+        assert outcome.unsure == set(), "nothing was sent"
+
+        key = next(iter(lost))
+        assert call(backend, way, "get", key) is None
+        assert call(backend, way, "has", key) is False
+        assert call(backend, way, "ttl", key) is None
+        assert call(backend, way, "get_many_cas", key) == [None]
+        for method, *args in (
+            ("set", b""),
+            ("add", b""),
+            ("replace", b"", KEEP_TTL),
+            ("delete",),
+            ("touch",),
+            ("incr",),
+        ):
+            with pytest.raises(BackendError, match=name) as caught:
+                call(backend, way, method, key, *args)
+            assert caught.value.maybe_applied is False
+        swapped = call(backend, way, "compare_and_set_many", {key: (b"", 7)})
+        assert (swapped, list(swapped.reasons)) == ({key: False}, [key])
+        with pytest.raises(BackendError, match=name):
+            call(backend, way, "touch_many", KEYS)
+        with pytest.raises(BackendError, match=name) as caught:
+            call(backend, way, "ping")
+        assert call(backend, way, "stats")["entries"] == len(ROWS) - len(lost)
+        with pytest.raises(BackendError, match=name) as caught:
+            call(backend, way, "delete_many", *KEYS)
+        assert caught.value.maybe_applied is True, "the others have deleted theirs"
+        with pytest.raises(BackendError, match=name):
+            call(backend, way, "clear")
+        assert call(backend, way, "get_many", *KEYS) == [None] * len(KEYS)
+
+
+@ways
+def test_on_demand_reads_of_a_lost_server_are_errors(way: str, servers: Servers) -> None:
+    with on(servers, on_server_failure="raise") as backend:
+        backend.set_many(ROWS)
+        servers[1].kill()
+        key = keys_of(backend, 1)[0]
+        for method, keys in (("get_many", KEYS), ("get", [key]), ("has", [key]), ("get_many_cas", KEYS), ("stats", [])):
+            with pytest.raises(BackendError, match=f"{servers[1].port}: "):
+                call(backend, way, method, *keys)
+        other = keys_of(backend, 0)[0]
+        assert call(backend, way, "get", other) == ROWS[other]
+
+
+@ways
+def test_on_demand_the_keys_of_a_lost_server_go_to_the_others(way: str, servers: Servers) -> None:
+    with on(servers, on_server_failure="eject") as backend:
+        backend.set_many(ROWS)
+        lost = keys_of(backend, 1)
+        token = backend.get_many_cas(lost[0])[0][1]  # type: ignore[index]
+        servers[1].kill()
+        assert call(backend, way, "get_many", *KEYS) == [None if key in set(lost) else ROWS[key] for key in KEYS]
+        assert call(backend, way, "set_many", ROWS) == dict.fromkeys(ROWS, True)
+        assert call(backend, way, "get_many", *KEYS) == list(ROWS.values())
+        assert call(backend, way, "incr", "count") == 1
+        with on([servers[0], servers[2]]) as others:
+            assert others.get_many(*KEYS) == list(ROWS.values()), "where they are on the ring of the others"
+        # A version is that of the server that counted it.
+        assert call(backend, way, "compare_and_set_many", {lost[0]: (b"", token)}) == {lost[0]: False}
+        servers[0].kill()
+        servers[2].kill()
+        assert set(call(backend, way, "get_many", *KEYS)) == {None}
+        assert not any(call(backend, way, "set_many", ROWS).values())
+
+
+@ways
+def test_a_hung_server_that_may_have_written_is_told_of(way: str, servers: Servers) -> None:
+    with on(servers) as backend:
+        lost = set(keys_of(backend, 2))
+        backend.ping()
+        servers[2].pause()
+        outcome = call(backend, way, "set_many", ROWS)
+        assert outcome.unsure == lost
+        assert "may have been applied" in next(iter(outcome.reasons.values()))
+
+
+def test_rows_of_a_lost_server_are_listed_and_the_others_are_stored(servers: Servers) -> None:
+    with on(servers) as backend:
+        servers[0].kill()
+
+        class Row(co.Model):
+            id = co.IntegerField(primary_key=True)
+
+            class Meta:
+                pass
+
+        with co.bind([Row], backend=backend):
+            with pytest.raises(co.WriteError, match="cannot connect") as caught:
+                Row.insert_many({"id": i} for i in range(100)).execute()
+            failed = {row.key for row in caught.value.failed}
+            assert 0 < len(failed) < 100
+            assert {row.model for row in caught.value.failed} == {"Row"}
+            found = Row.query_many({"id": i} for i in range(100)).execute()
+            assert [row is None for row in found] == [Row.key(id=i) in failed for i in range(100)]
+
+
+# -- nobody waits twice --------------------------------------------------------------------------------------
+
+
+def count_failures(backend: MemcachedBackend) -> int:
+    return sum(health.failures for health in backend._rings.health)
+
+
+@ways
+def test_the_timeout_is_waited_for_once(way: str, servers: Servers) -> None:
+    with on(servers) as backend:
+        backend.set_many(ROWS)
+        servers[1].pause()
+        for _ in range(20):
+            assert None in call(backend, way, "get_many", *KEYS)
+        assert count_failures(backend) == 1
+
+
+def test_thirty_two_threads_wait_once_each_at_most(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    with on(servers) as backend:
+        backend.set_many(ROWS)
+        servers[1].pause()
+        waited: dict[int, int] = {}
+        real = blocking.Connection.pump
+
+        async def counted(self: Any) -> None:
+            try:
+                await real(self)
+            except TimeoutError:
+                waited[threading.get_ident()] = waited.get(threading.get_ident(), 0) + 1
+                raise
+
+        monkeypatch.setattr(blocking.Connection, "pump", counted)
+        wrong: list[Any] = []
+        lost = set(keys_of(backend, 1))
+
+        def work(number: int) -> None:
+            for i in range(10):
+                mine = KEYS[number * 50 + i :: 40]
+                if backend.get_many(*mine) != [None if key in lost else ROWS[key] for key in mine]:
+                    wrong.append(number)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(32)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+        assert 1 <= len(waited) <= 32
+        assert set(waited.values()) == {1}
+
+
+def test_whoever_waits_for_a_place_does_not_wait_for_the_server_as_well(servers: Servers) -> None:
+    with on(servers, max_connections=2, timeout=0.5) as backend:
+        backend.set_many(ROWS)
+        servers[1].pause()
+        found: list[Any] = []
+        threads = [threading.Thread(target=lambda: found.append(backend.get_many(*KEYS))) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        lost = set(keys_of(backend, 1))
+        assert found == [[None if key in lost else ROWS[key] for key in KEYS]] * 8
+        assert count_failures(backend) <= 2
+
+
+@ways
+def test_a_server_that_is_back_is_found_by_one_who_tries(way: str, servers: Servers) -> None:
+    with on(servers) as backend:
+        backend.set_many(ROWS)
+        key = keys_of(backend, 1)[0]
+        servers[1].pause()
+        assert call(backend, way, "get", key) is None
+        servers[1].resume()
+        assert call(backend, way, "get", key) is None, "it is left alone for a while"
+        back_again(backend)
+        assert call(backend, way, "get", key) == ROWS[key]
+        servers[1].kill()
+        assert call(backend, way, "get", key) is None
+        back_again(backend)
+        assert call(backend, way, "get", key) is None, "tried, and still not there"
+        servers[1].start()
+        back_again(backend)
+        assert call(backend, way, "set", key, b"new") is True
+        assert call(backend, way, "get", key) == b"new"
+
+
+def test_while_one_tries_the_others_do_not_wait(servers: Servers) -> None:
+    with on(servers) as backend:
+        servers[1].pause()
+        key = keys_of(backend, 1)[0]
+        assert backend.get(key) is None
+        back_again(backend)
+        health = backend._rings.health[1]
+        assert health.claim()
+        try:
+            with pytest.raises(BackendError, match="was not asked"):
+                backend.set(key, b"")
+            assert not health.claim()
+        finally:
+            health.release()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_forked_child_uses_all_servers_over_its_own_connections(servers: Servers) -> None:
+    with on(servers, timeout=30) as backend:
+        backend.set_many(ROWS)
+        assert backend._rings.health[0]._lock.acquire()
+
+        def use() -> bool:
+            backend._rings.health[0].fail("as in the parent")
+            back_again(backend)
+            return all(backend.get_many(*KEYS[i : i + 50]) == [b"%d" % n for n in range(i, i + 50)] for i in range(99))
+
+        wait = fork_and_check(use)
+        backend._rings.health[0]._lock.release()
+        for i in range(100):
+            assert backend.get_many(*KEYS[i : i + 50]) == [b"%d" % n for n in range(i, i + 50)]
+        wait()
+
+
+# -- under load ------------------------------------------------------------------------------------------------
+
+
+def under_load(backend: MemcachedBackend, disturb: Callable[[], None]) -> None:
+    """Read and write from threads while something happens to a server: every answer is right or missing."""
+    stop = threading.Event()
+    wrong: list[Any] = []
+
+    def work(number: int) -> None:
+        chance = random.Random(number)
+        while not stop.is_set():
+            mine = chance.sample(KEYS, 200)
+            outcome: Any = backend.set_many({key: ROWS[key] for key in mine})
+            if any(stored is not (key not in outcome.reasons) for key, stored in outcome.items()):
+                wrong.append(outcome)
+            for key, value in zip(mine, backend.get_many(*mine), strict=True):
+                if value not in (None, ROWS[key]):
+                    wrong.append((key, value))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    try:
+        disturb()
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+
+
+def test_killing_pausing_and_restarting_under_load_gives_no_wrong_row(servers: Servers) -> None:
+    with on(servers, retry_after=0.05, max_connections=8) as backend:
+
+        def disturb() -> None:
+            for _ in range(3):
+                servers[1].restart()
+                time.sleep(0.1)
+                servers[2].pause()
+                time.sleep(0.5)
+                servers[2].resume()
+                time.sleep(0.1)
+
+        under_load(backend, disturb)
+        back_again(backend)
+        backend.get_many(*KEYS)
+        assert all(backend.set_many(ROWS).values())
+        assert backend.get_many(*KEYS) == list(ROWS.values())
+        pools: Any = backend._engine._pools  # type: ignore[attr-defined]
+        assert [pool._members.taken for pool in pools] == [0, 0, 0]
+        assert all(len(pool._members.idle) <= 8 for pool in pools)
+
+
+# -- callers that are cancelled ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rounds", [3000])
+def test_cancelled_batches_over_several_servers_leave_no_reply_to_others(servers: Servers, rounds: int) -> None:
+    chance = random.Random(3)
+    cancelled = 0
+
+    async def victim(backend: MemcachedBackend, number: int) -> None:
+        nonlocal cancelled
+        mine = chance.sample(KEYS, 20)
+        rows = {key: ROWS[key] for key in mine}
+        task = asyncio.ensure_future(
+            backend._await("set_many", rows) if number % 3 == 0 else backend._await("get_many", *mine)
+        )
+        await asyncio.sleep(chance.random() * 0.004)
+        task.cancel()
+        try:
+            found = await task
+        except asyncio.CancelledError:
+            cancelled += 1
+        else:
+            assert found in ([ROWS[key] for key in mine], dict.fromkeys(mine, True))
+
+    async def bystander(backend: MemcachedBackend) -> None:
+        mine = [*chance.sample(KEYS, 20), "absent"]
+        assert await backend._await("get_many", *mine) == [ROWS.get(key) for key in mine]
+
+    async def main(backend: MemcachedBackend, proxies: list[DelayingProxy]) -> None:
+        await backend._await("set_many", ROWS)
+        for start in range(0, rounds, 50):
+            await asyncio.gather(*[victim(backend, start + i) for i in range(50)], bystander(backend))
+        assert cancelled > rounds // 3
+        commands: Any = backend._awaited()
+        pools = commands._engine._pools
+        assert [pool._taken for pool in pools] == [0, 0, 0]
+        assert not any(pool._queue for pool in pools)
+        await backend.aclose()
+        while any(proxy.open for proxy in proxies):
+            await asyncio.sleep(0.01)
+
+    with contextlib.ExitStack() as stack:
+        proxies = [stack.enter_context(DelayingProxy(server.port, 0.002)) for server in servers]
+        addresses = [(HOST, proxy.port) for proxy in proxies]
+        backend = stack.enter_context(MemcachedBackend(addresses, max_connections=16, timeout=60))
+        asyncio.run(main(backend, proxies))
+
+
+def test_an_abandoned_read_leaves_nothing_for_the_next(servers: Servers) -> None:
+    with on(servers, timeout=30) as backend:
+        backend.set_many(ROWS)
+        chunks = backend.get_chunks(KEYS)
+        next(chunks)
+        chunks.close()
+        assert backend.get_many(*KEYS) == list(ROWS.values())
+        pools: Any = backend._engine._pools  # type: ignore[attr-defined]
+        assert [pool._members.taken for pool in pools] == [0, 0, 0]
+
+
+def test_an_unreachable_server_is_a_backend_error() -> None:
+    assert issubclass(UnreachableError, BackendError)
