@@ -26,6 +26,7 @@ import cacheorm as co
 
 from . import awaited, clusters, footprint, read_through, related
 from . import further as beyond
+from . import rings as several
 from .contests import CONTESTS, OURS, Contest, Result, run
 from .footprint import Figure
 from .measure import ROUNDS, alternate
@@ -47,6 +48,7 @@ SECTIONS = (
     "further",
     "asyncio",
     "cluster",
+    "servers",
     "decode",
     "shapes",
     "figures",
@@ -290,6 +292,23 @@ def cluster(this: Run) -> None:
         this.found["cluster"] = kept
 
 
+def servers(this: Run) -> None:
+    """Several memcacheds: what the ring costs, beside one server and beside pylibmc with ketama."""
+    lines = []
+    kept = []
+    columns = (OURS, "one server", "pylibmc")
+    for operation in several.OPERATIONS:
+        if not this.wants("servers", operation):
+            continue
+        tick = this.step(operation)
+        found = several.times(this.stores, operation, 1000, this.rounds, this.seconds, tick)
+        lines.append((operation, *(f"{found[name]:.2f}" if name in found else "-" for name in columns)))
+        kept.append({"operation": operation, **found})
+    if lines:
+        print("\n" + table(["us/row", *columns], lines))
+        this.found["servers"] = kept
+
+
 def decode(this: Run) -> None:
     """Decoding alone, beside the fastest decoder of typed rows that there is."""
     if not this.wants("decode", "decode"):
@@ -494,7 +513,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         only = [word.lower() for word in options.only]
         this = Run(stores, rounds, seconds, options.full, only, show=show)
         print(f"medians of {rounds} alternating rounds; ratio = ours / hand-written, below 1 is faster")
-        for section in (ratios, peers, loading, preloading, further, tasks, cluster, decode, shapes, figures, flatness):
+        every = (ratios, peers, loading, preloading, further, tasks, cluster, servers, decode, shapes, figures, flatness)
+        for section in every:
             section(this)
             sys.stdout.flush()
     if options.json is not None:

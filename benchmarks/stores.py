@@ -44,6 +44,11 @@ class Stores(contextlib.ExitStack):
         return self.enter_context(MemcachedServer())
 
     @cached_property
+    def three_memcacheds(self) -> list[MemcachedServer]:
+        """Three memcacheds beside that one."""
+        return [self.enter_context(MemcachedServer()) for _ in range(3)]
+
+    @cached_property
     def folder(self) -> Path:
         """A folder that is removed at the end."""
         return Path(self.enter_context(tempfile.TemporaryDirectory(prefix="cacheorm-bench-")))
@@ -69,6 +74,8 @@ class Stores(contextlib.ExitStack):
                 made = co.RedisBackend(host=HOST, port=self.redis_server.port)
             elif name == "Redis Cluster":
                 made = co.backend_from_url(self.redis_cluster_servers.url)
+            elif name == "three memcacheds":
+                made = co.MemcachedBackend(servers=[(HOST, server.port) for server in self.three_memcacheds])
             else:
                 made = co.MemcachedBackend(servers=[(HOST, self.memcached_server.port)])
             self._backends[name] = made
@@ -120,6 +127,16 @@ class Stores(contextlib.ExitStack):
             return None
         # The binary protocol, its default, is deprecated but here the faster of the two.
         return pylibmc.Client([f"{HOST}:{self.memcached_server.port}"], binary=True)
+
+    @cached_property
+    def pylibmc_ring(self) -> Any:
+        """A pylibmc client of the three servers, or ``None`` where pylibmc is not installed."""
+        try:
+            pylibmc = importlib.import_module("pylibmc")
+        except ImportError:
+            return None
+        addresses = [f"{HOST}:{server.port}" for server in self.three_memcacheds]
+        return pylibmc.Client(addresses, binary=True, behaviors={"ketama": True})
 
     @cached_property
     def diskcache(self) -> Any:

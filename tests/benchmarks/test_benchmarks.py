@@ -16,7 +16,7 @@ import msgpack
 import pytest
 
 import cacheorm as co
-from benchmarks import awaited, compare, footprint, further, read_through, related
+from benchmarks import awaited, compare, footprint, further, read_through, related, rings
 from benchmarks.contests import CONTESTS, OURS, Contest, contestants
 from benchmarks.hand import FileHand, Hand, MemoryHand, PylibmcHand, PymemcacheHand, RedisHand, json_pack
 from benchmarks.measure import alternate
@@ -296,3 +296,9 @@ def test_models_are_left_bound_as_they_were(stores: Stores) -> None:
     with stores.bound(STANDARD, "Simple"):
         assert User._meta is not before
     assert User._meta is before
+
+
+@pytest.mark.parametrize("operation", rings.OPERATIONS)
+def test_several_memcacheds_are_compared(stores: Stores, operation: str) -> None:
+    times = rings.times(stores, operation, 10, 1, 0.0, lambda: None)
+    assert set(times) == {"cacheorm", "one server", "pylibmc"}

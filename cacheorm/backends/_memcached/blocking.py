@@ -221,6 +221,10 @@ class BlockingPool:
         self._free(members)
 
     async def close(self) -> None:
+        self.drop_idle()
+
+    def drop_idle(self) -> None:
+        """Close the connections that are idle now."""
         members = self._current()
         with members.changed:
             idle, members.idle = members.idle, []

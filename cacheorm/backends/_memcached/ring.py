@@ -95,7 +95,7 @@ class _Node:
         if self._failures != health.failures:
             # Connections of the time before it was out are no good any more, though that may not show.
             self._failures = health.failures
-            await self._pool.close()
+            self._pool.drop_idle()
         return await work(self.engine)
 
     def check(self) -> None:

@@ -107,10 +107,9 @@ async def block_together(lanes: Sequence[Lane]) -> AsyncGenerator[None, None]:
     waiting: dict[Lane, Wait] = {}
 
     def step(lane: Lane, ready: tuple[bool, bool] | None) -> None:
-        try:
+        waiting.pop(lane, None)
+        with contextlib.suppress(StopIteration):
             waiting[lane] = lane.send(ready)
-        except StopIteration:
-            waiting.pop(lane, None)
 
     try:
         for lane in lanes:
@@ -120,8 +119,16 @@ async def block_together(lanes: Sequence[Lane]) -> AsyncGenerator[None, None]:
             for lane, ready in _poll(waiting):
                 step(lane, ready)
     finally:
+        for lane in waiting:
+            # Closing it would not reach the asynchronous generator it is in: https://github.com/python/cpython/issues/117714
+            with contextlib.suppress(_Abandoned, StopIteration):
+                lane.throw(_Abandoned())
         for lane in lanes:
             lane.close()
+
+
+class _Abandoned(BaseException):
+    """Ends a lane whose batch nobody waits for any more."""
 
 
 def _poll(waiting: dict[Lane, Wait]) -> list[tuple[Lane, tuple[bool, bool]]]:

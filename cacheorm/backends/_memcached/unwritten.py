@@ -14,9 +14,9 @@ class Unwritten(str):
         error: what happened.
     """
 
-    __slots__ = ("error",)
+    error: BackendError
 
     def __new__(cls, error: BackendError) -> Unwritten:
-        made = super().__new__(cls, str(error))
+        made = super().__new__(cls, error)
         made.error = error
         return made
