@@ -6,8 +6,6 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
 
-from hashlib import md5
-
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
     object PySequence_Fast(object items, const char *message)
@@ -40,7 +38,7 @@ cdef class Ring:
     cdef uint32_t *numbers
     cdef Py_ssize_t size
     cdef bytes servers
-    cdef bint digest
+    cdef object md5
 
     def __cinit__(self, points, bint digest):
         cdef list ordered = sorted(points)
@@ -52,7 +50,10 @@ cdef class Ring:
                 raise ValueError("a point is a 32-bit number and a server below 255")
         self.size = len(ordered)
         self.servers = bytes([server for _, server in ordered])
-        self.digest = digest
+        if digest:
+            from hashlib import md5  # here, as it loads OpenSSL
+
+            self.md5 = md5
         self.numbers = <uint32_t *> PyMem_Malloc(self.size * sizeof(uint32_t))
         if self.numbers is NULL:
             raise MemoryError
@@ -66,9 +67,10 @@ cdef class Ring:
         cdef Py_ssize_t size = 0, low = 0, high = self.size, middle
         cdef const char *data = PyUnicode_AsUTF8AndSize(key, &size)
         cdef const unsigned char *digested
+        cdef bytes made
         cdef uint32_t number
-        if self.digest:
-            made = md5(data[:size], usedforsecurity=False).digest()
+        if self.md5 is not None:
+            made = self.md5(data[:size], usedforsecurity=False).digest()
             digested = <const unsigned char *> PyBytes_AS_STRING(made)
             number = (
                 digested[0] | (<uint32_t> digested[1] << 8) | (<uint32_t> digested[2] << 16)

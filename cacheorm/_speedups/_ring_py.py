@@ -8,8 +8,7 @@ and what comes back is put in order with :func:`collect`.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
-from hashlib import md5
+from collections.abc import Callable, Sequence
 from typing import Any
 
 __all__ = ["Ring", "collect", "deal", "one_at_a_time"]
@@ -49,13 +48,17 @@ class Ring:
                 raise ValueError("a point is a 32-bit number and a server below 255")
         self._numbers = [number for number, _ in ordered]
         self._servers = bytes([server for _, server in ordered])
-        self._digest = digest
+        self._md5: Callable[..., Any] | None = None
+        if digest:
+            from hashlib import md5  # here, as it loads OpenSSL
+
+            self._md5 = md5
 
     def owner(self, key: str) -> int:
         """Give the server of a key."""
         data = key.encode("utf-8")
-        if self._digest:
-            number = int.from_bytes(md5(data, usedforsecurity=False).digest()[:4], "little")
+        if self._md5 is not None:
+            number = int.from_bytes(self._md5(data, usedforsecurity=False).digest()[:4], "little")
         else:
             number = one_at_a_time(data)
         place = bisect_left(self._numbers, number)
