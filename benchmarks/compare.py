@@ -513,7 +513,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         only = [word.lower() for word in options.only]
         this = Run(stores, rounds, seconds, options.full, only, show=show)
         print(f"medians of {rounds} alternating rounds; ratio = ours / hand-written, below 1 is faster")
-        every = (ratios, peers, loading, preloading, further, tasks, cluster, servers, decode, shapes, figures, flatness)
+        every = (
+            ratios,
+            peers,
+            loading,
+            preloading,
+            further,
+            tasks,
+            cluster,
+            servers,
+            decode,
+            shapes,
+            figures,
+            flatness,
+        )
         for section in every:
             section(this)
             sys.stdout.flush()
