@@ -16,7 +16,7 @@ import msgpack
 import pytest
 
 import cacheorm as co
-from benchmarks import awaited, compare, footprint, further, read_through, related, rings
+from benchmarks import awaited, compare, footprint, further, read_through, related, rings, sections
 from benchmarks.contests import CONTESTS, OURS, Contest, contestants
 from benchmarks.hand import FileHand, Hand, MemoryHand, PylibmcHand, PymemcacheHand, RedisHand, json_pack
 from benchmarks.measure import alternate
@@ -250,9 +250,9 @@ def test_a_peer_that_is_not_installed_is_shown_as_such(
     def missing(stores: Stores, rows: Any) -> Any:
         raise ImportError("no module named absent")
 
-    monkeypatch.setattr(compare, "PEERS", [Peer("absent", "Simple", "absent", "nothing", missing)])
-    this = compare.Run(stores, 1, 0.0, False, [])
-    compare.peers(this)
+    monkeypatch.setattr(sections, "PEERS", [Peer("absent", "Simple", "absent", "nothing", missing)])
+    this = sections.Run(stores, 1, 0.0, False, [])
+    sections.peers(this)
     assert re.search(r"absent +\| Simple +\| not installed", capsys.readouterr().out)
     assert this.found["peers"][0]["error"] == "no module named absent"
 

@@ -1,0 +1,419 @@
+"""The sections of the comparison: each measures some contests and prints their table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import cacheorm as co
+
+from . import awaited, clusters, footprint, read_through, related
+from . import further as beyond
+from . import rings as several
+from .contests import CONTESTS, OURS, Contest, Result, run
+from .footprint import Figure
+from .measure import alternate
+from .peers import PEERS
+from .rows import SHAPES, STANDARD, User, of_size
+from .stores import Stores
+from .tables import mark, table
+
+__all__ = ["SECTIONS", "Run"]
+
+SHAPE_FACTOR = 1.3
+"""How far a shape's ratio may be above that of the standard row with as many fields."""
+
+
+@dataclass
+class Run:
+    """One run of the comparison: what was asked for, and what was found so far."""
+
+    stores: Stores
+    rounds: int
+    seconds: float
+    full: bool
+    only: Sequence[str]
+    found: dict[str, Any] = field(default_factory=dict)
+    show: Callable[[str], None] = lambda text: None
+
+    def wants(self, section: str, title: str) -> bool:
+        """Tell whether a line is to be measured."""
+        return not self.only or any(word == section or word in title.lower() for word in self.only)
+
+    def step(self, title: str) -> Callable[[], None]:
+        """Show what is being measured, and give what is called after each turn."""
+        turns = 0
+
+        def tick() -> None:
+            nonlocal turns
+            turns += 1
+            self.show(f"{title} ({turns})")
+
+        self.show(title)
+        return tick
+
+    def contest(self, contest: Contest, rounds: int | None = None) -> Result:
+        """Hold one contest."""
+        tick = self.step(f"{contest.title}, {contest.shape.name}, {contest.rows_shown:,}")
+        return run(contest, self.stores, rounds or self.rounds, self.seconds, tick)
+
+
+# -- the sections: each prints its table and keeps its figures for --json ----------------------------------
+
+
+def ratios(this: Run) -> None:
+    """Ours beside hand-written code: the table of the README."""
+    lines: list[tuple[str, ...]] = []
+    kept: list[dict[str, Any]] = []
+    for contest in CONTESTS:
+        if not this.wants("ratios", contest.title):
+            continue
+        result = this.contest(contest)
+        bar = contest.bar if co.speedups_enabled else contest.pure_bar
+        lines.append(
+            (
+                contest.title,
+                f"{contest.rows_shown:,}",
+                f"{result.ours:.2f}",
+                f"{result.hand:.2f}",
+                f"{result.ratio:.2f}",
+                "-" if bar is None else f"{bar:.2f}",
+                mark(result.ratio, bar),
+            )
+        )
+        kept.append(
+            {
+                "operation": contest.title,
+                "rows": contest.rows_shown,
+                "ours": result.ours,
+                "hands": result.hands,
+                "ratio": result.ratio,
+                "bar": bar,
+            }
+        )
+    if this.wants("ratios", "memory per instance"):
+        this.step("memory per instance")
+        ours, hand = footprint.instance_bytes(this.stores)
+        lines.append(
+            (
+                "memory per instance, in bytes",
+                "1,000",
+                f"{ours.value:.0f}",
+                f"{hand.value:.0f}",
+                f"{ours.value / hand.value:.2f}",
+                f"{ours.bar:.0f} bytes",
+                mark(ours.value, ours.bar),
+            )
+        )
+        kept.append({"operation": "memory per instance", "ours": ours.value, "hand": hand.value, "bar": ours.bar})
+    if lines:
+        print("\n" + table(["operation", "rows", "ours us/row", "hand us/row", "ratio", "bar", ""], lines))
+        this.found["ratios"] = kept
+
+
+def peers(this: Run) -> None:
+    """Other libraries, and what their users pay in comparison."""
+    rows = STANDARD.rows(1000)
+    asked = STANDARD.asked(rows)
+    own = {
+        "insert_many": lambda: User.insert_many(rows).execute(),
+        "query_many": lambda: User.query_many(asked).execute(),
+    }
+    lines = []
+    kept: list[dict[str, Any]] = []
+    for peer in PEERS:
+        if not this.wants("peers", f"{peer.name}, {peer.backend}"):
+            continue
+        tick = this.step(peer.name)
+        try:
+            calls = peer.prepare(this.stores, rows)
+            version = peer.version
+        except ImportError as error:
+            lines.append((peer.name, peer.backend, "not installed", *["-"] * 4))
+            kept.append({"peer": peer.name, "backend": peer.backend, "error": str(error)})
+            continue
+        times = {}
+        with this.stores.bound(STANDARD, peer.backend):
+            for operation, ours in own.items():
+                found = alternate(
+                    {OURS: ours, "peer": getattr(calls, operation)},
+                    len(rows),
+                    this.rounds,
+                    this.seconds,
+                    tick,
+                )
+                times[operation] = found
+        read, written = times["query_many"], times["insert_many"]
+        lines.append(
+            (
+                f"{peer.name} {version}",
+                peer.backend,
+                peer.how,
+                f"{read['peer']:.2f}",
+                f"{read['peer'] / read[OURS]:.1f}",
+                f"{written['peer']:.2f}",
+                f"{written['peer'] / written[OURS]:.1f}",
+            )
+        )
+        kept.append({"peer": peer.name, "version": version, "backend": peer.backend, "how": peer.how, **times})
+    if lines:
+        print("\n" + table(["peer", "store", "keeps", "read us/row", "x ours", "write us/row", "x ours"], lines))
+        this.found["peers"] = kept
+
+
+def loading(this: Run) -> None:
+    """Reading through: what it costs to have rows loaded that are not there, and to ask for it where all are."""
+    lines = []
+    kept = []
+    columns = (OURS, "without leases", "query_many", "by hand", "dogpile.cache")
+    for backend in read_through.BACKENDS:
+        for present in (True, False):
+            title = f"load_missing, {backend}, {'all' if present else 'none'} there"
+            if not this.wants("loading", title):
+                continue
+            tick = this.step(title)
+            found = read_through.times(this.stores, backend, present, 1000, this.rounds, this.seconds, tick)
+            lines.append((title, *(f"{found[name]:.2f}" if name in found else "-" for name in columns)))
+            kept.append({"title": title, **found})
+    if lines:
+        print("\n" + table(["us/row", *columns], lines))
+        this.found["loading"] = kept
+
+
+def preloading(this: Run) -> None:
+    """Rows with what they refer to: beside the two queries by themselves, and hand-written code."""
+    lines = []
+    kept = []
+    columns = (OURS, "two queries", "by hand")
+    for backend in related.BACKENDS:
+        title = f"preload, {backend}"
+        if this.wants("preloading", title):
+            found = related.times(this.stores, backend, 1000, this.rounds, this.seconds, this.step(title))
+            lines.append((title, *(f"{found[name]:.2f}" for name in columns)))
+            kept.append({"title": title, **found})
+    if lines:
+        print("\n" + table(["us/row", *columns], lines))
+        this.found["preloading"] = kept
+
+
+def further(this: Run) -> None:
+    """Atomic updates and lifetimes, on Redis."""
+    lines = []
+    kept = []
+    for operation in beyond.OPERATIONS:
+        if not this.wants("further", operation):
+            continue
+        tick = this.step(operation)
+        found = beyond.times(this.stores, operation, 1000, this.rounds, this.seconds, tick)
+        ours, hand = found.pop(OURS), found.pop("by hand")
+        others = ", ".join(f"{name} {time:.2f}" for name, time in found.items())
+        lines.append((operation, f"{ours:.2f}", f"{hand:.2f}", f"{ours / hand:.2f}", others))
+        kept.append({"operation": operation, OURS: ours, "by hand": hand, **found})
+    if lines:
+        print("\n" + table(["Redis", "ours us/row", "hand us/row", "ratio", "in the same run"], lines))
+        this.found["further"] = kept
+
+
+def tasks(this: Run) -> None:
+    """A thousand tasks, each reading a hundred rows: what an event loop costs, or gains."""
+    lines = []
+    kept = []
+    for backend in awaited.BACKENDS:
+        title = f"1,000 tasks, {backend}"
+        if not this.wants("asyncio", title):
+            continue
+        found = awaited.times(this.stores, backend, 1000, this.rounds, this.seconds, this.step(title))
+        called = found[awaited.CALLED]
+        lines += [(backend, name, f"{time:.2f}", f"{time / called:.2f}") for name, time in found.items()]
+        kept.append({"backend": backend, **found})
+    if lines:
+        print("\n" + table(["1,000 reads of 100 rows", "how", "us/row", "x called"], lines))
+        this.found["asyncio"] = kept
+
+
+def cluster(this: Run) -> None:
+    """A Redis Cluster beside a single server: what the client computes, and how long it takes in all."""
+    lines = []
+    kept = []
+    for operation in clusters.OPERATIONS:
+        title = f"{operation}, Redis Cluster"
+        if not this.wants("cluster", title):
+            continue
+        found = clusters.times(this.stores, operation, 1000, this.rounds, this.seconds, this.step(title))
+        for what in ("computing", "in all"):
+            ours, single = found[f"Redis Cluster, {what}"], found[f"Redis, {what}"]
+            bar = clusters.BAR if (operation, what) == ("query_many", "computing") else None
+            ratio = ours / single
+            lines.append(
+                (
+                    f"{operation}, {what}",
+                    f"{ours:.2f}",
+                    f"{single:.2f}",
+                    f"{ratio:.2f}",
+                    "-" if bar is None else f"{bar:.2f}",
+                    mark(ratio, bar),
+                )
+            )
+        kept.append({"operation": operation, **found})
+    if lines:
+        print("\n" + table(["us/row", "Redis Cluster", "Redis", "ratio", "bar", ""], lines))
+        this.found["cluster"] = kept
+
+
+def servers(this: Run) -> None:
+    """Several memcacheds: what the ring costs, beside one server and beside pylibmc with ketama."""
+    lines = []
+    kept = []
+    columns = (OURS, "one server", "pylibmc")
+    for operation in several.OPERATIONS:
+        if not this.wants("servers", operation):
+            continue
+        tick = this.step(operation)
+        found = several.times(this.stores, operation, 1000, this.rounds, this.seconds, tick)
+        lines.append((operation, *(f"{found[name]:.2f}" if name in found else "-" for name in columns)))
+        kept.append({"operation": operation, **found})
+    if lines:
+        print("\n" + table(["us/row", *columns], lines))
+        this.found["servers"] = kept
+
+
+def decode(this: Run) -> None:
+    """Decoding alone, beside the fastest decoder of typed rows that there is."""
+    if not this.wants("decode", "decode"):
+        return
+    this.step("decode")
+    times = footprint.decode_times(this.rounds, this.seconds)
+    ours = times[OURS]
+    lines = [(name, f"{time:.3f}", f"{time / ours:.2f}") for name, time in times.items()]
+    print("\n" + table(["bytes to rows, nothing else", "us/row", "x ours"], lines))
+    this.found["decode"] = times
+
+
+def shapes(this: Run) -> None:
+    """Rows with other fields: each has to gain about what the standard row gains that has as many fields."""
+    lines = []
+    kept = []
+    for backend in ("Simple", "Redis"):
+        for operation in ("query_many", "insert_many"):
+            standards: dict[int, float] = {}
+            for shape in SHAPES:
+                if not this.wants("shapes", f"{operation}, {backend}, {shape.name}"):
+                    continue
+                result = this.contest(Contest(operation, backend, 1000, shape=shape))
+                if shape.size not in standards:
+                    standard = of_size(shape.size)
+                    contest = Contest(operation, backend, 1000, shape=standard)
+                    standards[shape.size] = result.ratio if standard is shape else this.contest(contest).ratio
+                off = result.ratio / standards[shape.size]
+                lines.append(
+                    (
+                        f"{operation}, {backend}",
+                        shape.name,
+                        f"{result.ours:.2f}",
+                        f"{result.hand:.2f}",
+                        f"{result.ratio:.2f}",
+                        f"{standards[shape.size]:.2f}",
+                        f"{off:.2f}",
+                        mark(off, SHAPE_FACTOR),
+                    )
+                )
+                kept.append(
+                    {
+                        "operation": operation,
+                        "backend": backend,
+                        "shape": shape.name,
+                        "ours": result.ours,
+                        "hand": result.hand,
+                        "ratio": result.ratio,
+                        "standard": standards[shape.size],
+                        "to_standard": off,
+                        "bar": SHAPE_FACTOR,
+                    }
+                )
+    if lines:
+        headings = ["operation", "row", "ours us/row", "hand us/row", "ratio", "standard of its size", "to that", ""]
+        print("\n" + table(headings, lines))
+        this.found["shapes"] = kept
+
+
+def figures(this: Run) -> None:
+    """Import time and protobuf; with --full, the peak memory of a million rows."""
+    makers: list[tuple[str, Callable[[], Figure]]] = [
+        ("import", lambda: footprint.import_time(this.rounds)),
+        ("protobuf", lambda: footprint.protobuf_overhead(this.stores, this.rounds, this.seconds)),
+    ]
+    if this.full:
+        makers.append(("peak memory", lambda: footprint.peak_memory(this.stores, 1_000_000)))
+    found = []
+    for title, make in makers:
+        if this.wants("figures", title):
+            this.step(title)
+            found.append(make())
+    _print_figures(this, "figures", found)
+
+
+def flatness(this: Run) -> None:
+    """Time per row from few rows to many: it has to stay about the same."""
+    counts = tuple(count for count in footprint.FLAT_COUNTS if this.full or count <= 100_000)
+    found = []
+    kept = []
+    for backend in ("Redis", "large Simple"):
+        for operation in ("query_many", "insert_many"):
+            title = f"{operation}, {backend}, flatness"
+            if this.wants("flatness", title):
+                figure, results = footprint.flatness(
+                    this.stores, backend, operation, counts, this.rounds, this.step(title)
+                )
+                found.append(figure)
+                kept += [
+                    {
+                        "operation": operation,
+                        "backend": backend,
+                        "rows": each.contest.count,
+                        "ours": each.ours,
+                        "hand": each.hand,
+                    }
+                    for each in results
+                ]
+    _print_figures(this, "flatness", found)
+    if kept:
+        this.found["flatness_times"] = kept
+
+
+def _print_figures(this: Run, section: str, found: Sequence[Figure]) -> None:
+    if not found:
+        return
+    lines = [
+        (
+            each.what,
+            f"{each.value:.2f}",
+            each.unit,
+            "-" if each.bar is None else f"{each.bar:g}",
+            mark(each.value, each.bar),
+            each.note,
+        )
+        for each in found
+    ]
+    print("\n" + table(["figure", "measured", "unit", "bar", "", "made of"], lines))
+    this.found[section] = [vars(each) for each in found]
+
+
+# -- the command -----------------------------------------------------------------------------------------
+
+
+SECTIONS: dict[str, Callable[[Run], None]] = {
+    "ratios": ratios,
+    "peers": peers,
+    "loading": loading,
+    "preloading": preloading,
+    "further": further,
+    "asyncio": tasks,
+    "cluster": cluster,
+    "servers": servers,
+    "decode": decode,
+    "shapes": shapes,
+    "figures": figures,
+    "flatness": flatness,
+}
+"""In the order in which they are printed."""
