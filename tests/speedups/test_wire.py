@@ -628,11 +628,11 @@ def parse_resp(twin: Any, stream: bytes, cuts: list[int], method: str) -> Any:
     for begin, end in pairwise([0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]):
         arrive(reader, stream[begin:end])
         for _ in range(3):
-            read = reader.read_values if method == "values" else reader.read_statuses
             if method == "gets":
                 scattered: list[Any] = list(found) or [None] * 4
                 seen.append((outcome(partial(reader.read_gets, scattered, [3, 0, 2], 0)), reader.foreign, scattered))
                 continue
+            read = {"values": reader.read_values, "replies": reader.read_replies}.get(method, reader.read_statuses)
             seen.append(
                 (outcome(partial(read, found, 3)), reader.foreign, reader.pending, reader.capacity, list(found))
             )
@@ -643,13 +643,21 @@ def parse_resp(twin: Any, stream: bytes, cuts: list[int], method: str) -> Any:
 
 @needs_compiled
 @settings(max_examples=500)
-@given(resp_streams, st.lists(st.integers(0, 400), max_size=4), st.sampled_from(["values", "statuses", "gets", "rest"]))
+@given(
+    resp_streams,
+    st.lists(st.integers(0, 400), max_size=4),
+    st.sampled_from(["values", "statuses", "replies", "gets", "rest"]),
+)
 @example(b"*3\r\n" + b"$1\r\na\r\n" * 3, [5, 11], "values")
 @example(b"+" + b"x" * 4093 + b"\r\n", [], "statuses")
 @example(b"+" + b"x" * 4094 + b"\r\n", [], "statuses")
 @example(b"+" + b"x" * 4094 + b"\r", [4000], "statuses")
 @example(b"*3\r\n$999999999999\r\na", [], "values")
 @example(b"$1\r\na\r\n$-1\r\n_\r\n-ERR no\r\n", [9], "gets")
+@example(b":1\r\n$1\r\na\r\n+OK\r\n", [2, 6], "replies")
+@example(b":-9223372036854775808\r\n:+7\r\n:12x\r\n", [], "replies")
+@example(b":99999999999999999999\r\n:\r\n", [], "replies")
+@example(b"_\r\n#t\r\n$-1\r\n-ERR no\r\n", [1], "replies")
 def test_compiled_parsing_of_redis_equals_the_pure_one(stream: bytes, cuts: list[int], method: str) -> None:
     assert parse_resp(pure, stream, cuts, method) == parse_resp(compiled, stream, cuts, method)
 
@@ -663,7 +671,8 @@ def test_compiled_parsing_of_damaged_values_equals_the_pure_one(data: st.DataObj
         place = data.draw(st.integers(0, len(reply) - 1))
         reply[place : place + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=2))
     cut = data.draw(st.integers(0, len(reply)))
-    assert parse_resp(pure, bytes(reply), [cut], "values") == parse_resp(compiled, bytes(reply), [cut], "values")
+    for method in ("values", "replies"):
+        assert parse_resp(pure, bytes(reply), [cut], method) == parse_resp(compiled, bytes(reply), [cut], method)
 
 
 @needs_compiled
