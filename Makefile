@@ -16,7 +16,7 @@ PYTHON ?=
 PYTEST ?=
 DEMO ?=
 # Processes that run the suite; each starts its own servers.
-WORKERS ?= 2
+WORKERS ?= 3
 
 # What a run is told apart by; the variables of the caller's environment must not leak from one build into the other.
 PURE = env -u CACHEORM_REQUIRE_EXTENSIONS CACHEORM_NO_EXTENSIONS=1

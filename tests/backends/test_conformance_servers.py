@@ -77,15 +77,23 @@ class TestRedisBackendOnACluster(BackendConformance):
             yield backend
 
 
-class TestRedisBackendOverAClientOfACluster(BackendConformance):
-    @pytest.fixture(params=["blocking", "asyncio"])
-    def backend(self, request: pytest.FixtureRequest, redis_cluster: RedisCluster) -> Iterator[BaseBackend]:
+class TestRedisBackendAwaitedOverAClientOfACluster(BackendConformance):
+    ways = ("awaited",)  # called, it differs from a URL in nothing but where the nodes come from
+
+    @pytest.fixture
+    def backend(self, redis_cluster: RedisCluster) -> Iterator[BaseBackend]:
         host, port = redis_cluster.nodes[0].address
-        if request.param == "asyncio":
-            with RedisBackend(client=redis.asyncio.RedisCluster(host=host, port=port)) as backend:
-                yield backend
-            return
         with redis.cluster.RedisCluster(host=host, port=port) as client, RedisBackend(client=client) as backend:
+            yield backend
+
+
+class TestRedisBackendCalledOverAClientOfAsyncioOfACluster(BackendConformance):
+    ways = ("called",)
+
+    @pytest.fixture
+    def backend(self, redis_cluster: RedisCluster) -> Iterator[BaseBackend]:
+        host, port = redis_cluster.nodes[0].address
+        with RedisBackend(client=redis.asyncio.RedisCluster(host=host, port=port)) as backend:
             yield backend
 
 

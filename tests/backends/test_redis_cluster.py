@@ -27,7 +27,7 @@ BATCH = {f"key:{i}": b"%d" % i for i in range(3000)}
 WAYS = ["called", "awaited"]
 
 
-class Row(co.Model):
+class Moved(co.Model):
     id = co.IntegerField(primary_key=True)
     version = co.IntegerField()
     text = co.StringField()
@@ -269,17 +269,17 @@ class Traffic:
 
     def once(self, writer: int, version: int) -> None:
         first = writer * self.rows
-        written = Row.insert_many([row(first + i, version) for i in range(self.rows)]).execute()
+        written = Moved.insert_many([row(first + i, version) for i in range(self.rows)]).execute()
         assert len(written) == self.rows
         order = random.Random(version).sample(range(self.rows), self.rows)
-        found = Row.query_many([{"id": first + i} for i in order]).execute()
+        found = Moved.query_many([{"id": first + i} for i in order]).execute()
         assert [(each.id, each.version) for each in found if each] == [(first + i, version) for i in order]
 
     async def aonce(self, writer: int, version: int) -> None:
         first = writer * self.rows
-        await Row.insert_many([row(first + i, version) for i in range(self.rows)]).aexecute()
+        await Moved.insert_many([row(first + i, version) for i in range(self.rows)]).aexecute()
         order = random.Random(version).sample(range(self.rows), self.rows)
-        found = await Row.query_many([{"id": first + i} for i in order]).aexecute()
+        found = await Moved.query_many([{"id": first + i} for i in order]).aexecute()
         assert [(each.id, each.version) for each in found if each] == [(first + i, version) for i in order]
 
     def work(self, writer: int) -> None:
@@ -325,7 +325,7 @@ def test_a_thousand_slots_move_and_no_row_is_wrong_lost_or_out_of_order(
     way: str, redis_cluster: RedisCluster, backend: RedisBackend
 ) -> None:
     traffic = Traffic(backend, 2, 600)
-    used = {*wire.key_slots([Row.key(id=i) for i in range(2 * 600)])}
+    used = {*wire.key_slots([Moved.key(id=i) for i in range(2 * 600)])}
     slots = random.Random(5).sample(sorted(used), 500)
     primaries = redis_cluster.primaries()
     homes = {slot: redis_cluster.owner(slot) for slot in slots}
@@ -340,7 +340,7 @@ def test_a_thousand_slots_move_and_no_row_is_wrong_lost_or_out_of_order(
                 redis_cluster.wait_until_agreed()
         return True
 
-    with co.bind([Row], backend=backend, serializer="msgpack"):
+    with co.bind([Moved], backend=backend, serializer="msgpack"):
         traffic.run(way, move)
     assert moves(primaries) == {"ASK", "MOVED"}
     assert [redis_cluster.owner(slot) for slot in slots] == list(homes.values())

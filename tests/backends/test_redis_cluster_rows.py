@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from clusters import RedisCluster
 
 
-class Author(co.Model):
+class Landlord(co.Model):
     id = co.IntegerField(primary_key=True)
     name = co.StringField()
 
 
-class Article(co.Model):
+class House(co.Model):
     id = co.IntegerField(primary_key=True)
-    author = co.ForeignKeyField(Author)
+    author = co.ForeignKeyField(Landlord)
     reads = co.IntegerField(default=0)
 
 
@@ -30,27 +30,27 @@ class Article(co.Model):
 def backend(redis_cluster: RedisCluster) -> Iterator[RedisBackend]:
     with RedisBackend.from_url(redis_cluster.url) as backend:
         backend.clear()
-        with co.bind([Author, Article], backend=backend, serializer="msgpack"):
+        with co.bind([Landlord, House], backend=backend, serializer="msgpack"):
             yield backend
 
 
 PKS = [{"id": i} for i in range(200)]
 
 
-def visit(article: Article) -> None:
+def visit(article: House) -> None:
     article.reads += 1
 
 
 @pytest.mark.usefixtures("backend")
 def test_atomic_updates_of_many_threads_lose_nothing() -> None:
-    Article.insert_many([{**pk, "author": 1} for pk in PKS]).execute()
+    House.insert_many([{**pk, "author": 1} for pk in PKS]).execute()
     failures: list[BaseException] = []
 
     def work() -> None:
         try:
             for _ in range(5):
-                Article.update_many(PKS[:30]).apply(visit).atomic(retries=200).execute()
-                Article.increment(199, Article.reads)
+                House.update_many(PKS[:30]).apply(visit).atomic(retries=200).execute()
+                House.increment(199, House.reads)
         except BaseException as error:  # noqa: BLE001 - shown in the main thread
             failures.append(error)
 
@@ -60,7 +60,7 @@ def test_atomic_updates_of_many_threads_lose_nothing() -> None:
     for thread in threads:
         thread.join()
     assert not failures, failures[0]
-    found = [article.reads for article in Article.query_many(PKS).execute() if article]
+    found = [article.reads for article in House.query_many(PKS).execute() if article]
     assert found == [20] * 30 + [0] * 169 + [20]
 
 
@@ -72,9 +72,9 @@ def test_rows_that_are_missing_are_loaded_once() -> None:
         asked.extend(pks)
         return [{"id": pk, "name": f"author {pk}"} for pk in pks if pk != 7]
 
-    Author.insert_many([{"id": 1, "name": "one"}]).execute()
+    Landlord.insert_many([{"id": 1, "name": "one"}]).execute()
     for _ in range(2):
-        found = Author.query_many(PKS).load_missing(load, negative_ttl=60).execute()
+        found = Landlord.query_many(PKS).load_missing(load, negative_ttl=60).execute()
         assert [author.name if author else None for author in found] == [
             None if i == 7 else "one" if i == 1 else f"author {i}" for i in range(200)
         ]
@@ -83,7 +83,7 @@ def test_rows_that_are_missing_are_loaded_once() -> None:
 
 @pytest.mark.usefixtures("backend")
 def test_rows_come_with_what_they_refer_to() -> None:
-    Author.insert_many([{"id": i, "name": f"author {i}"} for i in range(20)]).execute()
-    Article.insert_many([{**pk, "author": pk["id"] % 20} for pk in PKS]).execute()
-    articles = Article.query_many(PKS).preload(Article.author).execute()
+    Landlord.insert_many([{"id": i, "name": f"author {i}"} for i in range(20)]).execute()
+    House.insert_many([{**pk, "author": pk["id"] % 20} for pk in PKS]).execute()
+    articles = House.query_many(PKS).preload(House.author).execute()
     assert [article.author.name for article in articles if article] == [f"author {i % 20}" for i in range(200)]

@@ -41,7 +41,8 @@ def proxy(
 
 
 def test_thirty_two_threads_share_four_connections(proxy: Any) -> None:
-    with proxy.make(max_connections=4) as backend:
+    # Far longer than anybody waits for a turn on a busy machine.
+    with proxy.make(max_connections=4, socket_timeout=120) as backend:
         backend.set_many(BATCH)
 
         def work(number: int) -> None:

@@ -54,6 +54,8 @@ def test_a_key_that_is_repeated_in_a_chunk_gives_the_same_instance(user: Any) ->
 
 def test_who_wraps_the_backend_sees_all_keys_in_one_call(user: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = user._meta.backend
+    assert backend.reads_ahead
+    assert not co.SimpleBackend().reads_ahead
     seen: list[list[str]] = []
     get_chunks = backend.get_chunks
 

@@ -220,14 +220,15 @@ def test_processes_lose_no_change(kind: str, request: pytest.FixtureRequest, tmp
         url = f"file://{tmp_path}"
     else:
         url = f"{kind}://127.0.0.1:{request.getfixturevalue(f'{kind}_server').port}"
-    counter = counters(co.backend_from_url(url))
-    counter.create(id=1)
-    command = [sys.executable, "-c", PROGRAM, url]
-    programs = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(3)]
-    for program in programs:
-        _, errors = program.communicate()
-        assert (program.returncode, errors) == (0, "")
-    assert counter.get(id=1).hits == 300
+    with co.backend_from_url(url) as backend:
+        counter = counters(backend)
+        counter.create(id=1)
+        command = [sys.executable, "-c", PROGRAM, url]
+        programs = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+        for program in programs:
+            _, errors = program.communicate()
+            assert (program.returncode, errors) == (0, "")
+        assert counter.get(id=1).hits == 300
 
 
 # -- increment -------------------------------------------------------------------------------------------
