@@ -56,12 +56,11 @@ ADD = f"{SET} AND entries.expires <= ?"
 
 
 def _read_statement(rows: int) -> str:
-    """Give the statement that reads so many rows of records, the deadline being its last parameter."""
+    """Give the statement that reads so many rows of records, the deadline being its last parameters, one a column."""
     columns = ", ".join(f"e{i}.record" for i in range(_WIDTH))
-    now = rows * _WIDTH + 1
     # An outer join reads the left side first, so the answer is as long as that and in its order.
     joins = " ".join(
-        f"LEFT JOIN entries AS e{i} ON e{i}.id = asked.column{i + 1} AND e{i}.expires > ?{now}" for i in range(_WIDTH)
+        f"LEFT JOIN entries AS e{i} ON e{i}.id = asked.column{i + 1} AND e{i}.expires > ?" for i in range(_WIDTH)
     )
     asked = ", ".join(["(" + ", ".join("?" * _WIDTH) + ")"] * rows)
     return f"SELECT {columns} FROM (VALUES {asked}) AS asked {joins}"
@@ -98,7 +97,7 @@ def read(connection: sqlite3.Connection, keys: Sequence[str], ids: Sequence[int]
         part = ids[start : start + most]
         # The next power of two.
         height = 1 << ((len(part) - 1) // _WIDTH).bit_length()
-        parameters = [*part, *repeat(None, height * _WIDTH - len(part)), now]
+        parameters = [*part, *repeat(None, height * _WIDTH - len(part)), *repeat(now, _WIDTH)]
         rows += connection.execute(_READ[height], parameters).fetchall()
     return records.pick(keys, rows)
 
