@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import inspect
 import os
 from collections.abc import Callable
@@ -13,12 +12,11 @@ from redis.connection import AbstractConnection
 from redis.exceptions import (
     ConnectionError,  # noqa: A004 -- the driver's own, unrelated to the built-in
     RedisError,
-    TimeoutError,  # noqa: A004 -- likewise
 )
 
 from ..._speedups import wire
 from ...errors import BackendError
-from .direct import DirectLink
+from .direct import DirectLink, receive_from
 from .replies import find_feed
 
 __all__ = ["BlockingLink", "BlockingLinks"]
@@ -61,15 +59,7 @@ class BlockingLink:
         source = self.connection._sock
         if source is None:
             raise ConnectionError("Connection closed by server.")
-        try:
-            size = source.recv_into(reader.room())
-        except builtins.TimeoutError as error:
-            raise TimeoutError("Timeout reading from socket") from error
-        except OSError as error:
-            raise ConnectionError(f"Error while reading from socket: {error}") from error
-        if not size:
-            raise ConnectionError("Connection closed by server.")
-        reader.fill(size)
+        receive_from(source, reader)
 
 
 class BlockingLinks:

@@ -27,7 +27,7 @@ from redis.exceptions import (
 from ..._speedups import wire
 from .replies import find_feed
 
-__all__ = ["DirectLink"]
+__all__ = ["DirectLink", "receive_from"]
 
 # Seconds: a connection that was used so long ago at most is not looked at before it is read from.
 _MOMENT = 1.0
@@ -115,15 +115,7 @@ class DirectLink:
             raise ConnectionError(f"Error while writing to socket: {error}") from error
 
     async def receive(self, reader: wire.RespReader) -> None:
-        try:
-            size = self._source.recv_into(reader.room())
-        except (BlockingIOError, builtins.TimeoutError) as error:
-            raise TimeoutError("Timeout reading from socket") from error
-        except OSError as error:
-            raise ConnectionError(f"Error while reading from socket: {error}") from error
-        if not size:
-            raise ConnectionError("Connection closed by server.")
-        reader.fill(size)
+        receive_from(self._source, reader)
 
     async def parse(self) -> Any:
         if self.keepable:
@@ -134,6 +126,19 @@ class DirectLink:
         # What the parser holds is not seen by whoever reads the socket.
         self.part()
         self._feed(data)
+
+
+def receive_from(source: socket.socket, reader: wire.RespReader) -> None:
+    """Give a reader what arrives next on a socket that blocks; raises the driver's errors."""
+    try:
+        size = source.recv_into(reader.room())
+    except (BlockingIOError, builtins.TimeoutError) as error:
+        raise TimeoutError("Timeout reading from socket") from error
+    except OSError as error:
+        raise ConnectionError(f"Error while reading from socket: {error}") from error
+    if not size:
+        raise ConnectionError("Connection closed by server.")
+    reader.fill(size)
 
 
 def _keep_time(source: socket.socket) -> bool:
