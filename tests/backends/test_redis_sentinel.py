@@ -109,11 +109,11 @@ def test_making_a_backend_connects_to_nothing() -> None:
 
 
 def test_a_url_names_the_service_its_database_and_options(stage: Stage, use: Use) -> None:
-    with backend_from_url(f"{stage.url}/3?default_ttl=7&socket_timeout=9") as backend:
+    with backend_from_url(f"{stage.url}/3?default_ttl=700&socket_timeout=9") as backend:
         assert isinstance(backend, RedisBackend)
         store = use(backend)
         assert store.set("k", b"v")
-        assert 5 <= store.ttl("k") <= 7
+        assert 600 <= store.ttl("k") <= 700
         assert stage.command(stage.first, "INFO", "keyspace")["db3"]["keys"] == 1
         assert repr(backend) == "<RedisBackend Redis service rows db 3>"
         assert backend.client.connection_pool.connection_kwargs["socket_timeout"] == 9

@@ -196,12 +196,11 @@ def test_whatever_stops_a_load_leaves_everything_usable(
     setattr(backend, method, stopped)
     pks = [{"id": 1}, {"id": 2}]
     with pytest.raises(error):
-        user.query_many(pks).load_missing(source).execute()
+        user.query_many(pks).load_missing(source, lease=3600).execute()
     delattr(backend, method)
-    started = time.monotonic()
-    found = user.query_many(pks).load_missing(source).execute()
+    # Leases that were not given back would be waited for.
+    found = user.query_many(pks).load_missing(source, lease=3600).execute()
     assert [row.name for row in found] == ["user 1", "user 2"]
-    assert time.monotonic() - started < 4, "the leases were not given back"
 
 
 def test_an_operation_that_is_left_unfinished_holds_nobody_up(memory: Any, source: Any) -> None:
