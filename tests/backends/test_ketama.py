@@ -24,6 +24,7 @@ KEYS = [f"m:user:id:{i}" for i in range(100_000)]
 SOME = [*KEYS[:3000], *[f"ключ:{i}" for i in range(500)], *[f"é{i}" for i in range(500)]]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 @pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weights"])
 @pytest.mark.parametrize("count", range(1, 11))
@@ -85,6 +86,19 @@ def test_a_server_that_is_added_takes_its_share_and_moves_no_other_key(count: in
     # deviation of such a share is about a tenth of it, and three of them are allowed.
     assert len(moved) / len(KEYS) <= 1.3 / (count + 1)
     assert len(moved) / len(KEYS) <= 1 / count
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+@pytest.mark.parametrize("count", [2, 3, 6, 10])
+def test_over_all_servers_that_may_be_the_added_one_exactly_a_share_moves(count: int, distribution: str) -> None:
+    servers = read_servers([(f"10.0.0.{i}", 11211) for i in range(count)])
+    after = make_ring(servers, distribution).owners(KEYS)
+    moved = []
+    for added in range(count):
+        others = [i for i in range(count) if i != added]
+        before = make_ring(servers, distribution, others).owners(KEYS)
+        moved.append(sum(old != new for old, new in zip(before, after, strict=True)))
+    assert sum(moved) / count == len(KEYS) / count
 
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
