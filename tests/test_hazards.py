@@ -241,6 +241,7 @@ def test_keys_of_ones_own_making_are_checked_before_anything_is_sent(memcached: 
 # -- counters and lifetimes --------------------------------------------------------------------------
 
 
+@pytest.mark.no_cover
 def test_counts_are_not_lost_between_threads(backend: co.BaseBackend) -> None:
     def count() -> None:
         for _ in range(100):

@@ -190,6 +190,7 @@ def test_a_batch_of_large_values_is_read_in_smaller_parts(backend: MemcachedBack
     assert [len(chunk) for chunk in chunks] == [250] * 4 + [6] * 9 + [155]
 
 
+@pytest.mark.no_cover
 def test_a_hundred_thousand_rows_pass() -> None:
     rows = {f"row:{i}": b"%d" % i for i in range(100_000)}
     with MemcachedServer() as server, MemcachedBackend([server.address]) as backend:

@@ -98,6 +98,7 @@ class Moving:
 # -- batches -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("way", WAYS)
 def test_a_batch_of_many_rows_comes_back_in_order(way: str, backend: RedisBackend) -> None:
     batch = {f"many:{i}": b"%d" % i for i in range(100_000)}

@@ -489,6 +489,7 @@ def test_ctrl_c_ends_the_command_quietly(file_app: App) -> None:
     assert "Traceback" not in errors
 
 
+@pytest.mark.no_cover
 def test_many_rows_are_shown(file_app: App) -> None:
     count = 20_000
     file_app.models.User.insert_many({"id": number, "name": "x"} for number in range(count)).execute()

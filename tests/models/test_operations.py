@@ -253,6 +253,7 @@ def test_a_chunk_has_at_least_one_row(user: Any, size: Any) -> None:
         user.query_many([]).chunk_size(size)
 
 
+@pytest.mark.no_cover
 def test_a_hundred_thousand_rows_pass_through(memory: co.SimpleBackend) -> None:
     user = user_model(memory)
     count = 100_000

@@ -194,6 +194,7 @@ def test_a_key_with_a_default_is_the_one_that_was_asked_for(memory: Any) -> None
         assert Thing.delete_by_id(pk)
 
 
+@pytest.mark.no_cover
 def test_a_hundred_thousand_rows_are_loaded_with_one_call(user: Any, ids: Any) -> None:
     asked: list[int] = []
 

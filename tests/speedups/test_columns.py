@@ -212,6 +212,7 @@ def batches(draw: st.DrawFn, unusual: st.SearchStrategy[Any]) -> list[dict[str, 
     return rows
 
 
+@pytest.mark.no_cover
 @settings(max_examples=400, deadline=None)
 @given(batches(UNUSUAL), st.sampled_from(["msgpack", "json"]), st.booleans())
 def test_a_batch_is_packed_as_its_rows_are(rows: list[dict[str, Any]], serializer: str, many: bool) -> None:
@@ -221,6 +222,7 @@ def test_a_batch_is_packed_as_its_rows_are(rows: list[dict[str, Any]], serialize
     assert [state(row) for row in ours] == [state(row) for row in theirs]
 
 
+@pytest.mark.no_cover
 @settings(max_examples=300, deadline=None)
 @given(batches(UNUSUAL), st.booleans())
 def test_changes_are_converted_as_single_rows_are(rows: list[dict[str, Any]], many: bool) -> None:
@@ -230,6 +232,7 @@ def test_changes_are_converted_as_single_rows_are(rows: list[dict[str, Any]], ma
     assert [state(row) for row in ours] == [state(row) for row in theirs]
 
 
+@pytest.mark.no_cover
 @settings(max_examples=400, deadline=None)
 @given(batches(STORED), st.lists(st.booleans(), min_size=6, max_size=6), st.booleans())
 def test_a_batch_is_read_as_its_rows_are(rows: list[dict[str, Any]], present: list[bool], skip_invalid: bool) -> None:
