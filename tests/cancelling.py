@@ -16,6 +16,7 @@ ROWS = {f"key:{i}": b"%d" % i for i in range(2500)}
 
 IN_FLIGHT = 24
 
+
 def enough(count: int) -> int:
     """Give how many of so many batches to cancel: all with the compiled version, a fifth with the slower pure one.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from ..errors import BackendError
+from ._busy import BusyError
 
 __all__ = ["Turns"]
 
@@ -25,9 +25,7 @@ class Turns:
 
     def __init__(self, places: int, patience: float, server: str, option: str) -> None:
         self.free = places
-        self._refusal = (
-            f"{server}: all {places} connections stayed in use for {patience:g} s; raise max_connections or {option}"
-        )
+        self._refusal = server, places, patience, option
         self._loop = asyncio.get_running_loop()
         self._patience = patience
         self._queue: deque[tuple[float, asyncio.Future[None]]] = deque()
@@ -37,7 +35,7 @@ class Turns:
         """Take a place, and wait for it if there is none.
 
         Raises:
-            BackendError: nobody gave one back for so long.
+            BusyError: nobody gave one back for so long.
         """
         if self.free:
             self.free -= 1
@@ -68,5 +66,5 @@ class Turns:
         while self._queue and (self._queue[0][1].done() or self._queue[0][0] <= now):
             _, turn = self._queue.popleft()
             if not turn.done():
-                turn.set_exception(BackendError(self._refusal))
+                turn.set_exception(BusyError(*self._refusal))
         self._timer = self._loop.call_at(self._queue[0][0], self._look) if self._queue else None

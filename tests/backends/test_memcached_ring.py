@@ -320,15 +320,47 @@ def test_whoever_waits_for_a_place_does_not_wait_for_the_server_as_well(servers:
     with on(servers, max_connections=2, timeout=0.5) as backend:
         backend.set_many(ROWS)
         servers[1].pause()
+        # Few, so that those ahead are done with the other servers long before anybody's patience ends.
+        keys = KEYS[:200]
         found: list[Any] = []
-        threads = [threading.Thread(target=lambda: found.append(backend.get_many(*KEYS))) for _ in range(8)]
+        threads = [threading.Thread(target=lambda: found.append(backend.get_many(*keys))) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         lost = set(keys_of(backend, 1))
-        assert found == [[None if key in lost else ROWS[key] for key in KEYS]] * 8
+        assert found == [[None if key in lost else ROWS[key] for key in keys]] * 8
         assert count_failures(backend) <= 2
+
+
+@ways
+@pytest.mark.parametrize("policy", ["miss", "raise", "eject"])
+@pytest.mark.parametrize(("method", "count"), [("get", 1), ("get_many", 300), ("get_many_cas", 300), ("has", 1)])
+def test_a_full_pool_is_no_failure_of_its_server(
+    way: str, method: str, count: int, policy: str, servers: Servers
+) -> None:
+    async def read(backend: MemcachedBackend, keys: list[str]) -> None:
+        if way == "called":
+            getattr(backend, method)(*keys)
+        else:
+            await backend._await(method, *keys)
+
+    async def main(backend: MemcachedBackend) -> None:
+        keys = keys_of(backend, 1)[:count]
+        await read(backend, keys)  # a connection that is idle is taken without waiting
+        commands: Any = backend._blocking if way == "called" else backend._awaited()
+        pool = commands._engine._pools[1]
+        held = await pool.take()
+        with pytest.raises(BackendError, match=r"all 1 connections stayed in use for 0\.1 s"):
+            await read(backend, keys)
+        pool.give_back(held, True)
+        await read(backend, keys)
+        await backend.aclose()
+
+    with on(servers, max_connections=1, timeout=0.1, on_server_failure=policy) as backend:
+        backend.set_many(ROWS)
+        asyncio.run(main(backend))
+        assert count_failures(backend) == 0
 
 
 @ways

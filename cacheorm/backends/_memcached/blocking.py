@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ..._speedups import wire
-from ...errors import BackendError
+from .._busy import BusyError
 from .addresses import Address, describe
 from .exchange import UnreachableError
 
@@ -277,11 +277,8 @@ class BlockingPool:
                 raise self._full()
             members.taken += 1
 
-    def _full(self) -> BackendError:
-        return BackendError(
-            f"{self.server}: all {self._max_connections} connections stayed in use for"
-            f" {self._timeout:g} s; raise max_connections or timeout"
-        )
+    def _full(self) -> BusyError:
+        return BusyError(self.server, self._max_connections, self._timeout, "timeout")
 
     @staticmethod
     def _free(members: _Members) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar, cast
 from ..._speedups import ring
 from ...errors import BackendError
 from ...types import KeepTTL
+from .._busy import BusyError
 from .addresses import Server
 from .exchange import UnreachableError
 from .health import Health
@@ -68,6 +69,10 @@ class Rings:
                 self._kept.clear()
             found = self._kept[live] = make_ring(self.servers, self._distribution, live)
         return found
+
+    def passes_over(self, error: BackendError) -> bool:
+        """Tell whether what could not be read for this reason counts as missed."""
+        return self.policy != "raise" and not isinstance(error, BusyError)
 
 
 class _Node:
@@ -192,7 +197,7 @@ class RingEngine:
                 await self._nodes[server].run(work)
             except BackendError as error:
                 errors[server] = error
-                if self._rings.policy == "miss":
+                if self._rings.policy == "miss" and self._rings.passes_over(error):
                     found[server] += [None] * (len(parts[server]) - len(found[server]))
 
         position, taken = 0, [0] * len(parts)
@@ -203,8 +208,8 @@ class RingEngine:
                 if values:
                     yield values
         for server, error in errors.items():
-            if self._rings.policy != "miss":
-                left = parts[server][len(found[server]) :]
+            left = parts[server][len(found[server]) :]
+            if left:
                 found[server] += await self._elsewhere(left, error)
         values = []
         ring.collect(owners, position, found, taken, values)
@@ -213,13 +218,13 @@ class RingEngine:
 
     async def _elsewhere(self, keys: Sequence[str], error: BackendError) -> list[bytes | None]:
         """Read what a server that has failed does not give: from the rest of the ring, if it is ejected."""
-        if self._rings.policy == "raise":
+        if not self._rings.passes_over(error):
             raise error
 
         async def read(engine: MetaEngine, part: list[int]) -> list[bytes | None]:
             return [value async for chunk in engine.read_chunks([keys[i] for i in part]) for value in chunk]
 
-        return [None if isinstance(value, Unwritten) else value for value in await self._each(keys, read, False)]
+        return self._misses(await self._each(keys, read, False))
 
     async def read_cas(self, keys: Sequence[str]) -> list[tuple[bytes, int] | None]:
         """Return the value and the version of each entry, ``None`` without one.
@@ -233,13 +238,16 @@ class RingEngine:
             entries = await engine.read_cas([keys[i] for i in part])
             return [entry and (entry[0], entry[1] * servers + of) for entry in entries]
 
-        entries: list[Any] = await self._each(keys, read, False)
-        for i, entry in enumerate(entries):
-            if isinstance(entry, Unwritten):
-                if self._rings.policy == "raise":
-                    raise entry.error
-                entries[i] = None
-        return entries
+        return self._misses(await self._each(keys, read, False))
+
+    def _misses(self, results: list[Any]) -> list[Any]:
+        """Give the results of a read, with misses where a server has failed."""
+        for i, result in enumerate(results):
+            if isinstance(result, Unwritten):
+                if not self._rings.passes_over(result.error):
+                    raise result.error
+                results[i] = None
+        return results
 
     async def write(
         self, keys: Sequence[str], values: Sequence[bytes], seconds: int | KeepTTL, mode: bytes
@@ -336,8 +344,8 @@ class RingEngine:
     async def _read_one(self, key: str, work: Callable[[MetaEngine], Awaitable[T]], miss: T) -> T:
         try:
             return await self._one(key, work, write=False)
-        except UnreachableError:
-            if self._rings.policy == "raise":
+        except BackendError as error:
+            if not self._rings.passes_over(error):
                 raise
             return miss
 

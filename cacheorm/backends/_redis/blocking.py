@@ -16,6 +16,7 @@ from redis.exceptions import (
 
 from ..._speedups import wire
 from ...errors import BackendError
+from .._busy import BusyError
 from .direct import DirectLink, receive_from
 from .replies import find_feed
 
@@ -106,10 +107,7 @@ class BlockingLinks:
             try:
                 permits.get(timeout=self._patience)
             except Empty:
-                raise BackendError(
-                    f"{self.server}: all {self._limit} connections stayed in use for {self._patience:g} s;"
-                    " raise max_connections or socket_timeout"
-                ) from None
+                raise BusyError(self.server, self._limit, self._patience, "socket_timeout") from None
         try:
             return self._kept_link(sure) or self._pooled_link(permits)
         except BaseException as error:
