@@ -97,19 +97,23 @@ format: $(VENV)/.installed-dev ## let ruff fix what it can
 	$(BIN)/ruff format
 
 .PHONY: types
-types: $(VENV)/.installed-dev ## mypy --strict on the package; mypy and pyright on tests/typing
+types: $(VENV)/.installed-dev ## mypy --strict on the package; mypy and pyright on right and wrong uses of it
 	$(BIN)/mypy
 	$(BIN)/mypy tests/typing
 	$(BIN)/pyright
+	$(BIN)/python -m pytest -q tests/typing
+
+# Neither of them imports the package.
+ELSEWHERE = --ignore=tests/packaging --ignore=tests/typing
 
 # Coverage is of the Python sources, so it is measured where they run.
 .PHONY: test-pure
 test-pure: $(VENV)/.installed-dev $(VENV)/.built servers ## the suite on the pure version, with coverage
-	$(PURE) $(BIN)/python -m pytest --ignore=tests/packaging -n $(WORKERS) --cov --cov-report=term $(PYTEST)
+	$(PURE) $(BIN)/python -m pytest $(ELSEWHERE) -n $(WORKERS) --cov --cov-report=term $(PYTEST)
 
 .PHONY: test-compiled
 test-compiled: $(VENV)/.installed-dev $(VENV)/.built servers ## the suite on the compiled version
-	$(COMPILED) $(BIN)/python -m pytest --ignore=tests/packaging -n $(WORKERS) $(PYTEST)
+	$(COMPILED) $(BIN)/python -m pytest $(ELSEWHERE) -n $(WORKERS) $(PYTEST)
 
 .PHONY: test-packaging
 test-packaging: $(VENV)/.installed-dev ## build, install and inspect source distribution and wheels

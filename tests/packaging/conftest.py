@@ -12,6 +12,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
+# It matters only that the build works: optimising takes most of its time.
+QUICK = {"CFLAGS": "-O0"}
+
 NOT_SOURCES = shutil.ignore_patterns(
     *(".git", ".venv*", ".nox", ".*_cache", ".hypothesis", ".benchmarks"),
     *("build", "dist", "*.egg-info", "*.so", "*.pyd", "__pycache__"),
@@ -70,7 +73,7 @@ def sdist(source_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def compiled_wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_wheel(sdist, tmp_path_factory.mktemp("compiled"), CACHEORM_REQUIRE_EXTENSIONS="1")[0]
+    return build_wheel(sdist, tmp_path_factory.mktemp("compiled"), CACHEORM_REQUIRE_EXTENSIONS="1", **QUICK)[0]
 
 
 @pytest.fixture(scope="session")

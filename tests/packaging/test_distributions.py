@@ -13,12 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import ROOT, build_wheel, make_environment, run
+from .conftest import QUICK, ROOT, build_wheel, make_environment, run
 
 SPEEDUPS = ROOT / "cacheorm" / "_speedups"
 BUILD_VARIABLES = ("CACHEORM_NO_EXTENSIONS", "CACHEORM_REQUIRE_EXTENSIONS")
-# Where it matters only that the build works: optimising takes most of its time.
-QUICK = {"CFLAGS": "-O0"}
 SMOKE = ROOT / "scripts" / "smoke.py"
 TWINS = {path.stem for path in SPEEDUPS.glob("_*_c.pyx")}
 EXTENSIONS = TWINS | {path.stem.removesuffix("_py") + "_c" for path in SPEEDUPS.glob("_*_py.py")}
