@@ -17,7 +17,8 @@ makes missing extensions an error. Otherwise the compiled versions are taken whe
 =========== ==================================================================================
 
 ``convert``, ``entries`` and ``mapping`` have one source, built under a second name, as has what ``keys`` falls back to.
-The others are twins: the ``.pyx`` works on C buffers, the ``_py`` module is the readable reference.
+The others, and the table that ``entries`` holds them in, are twins: the ``.pyx`` works on C buffers, the ``_py`` module
+is the readable reference.
 """
 
 from __future__ import annotations

@@ -7,13 +7,11 @@ lock, and each of them is one step to other threads.
 
 from __future__ import annotations
 
-import heapq
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import ceil, inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidKeyError
 from ..types import Outcome, Value, to_bytes
@@ -21,16 +19,15 @@ from . import _shim as cython
 
 if cython.compiled:
     import cython  # type: ignore[import-not-found,import-untyped,no-redef,unused-ignore]
+if cython.compiled and not TYPE_CHECKING:
+    from ._recent_c import Recent
+else:
+    from ._recent_py import Recent
 
 __all__ = ["Entries", "check_types", "stored_batch", "stored_value"]
 
 # About 3000 years, in seconds; an int without bound would overflow the clock's float.
 _LONGEST = 10**11
-
-# How many outdated timer entries are let be before the timers are built anew.
-_TIMER_SLACK = 1024
-
-_ABSENT = object()
 
 _STR = {str}
 _BYTES = {bytes}
@@ -88,11 +85,7 @@ class Entries:
     threshold: int = cython.declare(object, visibility="public")
     _clock: Callable[[], float] = cython.declare(object, visibility="public")
     _lock: threading.RLock = cython.declare(object, visibility="readonly")
-    _store: OrderedDict[str, bytes] = cython.declare(object, visibility="readonly")
-    _deadlines: dict[str, float] = cython.declare(dict, visibility="readonly")
-    _timers: list[tuple[float, int, Collection[str]]] = cython.declare(list, visibility="readonly")
-    _timed: int = cython.declare(object, visibility="readonly")
-    _serial: int = cython.declare(object)
+    _store: Recent = cython.declare(object, visibility="readonly")
     _next_deadline: float = cython.declare(cython.double)
     _hits: int = cython.declare(cython.longlong, visibility="readonly")
     _misses: int = cython.declare(cython.longlong, visibility="readonly")
@@ -100,8 +93,7 @@ class Entries:
     _expired: int = cython.declare(cython.longlong, visibility="readonly")
     # How many changes of a batch are under way; the lock is held meanwhile.
     _busy: int = cython.declare(cython.longlong)
-    _find: Callable[[str], bytes | None] = cython.declare(object)
-    _move: Callable[[str], None] = cython.declare(object)
+    _use: Callable[[object], bytes | None] = cython.declare(object)
 
     def __init__(self, threshold: int) -> None:
         self.threshold = threshold
@@ -109,17 +101,8 @@ class Entries:
         # Reentrant: a signal handler or destructor that uses the backend must not wait for its own thread.
         self._lock = threading.RLock()
         self._busy = 0
-        # Values in order of use, oldest first. Values and deadlines lie apart so that a read is a plain lookup,
-        # and so that the garbage collector, which ignores bytes and floats, has no object per entry to visit.
-        self._store = OrderedDict()
-        self._find, self._move = self._store.get, self._store.move_to_end
-        # Deadlines of the entries that have one.
-        self._deadlines = {}
-        # (deadline, serial, keys) per write, a heap. An entry that was overwritten or deleted since leaves its
-        # timer behind; it is recognised by its deadline.
-        self._timers = []
-        self._timed = 0
-        self._serial = 0
+        self._store = Recent()
+        self._use = self._store.use
         self._next_deadline = inf
         self._hits = self._misses = self._evictions = self._expired = 0
 
@@ -139,30 +122,20 @@ class Entries:
         """Return the value of ``key``, or ``None``."""
         now = self._clock()
         if cython.compiled and not self._busy and self._next_deadline > now and type(key) is str:
-            # From here on no code runs that could let another thread in, and none is half-way through a change:
-            # the lock would cost as much as the rest. A key of a class with methods of its own may be in the store,
-            # and let one in all the same; then the entry is used twice at worst, or is gone.
-            found = self._find(key)
+            # No other thread is half-way through a change, and none can get in before the value is here: the lock
+            # would cost as much as the rest.
+            found = self._use(key)
             if found is not None:
-                try:
-                    self._move(key)
-                except KeyError:
-                    return None
                 self._hits += 1
                 return found
         with self._lock:
             self._drop_expired()
-            try:
-                value = self._store.get(key)
-            except TypeError:
-                check_types((key,))
-                raise
+            value = self._use(key)
             if value is None:
                 # A key of another type is never found, so only misses need the check.
                 check_types((key,))
                 self._misses += 1
                 return None
-            self._move(key)
             self._hits += 1
             return value
 
@@ -170,18 +143,10 @@ class Entries:
         """Return the values of ``keys`` in their order, ``None`` for each that does not exist."""
         with self._lock:
             self._drop_expired()
-            find, move = self._store.get, self._move
-            try:
-                values = [find(key) for key in keys]
-            except TypeError:
-                check_types(keys)
-                raise
+            values = self._store.use_many(keys)
             missed = values.count(None)
             if missed:
                 check_types([key for key, value in zip(keys, values, strict=True) if value is None])
-            for key, value in zip(keys, values, strict=True):
-                if value is not None:
-                    move(key)
             self._misses += missed
             self._hits += len(values) - missed
         return values
@@ -198,11 +163,11 @@ class Entries:
         check_types((key,))
         with self._lock:
             self._drop_expired()
-            if key not in self._store:
+            deadline = self._store.deadline(key)
+            if deadline is None:
                 return None
-            deadline = self._deadlines.get(key)
             # At least 1: 0 would say that it never expires.
-            return 0 if deadline is None else max(1, ceil(deadline - self._clock()))
+            return 0 if deadline == inf else max(1, ceil(deadline - self._clock()))
 
     def _counts(self) -> dict[str, int]:
         """Return what has been counted since the beginning, and how many entries there are."""
@@ -235,11 +200,8 @@ class Entries:
             self._drop_expired()
             if present is not None and (key in self._store) is not present:
                 return False
-            if seconds is not None:
-                self._set_deadline((key,), seconds)
-            self._store[key] = value
-            self._move(key)
-            self._evict()
+            self._store.put(key, value, self._deadline(seconds))
+            self._settle()
         return True
 
     def _put_many(self, batch: Mapping[str, bytes], seconds: int | None, present: bool | None = None) -> Outcome:
@@ -254,19 +216,13 @@ class Entries:
     @cython.cfunc
     def _put_all(self, batch: Mapping[str, bytes], seconds: Any, present: Any) -> Outcome:
         self._drop_expired()
-        store, move = self._store, self._move
+        store = self._store
         chosen = batch
         if present is not None:
             chosen = {key: value for key, value in batch.items() if (key in store) is present}
-        if chosen and seconds is not None:
-            self._set_deadline(list(chosen), seconds)
-        for key, value in chosen.items():
-            count = len(store)
-            store[key] = value
-            if len(store) == count:
-                # It was there already; what is new is the last anyway.
-                move(key)
-        self._evict()
+        if chosen:
+            store.put_many(chosen, self._deadline(seconds))
+        self._settle()
         outcome = Outcome(dict.fromkeys(batch, True) if chosen is batch else {key: key in chosen for key in batch})
         if len(chosen) > self.threshold:
             # The tail of the batch took its head's place. To call the head stored would be a silent loss.
@@ -280,7 +236,9 @@ class Entries:
         with self._lock:
             self._drop_expired()
             find = self._store.get
-            chosen = {key: value for key, value in batch.items() if find(key, _ABSENT) == expected[key]}
+            chosen = {
+                key: value for key, value in batch.items() if (held := find(key)) is not None and held == expected[key]
+            }
             outcome = self._put_many(chosen, seconds)
             reasons = outcome.reasons
             outcome = Outcome({key: outcome.get(key, False) for key in batch})
@@ -308,8 +266,9 @@ class Entries:
             self._drop_expired()
             if key not in self._store:
                 return False
-            self._set_deadline((key,), seconds)
-            self._move(key)
+            self._store.set_deadline(key, self._deadline(seconds))
+            self._use(key)
+            self._settle()
         return True
 
     def delete(self, key: str) -> bool:
@@ -322,17 +281,15 @@ class Entries:
 
     def _remove(self, keys: tuple[str, ...]) -> bool:
         check_types(keys)
-        all_existed = True
+        store = self._store
         with self._lock:
             self._busy += 1
             try:
                 self._drop_expired()
-                pop_value, pop_deadline = self._store.pop, self._deadlines.pop
-                for key in dict.fromkeys(keys):
-                    if pop_value(key, None) is None:
-                        all_existed = False
-                    else:
-                        pop_deadline(key, None)
+                # Asked beforehand, as a key may be given twice.
+                all_existed = all(key in store for key in keys)
+                for key in keys:
+                    store.remove(key)
             finally:
                 self._busy -= 1
         return all_existed
@@ -341,39 +298,16 @@ class Entries:
         """Remove every entry."""
         with self._lock:
             self._store.clear()
-            self._deadlines.clear()
-            self._rebuild_timers()
+            self._settle()
 
     # -- all below with the lock held ------------------------------------------------------------
 
     @cython.cfunc
-    def _set_deadline(self, keys: Collection[str], seconds: int) -> Any:
+    def _deadline(self, seconds: Any) -> Any:
+        """Give the deadline of a lifetime that begins now, ``None`` for that which an entry has."""
         if not seconds:
-            for key in keys:
-                self._deadlines.pop(key, None)
-            return
-        deadline = self._clock() + min(seconds, _LONGEST)
-        # In this order, an interruption (Ctrl-C) between two steps leaves a timer without entries, which does no
-        # harm, and never an entry without a timer. The serial keeps heap comparisons from reaching the keys.
-        self._serial += 1
-        self._timed += len(keys)
-        self._next_deadline = min(self._next_deadline, deadline)
-        heapq.heappush(self._timers, (deadline, self._serial, keys))
-        self._deadlines.update(dict.fromkeys(keys, deadline))
-        if self._timed > 2 * len(self._deadlines) + _TIMER_SLACK:
-            self._rebuild_timers()
-
-    @cython.cfunc
-    def _rebuild_timers(self) -> Any:
-        """Forget the timers of entries that are gone. Amortised: it takes as many writes to get here again."""
-        keys_by_deadline: dict[float, list[str]] = {}
-        for key, deadline in self._deadlines.items():
-            keys_by_deadline.setdefault(deadline, []).append(key)
-        # Sorted is a heap.
-        self._timers = [(when, i, keys) for i, (when, keys) in enumerate(sorted(keys_by_deadline.items()))]
-        self._serial = len(self._timers)
-        self._timed = len(self._deadlines)
-        self._next_deadline = self._timers[0][0] if self._timers else inf
+            return None if seconds is None else inf
+        return self._clock() + min(seconds, _LONGEST)
 
     @cython.cfunc
     def _drop_expired(self) -> Any:
@@ -381,22 +315,14 @@ class Entries:
         now = self._clock()
         if self._next_deadline > now:
             return
-        store, deadlines, timers = self._store, self._deadlines, self._timers
-        while timers and timers[0][0] <= now:
-            deadline, _, keys = timers[0]
-            for key in keys:
-                if deadlines.get(key) == deadline:
-                    if store.pop(key, None) is not None:
-                        self._expired += 1
-                    del deadlines[key]
-            heapq.heappop(timers)
-            self._timed -= len(keys)
-        self._next_deadline = timers[0][0] if timers else inf
+        self._expired += self._store.expire(now)
+        self._next_deadline = self._store.next_deadline
 
     @cython.cfunc
-    def _evict(self) -> Any:
+    def _settle(self) -> Any:
+        """Make room after a write, and see when the next entry expires."""
         store = self._store
         while len(store) > self.threshold:
-            key, _ = store.popitem(last=False)
-            self._deadlines.pop(key, None)
+            store.remove_first()
             self._evictions += 1
+        self._next_deadline = store.next_deadline
