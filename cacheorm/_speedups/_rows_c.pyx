@@ -102,10 +102,6 @@ cdef object UTC = _datetime.timezone.utc
 cdef object DATE_TYPE = _datetime.date
 cdef object DATETIME_TYPE = _datetime.datetime
 cdef object TIME_TYPE = _datetime.time
-cdef object DECIMAL_TYPE = Decimal
-# A context's method takes text sooner than the type does, which looks for the thread's own context first. Of no more
-# digits than this one has nothing is rounded and no flag set, so that threads can share it.
-cdef object MAKE_DECIMAL = Context(prec=LONGEST_DECIMAL, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[]).create_decimal
 cdef object UNKNOWN_SAFETY = SafeUUID.unknown
 cdef tuple NO_ARGUMENTS = ()
 
@@ -115,7 +111,6 @@ cdef Py_ssize_t UUID_NUMBER = slot_offset(UUID.int, UUID) if UUID_SLOTS_KNOWN el
 cdef Py_ssize_t UUID_SAFETY = slot_offset(UUID.is_safe, UUID) if UUID_SLOTS_KNOWN else -1
 
 cdef enum:
-    LONGEST_DECIMAL = 50
     DEEPEST = 200  # levels of lists and dicts that are read and written here
 
 cdef enum Kind:
@@ -156,6 +151,7 @@ cdef inline void store(PyObject *instance, Py_ssize_t offset, object value) noex
     put_new(instance, offset, value)
 
 
+include "_rows_decimals.pxi"
 include "_rows_moments.pxi"
 include "_rows_msgpack.pxi"
 include "_rows_text.pxi"

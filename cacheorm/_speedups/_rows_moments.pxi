@@ -56,25 +56,6 @@ cdef bint uuid_digits(char *text, value) except -1:
     return number is not NULL and put_uuid(text, <object> number)
 
 
-cdef Py_ssize_t decimal_places(const char *text, Py_ssize_t size) noexcept:
-    """Give how many digits come after the point in ``[-]digits[.digits]``; -1 for any other text."""
-    cdef Py_ssize_t at = 1 if size and text[0] == c'-' else 0
-    cdef Py_ssize_t start = at
-    while at < size and c'0' <= text[at] <= c'9':
-        at += 1
-    if at == start:
-        return -1
-    if at == size:
-        return 0
-    if text[at] != c'.':
-        return -1
-    start = at + 1
-    at = start
-    while at < size and c'0' <= text[at] <= c'9':
-        at += 1
-    return at - start if at == size and at > start else -1
-
-
 cdef inline int two_digits(const char *text) noexcept:
     """Read two decimal digits; -1 if there is anything else."""
     cdef unsigned int tens = <uint8_t> text[0] - <unsigned int> c'0'
@@ -213,6 +194,5 @@ cdef object value_of_text(int kind, const char *text, Py_ssize_t size):
     elif kind == UUID_KIND:
         return read_uuid(text, size)
     elif kind == DECIMAL:
-        if size <= LONGEST_DECIMAL and decimal_places(text, size) >= 0:
-            return MAKE_DECIMAL(PyUnicode_DecodeASCII(text, size, NULL))
+        return read_decimal(text, size)
     return None

@@ -9,13 +9,14 @@ cdef struct Buffer:
     Py_ssize_t capacity
 
 
-cdef int reserve(Buffer *buffer, Py_ssize_t more) except -1:
+cdef inline int reserve(Buffer *buffer, Py_ssize_t more) except -1:
     """Make room for ``more`` bytes after what is written."""
-    cdef Py_ssize_t capacity
+    return 0 if more <= buffer.capacity - buffer.size else grow(buffer, more)
+
+
+cdef int grow(Buffer *buffer, Py_ssize_t more) except -1:
+    cdef Py_ssize_t capacity = buffer.capacity * 2
     cdef char *data
-    if more <= buffer.capacity - buffer.size:
-        return 0
-    capacity = buffer.capacity * 2
     if capacity < buffer.size + more:
         capacity = buffer.size + more
     data = <char *> PyMem_Realloc(buffer.data, capacity)
@@ -39,18 +40,30 @@ cdef inline void put_big_endian(Buffer *buffer, uint64_t number, int width) noex
         shift -= 8
 
 
-cdef int put_bytes(Buffer *buffer, const char *data, Py_ssize_t size) except -1:
-    reserve(buffer, size)
+cdef inline void put_copy(Buffer *buffer, const char *data, Py_ssize_t size) noexcept:
+    # Likewise.
     memcpy(buffer.data + buffer.size, data, size)
     buffer.size += size
+
+
+cdef inline int put_bytes(Buffer *buffer, const char *data, Py_ssize_t size) except -1:
+    reserve(buffer, size)
+    put_copy(buffer, data, size)
     return 0
 
 
-cdef int put_text_header(Buffer *buffer, Py_ssize_t size) except -1:
-    reserve(buffer, 5)
+cdef inline int put_text_header(Buffer *buffer, Py_ssize_t size) except -1:
+    """Write the header of a text, and make room for its bytes."""
+    reserve(buffer, size + 5)
     if size < 32:
         put(buffer, 0xA0 | <uint8_t> size)
-    elif size <= 0xFF:
+        return 0
+    return put_wide_text_header(buffer, size)
+
+
+cdef int put_wide_text_header(Buffer *buffer, Py_ssize_t size) except -1:
+    # The caller has reserved room.
+    if size <= 0xFF:
         put(buffer, 0xD9)
         put(buffer, <uint8_t> size)
     elif size <= 0xFFFF:
@@ -64,9 +77,10 @@ cdef int put_text_header(Buffer *buffer, Py_ssize_t size) except -1:
     return 0
 
 
-cdef int put_text(Buffer *buffer, const char *data, Py_ssize_t size) except -1:
+cdef inline int put_text(Buffer *buffer, const char *data, Py_ssize_t size) except -1:
     put_text_header(buffer, size)
-    return put_bytes(buffer, data, size)
+    put_copy(buffer, data, size)
+    return 0
 
 
 cdef bint put_fitting(Buffer *buffer, object number) except -1:

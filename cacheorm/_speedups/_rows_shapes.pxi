@@ -139,22 +139,10 @@ cdef object canonical_of(Shape *shape, value, stored):
     return converter.canonical(value, stored)
 
 
-cdef object decimal_text(Shape *shape, value):
-    """Give the text of a Decimal that is stored as it is; ``None`` where the converter has to."""
-    text = str(value)
-    cdef Py_ssize_t size = len(<str> text)
-    cdef Py_ssize_t places
-    # Beyond, the converter asks how many digits a context takes.
-    if size > LONGEST_DECIMAL or not PyUnicode_IS_COMPACT_ASCII(text):
-        return None
-    places = decimal_places(<const char *> PyUnicode_DATA(text), size)
-    return text if places >= 0 and (shape.places < 0 or shape.places == places) else None
-
-
 cdef object encode(Buffer *buffer, Shape *shape, value):
     """Write a value that is not ``None``, and give what a read gives; raises where the general path has to."""
     cdef Py_ssize_t i
-    cdef char hexadecimal[32]
+    cdef char text[32]
     if shape.kind == STR:
         if type(value) is str and (shape.max_length < 0 or len(<str> value) <= shape.max_length):
             put_str(buffer, <PyObject *> value)
@@ -198,14 +186,18 @@ cdef object encode(Buffer *buffer, Shape *shape, value):
             put_time(buffer, value)
             return value
     elif shape.kind == UUID_KIND:
-        if type(value) is UUID and uuid_digits(hexadecimal, value):
-            put_text(buffer, hexadecimal, 32)
+        if type(value) is UUID and uuid_digits(text, value):
+            put_text(buffer, text, 32)
             return value
     elif shape.kind == DECIMAL:
         if type(value) is DECIMAL_TYPE:
-            text = decimal_text(shape, value)
-            if text is not None:
-                put_str(buffer, <PyObject *> text)
+            i = format_decimal(text, value)
+            if i and has_places(value, shape.places):
+                put_text(buffer, text, i)
+                return value
+            stored = decimal_text(value, shape.places)
+            if stored is not None:
+                put_str(buffer, <PyObject *> stored)
                 return value
     elif shape.kind == LIST:
         if type(value) is list:

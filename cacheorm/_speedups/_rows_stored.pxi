@@ -42,7 +42,7 @@ cdef object to_stored(Shape *shape, value, PyObject **canonical):
             return PyUnicode_DecodeASCII(text, 32, NULL)
     elif shape.kind == DECIMAL:
         if type(value) is DECIMAL_TYPE:
-            stored = decimal_text(shape, value)
+            stored = decimal_text(value, shape.places)
             if stored is not None:
                 return stored
     elif shape.kind == LIST:

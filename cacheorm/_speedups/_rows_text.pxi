@@ -200,16 +200,20 @@ cdef inline bint encode_characters(char *to, const Unit *at, Py_ssize_t count) n
     return True
 
 
-cdef int put_str(Buffer *buffer, PyObject *text) except -1:
+cdef inline int put_str(Buffer *buffer, PyObject *text) except -1:
     """Write a str as msgpack; raises for lone surrogates."""
+    if is_ascii(text):
+        return put_text(buffer, <const char *> data_of(text), length_of(text))
+    return put_wide_str(buffer, text)
+
+
+cdef int put_wide_str(Buffer *buffer, PyObject *text) except -1:
     cdef Py_ssize_t size
     cdef Py_ssize_t count = length_of(text)
     cdef const void *data = data_of(text)
     cdef const char *kept
     cdef int kind
     cdef bint encoded
-    if is_ascii(text):
-        return put_text(buffer, <const char *> data, count)
     # Not PyUnicode_AsUTF8AndSize: it would leave a copy of the text in the string for good.
     kept = kept_utf8(text, &size)
     if kept is not NULL:
@@ -222,7 +226,6 @@ cdef int put_str(Buffer *buffer, PyObject *text) except -1:
     else:
         size = encoded_size(<const uint32_t *> data, count)
     put_text_header(buffer, size)
-    reserve(buffer, size)
     if kind == 1:
         encoded = encode_characters(buffer.data + buffer.size, <const uint8_t *> data, count)
     elif kind == 2:
