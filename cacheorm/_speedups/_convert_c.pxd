@@ -5,3 +5,6 @@ cdef class Converter:
     cpdef dump(self, value)
     cpdef load(self, stored)
     cpdef canonical(self, value, stored)
+
+
+cdef plain(stored, long long depth)

@@ -88,9 +88,9 @@ __all__ = [
     "Json",
     "ListOf",
     "Methods",
+    "Pair",
     "Real",
     "ShortUuid",
-    "Struct",
     "Text",
     "Time",
     "Timestamp",
@@ -153,7 +153,8 @@ def _number_text(value: str) -> str:
 
 
 @cython.cfunc
-def _plain(stored: Any, depth: Any) -> Any:
+@cython.locals(depth=cython.longlong)
+def plain(stored: Any, depth: int) -> Any:
     """Copy what custom code gave as it will be read back: tuples as lists, subclasses as their base."""
     kind = type(stored)
     if stored is None or kind is str or kind is int or kind is float or kind is bool or kind is bytes:
@@ -169,9 +170,9 @@ def _plain(stored: Any, depth: Any) -> Any:
     if depth >= MAX_DEPTH:
         raise ValueError(f"expected at most {MAX_DEPTH} levels of lists and dicts, got more")
     if isinstance(stored, (list, tuple)):
-        return [_plain(item, depth + 1) for item in stored]
+        return [plain(item, depth + 1) for item in stored]
     if isinstance(stored, dict):
-        return {_plain(key, depth + 1): _plain(item, depth + 1) for key, item in stored.items()}
+        return {plain(key, depth + 1): plain(item, depth + 1) for key, item in stored.items()}
     return stored
 
 
@@ -200,49 +201,63 @@ class Anything(Converter):
 
     @cython.ccall
     def dump(self, value: Any) -> Any:
-        return _plain(value, 0)
+        return plain(value, 0)
 
     @cython.ccall
     def canonical(self, value: Any, stored: Any) -> Any:
-        return _plain(stored, 0)
+        return plain(stored, 0)
 
 
 @cython.cclass
-class Methods(Converter):
-    """Calls the methods of a custom field.
+class Pair(Converter):
+    """Calls a pair of functions: what one makes of a value is stored, and the other makes the value of that.
 
     A :exc:`ValidationError` of theirs is taken at its word. Of any other error only the type is
     reported, as its text may quote the value.
+
+    Attributes:
+        to_stored, to_value: the two.
+        names: what they are called in messages.
     """
 
-    cache_value: Callable[[Any], Any] = cython.declare(object, visibility="public")
-    python_value: Callable[[Any], Any] = cython.declare(object, visibility="public")
+    to_stored: Callable[[Any], Any] = cython.declare(object, visibility="readonly")
+    to_value: Callable[[Any], Any] = cython.declare(object, visibility="readonly")
+    names = ("the serializer", "the deserializer")
 
-    def __init__(self, cache_value: Callable[[Any], Any], python_value: Callable[[Any], Any]) -> None:
-        self.cache_value = cache_value
-        self.python_value = python_value
+    def __init__(self, to_stored: Callable[[Any], Any], to_value: Callable[[Any], Any]) -> None:
+        self.to_stored = to_stored
+        self.to_value = to_value
 
     @cython.ccall
     def dump(self, value: Any) -> Any:
-        return _plain(_call("cache_value", self.cache_value, value), 0)
+        return plain(_call(self, 0, self.to_stored, value), 0)
 
     @cython.ccall
     def load(self, stored: Any) -> Any:
-        return _call("python_value", self.python_value, stored)
+        return _call(self, 1, self.to_value, stored)
 
     @cython.ccall
     def canonical(self, value: Any, stored: Any) -> Any:
-        # cache_value may map a value of its own choice to null, which is read back without a call.
-        return None if stored is None else self.load(_plain(stored, 0))
+        # The function may map a value of its own choice to null, which is read back without a call. It may keep what it
+        # gets, and the row is not packed yet: so it gets a copy.
+        return None if stored is None else self.load(plain(stored, 0))
+
+
+@cython.cclass
+class Methods(Pair):
+    """Calls the methods of a custom field."""
+
+    names = ("cache_value", "python_value")
 
 
 @cython.cfunc
-def _call(name: str, function: Callable[[Any], Any], argument: Any) -> Any:
+def _call(pair: Any, which: int, function: Callable[[Any], Any], argument: Any) -> Any:
     try:
         return function(argument)
     except ValidationError as error:
         raise ValueError("; ".join([problem for _, problem in error.problems])) from error
     except Exception as error:
+        name = pair.names[which]
         raise ValueError(f"{name} raised {type(error).__name__}") from error
 
 
@@ -272,31 +287,6 @@ class Validated(Converter):
     @cython.ccall
     def canonical(self, value: Any, stored: Any) -> Any:
         return self.inner.canonical(value, stored)
-
-
-@cython.cclass
-class Struct(Converter):
-    """Calls a pair of functions, and reports of their errors only the type."""
-
-    serializer: Callable[[Any], Any] = cython.declare(object, visibility="public")
-    deserializer: Callable[[Any], Any] = cython.declare(object, visibility="public")
-
-    def __init__(self, serializer: Callable[[Any], Any], deserializer: Callable[[Any], Any]) -> None:
-        self.serializer = serializer
-        self.deserializer = deserializer
-
-    @cython.ccall
-    def dump(self, value: Any) -> Any:
-        return _plain(_call("the serializer", self.serializer, value), 0)
-
-    @cython.ccall
-    def load(self, stored: Any) -> Any:
-        return _call("the deserializer", self.deserializer, stored)
-
-    @cython.ccall
-    def canonical(self, value: Any, stored: Any) -> Any:
-        # A copy: the deserializer may keep what it gets, and the row is not packed yet.
-        return None if stored is None else self.load(_plain(stored, 0))
 
 
 # -- numbers ---------------------------------------------------------------------------------------
@@ -747,7 +737,7 @@ class Enumeration(Converter):
         self.flag = issubclass(enum, Flag)
         self.members = {}
         for name, member in enum.__members__.items():
-            stored = _plain(member._value_, 0)
+            stored = plain(member._value_, 0)
             if not _storable(stored):
                 raise TypeError(
                     f"{enum.__name__}.{name} cannot be stored by its value, "
@@ -780,7 +770,7 @@ class Enumeration(Converter):
         if kind is str:
             return stored
         if kind is not int:
-            stored = _plain(stored, 0)
+            stored = plain(stored, 0)
         if self.flag and not _storable(stored):
             raise _expected(f"a combination of {self.enum.__name__} within 64 bits", value)
         return stored
@@ -791,7 +781,7 @@ class Enumeration(Converter):
         if kind is str or kind is int or kind is float or kind is bool or kind is bytes:
             member = self.members.get(stored)
             if member is not None:
-                if type(member._value_) is kind or type(_plain(member._value_, 0)) is kind:
+                if type(member._value_) is kind or type(plain(member._value_, 0)) is kind:
                     return member
             elif self.flag and kind is int:
                 try:
@@ -1302,7 +1292,7 @@ class Json(Converter):
         problem = _json_problem(value, 0)
         if problem is not None:
             # Subclasses of str, int and float, such as members of a StrEnum, are what they derive from.
-            value = _plain(value, 0)
+            value = plain(value, 0)
             problem = _json_problem(value, 0)
             if problem is not None:
                 raise ValueError(f"${problem[0]}: {problem[2]}")

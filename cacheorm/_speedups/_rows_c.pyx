@@ -64,8 +64,9 @@ from ._kinds import (
     KIND_TIME,
     KIND_UUID,
 )
+from ._convert_c import Methods, Pair
 from ._mapping_c import MappingRows
-from ._convert_c cimport Converter
+from ._convert_c cimport Converter, plain
 from ._slots_c cimport (
     Slot,
     is_leaf,
@@ -89,6 +90,7 @@ cdef extern from "Python.h":
     Py_ssize_t PyList_GET_SIZE(object items)
     PyObject *item_of "PyList_GET_ITEM"(object items, Py_ssize_t index)
     void PyList_SET_ITEM(object items, Py_ssize_t index, PyObject *item)
+    object call_one "PyObject_CallOneArg"(PyObject *function, object argument)
     PyTypeObject *Py_TYPE(PyObject *)
     PyTypeObject PyUnicode_Type
     PyTypeObject PyLong_Type
@@ -128,6 +130,7 @@ cdef enum Kind:
     DECIMAL = 11
     LIST = 12
     BYTES = 14
+    PAIR = 100  # not among the converters' kinds: they are told by their class
 
 # The numbers above are compile-time copies of the converters' own.
 assert (KIND_INT, KIND_STR, KIND_BOOL, KIND_FLOAT, KIND_ENUM) == (INT, STR, BOOL, FLOAT, ENUM)

@@ -436,19 +436,26 @@ cdef object take_any(Reader *reader, int depth):
     cdef Py_ssize_t size
     cdef double number
     cdef const uint8_t *start = reader.at
+    cdef uint8_t head
     cdef list items
     cdef dict pairs
-    if take_text(reader, &data, &size):
-        return text_of(data, size)
-    value = take_int(reader)
-    if value is not None:
-        return value
-    if take_float(reader, &number):
-        return number
-    if reader.end > start and start[0] in (0xC0, 0xC2, 0xC3):
+    if start >= reader.end:
+        raise ValueError("no msgpack")
+    head = start[0]
+    if head < 0x80 or head >= 0xE0 or 0xCC <= head <= 0xD3:
+        value = take_int(reader)
+        if value is not None:
+            return value
+    elif 0xA0 <= head <= 0xBF or 0xD9 <= head <= 0xDB:
+        if take_text(reader, &data, &size):
+            return text_of(data, size)
+    elif head == 0xCB:
+        if take_float(reader, &number):
+            return number
+    elif head == 0xC0 or head == 0xC2 or head == 0xC3:
         reader.at += 1
-        return None if start[0] == 0xC0 else start[0] == 0xC3
-    if depth < DEEPEST:
+        return None if head == 0xC0 else head == 0xC3
+    elif depth < DEEPEST:
         if take_list_header(reader, &size):
             items = []
             while size > 0:

@@ -17,6 +17,8 @@ cdef struct Shape:
     PyObject *converter    # borrowed from the codec's list
     PyObject *members      # of an enum: stored value -> member; borrowed from its converter
     PyObject *enum         # the enum; borrowed likewise
+    PyObject *to_stored    # of a pair of functions; borrowed likewise
+    PyObject *to_value
     Known *known           # its members, where they are few; owned
     Py_ssize_t known_count
     Py_ssize_t places      # of a decimal: digits after the point; -1 for any
@@ -37,6 +39,8 @@ cdef int describe(Shape *shape, converter, bint null) except -1:
     shape.converter = <PyObject *> converter
     shape.members = NULL
     shape.enum = NULL
+    shape.to_stored = NULL
+    shape.to_value = NULL
     shape.known = NULL
     shape.known_count = 0
     shape.places = -1
@@ -73,9 +77,14 @@ cdef int describe(Shape *shape, converter, bint null) except -1:
     elif shape.kind == UUID_KIND:
         if not UUID_SLOTS_KNOWN:
             shape.kind = OTHER
+    elif type(converter) is Pair or type(converter) is Methods:
+        to_stored, to_value = converter.to_stored, converter.to_value
+        shape.kind = PAIR
+        shape.to_stored = <PyObject *> to_stored
+        shape.to_value = <PyObject *> to_value
     elif shape.kind not in (INT, BOOL, FLOAT, DATETIME, DATETIME_TZ, DATE, TIME):
         shape.kind = OTHER
-    shape.leaf = shape.kind not in (OTHER, LIST)
+    shape.leaf = shape.kind not in (OTHER, LIST, PAIR)
     return 0
 
 
@@ -202,10 +211,22 @@ cdef object encode(Buffer *buffer, Shape *shape, value):
     elif shape.kind == LIST:
         if type(value) is list:
             return encode_list(buffer, shape, <list> value)
+    elif shape.kind == PAIR:
+        return encode_pair(buffer, shape, value)
     stored = dump(shape, value)
     canonical = canonical_of(shape, value, stored)
     put_stored(buffer, stored)
     return canonical
+
+
+cdef object encode_pair(Buffer *buffer, Shape *shape, value):
+    """Write what a function of the application makes of a value, and give what the other one makes of that."""
+    stored = plain(call_one(shape.to_stored, value), 0)
+    if stored is None and not shape.null:
+        raise ValueError("null")
+    put_stored(buffer, stored)
+    # It is packed already: the function may keep it.
+    return None if stored is None else call_one(shape.to_value, stored)
 
 
 cdef list encode_list(Buffer *buffer, Shape *shape, list value):
@@ -276,6 +297,8 @@ cdef object decode(Reader *reader, Shape *shape):
     elif shape.kind == LIST:
         if take_list_header(reader, &size):
             return decode_list(reader, shape, size)
+    elif shape.kind == PAIR:
+        return call_one(shape.to_value, take_any(reader, 0))
     elif shape.kind != OTHER:
         if take_text(reader, &data, &size):
             value = value_of_text(shape.kind, data, size)
@@ -293,13 +316,16 @@ cdef list decode_list(Reader *reader, Shape *shape, Py_ssize_t size):
     cdef const char *data
     cdef Py_ssize_t length
     cdef bint texts = shape.element.kind == STR
+    cdef bint numbers = shape.element.kind == INT
     if shape.element.leaf:
         value = PyList_New(size)
         for i in range(size):
             if texts and take_text(reader, &data, &length):
                 PyList_SET_ITEM(value, i, new_text(data, length))
                 continue
-            item = decode_item(reader, shape)
+            item = take_int(reader) if numbers else None
+            if item is None:
+                item = decode_item(reader, shape)
             Py_INCREF(item)
             PyList_SET_ITEM(value, i, <PyObject *> item)
         leave_untracked(<PyObject *> value)

@@ -108,7 +108,7 @@ cdef object from_stored(Shape *shape, stored):
     elif shape.kind == LIST:
         if type(stored) is list:
             return list_from_stored(shape, <list> stored)
-    elif shape.kind != OTHER:
+    elif shape.kind != OTHER and shape.kind != PAIR:
         if type(stored) is str and PyUnicode_IS_COMPACT_ASCII(stored):
             value = value_of_text(shape.kind, <const char *> PyUnicode_DATA(stored), PyUnicode_GET_LENGTH(stored))
             if value is not None:

@@ -42,17 +42,28 @@ cdef enum:
 
 # -- reading -----------------------------------------------------------------------------------------
 
-cdef inline const uint8_t *after_ascii(const uint8_t *at, const uint8_t *end) noexcept:
-    """Give the first byte that is not ASCII, or the end."""
-    cdef uint64_t word
-    while end - at >= 8:
-        memcpy(&word, at, 8)
-        if word & <uint64_t> 0x8080808080808080:
-            break
-        at += 8
-    while at < end and at[0] < 0x80:
+cdef inline bint all_ascii(const uint8_t *at, Py_ssize_t size) noexcept:
+    """Tell whether bytes are ASCII, a word at a time; the last word overlaps the one before."""
+    cdef uint64_t found = 0
+    cdef uint64_t a, b
+    cdef uint32_t c, d
+    cdef const uint8_t *end = at + size
+    if size >= 8:
+        while end - at > 8:
+            memcpy(&a, at, 8)
+            if a & <uint64_t> 0x8080808080808080:
+                return False
+            at += 8
+        memcpy(&b, end - 8, 8)
+        return not b & <uint64_t> 0x8080808080808080
+    if size >= 4:
+        memcpy(&c, at, 4)
+        memcpy(&d, end - 4, 4)
+        return not (c | d) & <uint32_t> 0x80808080
+    while at < end:
+        found |= at[0]
         at += 1
-    return at
+    return found < 0x80
 
 
 cdef inline bint continues(uint8_t byte) noexcept:
@@ -129,7 +140,7 @@ cdef PyObject *new_text(const char *data, Py_ssize_t size) except NULL:
     # Texts of one character, which Python keeps and shares.
     if size < 2 or (size == 2 and at[0] >= 0x80):
         return decoded(data, size, NULL)
-    if after_ascii(at, end) == end:
+    if all_ascii(at, size):
         text = new_unicode(size, 0x7F)
         memcpy(data_of(text), data, size)
         return text

@@ -59,7 +59,7 @@ class StructField(Field[T]):
         super().__init__(null, **options)
 
     def make_converter(self) -> convert.Converter:
-        return convert.Struct(self.serializer, self.deserializer)
+        return convert.Pair(self.serializer, self.deserializer)
 
 
 class JSONField(Field[T]):

@@ -141,7 +141,7 @@ CONVERTERS: dict[str, Callable[[Any], Any]] = {
     "timestamp in ms, UTC": lambda m: m.Timestamp(1000, True),
     "timestamp in us": lambda m: m.Timestamp(10**6),
     "json": lambda m: m.Json(),
-    "struct": lambda m: m.Struct(as_pair, as_pair),
+    "struct": lambda m: m.Pair(as_pair, as_pair),
     "methods": lambda m: m.Methods(as_pair, as_pair),
     "list of integers": lambda m: m.ListOf(m.Integer()),
     "list of texts or nulls": lambda m: m.ListOf(m.Text(), True),
@@ -463,7 +463,7 @@ class TestBothModules:
         assert isinstance(caught.value.__cause__, ValidationError)
 
     def test_of_other_errors_only_the_type_is_told(self, module: Any) -> None:
-        converter = module.Struct(lambda value: {}[value], lambda stored: 1 / 0)
+        converter = module.Pair(lambda value: {}[value], lambda stored: 1 / 0)
         with pytest.raises(ValueError, match=r"^the serializer raised KeyError$") as caught:
             converter.dump("hunter2")
         assert isinstance(caught.value.__cause__, KeyError)
@@ -471,7 +471,7 @@ class TestBothModules:
             converter.load(1)
 
     def test_an_error_in_a_list_names_the_item_and_keeps_the_cause(self, module: Any) -> None:
-        converter = module.ListOf(module.Struct(lambda value: {}[value], str))
+        converter = module.ListOf(module.Pair(lambda value: {}[value], str))
         with pytest.raises(ValueError, match=r"^item 0: the serializer raised KeyError$") as caught:
             converter.dump([1])
         assert isinstance(caught.value.__cause__, KeyError)
