@@ -84,6 +84,7 @@ cdef extern from "Python.h":
     int PyGC_Disable()
     int PyGC_Enable()
     bint PyUnicode_IS_COMPACT_ASCII(object text)
+    bint PyObject_IS_GC(PyObject *)
     void *PyUnicode_DATA(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
     object PyList_New(Py_ssize_t size)
@@ -267,7 +268,7 @@ cdef class SlotRows:
 
     cdef list _convert_many(self, list instances, bint many, bint complete):
         cdef Buffer buffer
-        cdef Py_ssize_t position
+        cdef Py_ssize_t position, changes
         cdef list payloads = []
         buffer.size = 0
         buffer.capacity = 512
@@ -284,8 +285,10 @@ cdef class SlotRows:
                 payload = None
                 if PyObject_TypeCheck(instance, <PyTypeObject *> self.model):
                     buffer.size = 0
-                    payload = self.dump_row(&buffer, changed, instance, complete)
-                    self.settle(instance, changed, payload is not None)
+                    changes = 0
+                    payload = self.dump_row(&buffer, changed, &changes, instance, complete)
+                    if changes:
+                        self.settle(instance, changed, payload is not None)
                 if payload is not None:
                     payloads.append(payload)
                 elif complete:
@@ -328,15 +331,16 @@ cdef class SlotRows:
             return False
         for i in range(self.count):
             value = (<PyObject **> (<char *> instance + self.plan[i].offset))[0]
-            if value is not NULL and not is_leaf(value):
+            # Most are told here, without a call.
+            if value is not NULL and PyObject_IS_GC(value) and not is_leaf(value):
                 return False
         return True
 
-    cdef object dump_row(self, Buffer *buffer, PyObject **changed, instance, bint complete):
+    cdef object dump_row(self, Buffer *buffer, PyObject **changed, Py_ssize_t *changes, instance, bint complete):
         """Pack one instance; ``None`` if the general path has to.
 
         ``changed`` has a place for each column, for a new reference to what a read gives, where that is not what the
-        slot holds. Those values are kept back until the row is packed: should the general path have to do it, it must
+        slot holds; ``changes`` counts them. Those values are kept back until the row is packed: should the general path have to do it, it must
         convert the values that were given, as a converter may make something else of its own result. ``complete``
         says whether values that were never set get their defaults, or are left out.
         """
@@ -349,12 +353,16 @@ cdef class SlotRows:
             for i in range(self.count):
                 column = &self.plan[i]
                 slot = (<PyObject **> (<char *> <PyObject *> instance + column.offset))[0]
-                if not self.value_of(column, slot, complete, &found):
-                    return None
-                if found is NULL:
-                    continue
-                value = <object> found
-                Py_XDECREF(found)
+                if slot is not NULL and slot is not <PyObject *> None:
+                    # A converter may run any code, the slot's owner's included: it is held meanwhile.
+                    value = <object> slot
+                else:
+                    if not self.value_of(column, slot, complete, &found):
+                        return None
+                    if found is NULL:
+                        continue
+                    value = <object> found
+                    Py_XDECREF(found)
                 canonical = self.write(buffer, row, column, value) if column.in_payload else self.key_value(column, value)
                 if column.validators is not NULL and canonical is not None:
                     seen(NULL, <PyObject *> canonical)
@@ -363,6 +371,7 @@ cdef class SlotRows:
                 if <PyObject *> canonical is not slot:
                     Py_INCREF(canonical)
                     changed[i] = <PyObject *> canonical
+                    changes[0] += 1
             return self.finish(buffer, row) if complete else b""
         except Exception:
             # Whatever it was, the general path meets it too, and says which row and field it was.
@@ -381,15 +390,14 @@ cdef class SlotRows:
         raise NotImplementedError
 
     cdef bint value_of(self, Column *column, PyObject *slot, bint complete, PyObject **value) except -1:
-        """Give the value that a column is written with, a new reference; false if the row cannot be written.
+        """Give what a column is written with whose slot is empty or ``None``; false if the row cannot be written.
 
-        It is ``NULL`` where nothing is written.
+        It is a new reference, or ``NULL`` where nothing is written.
         """
         value[0] = NULL
         if slot is NULL and not complete:
             return True
-        if slot is not NULL and (slot is not <PyObject *> None or column.shape.null):
-            # A converter may run any code, the slot's owner's included: hold the value meanwhile.
+        if slot is not NULL and column.shape.null:
             Py_XINCREF(slot)
             value[0] = slot
             return True
