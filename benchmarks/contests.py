@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from .measure import Call, alternate
 from .rows import STANDARD, Shape, changes
 from .stores import Stores
 
-__all__ = ["CONTESTS", "OURS", "Contest", "Result", "contestants", "run"]
+__all__ = ["CONTESTS", "OURS", "Contest", "Result", "contestants", "run", "run_beside"]
 
 OURS = "cacheorm"
 
@@ -108,13 +108,13 @@ def _hands(contest: Contest, stores: Stores) -> dict[str, Hand]:
 
 
 @contextlib.contextmanager
-def contestants(contest: Contest, stores: Stores) -> Iterator[dict[str, Call]]:
+def contestants(contest: Contest, stores: Stores, clear: bool = True) -> Iterator[dict[str, Call]]:
     """Set the store up with the rows, and give the calls, ours under :data:`OURS`."""
     shape = contest.shape
     rows = shape.rows(contest.count)
     asked, pks = shape.asked(rows), shape.pks(rows)
     hands = _hands(contest, stores)
-    with stores.bound(shape, contest.backend, contest.serializer) as model:
+    with stores.bound(shape, contest.backend, contest.serializer, clear) as model:
         model.insert_many(rows).execute()
         for hand in hands.values():
             hand.insert_many(rows)
@@ -149,10 +149,26 @@ def _get_each(get: Callable[..., Any], pks: list[int]) -> None:
 
 def run(contest: Contest, stores: Stores, rounds: int, seconds: float, tick: Callable[[], None]) -> Result:
     """Hold one contest."""
-    with contestants(contest, stores) as calls:
-        times: Mapping[str, float] = alternate(calls, contest.count, rounds, seconds, tick)
-    hands = dict(times)
-    return Result(contest, hands.pop(OURS), hands)
+    (result,) = run_beside([contest], stores, rounds, seconds, tick)
+    return result
+
+
+def run_beside(
+    contests: Sequence[Contest], stores: Stores, rounds: int, seconds: float, tick: Callable[[], None]
+) -> list[Result]:
+    """Hold contests with as many rows each, of different models, in the same rounds: their ratios can be compared."""
+    (count,) = {contest.count for contest in contests}
+    with contextlib.ExitStack() as stack:
+        entered = [
+            stack.enter_context(contestants(contest, stores, clear=at == 0)) for at, contest in enumerate(contests)
+        ]
+        calls = {f"{at} {name}": call for at, found in enumerate(entered) for name, call in found.items()}
+        times = alternate(calls, count, rounds, seconds, tick)
+    results = []
+    for at, (contest, found) in enumerate(zip(contests, entered, strict=True)):
+        hands = {name: times[f"{at} {name}"] for name in found}
+        results.append(Result(contest, hands.pop(OURS), hands))
+    return results
 
 
 # The bars of the compiled build are the project's aims. Those of the pure build are half the ratios of version 0.0.1,

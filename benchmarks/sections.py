@@ -11,7 +11,7 @@ import cacheorm as co
 from . import awaited, clusters, footprint, read_through, related
 from . import further as beyond
 from . import rings as several
-from .contests import CONTESTS, OURS, Contest, Result, run
+from .contests import CONTESTS, OURS, Contest, Result, run, run_beside
 from .footprint import Figure
 from .measure import alternate
 from .peers import PEERS
@@ -296,16 +296,16 @@ def shapes(this: Run) -> None:
     kept = []
     for backend in ("Simple", "Redis"):
         for operation in ("query_many", "insert_many"):
-            standards: dict[int, float] = {}
             for shape in SHAPES:
-                if not this.wants("shapes", f"{operation}, {backend}, {shape.name}"):
+                title = f"{operation}, {backend}, {shape.name}"
+                if not this.wants("shapes", title):
                     continue
-                result = this.contest(Contest(operation, backend, 1000, shape=shape))
-                if shape.size not in standards:
-                    standard = of_size(shape.size)
-                    contest = Contest(operation, backend, 1000, shape=standard)
-                    standards[shape.size] = result.ratio if standard is shape else this.contest(contest).ratio
-                off = result.ratio / standards[shape.size]
+                # In the same rounds: on a busy machine two ratios of different minutes say little about each other.
+                compared = [shape] if of_size(shape.size) is shape else [shape, of_size(shape.size)]
+                contests = [Contest(operation, backend, 1000, shape=one) for one in compared]
+                results = run_beside(contests, this.stores, this.rounds, this.seconds, this.step(title))
+                result, standard = results[0], results[-1]
+                off = result.ratio / standard.ratio
                 lines.append(
                     (
                         f"{operation}, {backend}",
@@ -313,7 +313,7 @@ def shapes(this: Run) -> None:
                         f"{result.ours:.2f}",
                         f"{result.hand:.2f}",
                         f"{result.ratio:.2f}",
-                        f"{standards[shape.size]:.2f}",
+                        f"{standard.ratio:.2f}",
                         f"{off:.2f}",
                         mark(off, SHAPE_FACTOR),
                     )
@@ -326,7 +326,7 @@ def shapes(this: Run) -> None:
                         "ours": result.ours,
                         "hand": result.hand,
                         "ratio": result.ratio,
-                        "standard": standards[shape.size],
+                        "standard": standard.ratio,
                         "to_standard": off,
                         "bar": SHAPE_FACTOR,
                     }

@@ -83,13 +83,17 @@ class Stores(contextlib.ExitStack):
         return self._backends[name]
 
     @contextlib.contextmanager
-    def bound(self, shape: Shape, backend: str, serializer: Any = "msgpack") -> Iterator[type[co.Model]]:
-        """Give the model of a shape, bound to a backend that is empty."""
+    def bound(
+        self, shape: Shape, backend: str, serializer: Any = "msgpack", clear: bool = True
+    ) -> Iterator[type[co.Model]]:
+        """Give the model of a shape, bound to a backend that is empty; with ``clear=False`` it keeps what it has."""
         store = self.backend(backend)
-        store.clear()
+        if clear:
+            store.clear()
         with co.bind([shape.model], backend=store, serializer=serializer):
             yield shape.model
-        store.clear()
+        if clear:
+            store.clear()
 
     # -- for hand-written code: clients with the drivers' defaults ---------------------------------
 

@@ -84,7 +84,6 @@ cdef extern from "Python.h":
     int PyGC_Disable()
     int PyGC_Enable()
     bint PyUnicode_IS_COMPACT_ASCII(object text)
-    bint PyObject_IS_GC(PyObject *)
     void *PyUnicode_DATA(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
     object PyList_New(Py_ssize_t size)
@@ -331,8 +330,7 @@ cdef class SlotRows:
             return False
         for i in range(self.count):
             value = (<PyObject **> (<char *> instance + self.plan[i].offset))[0]
-            # Most are told here, without a call.
-            if value is not NULL and PyObject_IS_GC(value) and not is_leaf(value):
+            if value is not NULL and not is_leaf(value):
                 return False
         return True
 

@@ -1,6 +1,6 @@
 """What other compiled modules need to know about slots."""
 
-from cpython.object cimport PyObject
+from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 
 
@@ -23,6 +23,10 @@ cdef extern from *:
     object new_instance(object type, tuple no_arguments)
     object new_sealed(object type, tuple no_arguments)
 
+cdef extern from "Python.h":
+    bint PyType_IS_GC(PyTypeObject *)
+    PyTypeObject *Py_TYPE(PyObject *)
+
 
 cdef inline void put_new(PyObject *instance, Py_ssize_t offset, value) noexcept:
     """Put a value into a slot of an instance that is new, and known to the collector."""
@@ -34,8 +38,13 @@ cdef inline void put_new(PyObject *instance, Py_ssize_t offset, value) noexcept:
     Py_XDECREF(old)
 
 
+cdef inline bint is_leaf(PyObject *value) noexcept:
+    """Tell whether a value refers to nothing by which it could be part of a cycle."""
+    return not PyType_IS_GC(Py_TYPE(value)) or is_collectable_leaf(value)
+
+
 cdef Py_ssize_t slot_offset(member, model) except -1
-cdef bint is_leaf(PyObject *value) noexcept
+cdef bint is_collectable_leaf(PyObject *value) noexcept
 cdef void keep_tracked(PyObject *instance, PyObject *value) noexcept
 cdef void leave_untracked(PyObject *found) noexcept
 cdef object seen(PyObject *instance, PyObject *value)

@@ -44,7 +44,6 @@ cdef extern from *:
     bint PyObject_GC_IsTracked(PyObject *)
     void PyObject_GC_Track(PyObject *)
     void PyObject_GC_UnTrack(PyObject *)
-    PyTypeObject *Py_TYPE(PyObject *)
     bint PyType_IsSubtype(PyTypeObject *, PyTypeObject *)
     bint PyList_CheckExact(PyObject *)
 
@@ -55,8 +54,8 @@ cdef PyTypeObject *UUID_TYPE = <PyTypeObject *> <PyObject *> UUID
 cdef PyTypeObject *ENUM_TYPE = <PyTypeObject *> <PyObject *> EnumMeta
 
 
-cdef bint is_leaf(PyObject *value) noexcept:
-    """Tell whether a value refers to nothing by which it could be part of a cycle."""
+cdef bint is_collectable_leaf(PyObject *value) noexcept:
+    """Tell the same of a value whose type the collector knows about."""
     cdef PyTypeObject *kind
     if not PyObject_IS_GC(value):
         return True

@@ -1006,6 +1006,20 @@ def test_text_is_written_as_python_encodes_it_whether_or_not_it_keeps_its_utf8(t
         assert found["pure"][0] == msgpack.packb({"text": text, "many": [text, text]})
 
 
+@pytest.mark.parametrize("odd", ["ä", "名", "😀"])
+def test_one_character_that_is_not_ascii_is_found_wherever_it_is(odd: str) -> None:
+    model = text_model()
+    for size in range(34):
+        for at in range(size + 1):
+            text = "a" * at + odd + "a" * (size - at)
+            raw = text.encode()
+            broken = raw[:at] + b"\xff" + raw[at:]
+            for twin in TWINS.values():
+                codec = codec_of(twin, model)
+                assert loaded(codec, text_payload(raw), (1,))["many"] == exact([text])
+                assert isinstance(loaded(codec, text_payload(broken), (1,)), tuple)
+
+
 def test_text_that_is_written_keeps_no_second_form_of_itself() -> None:
     text = "".join(["ö", "名", "x"]) * 50
     size = sys.getsizeof(text)
