@@ -34,10 +34,12 @@ cdef inline void put(Buffer *buffer, uint8_t byte) noexcept:
 
 
 cdef inline void put_big_endian(Buffer *buffer, uint64_t number, int width) noexcept:
-    cdef int shift = (width - 1) * 8
-    while shift >= 0:
-        put(buffer, (number >> shift) & 0xFF)
-        shift -= 8
+    # Likewise. Through a pointer of its own, so that bytes of a width that is known are stored as one word.
+    cdef uint8_t *to = <uint8_t *> buffer.data + buffer.size
+    cdef int i
+    for i in range(width):
+        to[i] = (number >> (8 * (width - 1 - i))) & 0xFF
+    buffer.size += width
 
 
 cdef inline void put_copy(Buffer *buffer, const char *data, Py_ssize_t size) noexcept:
