@@ -21,6 +21,14 @@ __all__ = ["BACKENDS", "Stores"]
 BACKENDS = ("Simple", "FileSystem", "Redis", "memcached")
 
 
+def _of_tests(name: str) -> Any:
+    """Import a module that is written for the tests, which import what they share as `servers`."""
+    tests = str(Path(__file__).parents[1] / "tests")
+    if tests not in sys.path:
+        sys.path.append(tests)
+    return importlib.import_module(name)
+
+
 class Stores(contextlib.ExitStack):
     """Everything that keeps rows: for cacheorm, each with its default settings, and for hand-written code."""
 
@@ -32,11 +40,12 @@ class Stores(contextlib.ExitStack):
     @cached_property
     def redis_cluster_servers(self) -> Any:
         """A Redis Cluster of its own, of three primaries."""
-        # Its module is written for the tests, which import what they share as `servers`.
-        tests = str(Path(__file__).parents[1] / "tests")
-        if tests not in sys.path:
-            sys.path.append(tests)
-        return self.enter_context(importlib.import_module("clusters").RedisCluster(replicas=False))
+        return self.enter_context(_of_tests("clusters").RedisCluster(replicas=False))
+
+    @cached_property
+    def sentinel_group(self) -> Any:
+        """A primary, a replica and three sentinels."""
+        return self.enter_context(_of_tests("sentinels").SentinelGroup())
 
     @cached_property
     def memcached_server(self) -> MemcachedServer:
@@ -74,6 +83,8 @@ class Stores(contextlib.ExitStack):
                 made = co.RedisBackend(host=HOST, port=self.redis_server.port)
             elif name == "Redis Cluster":
                 made = co.backend_from_url(self.redis_cluster_servers.url)
+            elif name == "Sentinel":
+                made = co.backend_from_url(self.sentinel_group.url)
             elif name == "three memcacheds":
                 made = co.MemcachedBackend(servers=[(HOST, server.port) for server in self.three_memcacheds])
             else:

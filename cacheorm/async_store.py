@@ -1,44 +1,55 @@
-"""The driver of operations in an event loop; :mod:`.store` has what they ask for, and the other driver."""
+"""The driver of operations in an event loop; :mod:`.store` has what they ask for, and the other driver.
+
+asyncio is imported where it is used: programs without an event loop do not need it.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Awaitable, Generator
-from contextlib import aclosing
 from typing import Any, TypeVar
 
-from .store import Ask, Call, Join, Pause, Request, Shared, Tell
+from .store import Ask, Call, Fetch, Join, Pause, Request, Shared
 
 __all__ = ["aperform", "arun"]
 
 R = TypeVar("R")
 
 # The event loop itself refers to tasks weakly.
-_giving_back: set[asyncio.Task[Any]] = set()
+_giving_back: set[Any] = set()
 
 
 async def aperform(request: Request) -> Any:
     """Do what one request asks, without blocking the event loop."""
+    if isinstance(request, Fetch):
+        position = 0
+        chunks: Any = request.backend.aget_chunks(request.keys)
+        try:
+            async for values in chunks:
+                request.receive(position, values)
+                position += len(values)
+        finally:
+            await chunks.aclose()
+        return None
     if isinstance(request, Call):
-        return await getattr(request.backend, f"a{request.method}")(*request.args)
+        return await getattr(request.backend, _twin_of(request.method))(*request.args)
     if isinstance(request, Ask):
         return await _awaited(request.function(*request.args))
     if isinstance(request, Join):
         return await _joined(request.work)
     if isinstance(request, Pause):
+        import asyncio
+
         return await asyncio.sleep(request.seconds)
-    if isinstance(request, Tell):
-        for _, row in request.rows:
-            await request.notice.asend(instance=row, **request.details)
-        return None
-    position = 0
-    chunks: Any = request.backend.aget_chunks(request.keys)
-    async with aclosing(chunks):
-        async for values in chunks:
-            request.receive(position, values)
-            position += len(values)
+    for _, row in request.rows:
+        await request.notice.asend(instance=row, **request.details)
     return None
+
+
+@functools.cache
+def _twin_of(method: str) -> str:
+    return f"a{method}"
 
 
 async def arun(steps: Generator[Request, Any, R], owed: Request | None = None) -> R:
@@ -62,17 +73,25 @@ async def arun(steps: Generator[Request, Any, R], owed: Request | None = None) -
                 raise
             except BaseException as error:  # noqa: BLE001 - not handled here, but handed to the operation
                 request = steps.throw(error)
-                if owed is None and isinstance(error, asyncio.CancelledError):
+                if owed is None and _is_cancellation(error):
                     break
             else:
                 request = steps.send(reply)
     except StopIteration as stop:
         result: R = stop.value
         return result
+    import asyncio
+
     rest = asyncio.create_task(arun(steps, request))
     _giving_back.add(rest)
     rest.add_done_callback(_giving_back.discard)
     return await asyncio.shield(rest)
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    import asyncio
+
+    return isinstance(error, asyncio.CancelledError)
 
 
 async def _awaited(reply: Any) -> Any:
@@ -86,6 +105,8 @@ async def _awaited(reply: Any) -> Any:
 
 async def _joined(work: Shared) -> Any:
     """Wait for what a thread or a task is doing, perhaps in another event loop."""
+    import asyncio
+
     loop = asyncio.get_running_loop()
     done = loop.create_future()
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
+from .async_store import arun
 from .instances import Instance, renewed
-from .operations import ModelDelete, ModelQuery, awaiting, shortcuts
+from .operations import ModelDelete, ModelQuery, shortcuts
 from .operations.query import LEASE_SECONDS
 from .types import TTL
 
@@ -26,17 +27,17 @@ class AwaitedInstance(Instance):
     @classmethod
     async def acreate(cls, **values: Any) -> Self:
         """Await :meth:`create`."""
-        return await awaiting(shortcuts.create(cls, values))
+        return await arun(shortcuts.create(cls, values))
 
     @classmethod
     async def aget(cls, **pk: Any) -> Self:
         """Await :meth:`get`."""
-        return await awaiting(shortcuts.get(cls, pk))
+        return await arun(shortcuts.get(cls, pk))
 
     @classmethod
     async def aget_by_id(cls, pk: Any) -> Self:
         """Await :meth:`get_by_id`."""
-        return await awaiting(shortcuts.get_by_id(cls, pk))
+        return await arun(shortcuts.get_by_id(cls, pk))
 
     @classmethod
     async def aget_or_none(cls, **pk: Any) -> Self | None:
@@ -47,7 +48,7 @@ class AwaitedInstance(Instance):
     @classmethod
     async def aget_many(cls, pks: Iterable[Any]) -> dict[Any, Self]:
         """Await :meth:`get_many`."""
-        return await awaiting(shortcuts.get_many(cls, pks))
+        return await arun(shortcuts.get_many(cls, pks))
 
     @classmethod
     async def aget_or_create(cls, defaults: Mapping[str, Any] | None = None, **values: Any) -> tuple[Self, bool]:
@@ -70,38 +71,38 @@ class AwaitedInstance(Instance):
     @classmethod
     async def aset_by_id(cls, pk: Any, values: Mapping[str, Any]) -> Self:
         """Await :meth:`set_by_id`."""
-        return await awaiting(shortcuts.set_by_id(cls, pk, values))
+        return await arun(shortcuts.set_by_id(cls, pk, values))
 
     @classmethod
     async def adelete_by_id(cls, pk: Any) -> bool:
         """Await :meth:`delete_by_id`."""
-        return await awaiting(shortcuts.delete_by_id(cls, pk))
+        return await arun(shortcuts.delete_by_id(cls, pk))
 
     @classmethod
     async def aincrement(cls, pk: Any, field: Any, by: Any = 1) -> Any:
         """Await :meth:`increment`."""
-        return await awaiting(shortcuts.increment(cls, pk, field, by))
+        return await arun(shortcuts.increment(cls, pk, field, by))
 
     @classmethod
     async def aexpire_many(cls, pks: Iterable[Any], ttl: TTL = None) -> dict[Any, bool]:
         """Await :meth:`expire_many`."""
-        return await awaiting(shortcuts.expire_many(cls, pks, ttl))
+        return await arun(shortcuts.expire_many(cls, pks, ttl))
 
     @classmethod
     async def aexists(cls, **pk: Any) -> bool:
         """Await :meth:`exists`."""
-        return shortcuts.is_row(await awaiting(shortcuts.asked(shortcuts.payload_of(cls, pk))))
+        return shortcuts.is_row(await arun(shortcuts.asked(shortcuts.payload_of(cls, pk))))
 
     @classmethod
     async def _aread(cls, pk: Any) -> Self:
         # What foreign keys call: a model may have a field with the name of any method.
-        return await awaiting(shortcuts.get_by_id(cls, pk))
+        return await arun(shortcuts.get_by_id(cls, pk))
 
     # -- of an instance --------------------------------------------------------------------------
 
     async def asave(self, force_insert: bool = False) -> bool:
         """Await :meth:`save`."""
-        return await awaiting(shortcuts.save(self, force_insert))
+        return await arun(shortcuts.save(self, force_insert))
 
     async def adelete_instance(self) -> bool:
         """Await :meth:`delete_instance`."""
@@ -110,11 +111,11 @@ class AwaitedInstance(Instance):
 
     async def arefresh(self) -> Self:
         """Await :meth:`refresh`."""
-        return renewed(self, await awaiting(shortcuts.get(type(self), self)))
+        return renewed(self, await arun(shortcuts.get(type(self), self)))
 
     async def attl(self) -> int | None:
         """Await :meth:`ttl`."""
-        left: int | None = await awaiting(shortcuts.asked(shortcuts.ttl_left(self)))
+        left: int | None = await arun(shortcuts.asked(shortcuts.ttl_left(self)))
         return left
 
     async def atouch(self, ttl: TTL = None) -> bool:

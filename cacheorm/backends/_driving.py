@@ -7,12 +7,52 @@ the first step, and that is how the synchronous methods run them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Coroutine, Iterator
-from typing import Any, TypeVar, cast
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from typing import Any, Generic, NoReturn, Protocol, Self, TypeVar, cast
 
-__all__ = ["iterate_blocking", "run_blocking"]
+__all__ = ["Chunks", "OnePart", "iterate_blocking", "run_blocking"]
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Chunks(Protocol[T_co]):
+    """What comes in parts: an asynchronous generator, or something that can be used like one."""
+
+    def __aiter__(self) -> AsyncIterator[T_co]: ...
+    def __anext__(self) -> Awaitable[T_co]: ...
+    def aclose(self) -> Awaitable[None]: ...
+
+
+class OnePart(Generic[T]):
+    """What comes in parts, but is one part only.
+
+    An asynchronous generator costs several times as much: event loops keep a list of all that have begun.
+
+    Args:
+        read: gives it; a coroutine function.
+        args: what that is called with.
+    """
+
+    __slots__ = ("_args", "_read")
+
+    def __init__(self, read: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> None:
+        self._read = read
+        self._args = args
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __anext__(self) -> Awaitable[T]:
+        read, self._read = self._read, _end
+        return read(*self._args)
+
+    async def aclose(self) -> None:
+        self._read = _end
+
+
+async def _end(*args: Any) -> NoReturn:
+    raise StopAsyncIteration
 
 
 def run_blocking(work: Awaitable[T]) -> T:
@@ -30,8 +70,8 @@ def run_blocking(work: Awaitable[T]) -> T:
     raise RuntimeError("this connection needs an event loop: use the methods whose names begin with 'a'")
 
 
-def iterate_blocking(source: AsyncGenerator[T, None]) -> Iterator[T]:
-    """Iterate over an asynchronous generator that never suspends; it is closed when the iterator is."""
+def iterate_blocking(source: Chunks[T]) -> Iterator[T]:
+    """Iterate over what comes in parts and never suspends; it is closed when the iterator is."""
     try:
         while True:
             try:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from ..types import TTL, KeepTTL, Value
+from ._driving import OnePart
 
 if TYPE_CHECKING:
     import asyncio
@@ -96,9 +97,9 @@ class Twins:
         values: list[bytes | None] = await self._await("get_many", *keys)
         return values
 
-    async def aget_chunks(self, keys: Sequence[str]) -> AsyncIterator[list[bytes | None]]:
+    def aget_chunks(self, keys: Sequence[str]) -> AsyncIterator[list[bytes | None]]:
         """Yield what :meth:`get_chunks` does; here all values at once."""
-        yield await self.aget_many(*keys)
+        return OnePart(self.aget_many, *keys)
 
     async def aget_dict(self, *keys: str) -> dict[str, bytes | None]:
         """Do what :meth:`get_dict` does."""

@@ -1,6 +1,5 @@
 """Operations on rows, as generators of backend requests; see :mod:`cacheorm.store` for what runs them."""
 
-from .base import awaiting
 from .delete import ModelDelete
 from .expire import ModelExpire
 from .increment import Increment
@@ -25,6 +24,5 @@ __all__ = [
     "Query",
     "Update",
     "apreload",
-    "awaiting",
     "preload",
 ]

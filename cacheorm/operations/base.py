@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from itertools import islice
 from typing import Any, Generic, Self, TypeVar
 
+from ..async_store import arun
 from ..errors import BackendError, FailedRow, WriteError
 from ..metadata import RowPlan
 from ..store import Call, Notice, Request, Tell, run
 from ..types import KeepTTL, check_ttl
 
-__all__ = ["Operation", "Steps", "WriteOperation", "as_rows", "awaiting", "slices"]
+__all__ = ["Operation", "Steps", "WriteOperation", "as_rows", "slices"]
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -39,13 +40,6 @@ def slices(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while part := list(islice(iterator, size)):
         yield part
-
-
-def awaiting(steps: Steps[R]) -> Awaitable[R]:
-    """Give what does an operation in an event loop when it is awaited."""
-    from ..async_store import arun  # here, as it needs asyncio
-
-    return arun(steps)
 
 
 class Operation(Generic[R]):
@@ -86,7 +80,7 @@ class Operation(Generic[R]):
         Loaders and receivers of signals may be coroutine functions then. If the task is cancelled, a write that was
         under way may have happened or not.
         """
-        return await awaiting(self.steps())
+        return await arun(self.steps())
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self._plan.model.__name__}>"

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .._speedups import slots
+from ..async_store import arun
 from ..errors import BackendError
 from ..fields import ForeignKeyField
 from ..fields.foreign import MISSING
 from ..metadata import RowPlan
 from ..store import Fetch, run
-from .base import Steps, awaiting
+from .base import Steps
 
 if TYPE_CHECKING:
     from ..models import Model
@@ -64,7 +65,7 @@ async def apreload(instances: M, *paths: Path) -> M: ...
 async def apreload(instances: Iterable[R], *paths: Path) -> list[R]: ...
 async def apreload(instances: Any, *paths: Path) -> Any:
     """Await :func:`preload`."""
-    return await awaiting(_preload(instances, paths))
+    return await arun(_preload(instances, paths))
 
 
 def _preload(instances: Any, paths: Iterable[Path]) -> Steps[Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from ..._speedups import wire
 from ...errors import BackendError
 from ...types import KEEP_TTL, TTL, KeepTTL, Outcome, Value, check_ttl
+from .._driving import Chunks
 from ..base import next_count, split_swaps
 from .unwritten import Unwritten
 
@@ -24,7 +25,7 @@ class Engine(Protocol):
     async def touch(self, key: str, seconds: int) -> bool: ...
     async def ttl(self, key: str) -> int | None: ...
     async def count(self, key: str, delta: int, seconds: int) -> int: ...
-    def read_chunks(self, keys: Sequence[str]) -> AsyncGenerator[list[bytes | None], None]: ...
+    def read_chunks(self, keys: Sequence[str]) -> Chunks[list[bytes | None]]: ...
     async def write(
         self, keys: Sequence[str], values: Sequence[bytes], seconds: int | KeepTTL, mode: bytes
     ) -> list[bool | str]: ...
@@ -97,7 +98,7 @@ class MemcachedCommands:
             values += chunk
         return values
 
-    def get_chunks(self, keys: Sequence[str]) -> AsyncGenerator[list[bytes | None], None]:
+    def get_chunks(self, keys: Sequence[str]) -> Chunks[list[bytes | None]]:
         wire.check_memcached_keys(keys)
         return self._engine.read_chunks(keys)
 

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 
 from ..._speedups import wire
 from ...types import KeepTTL
+from .._driving import Chunks, OnePart
 from ..base import later_part, next_count
 from .exchange import RACES, WRITE_CHUNK, Connection, Exchange, Reply, is_stale, number_of, read_stats
 
@@ -123,8 +124,20 @@ class MetaEngine(Exchange):
 
     # -- batches ---------------------------------------------------------------------------------
 
-    async def read_chunks(self, keys: Sequence[str]) -> AsyncGenerator[list[bytes | None], None]:
+    def read_chunks(self, keys: Sequence[str]) -> Chunks[list[bytes | None]]:
         """Yield the values of ``keys`` in their order, in lists, while the server makes the next."""
+        return OnePart(self._read, keys) if 0 < len(keys) <= READ_CHUNK else self._read_parts(keys)
+
+    async def _read(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Read keys that are asked for at once."""
+
+        async def work(connection: Connection) -> list[bytes | None]:
+            connection.send(wire.pack_meta_get(keys, 0, len(keys)))
+            return await _read_values(connection, keys)
+
+        return await self._exchange(work, write=False)
+
+    async def _read_parts(self, keys: Sequence[str]) -> AsyncGenerator[list[bytes | None], None]:
         connection = await self._pool.take()
         while True:
             reusable = stale = False
@@ -157,11 +170,7 @@ class MetaEngine(Exchange):
 
         send(_FIRST_READS)
         while due:
-            part = due.popleft()
-            values: list[bytes | None] = [None] * len(part)
-            place = 0
-            while (place := connection.reader.read_values(part, values, place, len(part))) >= 0:
-                await connection.pump()
+            values = await _read_values(connection, due.popleft())
             mean = wire.total_size(values) // len(values) + 1
             size = max(1, min(READ_CHUNK, _READ_BYTES // mean))
             # Before the values are handed out: the server works while the caller does.
@@ -319,6 +328,15 @@ class MetaEngine(Exchange):
     async def close(self) -> None:
         """Close the idle connections."""
         await self._pool.close()
+
+
+async def _read_values(connection: Connection, keys: Sequence[str]) -> list[bytes | None]:
+    """Read the reply to one request for values."""
+    values: list[bytes | None] = [None] * len(keys)
+    place = 0
+    while (place := connection.reader.read_values(keys, values, place, len(keys))) >= 0:
+        await connection.pump()
+    return values
 
 
 def _moment(flags: list[bytes], now: int) -> int:

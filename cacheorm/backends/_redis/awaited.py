@@ -26,15 +26,22 @@ __all__ = ["AwaitedLink", "AwaitedLinks"]
 # What may wait to be sent before the sender does. More than most requests for a part of a batch.
 _SEND_BYTES = 1 << 21
 
+# Room for what arrives when nobody waits for it.
+_SPARE_BYTES = 1 << 16
+
+# Seconds: a connection that was used so long ago at most is not looked at before it is read from.
+_MOMENT = 1.0
+
 # Windows has none; there, what arrived on an idle connection is known once the event loop has looked.
 _HAS_POLL = hasattr(select, "poll")
 
 
-class AwaitedLink(asyncio.Protocol):
+class AwaitedLink(asyncio.BufferedProtocol):
     """A :class:`~.transport.Link` whose coroutines suspend.
 
     It stands between the transport and the stream that the driver reads: what :meth:`receive` waits for goes past the
-    stream, and everything else into it. (https://docs.python.org/3/library/asyncio-protocol.html)
+    stream, straight into the reader's memory, and everything else into the stream.
+    (https://docs.python.org/3/library/asyncio-protocol.html#buffered-streaming-protocols)
 
     Args:
         connection: of redis.asyncio, connected.
@@ -50,13 +57,18 @@ class AwaitedLink(asyncio.Protocol):
         self._since = 0.0
         self._unsent = 0
         self._past_stream = False
+        self._reader: wire.RespReader | None = None
+        self._spare = memoryview(bytearray(_SPARE_BYTES))
         self._arrived: list[bytes] = []
         self._lost: Exception | None = None
         self._paused = False
         self._waiter: asyncio.Future[None] | None = None
         self._transport: asyncio.Transport = connection._writer.transport
         self._stream = cast("asyncio.Protocol", self._transport.get_protocol())
+        # uvloop looks at how a protocol takes its bytes when it begins to read.
+        self._transport.pause_reading()
         self._transport.set_protocol(self)
+        self._transport.resume_reading()
         self._transport.set_write_buffer_limits(_SEND_BYTES)
         self._poll = select.poll() if _HAS_POLL else None
         if self._poll is not None:
@@ -64,12 +76,17 @@ class AwaitedLink(asyncio.Protocol):
 
     # -- what the event loop calls ---------------------------------------------------------------
 
-    def data_received(self, data: bytes) -> None:
-        if self._past_stream:
-            self._arrived.append(data)
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._spare if self._reader is None else self._reader.room()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._reader is not None:
+            self._reader.fill(nbytes)
             self._wake()
+        elif self._past_stream:
+            self._arrived.append(bytes(self._spare[:nbytes]))
         else:
-            self._stream.data_received(data)
+            self._stream.data_received(bytes(self._spare[:nbytes]))
 
     def eof_received(self) -> bool | None:
         self._lost = ConnectionError("Connection closed by server.")
@@ -94,11 +111,15 @@ class AwaitedLink(asyncio.Protocol):
 
     # -- what those who have taken it call -------------------------------------------------------
 
-    @property
-    def alive(self) -> bool:
-        """Whether it can be used, idle until now: nothing has arrived, not even its end."""
+    def usable(self, sure: bool) -> bool:
+        """Tell whether it can be used, idle until now: nothing has arrived, not even its end.
+
+        Without ``sure`` the system is not asked if it was used a moment ago.
+        """
         if self._lost is not None or self._arrived or self._transport.is_closing():
             return False
+        if not sure and self._loop.time() - self._since < _MOMENT:
+            return True
         # What has arrived may not have reached the event loop yet.
         return self._poll is None or not self._poll.poll(0)
 
@@ -120,7 +141,12 @@ class AwaitedLink(asyncio.Protocol):
 
     async def receive(self, reader: wire.RespReader) -> None:
         if not self._arrived:
-            await self._wait("reading from")
+            self._reader = reader
+            try:
+                await self._wait("reading from")
+            finally:
+                self._reader = None
+            return
         arrived, self._arrived = self._arrived, []
         for data in arrived:
             view = memoryview(data)
@@ -197,7 +223,7 @@ class AwaitedLinks:
         try:
             while self._idle:
                 link = self._idle.pop()
-                if link.alive:
+                if link.usable(sure):
                     return link
                 await link.drop()
             return await self._connect()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from redis.exceptions import NoScriptError
@@ -10,6 +10,7 @@ from redis.exceptions import NoScriptError
 from ..._speedups import wire
 from ...errors import BackendError
 from ...types import TTL, KeepTTL, Outcome, Value
+from .._driving import Chunks
 from ..base import later_part, next_count, split_swaps
 from . import swap
 from .transport import Command, Effect, Transport, set_options
@@ -78,7 +79,7 @@ class RedisCommands:
             values += chunk
         return values
 
-    def get_chunks(self, keys: Sequence[str]) -> AsyncGenerator[list[bytes | None], None]:
+    def get_chunks(self, keys: Sequence[str]) -> Chunks[list[bytes | None]]:
         # Keys that are made when they are asked for are checked then.
         if isinstance(keys, (list, tuple)):
             wire.check_keys(keys)

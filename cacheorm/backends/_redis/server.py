@@ -27,10 +27,11 @@ from redis.exceptions import (
 
 from ..._speedups import wire
 from ...errors import BackendError, CacheORMError
+from .._driving import Chunks, OnePart
 from .replies import Replies
 from .transport import Command, Effect, Link, Links
 
-__all__ = ["WRITE_BYTES", "WRITE_CHUNK", "Server", "as_replies", "joined"]
+__all__ = ["WRITE_BYTES", "WRITE_CHUNK", "Server", "as_replies", "is_one_read", "joined"]
 
 _READ_CHUNK = 500
 # Requests under way at a time. Until the first reply shows how large the values are, no more than a small batch needs.
@@ -177,18 +178,27 @@ class Server:
             await self._links.give_back(link, complete)
         return replies
 
-    async def read_chunks(self, keys: Sequence[str]) -> AsyncGenerator[list[bytes | None], None]:
+    def read_chunks(self, keys: Sequence[str]) -> Chunks[list[bytes | None]]:
         """Yield the values of ``keys`` in their order, in lists, while the server makes the next.
 
         Redis answers ``MGET`` of an entry that is no string (a list, a hash) as if it did not exist.
         """
-        if not keys:
-            return
+        return OnePart(self.read, keys) if is_one_read(keys) else self._read_parts(keys)
+
+    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Read the values of keys that are asked for at once (:func:`is_one_read`)."""
+        try:
+            return await self._read_once(keys, False)
+        except _StaleError:
+            pass
+        try:
+            return await self._read_once(keys, True)
+        except _StaleError as stale:
+            raise self._failure(stale.__cause__, False) from stale.__cause__
+
+    async def _read_parts(self, keys: Sequence[str]) -> AsyncGenerator[list[bytes | None], None]:
         for attempt in (1, 2):
             try:
-                if len(keys) <= _READ_CHUNK:
-                    yield await self._read_one(keys, attempt == 2)
-                    return
                 async with aclosing(self._read_chunks(keys, attempt == 2)) as chunks:
                     async for values in chunks:
                         yield values
@@ -197,8 +207,7 @@ class Server:
                 if attempt == 2:
                     raise self._failure(stale.__cause__, False) from stale.__cause__
 
-    async def _read_one(self, keys: Sequence[str], sure: bool) -> list[bytes | None]:
-        """Read keys that make one chunk."""
+    async def _read_once(self, keys: Sequence[str], sure: bool) -> list[bytes | None]:
         link = await self._links.take(sure)
         complete = False
         try:
@@ -218,6 +227,8 @@ class Server:
             await self._links.give_back(link, complete)
 
     async def _read_chunks(self, keys: Sequence[str], sure: bool) -> AsyncGenerator[list[bytes | None], None]:
+        if not keys:
+            return
         link = await self._links.take(sure)
         complete = answered = False
         due: deque[int] = deque()
@@ -266,6 +277,11 @@ class Server:
 
     def _failure(self, error: BaseException | None, maybe_applied: bool) -> BackendError:
         return BackendError(f"{self.server}: {error}", maybe_applied=maybe_applied)
+
+
+def is_one_read(keys: Sequence[str]) -> bool:
+    """Tell whether keys are few enough to be asked for at once, and there."""
+    return type(keys) in (list, tuple) and 0 < len(keys) <= _READ_CHUNK
 
 
 def joined(commands: Iterator[Command]) -> Packed:

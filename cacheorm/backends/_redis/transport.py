@@ -5,11 +5,12 @@ All of it is coroutines. Whether they suspend depends on the connections alone; 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from typing import Any, Protocol
 
 from ..._speedups import wire
+from .._driving import Chunks
 
 __all__ = ["Command", "Effect", "Link", "Links", "Transport", "set_options"]
 
@@ -107,7 +108,7 @@ class Transport(Protocol):
             condition: ``b"NX"``, ``b"XX"`` or ``b""``.
         """
 
-    def read_chunks(self, keys: Sequence[str]) -> AsyncGenerator[list[bytes | None], None]:
+    def read_chunks(self, keys: Sequence[str]) -> Chunks[list[bytes | None]]:
         """Yield the values of ``keys`` in their order, in lists, while the server makes the next."""
 
     async def close(self) -> None:

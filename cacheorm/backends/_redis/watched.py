@@ -31,10 +31,11 @@ from redis.exceptions import (
 )
 
 from ...errors import BackendError
+from .._driving import Chunks, OnePart
 from ..base import later_part
 from .reach import Reach
 from .sentinels import Address, Sentinels
-from .server import Server
+from .server import Server, is_one_read
 from .transport import Command, Effect, Links
 
 __all__ = ["Watched"]
@@ -110,8 +111,14 @@ class Watched:
             lambda server, due: server.write(_at(keys, due), _at(values, due), seconds, condition),
         )
 
-    async def read_chunks(self, keys: Sequence[str]) -> AsyncGenerator[list[bytes | None], None]:
+    def read_chunks(self, keys: Sequence[str]) -> Chunks[list[bytes | None]]:
         """Yield the values of ``keys`` in their order; where one server leaves off, the next one goes on."""
+        return OnePart(self._read, keys) if is_one_read(keys) else self._read_parts(keys)
+
+    async def _read(self, keys: Sequence[str]) -> list[bytes | None]:
+        return await self._attempt(Effect.READ, lambda server: server.read(keys))
+
+    async def _read_parts(self, keys: Sequence[str]) -> AsyncGenerator[list[bytes | None], None]:
         done = 0
         for attempt in (1, 2):
             server = await self._primary()
