@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from ._busy import BusyError
 
 __all__ = ["Turns"]
+
+Until = Callable[[asyncio.Future[Any]], Awaitable[Any]]
 
 
 class Turns:
@@ -18,16 +22,20 @@ class Turns:
         patience: seconds to wait for one.
         server: the server's name for messages.
         option: what the user sets ``patience`` with.
+        until: what is awaited to wait for a future; usually the future itself.
 
     Attributes:
         free: how many places nobody has.
     """
 
-    def __init__(self, places: int, patience: float, server: str, option: str) -> None:
+    def __init__(
+        self, places: int, patience: float, server: str, option: str, until: Until = lambda future: future
+    ) -> None:
         self.free = places
         self._refusal = server, places, patience, option
         self._loop = asyncio.get_running_loop()
         self._patience = patience
+        self._until = until
         self._queue: deque[tuple[float, asyncio.Future[None]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -46,7 +54,7 @@ class Turns:
             # One for all who wait: nobody's time is up before that of those who came first.
             self._timer = self._loop.call_later(self._patience, self._look)
         try:
-            await turn
+            await self._until(turn)
         except BaseException:
             if not turn.cancel() and not turn.cancelled() and turn.exception() is None:
                 self.give_back()  # it came, but too late

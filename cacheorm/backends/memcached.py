@@ -11,7 +11,8 @@ from ._memcached.blocking import BlockingPool
 from ._memcached.commands import Engine, MemcachedCommands
 from ._memcached.ketama import DISTRIBUTIONS
 from ._memcached.meta import MetaEngine
-from ._memcached.ring import POLICIES, RingEngine, Rings
+from ._memcached.ring import RingEngine
+from ._memcached.rings import POLICIES, Rings
 from ._network import NetworkBackend
 
 __all__ = ["MemcachedBackend"]
@@ -102,13 +103,13 @@ class MemcachedBackend(NetworkBackend):
             raise NotImplementedError(
                 "a pylibmc.Client blocks, so nothing on it can be awaited: give servers= in place of client="
             )
-        from ._memcached.awaited import AwaitedPool  # here, as it needs asyncio
+        if len(self._servers) == 1:
+            from ._memcached.awaited import AwaitedPool  # here, as it needs asyncio
 
-        pools = [AwaitedPool(address, *self._limits) for address, _ in self._servers]
-        if len(pools) == 1:
-            return MemcachedCommands(MetaEngine(pools[0]), self.default_ttl)
-        from ._memcached.together import await_together
+            return MemcachedCommands(MetaEngine(AwaitedPool(self._servers[0].address, *self._limits)), self.default_ttl)
+        from ._memcached.awaited_lanes import AwaitedLanePool, await_together
 
+        pools = [AwaitedLanePool(address, *self._limits) for address, _ in self._servers]
         return MemcachedCommands(RingEngine(self._rings, pools, await_together, self._limits[0]), self.default_ttl)
 
     def __repr__(self) -> str:

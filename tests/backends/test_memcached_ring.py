@@ -10,9 +10,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import uvloop
 from cancelling import enough
 from children import fork_and_check
 from delays import DelayingProxy
@@ -68,6 +70,7 @@ def call(backend: MemcachedBackend, way: str, method: str, *args: Any) -> Any:
 
 
 ways = pytest.mark.parametrize("way", ["called", "awaited"])
+runs = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
 
 
 def back_again(backend: MemcachedBackend) -> None:
@@ -449,19 +452,20 @@ def under_load(backend: MemcachedBackend, disturb: Callable[[], None]) -> None:
     assert wrong == []
 
 
+def kill_and_pause(servers: Servers, times: int) -> None:
+    """Restart one server, and let another hang for longer than anybody waits."""
+    for _ in range(times):
+        servers[1].restart()
+        time.sleep(0.1)
+        servers[2].pause()
+        time.sleep(0.5)
+        servers[2].resume()
+        time.sleep(0.1)
+
+
 def test_killing_pausing_and_restarting_under_load_gives_no_wrong_row(servers: Servers) -> None:
     with on(servers, retry_after=0.05, max_connections=8) as backend:
-
-        def disturb() -> None:
-            for _ in range(3):
-                servers[1].restart()
-                time.sleep(0.1)
-                servers[2].pause()
-                time.sleep(0.5)
-                servers[2].resume()
-                time.sleep(0.1)
-
-        under_load(backend, disturb)
+        under_load(backend, lambda: kill_and_pause(servers, 3))
         back_again(backend)
         backend.get_many(*KEYS)
         assert all(backend.set_many(ROWS).values())
@@ -469,6 +473,45 @@ def test_killing_pausing_and_restarting_under_load_gives_no_wrong_row(servers: S
         pools: Any = backend._engine._pools  # type: ignore[attr-defined]
         assert [pool._members.taken for pool in pools] == [0, 0, 0]
         assert all(len(pool._members.idle) <= 8 for pool in pools)
+
+
+@runs
+def test_killing_pausing_and_restarting_under_tasks_gives_no_wrong_row(servers: Servers, run: Any) -> None:
+    stop = threading.Event()
+
+    async def work(backend: MemcachedBackend, number: int) -> None:
+        chance = random.Random(number)
+        while not stop.is_set():
+            mine = chance.sample(KEYS, 200)
+            outcome: Any = await backend.aset_many({key: ROWS[key] for key in mine})
+            assert all(stored is (key not in outcome.reasons) for key, stored in outcome.items())
+            for key, value in zip(mine, await backend.aget_many(*mine), strict=True):
+                assert value in (None, ROWS[key])
+
+    async def recovers(backend: MemcachedBackend) -> bool:
+        back_again(backend)
+        written = await backend.aset_many(ROWS)
+        return all(written.values()) and await backend.aget_many(*KEYS) == list(ROWS.values())
+
+    async def main() -> None:
+        with on(servers, retry_after=0.05, max_connections=8) as backend:
+            await asyncio.gather(*[work(backend, number) for number in range(6)])
+            # A server that has just been resumed may have much to do.
+            assert any([await recovers(backend) for _ in range(5)])
+            commands: Any = backend._awaited()
+            pools = commands._engine._pools
+            assert [pool.turns.free for pool in pools] == [8, 8, 8]
+            assert all(len(pool._idle) <= 8 for pool in pools)
+            await backend.aclose()
+
+    # The loop has a thread of its own: a server ends with the thread that has started it.
+    with ThreadPoolExecutor(1) as executor:
+        ended = executor.submit(lambda: run(main()))
+        try:
+            kill_and_pause(servers, 2)
+        finally:
+            stop.set()
+        ended.result()
 
 
 # -- callers that are cancelled ----------------------------------------------------------------------------------
@@ -527,6 +570,47 @@ def test_an_abandoned_read_leaves_nothing_for_the_next(servers: Servers) -> None
         assert backend.get_many(*KEYS) == list(ROWS.values())
         pools: Any = backend._engine._pools  # type: ignore[attr-defined]
         assert [pool._members.taken for pool in pools] == [0, 0, 0]
+
+
+@runs
+def test_an_abandoned_awaited_read_leaves_nothing_for_the_next(servers: Servers, run: Any) -> None:
+    async def main() -> None:
+        with on(servers, timeout=30) as backend:
+            await backend.aset_many(ROWS)
+            chunks: Any = backend.aget_chunks(KEYS)
+            await anext(chunks)
+            await chunks.aclose()
+            assert await backend.aget_many(*KEYS) == list(ROWS.values())
+            commands: Any = backend._awaited()
+            pools = commands._engine._pools
+            assert [pool.turns.free for pool in pools] == [64, 64, 64]
+            await backend.aclose()
+
+    run(main())
+
+
+@pytest.mark.parametrize("wait", [0, 0.002])
+@runs
+def test_an_awaited_read_gives_values_before_any_server_has_given_its_share(
+    servers: Servers, run: Any, wait: float
+) -> None:
+    keys = KEYS * 5
+
+    async def main() -> None:
+        with on(servers, timeout=30) as backend:
+            await backend.aset_many(ROWS)
+            found: list[Any] = []
+            sizes = []
+            async for values in backend.aget_chunks(keys):
+                found += values
+                sizes.append(len(values))
+                await asyncio.sleep(wait)  # replies arrive while nobody waits for them
+            assert found == [ROWS[key] for key in keys]
+            # No server is asked for more than 12 parts of 250 keys ahead of what it has answered.
+            assert max(sizes) <= len(keys) // 2
+            await backend.aclose()
+
+    run(main())
 
 
 def test_an_unreachable_server_is_a_backend_error() -> None:

@@ -7,8 +7,8 @@ gives its connection back as not reusable, as any exception does.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Awaitable, Callable
+from typing import ClassVar, TypeVar, cast
 
 from ..._speedups import wire
 from .._turns import Turns
@@ -17,14 +17,18 @@ from .exchange import UnreachableError
 
 __all__ = ["AwaitedPool", "Connection"]
 
+T = TypeVar("T")
+
 # What the transport may hold before the sender waits for replies. More than a request for a whole part of a batch.
 _SEND_BYTES = 1 << 21
 
+_RECEIVE_BYTES = 1 << 16
 
-class Connection(asyncio.Protocol):
+
+class Connection(asyncio.BufferedProtocol):
     """One transport, and the replies that arrived on it: bytes go to the reader as the event loop receives them.
 
-    https://docs.python.org/3/library/asyncio-protocol.html
+    https://docs.python.org/3/library/asyncio-protocol.html#buffered-streaming-protocols
 
     Args:
         timeout: seconds without any progress after which :meth:`pump` gives up.
@@ -32,6 +36,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, timeout: float) -> None:
         self.reader = wire.MetaReader()
+        self._received = memoryview(bytearray(_RECEIVE_BYTES))
         self.sent = self.answered = self.reused = self.sending = False
         self._loop = asyncio.get_running_loop()
         self._timeout = timeout
@@ -48,9 +53,12 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
         self._transport.set_write_buffer_limits(_SEND_BYTES)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._received
+
+    def buffer_updated(self, nbytes: int) -> None:
         self.answered = True
-        self.reader.feed(data)
+        self.reader.feed(self._received[:nbytes])
         self._wake()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -93,7 +101,7 @@ class Connection(asyncio.Protocol):
             # One timer for many waits: most are over long before it runs, and it then looks when to look again.
             self._timer = self._loop.call_later(self._timeout, self._look)
         try:
-            await self._waiter
+            await self._until(self._waiter)
         finally:
             self._waiter = None
 
@@ -108,6 +116,11 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     # -- how -------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _until(future: asyncio.Future[T]) -> Awaitable[T]:
+        """Give what is awaited to wait for a future."""
+        return future
 
     def _wake(self, error: OSError | None = None) -> None:
         waiter = self._waiter
@@ -145,12 +158,14 @@ class AwaitedPool:
         max_connections: how many there are at most.
     """
 
+    _kind: ClassVar[type[Connection]] = Connection
+
     def __init__(self, address: Address, timeout: float, connect_timeout: float, max_connections: int) -> None:
         self.server = describe(address)
         self._address = address
         self._timeout = timeout
         self._connect_timeout = connect_timeout
-        self.turns = Turns(max_connections, timeout, self.server, "timeout")
+        self.turns = Turns(max_connections, timeout, self.server, "timeout", self._until)
         self._idle: list[Connection] = []
         self._closed = False
         self.unreachable: Callable[[str], None] = lambda reason: None
@@ -211,9 +226,9 @@ class AwaitedPool:
         try:
             async with asyncio.timeout(self._connect_timeout if patience is None else patience):
                 if isinstance(address, str):
-                    _, made = await loop.create_unix_connection(lambda: Connection(timeout), address)
+                    _, made = await loop.create_unix_connection(lambda: self._kind(timeout), address)
                 else:
-                    _, made = await loop.create_connection(lambda: Connection(timeout), *address)
+                    _, made = await loop.create_connection(lambda: self._kind(timeout), *address)
                 return made
         except OSError as error:
             if isinstance(error, TimeoutError) and not error.args:
@@ -221,6 +236,11 @@ class AwaitedPool:
             reason = f"{self.server}: cannot connect: {error}"
             self.unreachable(reason)
             raise UnreachableError(reason) from error
+
+    @staticmethod
+    def _until(future: asyncio.Future[T]) -> Awaitable[T]:
+        """Give what is awaited to wait for a future."""
+        return future
 
     def drop_idle(self) -> None:
         """Close the connections that are idle now."""

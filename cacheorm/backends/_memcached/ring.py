@@ -13,124 +13,24 @@ from typing import Any, Protocol, TypeVar, cast
 from ..._speedups import ring
 from ...errors import BackendError
 from ...types import KeepTTL
-from .._busy import BusyError
-from .addresses import Server
 from .exchange import UnreachableError
-from .health import Health
-from .ketama import make_ring
 from .meta import MetaEngine
+from .node import Node
+from .rings import Rings
 from .unwritten import Unwritten
 
-__all__ = ["POLICIES", "RingEngine", "Rings"]
+__all__ = ["RingEngine"]
 
 T = TypeVar("T")
 
-POLICIES = ("miss", "raise", "eject")
-
-# How much of the timeout who tries a server that was out waits for it.
-_PROBE_SHARE = 0.1
-_KEPT_RINGS = 64
+# Values that are handed out at a time at least: each handing out has its price.
+_WORTH = 100
 
 
 class Together(Protocol):
     """Runs lanes side by side, and yields whenever some of them have got on."""
 
     def __call__(self, lanes: Sequence[Coroutine[Any, Any, None]]) -> AsyncGenerator[None, None]: ...
-
-
-class Rings:
-    """The servers, how they are, and the rings of those that answer: shared by the engines of one backend.
-
-    Args:
-        servers: more than one.
-        distribution: one of :data:`~.ketama.DISTRIBUTIONS`.
-        policy: one of :data:`POLICIES`.
-        retry_after: see :class:`~.health.Health`.
-    """
-
-    def __init__(self, servers: Sequence[Server], distribution: str, policy: str, retry_after: float) -> None:
-        self.servers = servers
-        self.policy = policy
-        self.health = [Health(retry_after) for _ in servers]
-        self._distribution = distribution
-        self.whole = make_ring(servers, distribution)
-        self._kept: dict[tuple[int, ...], ring.Ring] = {}
-
-    def current(self) -> ring.Ring:
-        """Give the ring to find keys on: without the servers that are out, where those are ejected."""
-        if self.policy != "eject" or not any(health.out for health in self.health):
-            return self.whole
-        live = tuple(place for place, health in enumerate(self.health) if not health.out)
-        if not live:
-            return self.whole
-        found = self._kept.get(live)
-        if found is None:
-            if len(self._kept) >= _KEPT_RINGS:
-                self._kept.clear()
-            found = self._kept[live] = make_ring(self.servers, self._distribution, live)
-        return found
-
-    def passes_over(self, error: BackendError) -> bool:
-        """Tell whether what could not be read for this reason counts as missed."""
-        return self.policy != "raise" and not isinstance(error, BusyError)
-
-
-class _Node:
-    """One server as an engine sees it."""
-
-    def __init__(self, engine: MetaEngine, pool: Any, health: Health, patience: float) -> None:
-        self.engine = engine
-        self.server = engine.server
-        self._pool = pool
-        self._health = health
-        self._patience = patience
-        self._failures = 0
-        self.fail = health.fail
-
-    async def run(self, work: Callable[[MetaEngine], Awaitable[T]]) -> T:
-        """Do something on the server, unless it is out.
-
-        Raises:
-            UnreachableError: it is out, or does not answer now.
-            BackendError: anything else went wrong.
-        """
-        health = self._health
-        if health.reason is not None:
-            await self._try()
-        if self._failures != health.failures:
-            # Connections of the time before it was out are no good any more, though that may not show.
-            self._failures = health.failures
-            self._pool.drop_idle()
-        return await work(self.engine)
-
-    def check(self) -> None:
-        """Raise what :meth:`run` does if the server has been found not to answer."""
-        if self._health.reason is not None and self._health.out:
-            raise UnreachableError(f"{self._health.reason} (it is out for a while, and was not asked)")
-
-    async def _try(self) -> None:
-        """Find out whether a server that was out answers again: as one for all, the others do not wait for it."""
-        health = self._health
-        if not health.claim():
-            self.check()
-            return
-        try:
-            connection = await self._pool.open(self._patience)
-            try:
-                connection.send(b"mn\r\n")
-                while (reply := connection.reader.read_reply()) is None:
-                    await connection.pump()
-                if reply[0] != b"MN":
-                    raise ValueError("it does not speak memcached's meta commands")
-            finally:
-                connection.close()
-        except (OSError, ValueError) as error:
-            health.fail(f"{self.server}: {error}")
-            raise UnreachableError(f"{self.server}: {error}") from error
-        else:
-            health.succeed()
-        finally:
-            health.release()
 
 
 class RingEngine:
@@ -147,13 +47,7 @@ class RingEngine:
         self._rings = rings
         self._pools = pools
         self._together = together
-        self._nodes = [
-            _Node(MetaEngine(pool), pool, health, timeout * _PROBE_SHARE)
-            for pool, health in zip(pools, rings.health, strict=True)
-        ]
-        for pool, node in zip(pools, self._nodes, strict=True):
-            pool.check = node.check
-            pool.unreachable = node.fail
+        self._nodes = [Node(pool, health, timeout) for pool, health in zip(pools, rings.health, strict=True)]
         self.server = "memcached at " + ", ".join(pool.server.removeprefix("memcached at ") for pool in pools)
 
     # -- one entry -------------------------------------------------------------------------------
@@ -201,17 +95,17 @@ class RingEngine:
                     found[server] += [None] * (len(parts[server]) - len(found[server]))
 
         position, taken = 0, [0] * len(parts)
+        values: list[bytes | None] = []
         async with aclosing(self._together([lane(server) for server, part in enumerate(parts) if part])) as rounds:
             async for _ in rounds:
-                values: list[bytes | None] = []
                 position = ring.collect(owners, position, found, taken, values)
-                if values:
+                if len(values) >= _WORTH:
                     yield values
+                    values = []
         for server, error in errors.items():
             left = parts[server][len(found[server]) :]
             if left:
                 found[server] += await self._elsewhere(left, error)
-        values = []
         ring.collect(owners, position, found, taken, values)
         if values:
             yield values
@@ -403,7 +297,7 @@ class RingEngine:
         found: list[T] = []
         errors: list[BackendError] = []
 
-        async def lane(node: _Node) -> None:
+        async def lane(node: Node) -> None:
             try:
                 found.append(await node.run(work))
             except BackendError as error:

@@ -3,8 +3,8 @@
 A lane is a coroutine. All of them send their first requests before anybody waits for a reply, and whoever has a
 reply goes on, however long another waits.
 
-For connections that block, the lanes' pools have connections whose waits are handed up to :func:`block_together`,
-which polls all sockets at once. In an event loop, lanes are tasks.
+The lanes' pools have connections whose waits are handed up: here, where they block, to :func:`block_together`, which
+polls all sockets at once. :mod:`.awaited_lanes` has those of an event loop.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ import os
 import select
 import socket
 import time
-from collections.abc import AsyncGenerator, Coroutine, Generator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Generator, Iterable, Sequence
 from types import coroutine
 from typing import Any
 
 from . import blocking
 
-__all__ = ["Connection", "LanePool", "await_together", "block_together"]
+__all__ = ["Connection", "Lane", "LanePool", "abandon", "block_together"]
 
 Lane = Coroutine[Any, Any, None]
+"""An exchange with one server."""
 
 # Seconds after which a lane looks again whether the full pool that it waits for has a place.
 _LOOK_AGAIN = 0.005
@@ -119,12 +120,22 @@ async def block_together(lanes: Sequence[Lane]) -> AsyncGenerator[None, None]:
             for lane, ready in _poll(waiting):
                 step(lane, ready)
     finally:
-        for lane in waiting:
-            # Closing it would not reach the asynchronous generator it is in: https://github.com/python/cpython/issues/117714
-            with contextlib.suppress(_Abandoned, StopIteration):
-                lane.throw(_Abandoned())
-        for lane in lanes:
-            lane.close()
+        abandon(lanes, waiting)
+
+
+def abandon(lanes: Sequence[Lane], waiting: Iterable[Lane]) -> None:
+    """End lanes whose batch nobody waits for any more, or which are at their ends.
+
+    Args:
+        lanes: all of them.
+        waiting: those that have begun, and not come to their ends.
+    """
+    for lane in waiting:
+        # Closing it would not reach the asynchronous generator it is in: https://github.com/python/cpython/issues/117714
+        with contextlib.suppress(_Abandoned, StopIteration):
+            lane.throw(_Abandoned())
+    for lane in lanes:
+        lane.close()
 
 
 class _Abandoned(BaseException):
@@ -162,28 +173,3 @@ def _poll(waiting: dict[Lane, Wait]) -> list[tuple[Lane, tuple[bool, bool]]]:
         if any(can) or wait.until <= now:
             ready.append((lane, can))
     return ready
-
-
-async def await_together(lanes: Sequence[Lane]) -> AsyncGenerator[None, None]:
-    """Run lanes as tasks, and yield whenever some of them have come to their ends."""
-    import asyncio
-
-    if len(lanes) == 1:
-        try:
-            await lanes[0]
-        finally:
-            lanes[0].close()
-        return
-    tasks = [asyncio.ensure_future(lane) for lane in lanes]
-    try:
-        left = set(tasks)
-        while left:
-            done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-            yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        # A lane waits for nothing when it is cancelled, so that this is over at once.
-        await asyncio.gather(*tasks, return_exceptions=True)
