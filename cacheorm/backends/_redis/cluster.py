@@ -33,8 +33,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..._speedups import wire
 from ...errors import BackendError
+from .._driving import Chunks, OnePart
 from .flight import Flight
-from .jobs import DUE, Asked, Job, Reads, Stray, Units, Writes
+from .jobs import DUE, READ_CHUNK, Asked, Job, Reads, Stray, Units, Writes
 from .server import as_replies
 from .slots import Address, SlotMap
 from .topology import Topology
@@ -111,8 +112,16 @@ class Cluster:
         await self._finish(job)
         return job.results
 
-    async def read_chunks(self, keys: Sequence[str]) -> AsyncGenerator[list[bytes | None], None]:
+    def read_chunks(self, keys: Sequence[str]) -> Chunks[list[bytes | None]]:
         """Yield the values of ``keys`` in their order, in lists, while the servers make the next."""
+        return OnePart(self._read, keys) if 0 < len(keys) <= READ_CHUNK else self._read_parts(keys)
+
+    async def _read(self, keys: Sequence[str]) -> list[bytes | None]:
+        job = Reads(keys)
+        await self._finish(job)
+        return job.results
+
+    async def _read_parts(self, keys: Sequence[str]) -> AsyncGenerator[list[bytes | None], None]:
         job = Reads(keys)
         async with aclosing(self._run(job)) as chunks:
             async for start, stop in chunks:
@@ -125,9 +134,17 @@ class Cluster:
     # -- how -------------------------------------------------------------------------------------
 
     async def _finish(self, job: Job) -> None:
-        async with aclosing(self._run(job)) as chunks:
-            async for _ in chunks:
-                pass
+        """Run a job whose results are wanted once all are there; otherwise as :meth:`_run`."""
+        count = len(job.keys)
+        position = 0
+        sent: deque[tuple[int, int]] = deque()
+        while position < count:
+            async with Flight(self._topology, self._readers) as flight:
+                position = await self._fill(flight, job, sent, position, _FIRST_AHEAD)
+                while flight.ahead:
+                    await flight.receive(job)
+                    position = await self._fill(flight, job, sent, position, _AHEAD)
+            await self._settle(job)
 
     async def _run(self, job: Job) -> AsyncGenerator[tuple[int, int], None]:
         """Run a job in the order of its keys, chunk after chunk; yield where each begins and ends when it is done.

@@ -23,13 +23,15 @@ from .server import WRITE_BYTES, WRITE_CHUNK
 from .slots import Address
 from .transport import Command, Effect, Link
 
-__all__ = ["DUE", "Asked", "Job", "Line", "Reads", "Stray", "Units", "Writes"]
+__all__ = ["DUE", "READ_CHUNK", "Asked", "Job", "Line", "Reads", "Stray", "Units", "Writes"]
 
 DUE: Any = object()
 """Stands where no reply has come."""
 
-# Keys that are asked for at once, and bytes that their values should have together.
-_READ_CHUNK = 1000
+READ_CHUNK = 1000
+"""Keys that are asked for at once."""
+
+# Bytes that their values should have together.
 _READ_BYTES = 2 << 20
 
 # Refusals of nodes that have done nothing. MOVED is a kind of ASK in redis-py.
@@ -134,7 +136,7 @@ class Reads(Job):
 
     def __init__(self, keys: Sequence[str]) -> None:
         super().__init__(keys, Effect.READ)
-        self._size = _READ_CHUNK
+        self._size = READ_CHUNK
 
     def portion(self, positions: Sequence[int]) -> int:
         return min(len(positions), self._size)
@@ -165,7 +167,7 @@ class Reads(Job):
         values = self.results[start:stop]
         self.results[start:stop] = [DUE] * len(values)
         mean = wire.total_size(values) // len(values) + 1
-        self._size = max(1, min(_READ_CHUNK, _READ_BYTES // mean))
+        self._size = max(1, min(READ_CHUNK, _READ_BYTES // mean))
         return values
 
 
