@@ -23,7 +23,8 @@ from pathlib import Path
 import cacheorm as co
 
 from .measure import ROUNDS
-from .sections import SECTIONS, Run
+from .run import Run
+from .sections import SECTIONS
 from .stores import Stores
 
 __all__ = ["main"]

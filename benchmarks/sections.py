@@ -3,60 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import cacheorm as co
 
-from . import awaited, clusters, footprint, read_through, related
+from . import footprint, read_through, related
 from . import further as beyond
-from . import rings as several
-from .contests import CONTESTS, OURS, Contest, Result, run, run_beside
+from .contests import CONTESTS, OURS, Contest, run_beside
 from .footprint import Figure
 from .measure import alternate
 from .peers import PEERS
 from .rows import SHAPES, STANDARD, User, of_size
-from .stores import Stores
+from .run import Run
 from .tables import mark, table
+from .topologies import cluster, servers, tasks
 
-__all__ = ["SECTIONS", "Run"]
+__all__ = ["SECTIONS"]
 
 SHAPE_FACTOR = 1.3
 """How far a shape's ratio may be above that of the standard row with as many fields."""
-
-
-@dataclass
-class Run:
-    """One run of the comparison: what was asked for, and what was found so far."""
-
-    stores: Stores
-    rounds: int
-    seconds: float
-    full: bool
-    only: Sequence[str]
-    found: dict[str, Any] = field(default_factory=dict)
-    show: Callable[[str], None] = lambda text: None
-
-    def wants(self, section: str, title: str) -> bool:
-        """Tell whether a line is to be measured."""
-        return not self.only or any(word == section or word in title.lower() for word in self.only)
-
-    def step(self, title: str) -> Callable[[], None]:
-        """Show what is being measured, and give what is called after each turn."""
-        turns = 0
-
-        def tick() -> None:
-            nonlocal turns
-            turns += 1
-            self.show(f"{title} ({turns})")
-
-        self.show(title)
-        return tick
-
-    def contest(self, contest: Contest, rounds: int | None = None) -> Result:
-        """Hold one contest."""
-        tick = self.step(f"{contest.title}, {contest.shape.name}, {contest.rows_shown:,}")
-        return run(contest, self.stores, rounds or self.rounds, self.seconds, tick)
 
 
 # -- the sections: each prints its table and keeps its figures for --json ----------------------------------
@@ -213,69 +178,6 @@ def further(this: Run) -> None:
     if lines:
         print("\n" + table(["Redis", "ours us/row", "hand us/row", "ratio", "in the same run"], lines))
         this.found["further"] = kept
-
-
-def tasks(this: Run) -> None:
-    """A thousand tasks, each reading a hundred rows: what an event loop costs, or gains."""
-    lines = []
-    kept = []
-    for backend in awaited.BACKENDS:
-        title = f"1,000 tasks, {backend}"
-        if not this.wants("asyncio", title):
-            continue
-        found = awaited.times(this.stores, backend, 1000, this.rounds, this.seconds, this.step(title))
-        called = found[awaited.CALLED]
-        lines += [(backend, name, f"{time:.2f}", f"{time / called:.2f}") for name, time in found.items()]
-        kept.append({"backend": backend, **found})
-    if lines:
-        print("\n" + table(["1,000 reads of 100 rows", "how", "us/row", "x called"], lines))
-        this.found["asyncio"] = kept
-
-
-def cluster(this: Run) -> None:
-    """A Redis Cluster beside a single server: what the client computes, and how long it takes in all."""
-    lines = []
-    kept = []
-    for operation in clusters.OPERATIONS:
-        title = f"{operation}, Redis Cluster"
-        if not this.wants("cluster", title):
-            continue
-        found = clusters.times(this.stores, operation, 1000, this.rounds, this.seconds, this.step(title))
-        for what in ("computing", "in all"):
-            ours, single = found[f"Redis Cluster, {what}"], found[f"Redis, {what}"]
-            bar = clusters.BAR if (operation, what) == ("query_many", "computing") else None
-            ratio = ours / single
-            lines.append(
-                (
-                    f"{operation}, {what}",
-                    f"{ours:.2f}",
-                    f"{single:.2f}",
-                    f"{ratio:.2f}",
-                    "-" if bar is None else f"{bar:.2f}",
-                    mark(ratio, bar),
-                )
-            )
-        kept.append({"operation": operation, **found})
-    if lines:
-        print("\n" + table(["us/row", "Redis Cluster", "Redis", "ratio", "bar", ""], lines))
-        this.found["cluster"] = kept
-
-
-def servers(this: Run) -> None:
-    """Several memcacheds: what the ring costs, beside one server and beside pylibmc with ketama."""
-    lines = []
-    kept = []
-    columns = (OURS, "one server", "pylibmc")
-    for operation in several.OPERATIONS:
-        if not this.wants("servers", operation):
-            continue
-        tick = this.step(operation)
-        found = several.times(this.stores, operation, 1000, this.rounds, this.seconds, tick)
-        lines.append((operation, *(f"{found[name]:.2f}" if name in found else "-" for name in columns)))
-        kept.append({"operation": operation, **found})
-    if lines:
-        print("\n" + table(["us/row", *columns], lines))
-        this.found["servers"] = kept
 
 
 def decode(this: Run) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import uvloop
-from cancelling import enough
+from cancelling import ROWS, cancel_many, enough, settled
 from delays import DelayingProxy
 from servers import HOST
 
@@ -19,7 +19,7 @@ from cacheorm.backends.redis import RedisBackend
 if TYPE_CHECKING:
     from clusters import RedisCluster
 
-BATCH = {f"key:{i}": b"%d" % i for i in range(2500)}
+BATCH = ROWS
 
 
 @pytest.fixture(params=[asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
@@ -58,58 +58,12 @@ def delays(redis_cluster: RedisCluster) -> Iterator[Delays]:
         yield Delays(redis_cluster, proxies)
 
 
-async def settled(what: Callable[[], bool]) -> bool:
-    """Wait until something holds that the proxies' threads bring about."""
-    for _ in range(500):
-        if what():
-            return True
-        await asyncio.sleep(0.01)
-    return what()
-
-
-async def cancel_many(backend: RedisBackend, count: int) -> int:
-    """Read batches of many tasks at once, cancel each at a random moment, and check the replies of those that end.
-
-    Returns:
-        How many were cancelled before they ended.
-    """
-    chance = random.Random(count)
-    cancelled = checked = 0
-    in_flight = asyncio.Semaphore(48)
-
-    async def read(first: int, size: int) -> None:
-        nonlocal checked
-        keys = [f"key:{(first + i) % len(BATCH)}" for i in range(size)]
-        assert await backend.aget_many(*keys) == [BATCH[key] for key in keys]
-        checked += 1
-
-    async def one(number: int) -> None:
-        nonlocal cancelled
-        async with in_flight:
-            task = asyncio.create_task(read(number * 7, chance.choice([1, 2, 60, 700, 1500])))
-            await asyncio.sleep(chance.random() * 0.008)
-            task.cancel()
-            try:
-                await task
-            except asyncio.CancelledError:
-                cancelled += 1
-
-    await asyncio.gather(*[one(number) for number in range(count)])
-    assert checked + cancelled == count
-    # What comes after reads its own replies.
-    for first in range(40):
-        await read(first, 1 + first)
-    return cancelled
-
-
 async def check_cancellation(delays: Delays, least: int) -> None:
     """Cancel so many batches, and see that no connection is left over."""
     delays.delay(0.004)
     with delays.backend(max_connections=24) as backend:
         await backend.aset_many(BATCH)
-        cancelled = 0
-        while cancelled < least:
-            cancelled += await cancel_many(backend, 500)
+        await cancel_many(backend, [1, 2, 60, 700], least, 0.006, random.Random(least))
         # Nothing leaks: as many connections are open as can be used again.
         assert await settled(lambda: all(count <= 24 for count in delays.open))
         await backend.aclose()
