@@ -105,6 +105,8 @@ class ModelQuery(Operation[R]):
         rows = self._rows
         if getattr(resolved.backend, "reads_ahead", False) and isinstance(rows, (list, tuple)) and len(rows) > size:
             return (yield from self._query_ahead(resolved, rows, size))
+        if type(rows) is list and 0 < len(rows) <= size:
+            return (yield from read(resolved, *self._plan.identity.identify(rows, True)))
         found: list[Any] = []
         for part in slices(rows, size):
             pks, keys = self._plan.identity.identify(part, True)
@@ -131,25 +133,40 @@ def read(resolved: Any, pks: list[Any], keys: list[str], gaps: Gaps | None = Non
     repeated = key_makers.has_repeats(keys)
     distinct = dict(zip(keys, pks, strict=True)) if repeated else {}
     asked, wanted = (list(distinct), list(distinct.values())) if repeated else (keys, pks)
-    rows: list[Any] = []
-
-    def receive(position: int, payloads: list[bytes | None]) -> None:
-        end = position + len(payloads)
-        whole = position == 0 and end == len(asked)
-        part = (wanted, asked) if whole else (wanted[position:end], asked[position:end])
-        loaded = resolved.codec.load_many(payloads, *part)
-        rows.extend(loaded)
-        if gaps is not None:
-            for at in key_makers.gaps(loaded):
-                if payloads[at] != ABSENT:
-                    gaps[part[1][at]] = part[0][at], payloads[at]
-
-    yield Fetch(resolved.backend, asked, receive)
+    found = _Found(resolved.codec, wanted, asked, gaps)
+    yield Fetch(resolved.backend, asked, found.receive)
+    rows = found.rows
     _check_count(resolved.backend, len(rows), len(asked))
     if repeated:
         by_key = dict(zip(asked, rows, strict=True))
         return [by_key[key] for key in keys]
     return rows
+
+
+class _Found:
+    """The rows of one read; many reads may wait at a time, so that each should be few objects."""
+
+    __slots__ = ("_codec", "_gaps", "_keys", "_pks", "rows")
+
+    def __init__(self, codec: Any, pks: list[Any], keys: list[str], gaps: Gaps | None) -> None:
+        self._codec = codec
+        self._pks = pks
+        self._keys = keys
+        self._gaps = gaps
+        self.rows: list[Any] = []
+
+    def receive(self, position: int, payloads: list[bytes | None]) -> None:
+        """Make rows of the values of the keys from ``position`` on."""
+        pks, keys = self._pks, self._keys
+        end = position + len(payloads)
+        if position or end != len(keys):
+            pks, keys = pks[position:end], keys[position:end]
+        loaded = self._codec.load_many(payloads, pks, keys)
+        self.rows += loaded
+        if self._gaps is not None:
+            for at in key_makers.gaps(loaded):
+                if payloads[at] != ABSENT:
+                    self._gaps[keys[at]] = pks[at], payloads[at]
 
 
 def _check_count(backend: Any, given: int, asked: int) -> None:
