@@ -11,12 +11,11 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .._speedups import entries
 from ..types import TTL, KeepTTL, Outcome, Value
-from ._driving import OnePart
 from .base import BaseBackend, next_count, split_swaps
 
 __all__ = ["SimpleBackend"]
@@ -115,12 +114,6 @@ class SimpleBackend(entries.Entries, BaseBackend):
         seconds = None if isinstance(ttl, KeepTTL) else self._seconds(ttl)
         values, tokens = split_swaps(mapping)
         return self._swap_many(entries.stored_batch(values), tokens, seconds)
-
-    def aget_chunks(self, keys: Sequence[str]) -> AsyncIterator[list[bytes | None]]:
-        return OnePart(self._get_now, keys)
-
-    async def _get_now(self, keys: Sequence[str]) -> list[bytes | None]:
-        return self.get_many(*keys)
 
     # -- the backend as a whole ------------------------------------------------------------------
 
