@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 import warnings
@@ -813,3 +814,29 @@ def test_wakeups_without_data_are_no_answers(backend: MemcachedBackend, monkeypa
     backend.set("k", b"v")
     assert backend.get("k") == b"v"
     assert woken > 2
+
+
+@pytest.mark.parametrize("servers", [1, 2])
+def test_a_backend_that_nobody_closed_goes_quietly(servers: int, memcached_server: MemcachedServer) -> None:
+    """Also as part of a cycle, as models are; a warning would be an error here."""
+    wrong: list[Any] = []
+
+    def leave_behind() -> list[Any]:
+        backend = MemcachedBackend([(HOST, memcached_server.port), ("localhost", memcached_server.port)][:servers])
+        assert backend.set_many({str(i): b"v" for i in range(20)})
+        cycle: list[Any] = [backend]
+        cycle.append(cycle)
+        engine: Any = backend._engine
+        pools = engine._pools if servers > 1 else [engine._pool]
+        return [connection._socket.fileno() for pool in pools for connection in pool._members.idle]
+
+    gc.collect()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "unraisablehook", wrong.append)
+        open_ones = leave_behind()
+        assert len(open_ones) == servers
+        gc.collect()
+    assert wrong == []
+    for number in open_ones:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(number)

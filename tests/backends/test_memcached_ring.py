@@ -354,7 +354,7 @@ def test_a_full_pool_is_no_failure_of_its_server(
         commands: Any = backend._blocking if way == "called" else backend._awaited()
         pool = commands._engine._pools[1]
         held = await pool.take()
-        with pytest.raises(BackendError, match=r"all 1 connections stayed in use for 0\.1 s"):
+        with pytest.raises(BackendError, match=r"all 1 connections stayed in use for 0\.2 s"):
             await read(backend, keys)
         pool.give_back(held, True)
         await read(backend, keys)

@@ -159,13 +159,14 @@ class AwaitedPool:
     """
 
     _kind: ClassVar[type[Connection]] = Connection
+    _turns: ClassVar[int] = 1
 
     def __init__(self, address: Address, timeout: float, connect_timeout: float, max_connections: int) -> None:
         self.server = describe(address)
         self._address = address
         self._timeout = timeout
         self._connect_timeout = connect_timeout
-        self.turns = Turns(max_connections, timeout, self.server, "timeout", self._until)
+        self.turns = Turns(max_connections, timeout * self._turns, self.server, "timeout", self._until)
         self._idle: list[Connection] = []
         self._closed = False
         self.unreachable: Callable[[str], None] = lambda reason: None

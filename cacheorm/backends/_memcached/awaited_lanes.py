@@ -12,6 +12,7 @@ from types import coroutine
 from typing import Any, TypeVar
 
 from . import awaited
+from .exchange import TURNS
 from .together import Lane, abandon
 
 __all__ = ["AwaitedLanePool", "await_together"]
@@ -35,6 +36,7 @@ class AwaitedLanePool(awaited.AwaitedPool):
     """A pool whose waits are handed up, for connecting and for a place as well; it can be used in lanes only."""
 
     _kind = _Connection
+    _turns = TURNS
     _until = staticmethod(_hand_up)
 
     async def open(self, patience: float | None = None) -> awaited.Connection:

@@ -11,6 +11,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import Self
 
 from ..._speedups import wire
 from .._busy import BusyError
@@ -23,6 +24,29 @@ _RECEIVE_BYTES = 1 << 16
 
 # Windows has no poll; its select takes sockets of any number, which elsewhere end at 1024.
 _HAS_POLL = hasattr(select, "poll")
+
+
+class _QuietSocket(socket.socket):
+    """Closes without a warning when nobody has closed it.
+
+    A backend lives as long as the model that has it, and goes as quietly, as redis-py's do. A method of the connection
+    would come too late: of objects that refer to one another, the collector finalizes the oldest ones first.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def over(cls, opened: socket.socket) -> Self:
+        """Take over the connection of another one."""
+        number = opened.detach()
+        try:
+            return cls(fileno=number)
+        except BaseException:
+            socket.close(number)
+            raise
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class Connection:
@@ -49,7 +73,7 @@ class Connection:
         self._timeout = timeout
         self._outgoing: deque[memoryview] = deque()
         self._received = memoryview(bytearray(_RECEIVE_BYTES))
-        self._socket = opened
+        self._socket = opened = _QuietSocket.over(opened)
         if opened.family != getattr(socket, "AF_UNIX", None):
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         opened.setblocking(False)
@@ -101,12 +125,6 @@ class Connection:
     def close(self) -> None:
         """Close the socket. In a forked child this leaves the parent's connection as it is."""
         self._socket.close()
-
-    def __del__(self) -> None:
-        # A backend that nobody closed goes quietly, as redis-py's do: it lives as long as the model that has it.
-        opened: socket.socket | None = getattr(self, "_socket", None)
-        if opened is not None:
-            opened.close()
 
     def _flush(self) -> None:
         try:
@@ -169,11 +187,13 @@ class BlockingPool:
     """
 
     _kind: type[Connection] = Connection
+    _turns = 1
 
     def __init__(self, address: Address, timeout: float, connect_timeout: float, max_connections: int) -> None:
         self.server = describe(address)
         self._address = address
         self._timeout = timeout
+        self._patience = timeout * self._turns
         self._connect_timeout = connect_timeout
         self._max_connections = max_connections
         self._members = _Members()
@@ -273,12 +293,12 @@ class BlockingPool:
     async def _wait_for_turn(self, members: _Members) -> None:
         """Count one more connection as taken, as soon as there are fewer than the pool may have."""
         with members.changed:
-            if not members.changed.wait_for(lambda: members.taken < self._max_connections, self._timeout):
+            if not members.changed.wait_for(lambda: members.taken < self._max_connections, self._patience):
                 raise self._full()
             members.taken += 1
 
     def _full(self) -> BusyError:
-        return BusyError(self.server, self._max_connections, self._timeout, "timeout")
+        return BusyError(self.server, self._max_connections, self._patience, "timeout")
 
     @staticmethod
     def _free(members: _Members) -> None:

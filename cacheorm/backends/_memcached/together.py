@@ -19,6 +19,7 @@ from types import coroutine
 from typing import Any
 
 from . import blocking
+from .exchange import TURNS
 
 __all__ = ["Connection", "Lane", "LanePool", "abandon", "block_together"]
 
@@ -64,6 +65,7 @@ class LanePool(blocking.BlockingPool):
     """A pool whose waits are handed up, for connecting and for a place as well; it can be used in lanes only."""
 
     _kind = Connection
+    _turns = TURNS
 
     async def _open(self, patience: float) -> socket.socket:
         if isinstance(self._address, str):
@@ -77,7 +79,7 @@ class LanePool(blocking.BlockingPool):
         raise problem or OSError("the name has no address")
 
     async def _wait_for_turn(self, members: Any) -> None:
-        until = time.monotonic() + self._timeout
+        until = time.monotonic() + self._patience
         while not members.take(self._max_connections):
             if time.monotonic() > until:
                 raise self._full()
