@@ -30,8 +30,8 @@ WRITE_CHUNK = 1000
 """Requests without a value in their replies that are sent ahead at most."""
 
 TURNS = 2
-"""How many timeouts one of several servers' pools lets somebody wait for a place. Those who have the places wait for one
-timeout at most before they find that the server does not answer; until then nobody can tell that from a full pool."""
+"""How many timeouts the pool of one of several servers lets somebody wait for a place. Those who have the places wait
+for one at most before they find that the server does not answer; until then nobody can tell that from a full pool."""
 
 RACES = 1000
 """How often a write that depends on what was read is repeated when somebody else was faster. Of all who try, one
