@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import gc
-import os
 import random
-import subprocess
 import sys
 from math import inf
-from pathlib import Path
 from typing import Any
 
 import pytest
+from guarded import run_guarded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -171,19 +169,9 @@ def test_no_reference_is_lost_or_kept(module: Any) -> None:
 
 
 def test_all_paths_are_sound_under_the_debugging_allocator() -> None:
-    """With guarded memory, writing or freeing amiss ends the process."""
-    code = f"""
-import importlib.util, sys
-sys.path.insert(0, {os.getcwd()!r})
-spec = importlib.util.spec_from_file_location("recent_tests", {str(Path(__file__))!r})
-tests = importlib.util.module_from_spec(spec)
-sys.modules[spec.name] = tests
-spec.loader.exec_module(tests)
+    code = """
 tests.exercise(tests.compiled, 20)
 tests.test_a_table_larger_than_any_cache_holds_the_same(1)
 tests.test_names_that_share_a_slot_are_all_found_when_some_go()
 """
-    environment = {**os.environ, "PYTHONMALLOC": "debug"}
-    command = [sys.executable, "-X", "dev", "-c", code]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
+    run_guarded(__file__, code)

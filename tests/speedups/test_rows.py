@@ -15,7 +15,6 @@ import math
 import os
 import random
 import struct
-import subprocess
 import sys
 import tracemalloc
 import weakref
@@ -26,6 +25,7 @@ from uuid import UUID
 
 import msgpack
 import pytest
+from guarded import run_guarded
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -904,32 +904,24 @@ def twin(request: pytest.FixtureRequest) -> Any:
 
 
 def test_hostile_bytes_do_no_harm_under_the_debugging_allocator() -> None:
-    """The same fuzzing once more with guarded memory: writing or freeing amiss ends the process."""
-    code = f"""
-import importlib.util, random, sys
-sys.path.insert(0, {os.getcwd()!r})
-spec = importlib.util.spec_from_file_location("fuzzed_rows", {__file__!r})
-rows = importlib.util.module_from_spec(spec)
-sys.modules[spec.name] = rows
-spec.loader.exec_module(rows)
-model = rows.everything()
-codecs = [rows.codec_of(twin, model) for twin in rows.TWINS.values()]
-good = codecs[0].dump_many([model(id=1, **rows.whole_row())])[0]
+    """The same fuzzing once more with guarded memory."""
+    code = """
+import random
+model = tests.everything()
+codecs = [tests.codec_of(twin, model) for twin in tests.TWINS.values()]
+good = codecs[0].dump_many([model(id=1, **tests.whole_row())])[0]
 chance = random.Random(7)
 for size in range(0, len(good), 3):
-    rows.read_by_all(model, good[:size])
+    tests.read_by_all(model, good[:size])
 for _ in range(500):
     mutated = bytearray(good)
     for _ in range(chance.randrange(1, 4)):
         mutated[chance.randrange(len(mutated))] = chance.randrange(256)
-    rows.read_by_all(model, bytes(mutated))
+    tests.read_by_all(model, bytes(mutated))
 for codec in codecs:
-    rows.round_trips(model, codec, [good])
+    tests.round_trips(model, codec, [good])
 """
-    environment = {**os.environ, "PYTHONMALLOC": "debug"}
-    command = [sys.executable, "-X", "dev", "-c", code]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
+    run_guarded(__file__, code)
 
 
 # -- text that is no ASCII ---------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from ...errors import BackendError
 from .._turns import Turns
 from .endpoint import Endpoint
 from .replies import find_feed
+from .transport import MOMENT
 
 __all__ = ["AwaitedLink", "AwaitedLinks"]
 
@@ -28,9 +29,6 @@ _SEND_BYTES = 1 << 21
 
 # Room for what arrives when nobody waits for it.
 _SPARE_BYTES = 1 << 16
-
-# Seconds: a connection that was used so long ago at most is not looked at before it is read from.
-_MOMENT = 1.0
 
 # Windows has none; there, what arrived on an idle connection is known once the event loop has looked.
 _HAS_POLL = hasattr(select, "poll")
@@ -118,7 +116,7 @@ class AwaitedLink(asyncio.BufferedProtocol):
         """
         if self._lost is not None or self._arrived or self._transport.is_closing():
             return False
-        if not sure and self._loop.time() - self._since < _MOMENT:
+        if not sure and self._loop.time() - self._since < MOMENT:
             return True
         # What has arrived may not have reached the event loop yet.
         return self._poll is None or not self._poll.poll(0)

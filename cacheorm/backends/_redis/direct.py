@@ -26,11 +26,9 @@ from redis.exceptions import (
 
 from ..._speedups import wire
 from .replies import find_feed
+from .transport import MOMENT
 
 __all__ = ["DirectLink", "receive_from"]
-
-# Seconds: a connection that was used so long ago at most is not looked at before it is read from.
-_MOMENT = 1.0
 
 _PEEK = getattr(socket, "MSG_PEEK", 0) | getattr(socket, "MSG_DONTWAIT", 0)
 
@@ -86,7 +84,7 @@ class DirectLink:
         connection = self.connection
         if connection._sock is not self._source or getattr(connection, "_should_reconnect", False):
             return False
-        if not sure and monotonic() - self._since < _MOMENT:
+        if not sure and monotonic() - self._since < MOMENT:
             return True
         try:
             self._source.recv(1, _PEEK)

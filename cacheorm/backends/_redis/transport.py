@@ -12,10 +12,14 @@ from typing import Any, Protocol
 from ..._speedups import wire
 from .._driving import Chunks
 
-__all__ = ["Command", "Effect", "Link", "Links", "Transport", "set_options"]
+__all__ = ["MOMENT", "Command", "Effect", "Link", "Links", "Transport", "set_options"]
 
 Command = tuple[Any, ...]
 """One Redis command, its name first."""
+
+
+MOMENT = 1.0
+"""Seconds: a connection that was used so long ago at most is not looked at before it is read from."""
 
 
 class Effect(Enum):
