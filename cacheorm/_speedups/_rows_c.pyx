@@ -338,9 +338,9 @@ cdef class SlotRows:
         """Pack one instance; ``None`` if the general path has to.
 
         ``changed`` has a place for each column, for a new reference to what a read gives, where that is not what the
-        slot holds; ``changes`` counts them. Those values are kept back until the row is packed: should the general path have to do it, it must
-        convert the values that were given, as a converter may make something else of its own result. ``complete``
-        says whether values that were never set get their defaults, or are left out.
+        slot holds; ``changes`` counts them. Those values are kept back until the row is packed: should the general
+        path have to do it, it must convert the values that were given, as a converter may make something else of its
+        own result. ``complete`` says whether values that were never set get their defaults, or are left out.
         """
         cdef Py_ssize_t i
         cdef Column *column
