@@ -1,10 +1,11 @@
 """Values by key in order of use: twin of ``_recent_py.py``, which says what they do.
 
 A hash table of its own and not a ``dict``, for two reasons. Where a value lies, its place in the order of use and its
-deadline are one entry, 40 bytes in one array: one look finds all, and what is written over leaves nothing behind. And who reads many keys can say beforehand where it
-is going to look. In a table that is larger than the processor's caches, each of the four looks that a key takes waits
-for memory; of keys that are known beforehand, those of one are fetched while others are looked at ("group prefetching",
-Chen, Ailamaki, Gibbons and Mowry, "Improving Hash Join Performance through Prefetching", ICDE 2004).
+deadline are one entry, 40 bytes in one array: one look finds all, and what is written over leaves nothing behind. And
+who reads many keys can say beforehand where it is going to look. In a table that is larger than the processor's caches,
+each of the four looks that a key takes waits for memory; of keys that are known beforehand, those of one are fetched
+while others are looked at ("group prefetching", Chen, Ailamaki, Gibbons and Mowry, "Improving Hash Join Performance
+through Prefetching", ICDE 2004).
 
 Only exact ``str`` and ``bytes`` are held, so none of their references runs any code when it is given up, and there is
 nothing for the garbage collector to visit. While the table is changed, nothing is called that could let other code run.

@@ -117,7 +117,7 @@ cdef object make_decimal(const DecimalForm *form):
 
 
 cdef object read_decimal(const char *text, Py_ssize_t size):
-    """Read ``[-]digits[.digits]``; ``None`` for any other form, and for more than :data:`LONGEST_DECIMAL` characters."""
+    """Read ``[-]digits[.digits]``; ``None`` for any other form, or more than :data:`LONGEST_DECIMAL` characters."""
     cdef DecimalForm form
     if size > LONGEST_DECIMAL or not read_decimal_form(text, size, &form):
         return None
@@ -127,7 +127,7 @@ cdef object read_decimal(const char *text, Py_ssize_t size):
 
 
 cdef Py_ssize_t format_decimal(char *text, value) noexcept:
-    """Write a Decimal as its ``str()``, at most 32 bytes; 0 where that has an exponent, is longer, or has to be asked for."""
+    """Write a Decimal as its ``str()``, at most 32 bytes; 0 where that has an exponent, is longer or to be asked for."""
     cdef const DecimalObject *number = <const DecimalObject *> <PyObject *> value
     cdef Py_ssize_t places, count, i
     cdef uint64_t left
