@@ -20,17 +20,14 @@ from . import _shim as cython
 if cython.compiled:
     import cython  # type: ignore[import-not-found,import-untyped,no-redef,unused-ignore]
 if cython.compiled and not TYPE_CHECKING:
-    from ._recent_c import Recent
+    from ._recent_c import Recent, is_exact
 else:
-    from ._recent_py import Recent
+    from ._recent_py import Recent, is_exact
 
 __all__ = ["Entries", "check_types", "stored_batch", "stored_value"]
 
 # About 3000 years, in seconds; an int without bound would overflow the clock's float.
 _LONGEST = 10**11
-
-_STR = {str}
-_BYTES = {bytes}
 
 
 def check_types(keys: Iterable[object]) -> None:
@@ -65,9 +62,7 @@ def stored_batch(mapping: Mapping[str, Value]) -> Mapping[str, bytes]:
 
     The result may be ``mapping`` itself: read it before the caller gets control back, and do not change it.
     """
-    # Two set() calls in C check a batch of strings and bytes, the common case, without a step of
-    # bytecode per row.
-    if set(map(type, mapping)) <= _STR and set(map(type, mapping.values())) <= _BYTES:
+    if is_exact(mapping):
         return mapping  # type: ignore[return-value]  # just checked
     return {key: stored_value(key, value) for key, value in mapping.items()}
 
@@ -143,8 +138,7 @@ class Entries:
         """Return the values of ``keys`` in their order, ``None`` for each that does not exist."""
         with self._lock:
             self._drop_expired()
-            values = self._store.use_many(keys)
-            missed = values.count(None)
+            values, missed = self._store.use_many(keys)
             if missed:
                 check_types([key for key, value in zip(keys, values, strict=True) if value is None])
             self._misses += missed

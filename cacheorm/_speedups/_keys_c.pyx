@@ -1,7 +1,7 @@
 # cython: cdivision=True
 """The keys of whole batches, on C buffers. Twin of ``_keys_py.py``, which explains it."""
 
-from cpython.dict cimport PyDict_GetItemWithError
+from cpython.dict cimport PyDict_GetItemWithError, PyDict_Next
 from cpython.long cimport PyLong_AsLongLongAndOverflow
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
@@ -28,12 +28,25 @@ cdef extern from "Python.h":
     object PyTuple_New(Py_ssize_t size)
     void PyTuple_SET_ITEM(object items, Py_ssize_t index, PyObject *item)
 
-__all__ = ["MAX_KEY_BYTES", "Identity", "RowReader", "escape", "gaps", "has_repeats"]
+cdef extern from *:
+    """
+    /* A dict with room for so many keys, where there is a way to have it. */
+    static inline PyObject *new_dict(Py_ssize_t size)
+    {
+    #if defined(PYPY_VERSION) || PY_VERSION_HEX >= 0x030E0000
+        return PyDict_New();
+    #else
+        return _PyDict_NewPresized(size);
+    #endif
+    }
+    """
+    dict new_dict(Py_ssize_t size)
+
+__all__ = ["MAX_KEY_BYTES", "Identity", "RowReader", "batch", "escape", "gaps", "has_repeats"]
 
 # The longest key that is made here; a longer one gets a digest. Not Python's number: the buffers below have this size.
 cdef enum:
     LONGEST = 250
-    MOST_FIELDS = 8  # of a composite key; more are rare, and left to the general path
 
 assert MAX_KEY_BYTES == LONGEST
 
@@ -73,8 +86,6 @@ cdef class Steps:
         """Lay out the steps; false where some key field is not of the plain kinds."""
         cdef Step *step
         fields = identity.fields
-        if len(fields) > MOST_FIELDS:
-            return False
         start = identity.prefix
         self.model = identity.model
         self.format = None if identity.formatter is None else identity.format
@@ -109,10 +120,11 @@ cdef class Steps:
     cdef bint find(self, row, bint strict, PyObject **pk_found, PyObject **key_found) except -1:
         """Give new references to primary key and key of one row; false, and none, if the general path has to."""
         cdef char text[LONGEST]
-        cdef PyObject *values[MOST_FIELDS]  # borrowed: the row holds them
         cdef Py_ssize_t i
         cdef Py_ssize_t size = 0
-        cdef PyObject *found
+        cdef Py_ssize_t at = 0
+        cdef PyObject *found = NULL
+        cdef PyObject *name
         cdef Step *step
         cdef bint given = type(row) is dict
         if given:
@@ -120,27 +132,27 @@ cdef class Steps:
                 return False
         elif type(row) is not self.model:
             return False
+        parts = None if self.count == 1 else PyTuple_New(self.count)
         for i in range(self.count):
             step = &self.steps[i]
             if given:
-                found = PyDict_GetItemWithError(<dict> row, <object> step.name)
+                # Rows mostly name the parts of the key first and in order, with the very names of the class.
+                if not PyDict_Next(<dict> row, &at, &name, &found) or name is not step.name:
+                    found = PyDict_GetItemWithError(<dict> row, <object> step.name)
                 if found is NULL or found is <PyObject *> None:
                     found = PyDict_GetItemWithError(<dict> row, <object> step.other_name)
             else:
                 found = (<PyObject **> (<char *> <PyObject *> row + step.offset))[0]
             if found is NULL:
                 return False
+            if parts is not None:
+                # Held from here on: to look for the next one may run code, of a name in the row that is no str.
+                Py_INCREF(<object> found)
+                PyTuple_SET_ITEM(parts, i, found)
             size = self.put(text, size, step, <object> found)
             if size < 0:
                 return False
-            values[i] = found
-        if self.count == 1:
-            pk = <object> values[0]
-        else:
-            pk = PyTuple_New(self.count)
-            for i in range(self.count):
-                Py_INCREF(<object> values[i])
-                PyTuple_SET_ITEM(pk, i, values[i])
+        pk = <object> found if parts is None else parts
         if self.format is None:
             key = PyUnicode_New(size, 127)
             memcpy(PyUnicode_DATA(key), text, size)
@@ -323,6 +335,18 @@ def gaps(list rows):
     return found
 
 
+def batch(list keys, list values, Py_ssize_t start, Py_ssize_t stop):
+    """Give some keys with their values; see the twin."""
+    cdef Py_ssize_t at
+    if len(keys) != len(values):
+        raise ValueError("keys and values must be of one length")
+    stop = min(stop, len(keys))
+    cdef dict found = new_dict(max(stop - start, 0))
+    for at in range(start, stop):
+        found[keys[at]] = values[at]
+    return found
+
+
 def has_repeats(list keys):
     """Tell whether a key is in ``keys`` more than once; see the twin."""
     cdef Py_ssize_t count = len(keys)
@@ -361,16 +385,24 @@ cdef inline uint64_t mixed(const char *data, Py_ssize_t size) noexcept:
     The secret keeps those who choose keys from choosing ones that lie in one place.
     """
     cdef uint64_t number = SECRET ^ <uint64_t> size
-    cdef uint64_t word
+    cdef uint64_t word = 0
     cdef Py_ssize_t at = 0
-    while at < size:
-        word = 0
-        memcpy(&word, data + at, min(8, size - at))
-        number = (number ^ word) * <uint64_t> 0x9E3779B97F4A7C15
-        number ^= number >> 29
+    while at < size - 8:
+        memcpy(&word, data + at, 8)
+        number = mixed_in(number, word)
         at += 8
-    number *= <uint64_t> 0xBF58476D1CE4E5B9
+    # The last word overlaps the one before, so that any number of bytes from eight on is whole words.
+    if size >= 8:
+        memcpy(&word, data + size - 8, 8)
+    else:
+        memcpy(&word, data, size)
+    number = mixed_in(number, word) * <uint64_t> 0xBF58476D1CE4E5B9
     return number ^ (number >> 32) | 1
+
+
+cdef inline uint64_t mixed_in(uint64_t number, uint64_t word) noexcept:
+    number = (number ^ word) * <uint64_t> 0x9E3779B97F4A7C15
+    return number ^ (number >> 29)
 
 
 cdef uint64_t SECRET = int.from_bytes(os.urandom(8), "little")

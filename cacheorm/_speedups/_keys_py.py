@@ -15,7 +15,7 @@ from . import _identity_py
 from ._identity_py import MAX_KEY_BYTES, escape, shortened
 from ._kinds import KIND_INT, KIND_STR, KIND_UUID
 
-__all__ = ["MAX_KEY_BYTES", "Identity", "RowReader", "escape", "gaps", "has_repeats"]
+__all__ = ["MAX_KEY_BYTES", "Identity", "RowReader", "batch", "escape", "gaps", "has_repeats"]
 
 
 class _Step(NamedTuple):
@@ -187,6 +187,17 @@ class RowReader:
         # Looked up on each call, so that it can be wrapped.
         payload = self._backend.get(key)
         return None if payload is None else self._load(payload, pk, key)
+
+
+def batch(keys: list[str], values: list[Any], start: int, stop: int) -> dict[str, Any]:
+    """Give those keys from ``start`` to ``stop`` with their values; of a key that is there twice, the last one.
+
+    Raises:
+        ValueError: there are not as many values as keys.
+    """
+    if len(keys) != len(values):
+        raise ValueError("keys and values must be of one length")
+    return dict(zip(keys[start:stop], values[start:stop], strict=True))
 
 
 def has_repeats(keys: list[str]) -> bool:

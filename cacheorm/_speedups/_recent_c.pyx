@@ -37,7 +37,7 @@ cdef extern from "Python.h":
     PyObject *PySequence_Fast_GET_ITEM "PySequence_Fast_GET_ITEM"(object sequence, Py_ssize_t i) noexcept
     Py_ssize_t PySequence_Fast_GET_SIZE(object sequence) noexcept
 
-__all__ = ["Recent"]
+__all__ = ["Recent", "is_exact"]
 
 
 cdef struct Entry:
@@ -102,18 +102,22 @@ cdef object exact_bytes(object value):
     )
 
 
-cdef object exact_batch(object batch):
-    """Give a batch as a ``dict`` of exact strings and bytes: itself if it is one."""
+cpdef bint is_exact(object batch):
+    """Tell whether a batch is a ``dict`` of exact strings and bytes."""
     cdef PyObject *key
     cdef PyObject *value
     cdef Py_ssize_t at = 0
-    cdef bint exact = type(batch) is dict
-    if exact:
-        while PyDict_Next(batch, &at, &key, &value):
-            if not (PyUnicode_CheckExact(<object> key) and PyBytes_CheckExact(<object> value)):
-                exact = False
-                break
-    if exact:
+    if type(batch) is not dict:
+        return False
+    while PyDict_Next(batch, &at, &key, &value):
+        if not (PyUnicode_CheckExact(<object> key) and PyBytes_CheckExact(<object> value)):
+            return False
+    return True
+
+
+cdef object exact_batch(object batch):
+    """Give a batch as a ``dict`` of exact strings and bytes: itself if it is one."""
+    if is_exact(batch):
         return batch
     made = {}
     for name, content in batch.items():
@@ -204,8 +208,9 @@ cdef class Recent:
         return <object> self._entries[at].value
 
     def use_many(self, keys):
-        """Return the values of keys in their order, ``None`` for each that has none."""
+        """Return the values of keys in their order, ``None`` for each that has none, and how many those are."""
         cdef Py_ssize_t i, count
+        cdef Py_ssize_t missed = 0
         cdef uint32_t at
         cdef object value
         if not isinstance(keys, (list, tuple)):
@@ -234,9 +239,10 @@ cdef class Recent:
                 value = <object> self._entries[at].value
             else:
                 value = None
+                missed += 1
             Py_INCREF(value)
             PyList_SET_ITEM(values, i, value)
-        return values
+        return values, missed
 
     def put(self, key, value, deadline):
         """Store a value; with ``None``, one that was there keeps its deadline."""

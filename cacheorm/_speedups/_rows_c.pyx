@@ -40,7 +40,7 @@ from cpython.object cimport PyObject, PyObject_TypeCheck, PyTypeObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF, Py_XINCREF
 from cpython.unicode cimport PyUnicode_DecodeASCII
 from libc.math cimport isfinite
-from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 from types import MemberDescriptorType
@@ -78,7 +78,7 @@ from ._slots_c cimport (
     seen,
     slot_offset,
 )
-from ._uuids cimport put_uuid, uuid_number
+from ._uuids cimport put_uuid, take_uuid, uuid_number
 
 cdef extern from "Python.h":
     int PyGC_Disable()
@@ -92,8 +92,10 @@ cdef extern from "Python.h":
     void PyList_SET_ITEM(object items, Py_ssize_t index, PyObject *item)
     object call_one "PyObject_CallOneArg"(PyObject *function, object argument)
     PyTypeObject *Py_TYPE(PyObject *)
-    PyTypeObject PyUnicode_Type
+    PyTypeObject PyFloat_Type
+    PyTypeObject PyList_Type
     PyTypeObject PyLong_Type
+    PyTypeObject PyUnicode_Type
     const Py_ssize_t PY_SSIZE_T_MAX
 
 import_datetime()
@@ -158,6 +160,7 @@ include "_rows_decimals.pxi"
 include "_rows_moments.pxi"
 include "_rows_msgpack.pxi"
 include "_rows_text.pxi"
+include "_rows_repeated.pxi"
 include "_rows_shapes.pxi"
 include "_rows_stored.pxi"
 
@@ -197,6 +200,7 @@ cdef class SlotRows:
     cdef Py_ssize_t key_offset  # that of a key of one field; -1 for a composite one
     cdef Py_ssize_t related_offset
     cdef bint sealed
+    cdef bytes header      # what each payload begins with; None where a row is a dict first
 
     def __cinit__(self):
         self.plan = NULL
@@ -243,11 +247,15 @@ cdef class SlotRows:
         validators = field.validators
         column.validators = <PyObject *> validators if validators else NULL
         column.field = <PyObject *> field
-        column.shape.element = NULL
-        column.shape.known = NULL
+        begin(&column.shape)
         converter = self.converters[self.count]
         self.count += 1
         describe(&column.shape, converter, field.null)
+        # Secrets are kept nowhere but in the rows.
+        if getattr(field, "secret", False):
+            give_up_texts(&column.shape.texts)
+        if column.shape.element is not NULL and getattr(getattr(field, "field", None), "secret", False):
+            give_up_texts(&column.shape.element.texts)
         return 0
 
     # -- writing -------------------------------------------------------------------------------------
@@ -269,6 +277,7 @@ cdef class SlotRows:
         cdef Buffer buffer
         cdef Py_ssize_t position, changes
         cdef list payloads = []
+        cdef Py_ssize_t begun = 0
         buffer.size = 0
         buffer.capacity = 512
         buffer.data = <char *> PyMem_Malloc(buffer.capacity)
@@ -279,11 +288,14 @@ cdef class SlotRows:
         try:
             if buffer.data is NULL or changed is NULL:
                 raise MemoryError
+            if self.header is not None:
+                put_bytes(&buffer, PyBytes_AS_STRING(self.header), PyBytes_GET_SIZE(self.header))
+                begun = buffer.size
             for position in range(len(instances)):
                 instance = instances[position]
                 payload = None
                 if PyObject_TypeCheck(instance, <PyTypeObject *> self.model):
-                    buffer.size = 0
+                    buffer.size = begun
                     changes = 0
                     payload = self.dump_row(&buffer, changed, &changes, instance, complete)
                     if changes:
@@ -337,17 +349,20 @@ cdef class SlotRows:
     cdef object dump_row(self, Buffer *buffer, PyObject **changed, Py_ssize_t *changes, instance, bint complete):
         """Pack one instance; ``None`` if the general path has to.
 
-        ``changed`` has a place for each column, for a new reference to what a read gives, where that is not what the
-        slot holds; ``changes`` counts them. Those values are kept back until the row is packed: should the general
-        path have to do it, it must convert the values that were given, as a converter may make something else of its
-        own result. ``complete`` says whether values that were never set get their defaults, or are left out.
+        ``buffer`` holds what the payload begins with. ``changed`` has a place for each column, for a new reference to
+        what a read gives, where that is not what the slot holds; ``changes`` counts them. Those values are kept back
+        until the row is packed: should the general path have to do it, it must convert the values that were given, as a
+        converter may make something else of its own result. ``complete`` says whether values that were never set get
+        their defaults, or are left out.
         """
         cdef Py_ssize_t i
         cdef Column *column
         cdef PyObject *slot
         cdef PyObject *found
+        cdef dict row = None
         try:
-            row = self.start(buffer)
+            if self.header is None:
+                row = {}
             for i in range(self.count):
                 column = &self.plan[i]
                 slot = (<PyObject **> (<char *> <PyObject *> instance + column.offset))[0]
@@ -361,7 +376,13 @@ cdef class SlotRows:
                         continue
                     value = <object> found
                     Py_XDECREF(found)
-                canonical = self.write(buffer, row, column, value) if column.in_payload else self.key_value(column, value)
+                if not column.in_payload:
+                    canonical = self.key_value(column, value)
+                elif row is not None:
+                    canonical = self.write(row, column, value)
+                else:
+                    put_bytes(buffer, column.packed_name, column.packed_size)
+                    canonical = encode(buffer, &column.shape, value) if value is not None else put_null(buffer)
                 if column.validators is not NULL and canonical is not None:
                     seen(NULL, <PyObject *> canonical)
                     for validator in <tuple> column.validators:
@@ -370,21 +391,19 @@ cdef class SlotRows:
                     Py_INCREF(canonical)
                     changed[i] = <PyObject *> canonical
                     changes[0] += 1
-            return self.finish(buffer, row) if complete else b""
+            if not complete:
+                return b""
+            return PyBytes_FromStringAndSize(buffer.data, buffer.size) if row is None else self.finish(row)
         except Exception:
             # Whatever it was, the general path meets it too, and says which row and field it was.
             return None
 
-    cdef object start(self, Buffer *buffer):
-        """Begin a row; what is given goes to the two methods below."""
+    cdef object write(self, dict row, Column *column, value):
+        """Add a value to a row, and give what a read gives; raises where the general path has to."""
         raise NotImplementedError
 
-    cdef object write(self, Buffer *buffer, row, Column *column, value):
-        """Add a value, and give what a read gives; raises where the general path has to."""
-        raise NotImplementedError
-
-    cdef object finish(self, Buffer *buffer, row):
-        """Give the payload."""
+    cdef object finish(self, dict row):
+        """Give the payload of a row."""
         raise NotImplementedError
 
     cdef bint value_of(self, Column *column, PyObject *slot, bint complete, PyObject **value) except -1:
@@ -500,8 +519,6 @@ cdef class SlotRows:
 cdef class MsgpackRows(SlotRows):
     """The :class:`~._mapping_py.MappingRows` of the msgpack serializer."""
 
-    cdef bytes header
-
     def __init__(self, model, fields, key_fields, identity, skip_invalid, *, prefix=b"", read=None):
         fields = tuple(fields)
         general = MappingRows(
@@ -517,20 +534,6 @@ cdef class MsgpackRows(SlotRows):
             self.header = prefix + b"\xde" + size.to_bytes(2, "big")
         else:
             self.header = prefix + b"\xdf" + size.to_bytes(4, "big")
-
-    cdef object start(self, Buffer *buffer):
-        put_bytes(buffer, PyBytes_AS_STRING(self.header), PyBytes_GET_SIZE(self.header))
-        return None
-
-    cdef object write(self, Buffer *buffer, row, Column *column, value):
-        put_bytes(buffer, column.packed_name, column.packed_size)
-        if value is not None:
-            return encode(buffer, &column.shape, value)
-        put_stored(buffer, None)
-        return None
-
-    cdef object finish(self, Buffer *buffer, row):
-        return PyBytes_FromStringAndSize(buffer.data, buffer.size)
 
     cdef bint load_row(self, bytes payload, instance, bint *leaves) except -1:
         cdef Reader reader
@@ -608,13 +611,10 @@ cdef class DictRows(SlotRows):
         ]
         self.describe_columns(general, fields, converters, tuple([field.name for field in fields]))
 
-    cdef object start(self, Buffer *buffer):
-        return {}
-
-    cdef object write(self, Buffer *buffer, row, Column *column, value):
+    cdef object write(self, dict row, Column *column, value):
         cdef PyObject *canonical = NULL
         if value is None:
-            (<dict> row)[<object> column.name] = None
+            row[<object> column.name] = None
             return None
         stored = to_stored(&column.shape, value, &canonical)
         if canonical is not NULL:
@@ -622,10 +622,10 @@ cdef class DictRows(SlotRows):
             Py_XDECREF(canonical)
         if self.check is not None and not column.shape.plain:
             self.check(stored)
-        (<dict> row)[<object> column.name] = stored
+        row[<object> column.name] = stored
         return value
 
-    cdef object finish(self, Buffer *buffer, row):
+    cdef object finish(self, dict row):
         packed = self.pack(row)
         return self.prefix + packed if PyBytes_GET_SIZE(self.prefix) else packed
 

@@ -152,30 +152,10 @@ cdef object make_uuid(uint64_t high, uint64_t low):
     return made
 
 
-cdef int8_t HEXADECIMAL[256]
-
-for _octet in range(256):
-    HEXADECIMAL[_octet] = b"0123456789abcdef".find(_octet)
-
-
-cdef bint half_of(const char *text, uint64_t *half) noexcept:
-    """Read 16 lower-case hexadecimal digits; false if there is anything else."""
-    cdef int i
-    cdef int wrong = 0
-    cdef int digit
-    cdef uint64_t number = 0
-    for i in range(16):
-        digit = HEXADECIMAL[<uint8_t> text[i]]
-        wrong |= digit
-        number = (number << 4) | <uint64_t> (digit & 15)
-    half[0] = number
-    return wrong >= 0
-
-
 cdef object read_uuid(const char *text, Py_ssize_t size):
     """Read 32 lower-case hexadecimal digits; ``None`` for any other form."""
     cdef uint64_t high, low
-    if size != 32 or not half_of(text, &high) or not half_of(text + 16, &low):
+    if size != 32 or not take_uuid(text, &high, &low):
         return None
     return make_uuid(high, low)
 

@@ -153,11 +153,17 @@ cdef int put_packed(Buffer *buffer, object value) except -1:
     return put_bytes(buffer, PyBytes_AS_STRING(packed), PyBytes_GET_SIZE(packed))
 
 
+cdef inline object put_null(Buffer *buffer):
+    """Write a null, and give it."""
+    reserve(buffer, 1)
+    put(buffer, 0xC0)
+    return None
+
+
 cdef int put_stored(Buffer *buffer, object stored, int depth=0) except -1:
     """Write a stored value of any type."""
     if stored is None:
-        reserve(buffer, 1)
-        put(buffer, 0xC0)
+        put_null(buffer)
     elif type(stored) is str:
         put_str(buffer, <PyObject *> stored)
     elif type(stored) is int:
@@ -242,25 +248,31 @@ cdef inline uint64_t big_endian(const uint8_t *at, int width) noexcept:
     return number
 
 
-cdef int take_text(Reader *reader, const char **data, Py_ssize_t *size) noexcept:
+cdef inline int take_text(Reader *reader, const char **data, Py_ssize_t *size) noexcept:
     """Find the bytes of a str; 0 if the next value is none or ends past the buffer."""
     cdef Py_ssize_t left = reader.end - reader.at
-    cdef uint8_t head
+    cdef Py_ssize_t length
+    if left > 0 and 0xA0 <= reader.at[0] <= 0xBF:
+        length = reader.at[0] & 0x1F
+        if length >= left:
+            return 0
+        data[0] = <const char *> reader.at + 1
+        size[0] = length
+        reader.at += 1 + length
+        return 1
+    return take_long_text(reader, data, size)
+
+
+cdef int take_long_text(Reader *reader, const char **data, Py_ssize_t *size) noexcept:
+    cdef Py_ssize_t left = reader.end - reader.at
     cdef int width
     cdef uint64_t length
-    if left < 1:
+    if left < 1 or not 0xD9 <= reader.at[0] <= 0xDB:
         return 0
-    head = reader.at[0]
-    if 0xA0 <= head <= 0xBF:
-        width = 0
-        length = head & 0x1F
-    elif 0xD9 <= head <= 0xDB:
-        width = 1 << (head - 0xD9)
-        if left < 1 + width:
-            return 0
-        length = big_endian(reader.at + 1, width)
-    else:
+    width = 1 << (reader.at[0] - 0xD9)
+    if left < 1 + width:
         return 0
+    length = big_endian(reader.at + 1, width)
     if length > <uint64_t> (left - 1 - width):
         return 0
     data[0] = <const char *> reader.at + 1 + width

@@ -23,14 +23,22 @@ cdef struct Shape:
     Py_ssize_t known_count
     Py_ssize_t places      # of a decimal: digits after the point; -1 for any
     Shape *element         # of a list; owned
+    Texts texts            # that were read
 
 
 cdef enum:
     FEW_MEMBERS = 16
 
 
+cdef void begin(Shape *shape) noexcept:
+    """Let a shape own nothing; from then on it can be released."""
+    shape.element = NULL
+    shape.known = NULL
+    begin_texts(&shape.texts)
+
+
 cdef int describe(Shape *shape, converter, bint null) except -1:
-    """Fill in a shape; the caller keeps ``converter`` alive, and calls :func:`release` in the end."""
+    """Fill in a shape that has begun; the caller keeps ``converter`` alive, and calls :func:`release` in the end."""
     shape.kind = converter.kind
     shape.null = null
     shape.plain = shape.kind not in (OTHER, BYTES) and (shape.kind != FLOAT or not converter.allow_nan)
@@ -41,10 +49,8 @@ cdef int describe(Shape *shape, converter, bint null) except -1:
     shape.enum = NULL
     shape.to_stored = NULL
     shape.to_value = NULL
-    shape.known = NULL
     shape.known_count = 0
     shape.places = -1
-    shape.element = NULL
     if shape.kind == ENUM:
         members = converter.members
         # 1, 1.0 and True are the same dict key; only where the stored values are plain text and ints is a
@@ -69,8 +75,7 @@ cdef int describe(Shape *shape, converter, bint null) except -1:
         shape.element = <Shape *> PyMem_Malloc(sizeof(Shape))
         if shape.element is NULL:
             raise MemoryError
-        shape.element.element = NULL
-        shape.element.known = NULL
+        begin(shape.element)
         element = converter.element
         describe(shape.element, element, converter.null)
         shape.plain = shape.element.plain
@@ -122,6 +127,7 @@ cdef void release(Shape *shape) noexcept:
             PyMem_Free(shape.known[i].packed)
         PyMem_Free(shape.known)
         shape.known = NULL
+    give_up_texts(&shape.texts)
 
 
 cdef object dump(Shape *shape, value):
@@ -219,9 +225,44 @@ cdef object encode(Buffer *buffer, Shape *shape, value):
     return canonical
 
 
+cdef extern from *:
+    """
+    /* Whether a list that a function gave belongs to whoever has got it, and to nobody else. */
+    static inline int only_reference(PyObject *list)
+    {
+    #if defined(Py_GIL_DISABLED) || defined(PYPY_VERSION)
+        return 0;
+    #else
+        return Py_REFCNT(list) == 1;
+    #endif
+    }
+    """
+    bint only_reference(PyObject *list)
+
+
+cdef bint is_own(PyObject *stored) noexcept:
+    """Tell whether what a function gave is as :func:`plain` would copy it, with nobody who could see that it is none."""
+    cdef PyTypeObject *kind = Py_TYPE(stored)
+    cdef Py_ssize_t i
+    if kind is not &PyList_Type:
+        return is_scalar(kind)
+    if not only_reference(stored):
+        return False
+    for i in range(PyList_GET_SIZE(<object> stored)):
+        if not is_scalar(Py_TYPE(item_of(<object> stored, i))):
+            return False
+    return True
+
+
+cdef inline bint is_scalar(PyTypeObject *kind) noexcept:
+    return kind is &PyFloat_Type or kind is &PyUnicode_Type or kind is &PyLong_Type
+
+
 cdef object encode_pair(Buffer *buffer, Shape *shape, value):
     """Write what a function of the application makes of a value, and give what the other one makes of that."""
-    stored = plain(call_one(shape.to_stored, value), 0)
+    stored = call_one(shape.to_stored, value)
+    if not is_own(<PyObject *> stored):
+        stored = plain(stored, 0)
     if stored is None and not shape.null:
         raise ValueError("null")
     put_stored(buffer, stored)
@@ -252,7 +293,7 @@ cdef list encode_list(Buffer *buffer, Shape *shape, list value):
             if found is not given:
                 canonical[i] = found
         elif shape.element.null:
-            put_stored(buffer, None)
+            put_null(buffer)
         else:
             raise ValueError("null")
     if shape.element.leaf:
@@ -266,23 +307,24 @@ cdef object decode(Reader *reader, Shape *shape):
     cdef Py_ssize_t size, i
     cdef double number
     cdef const uint8_t *start = reader.at
-    if shape.kind == STR:
+    cdef int kind = shape.kind
+    if kind == STR:
         if take_text(reader, &data, &size):
-            return text_of(data, size)
-    elif shape.kind == INT:
+            return owned(text_in(&shape.texts, data, size))
+    elif kind == INT:
         value = take_int(reader)
         if value is not None:
             return value
-    elif shape.kind == FLOAT:
+    elif kind == FLOAT:
         if take_float(reader, &number):
             if isfinite(number):
                 return PyFloat_FromDouble(number)
             reader.at = start
-    elif shape.kind == BOOL:
+    elif kind == BOOL:
         if reader.end > reader.at and (start[0] <= 1 or start[0] == 0xC2 or start[0] == 0xC3):
             reader.at += 1
             return (start[0] & 1) == 1
-    elif shape.kind == ENUM:
+    elif kind == ENUM:
         size = reader.end - reader.at
         for i in range(shape.known_count):
             if shape.known[i].size <= size and same(<const char *> start, shape.known[i].packed, shape.known[i].size):
@@ -294,14 +336,14 @@ cdef object decode(Reader *reader, Shape *shape):
             if member is not None:
                 return member
         reader.at = start
-    elif shape.kind == LIST:
+    elif kind == LIST:
         if take_list_header(reader, &size):
             return decode_list(reader, shape, size)
-    elif shape.kind == PAIR:
+    elif kind == PAIR:
         return call_one(shape.to_value, take_any(reader, 0))
-    elif shape.kind != OTHER:
+    elif kind != OTHER:
         if take_text(reader, &data, &size):
-            value = value_of_text(shape.kind, data, size)
+            value = value_of_text(kind, data, size)
             if value is not None:
                 return value
             reader.at = start
@@ -321,7 +363,7 @@ cdef list decode_list(Reader *reader, Shape *shape, Py_ssize_t size):
         value = PyList_New(size)
         for i in range(size):
             if texts and take_text(reader, &data, &length):
-                PyList_SET_ITEM(value, i, new_text(data, length))
+                PyList_SET_ITEM(value, i, text_in(&shape.element.texts, data, length))
                 continue
             item = take_int(reader) if numbers else None
             if item is None:

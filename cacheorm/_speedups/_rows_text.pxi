@@ -159,12 +159,16 @@ cdef PyObject *new_text(const char *data, Py_ssize_t size) except NULL:
     return text
 
 
+cdef inline object owned(PyObject *made):
+    """Give what is a new reference."""
+    found = <object> made
+    Py_XDECREF(made)
+    return found
+
+
 cdef inline object text_of(const char *data, Py_ssize_t size):
     """Make a str of UTF-8; raises where it is none."""
-    cdef PyObject *made = new_text(data, size)
-    text = <object> made
-    Py_XDECREF(made)
-    return text
+    return owned(new_text(data, size))
 
 
 # -- writing -----------------------------------------------------------------------------------------

@@ -244,59 +244,61 @@ def typed(value: Any) -> Any:
     return (type(value), repr(value))
 
 
-@needs_compiled
-@pytest.mark.parametrize("name", CONVERTERS)
-@settings(max_examples=75, deadline=None)
-@given(data=st.data())
-def test_compiled_and_pure_agree_on_every_value(name: str, data: st.DataObject) -> None:
-    value = data.draw(st.one_of(values, written, damaged()).filter(lambda found: found is not None))
-    one, other = CONVERTERS[name](pure), CONVERTERS[name](compiled)
-    assert outcome(one.dump, value) == outcome(other.dump, value)
-    if outcome(one.dump, value)[0] == "gives":
-        stored = one.dump(value)
-        assert outcome(one.canonical, value, stored) == outcome(other.canonical, value, stored)
+# Making a value takes far longer than converting it: each is given to all converters.
+given_values = st.one_of(values, written, damaged()).filter(lambda found: found is not None)
+SEVERAL = settings(max_examples=500, deadline=None)
+PURE = {name: make(pure) for name, make in CONVERTERS.items()}
 
 
 @needs_compiled
-@pytest.mark.parametrize("name", CONVERTERS)
-@settings(max_examples=75, deadline=None)
-@given(data=st.data())
-def test_compiled_and_pure_agree_on_every_stored_form(name: str, data: st.DataObject) -> None:
-    stored = data.draw(stored_forms)
-    one, other = CONVERTERS[name](pure), CONVERTERS[name](compiled)
-    assert outcome(one.load, stored) == outcome(other.load, stored)
+@SEVERAL
+@given(value=given_values)
+def test_compiled_and_pure_agree_on_every_value(value: Any) -> None:
+    for name, make in CONVERTERS.items():
+        one, other = PURE[name], make(compiled)
+        dumped = outcome(one.dump, value)
+        assert dumped == outcome(other.dump, value), name
+        if dumped[0] == "gives":
+            stored = one.dump(value)
+            assert outcome(one.canonical, value, stored) == outcome(other.canonical, value, stored), name
 
 
 @needs_compiled
-@settings(max_examples=300, deadline=None)
+@SEVERAL
+@given(stored=stored_forms)
+def test_compiled_and_pure_agree_on_every_stored_form(stored: Any) -> None:
+    for name, make in CONVERTERS.items():
+        assert outcome(PURE[name].load, stored) == outcome(make(compiled).load, stored), name
+
+
+@needs_compiled
+@SEVERAL
 @given(value=values)
 def test_compiled_and_pure_agree_on_what_json_holds(value: Any) -> None:
     assert compiled is not None
     assert outcome(pure.check_json, value, "row") == outcome(compiled.check_json, value, "row")
 
 
-@pytest.mark.parametrize("name", CONVERTERS)
-@settings(max_examples=75, deadline=None)
-@given(data=st.data())
-def test_the_canonical_value_is_what_a_read_gives(name: str, data: st.DataObject) -> None:
-    value = data.draw(st.one_of(values, written).filter(lambda found: found is not None))
-    converter = CONVERTERS[name](pure)
-    kind, *rest = outcome(converter.dump, value)
-    if kind == "raises":
-        assert rest[0] is ValueError
-        return
-    stored = converter.dump(value)
-    canonical = converter.canonical(value, stored)
-    assert typed(canonical) == typed(converter.load(stored) if stored is not None else None)
-    # And so it is after the way through a serializer.
-    if name != "anything":
-        try:
-            packed = msgpack.packb(stored)
-        except (TypeError, OverflowError, UnicodeEncodeError):
-            assert name in ("struct", "methods", "list of pairs")
-        else:
-            reread = msgpack.unpackb(packed, strict_map_key=False)
-            assert typed(converter.load(reread) if reread is not None else None) == typed(canonical)
+@SEVERAL
+@given(value=given_values)
+def test_the_canonical_value_is_what_a_read_gives(value: Any) -> None:
+    for name, converter in PURE.items():
+        kind, *rest = outcome(converter.dump, value)
+        if kind == "raises":
+            assert rest[0] is ValueError, name
+            continue
+        stored = converter.dump(value)
+        canonical = typed(converter.canonical(value, stored))
+        assert canonical == typed(converter.load(stored) if stored is not None else None), name
+        # And so it is after the way through a serializer.
+        if name != "anything":
+            try:
+                packed = msgpack.packb(stored)
+            except (TypeError, OverflowError, UnicodeEncodeError):
+                assert name in ("struct", "methods", "list of pairs")
+            else:
+                reread = msgpack.unpackb(packed, strict_map_key=False)
+                assert typed(converter.load(reread) if reread is not None else None) == canonical, name
 
 
 TYPES: dict[str, type] = {
@@ -328,18 +330,18 @@ TYPES: dict[str, type] = {
 }
 
 
-@pytest.mark.parametrize("name", TYPES)
-@settings(max_examples=100, deadline=None)
+@SEVERAL
 @given(stored=stored_forms)
-def test_reading_gives_the_right_type_or_an_error(name: str, stored: Any) -> None:
-    kind, *rest = outcome(CONVERTERS[name](pure).load, stored)
-    if kind == "raises":
-        error, message, cause = rest
-        assert error is ValueError
-        assert message.startswith(("expected ", "item "))
-        assert cause is type(None)
-    else:
-        assert rest[0][0] is TYPES[name]
+def test_reading_gives_the_right_type_or_an_error(stored: Any) -> None:
+    for name, expected in TYPES.items():
+        kind, *rest = outcome(PURE[name].load, stored)
+        if kind == "raises":
+            error, message, cause = rest
+            assert error is ValueError, name
+            assert message.startswith(("expected ", "item ")), name
+            assert cause is type(None), name
+        else:
+            assert rest[0][0] is expected, name
 
 
 STRICT = [
@@ -358,16 +360,15 @@ STRICT = [
 ]
 
 
-@pytest.mark.parametrize("name", STRICT)
-@settings(max_examples=100, deadline=None)
+@SEVERAL
 @given(stored=stored_forms)
-def test_only_what_is_written_is_read(name: str, stored: Any) -> None:
-    converter = CONVERTERS[name](pure)
-    try:
-        value = converter.load(stored)
-    except ValueError:
-        return
-    assert typed(converter.dump(value)) == typed(stored)
+def test_only_what_is_written_is_read(stored: Any) -> None:
+    for name in STRICT:
+        try:
+            value = PURE[name].load(stored)
+        except ValueError:
+            continue
+        assert typed(PURE[name].dump(value)) == typed(stored), name
 
 
 @pytest.mark.parametrize("module", [pure, pytest.param(compiled, marks=needs_compiled)], ids=["pure", "compiled"])

@@ -8,6 +8,7 @@ import uuid
 from typing import Any
 
 import pytest
+from guarded import run_guarded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -301,15 +302,20 @@ def test_integers_of_any_size_are_written_in_full(number: int) -> None:
     assert key_of(Whole, id=number) == f"m:row:id:{number}"
 
 
+# Next to where Python's ints and the machine's words end.
+WORDS = sorted({abs(2**bits + more) for bits in (0, 8, 30, 32, 60, 63, 64, 90, 120, 127) for more in (-1, 0, 1)})
+WORDS.append(2**128 - 1)
+
+
 @MANY
-@given(st.uuids() | st.sampled_from([uuid.UUID(int=0), uuid.UUID(int=2**128 - 1), uuid.UUID(int=2**64)]))
+@given(st.uuids() | st.sampled_from([uuid.UUID(int=number) for number in WORDS]))
 def test_uuids_are_written_as_their_digits(value: uuid.UUID) -> None:
     assert key_of(Unique, id=value) == f"m:row:id:{value.hex}"
     for one in identities(Unique):
         assert one.identify([{"id": value}, Unique(id=value)], True) == ([value] * 2, [f"m:row:id:{value.hex}"] * 2)
 
 
-@pytest.mark.parametrize("number", [-1, 2**128])
+@pytest.mark.parametrize("number", [-1, -(2**64), 2**128, 2**150, True])
 def test_a_uuid_that_was_tampered_with_is_treated_alike(number: Any) -> None:
     value = uuid.UUID(int=1)
     object.__setattr__(value, "int", number)
@@ -342,6 +348,61 @@ def test_repeats_are_noticed_in_batches_of_any_size(count: int) -> None:
     for twin in TWINS.values():
         assert twin.has_repeats(keys) is False
         assert twin.has_repeats([*keys, "m:user:id:0"]) is (count > 0)
+
+
+@MANY
+@given(
+    st.lists(st.tuples(st.text(max_size=3), st.binary(max_size=3)), max_size=60), st.integers(0, 70), st.integers(0, 70)
+)
+def test_a_part_of_keys_and_values_becomes_a_batch(pairs: list[tuple[str, bytes]], start: int, stop: int) -> None:
+    keys, values = [key for key, _ in pairs], [value for _, value in pairs]
+    for twin in TWINS.values():
+        found = twin.batch(keys, values, start, stop)
+        assert list(found.items()) == list(dict(pairs[start:stop]).items())
+        with pytest.raises(ValueError, match="of one length"):
+            twin.batch(keys, [*values, b""], start, stop)
+
+
+@MANY
+@given(st.permutations(["a", "n"]), st.text(max_size=3), st.integers(), st.booleans())
+def test_key_values_are_found_in_any_order(order: list[str], a: str, n: int, copied: bool) -> None:
+    values: dict[str, Any] = {"a": a, "n": n}
+    # A name in a row may also be another str than that of the class.
+    row = {str(name.encode(), "ascii") if copied else name: values[name] for name in order}
+    made = [one.identify([row], True) for one in identities(Numbered)]
+    assert all(found == ([(a, n)], [key_of(Numbered, a=a, n=n)]) for found in made)
+
+
+class Taker:
+    """A name in a row that is no str: a look for another name calls its method, which takes a value away."""
+
+    def __init__(self, row: dict[Any, Any]) -> None:
+        self.row = row
+
+    def __hash__(self) -> int:
+        return hash("second")
+
+    def __eq__(self, other: object) -> bool:
+        self.row["first"] = "taken"
+        return False
+
+
+Parts = make_model(composite=("first", "second"), first=co.StringField(), second=co.StringField())
+
+
+def exercise_rows_that_change() -> None:
+    for one in identities(Parts):
+        row: dict[Any, Any] = {}
+        row[Taker(row)] = None
+        row["second"] = "two"
+        row["first"] = "".join(["one", "!"])
+        assert one.identify([row], False) == ([("one!", "two")], [key_of(Parts, first="one!", second="two")])
+        assert row["first"] == "taken"
+
+
+def test_what_a_row_loses_while_its_key_is_made_is_held() -> None:
+    """The part that was found first is freed then, unless it is held: that ends a process."""
+    run_guarded(__file__, "tests.exercise_rows_that_change()")
 
 
 @pytest.mark.parametrize("rows", [[], [None], [1, None, 0, "", False, None], [object()] * 3])

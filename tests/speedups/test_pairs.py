@@ -91,6 +91,19 @@ def test_what_a_function_keeps_is_neither_packed_nor_shared(serializer: str) -> 
     assert model.get(id=1).value == row.value
 
 
+def test_a_list_that_only_the_function_knows_is_packed_before_anybody_can_change_it(serializer: str) -> None:
+    def read(value: Any) -> Any:
+        value.append("seen")
+        return value
+
+    kept = [1, 0.5, "x"]
+    for write in (lambda value: [1, 0.5, "x"], lambda value: kept):
+        model = make_model(serializer, Calls(write, read).struct())
+        row = model.create(id=1, value=object())
+        assert stored(model) == kept == [1, 0.5, "x"]
+        assert row.value == model.get(id=1).value == [1, 0.5, "x", "seen"]
+
+
 def test_tuples_and_subclasses_are_read_and_held_as_what_is_stored(serializer: str) -> None:
     class Word(str):
         pass

@@ -43,6 +43,7 @@ class Content(bytes):
 TEXTS = st.sampled_from([*"abcdefghij", "", "é", "ключ", "\U0001f600", "\ud800", "a" * 300]) | st.text(max_size=3)
 KEYS = TEXTS | st.builds(Text, TEXTS)
 ANY_KEYS = KEYS | st.sampled_from([None, 1, b"a", ("a",), []])
+ANY_HASHABLE = KEYS | st.sampled_from([None, 1, b"a", ("a",)])
 VALUES = st.binary(max_size=4) | st.builds(Content, st.binary(max_size=4))
 DEADLINES = st.sampled_from([1.0, 2.0, 3.5, inf])
 STEPS = st.one_of(
@@ -79,6 +80,13 @@ def test_both_builds_hold_the_same_after_every_step(steps: list[Any]) -> None:
         assert one == other, step
         assert type(one) is type(other)
         assert state(tables[0]) == state(tables[1]), step
+
+
+@given(st.dictionaries(ANY_HASHABLE, VALUES | st.none(), max_size=5) | st.lists(KEYS))
+def test_batches_of_exact_text_and_bytes_are_told(batch: Any) -> None:
+    pairs = batch.items() if isinstance(batch, dict) else [(None, None)]
+    expected = all(type(key) is str and type(value) is bytes for key, value in pairs)
+    assert pure.is_exact(batch) is compiled.is_exact(batch) is expected
 
 
 @pytest.mark.parametrize("module", [compiled, pure], ids=["compiled", "pure"])

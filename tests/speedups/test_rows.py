@@ -1012,6 +1012,88 @@ def test_one_character_that_is_not_ascii_is_found_wherever_it_is(odd: str) -> No
                 assert isinstance(loaded(codec, text_payload(broken), (1,)), tuple)
 
 
+# -- text that comes again ---------------------------------------------------------------------------
+
+# Of all sizes around those that are compared in one step or two, and next to the longest that is kept; some differ in
+# the middle alone, and so belong to one place.
+AGAIN = [
+    *("x" * size for size in (0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 40)),
+    *("abcdefgh" + middle + "ijklmnop" for middle in "0123456789"),
+    *("ä", "aä", "名前", "ДЕ", "😀", "US", "DE", "FR", "Europe/Berlin", "America/Argentina/Buenos_Aires"),
+]
+
+
+@settings(max_examples=60)
+@given(st.lists(st.sampled_from(AGAIN) | st.text(max_size=35), max_size=40), st.sampled_from([0, 1, 2, 10]))
+def test_text_is_read_alike_however_often_it_came_before(texts: list[str], new: int) -> None:
+    model = text_model()
+    codecs = {name: codec_of(twin, model) for name, twin in TWINS.items()}
+    for turn in range(20):
+        batch = [*texts, *(f"new in {turn}: {n}" for n in range(new)), *texts]
+        packed = [text_payload(text.encode("utf-8", "surrogatepass")) for text in batch]
+        for payload in [*packed, *(text_payload(raw + b"US") for raw in BROKEN)]:
+            found = [loaded(codec, payload, (1,)) for codec in codecs.values()]
+            assert all(one == found[0] for one in found)
+
+
+def names_read(texts: list[Any], field: Any = None) -> list[Any]:
+    """Read rows with these names, once, by the fastest codec there is."""
+    model = make_model({"name": co.StringField() if field is None else field})
+    codec = codec_of(list(TWINS.values())[-1], model)
+    packed = [msgpack.packb({"name": text}) for text in texts]
+    names = [row.name for row in codec.load_many(packed, [1] * len(packed), ["k"] * len(packed))]
+    assert names == texts
+    return names
+
+
+@pytest.mark.skipif(len(TWINS) < 2, reason="the pure version leaves it to the msgpack library to make text")
+def test_text_that_a_column_has_again_and_again_is_made_once() -> None:
+    names = names_read([f"country {n % 50}" for n in range(5000)])
+    assert len({id(name) for name in names}) < 1000
+
+
+def test_text_that_never_comes_again_is_held_by_its_row_alone() -> None:
+    names = names_read([f"name {n}" for n in range(1000)])
+    others = [f"name {n}" for n in range(1000)]
+    assert {sys.getrefcount(name) for name in names} == {sys.getrefcount(name) for name in others}
+
+
+def test_a_secret_is_held_by_its_row_alone() -> None:
+    names = names_read([f"secret {n % 2}" for n in range(100)], co.StringField(secret=True))
+    assert len({id(name) for name in names}) == 100
+    lists = names_read([[f"secret {n % 2}"] for n in range(100)], co.ListField(co.StringField(secret=True)))
+    assert len({id(text) for (text,) in lists}) == 100
+
+
+# -- UUIDs -------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=200)
+@given(st.integers(0, 2**128 - 1) | st.sampled_from([2**bits - 1 for bits in (0, 1, 30, 60, 64, 90, 120, 128)]))
+def test_uuids_of_any_number_are_read_as_their_class_reads_them(number: int) -> None:
+    model = make_model({"value": co.UUIDField()})
+    expected = UUID(int=number)
+    payload = msgpack.packb({"value": expected.hex})
+    for twin in TWINS.values():
+        codec = codec_of(twin, model)
+        (row,) = codec.load_many([payload], [1], ["k"])
+        assert (row.value, row.value.int, hash(row.value)) == (expected, number, hash(expected))
+        assert [row.value.int + 1, row.value.int // 7, -row.value.int] == [number + 1, number // 7, -number]
+        assert codec.dump_many([row]) == [payload]
+
+
+def test_anything_but_a_digit_is_refused_alike_wherever_it_is() -> None:
+    model = make_model({"value": co.UUIDField()})
+    codecs = [codec_of(twin, model) for twin in TWINS.values()]
+    for at in range(32):
+        for byte in range(256):
+            raw = bytearray(b"0123456789abcdef" * 2)
+            raw[at] = byte
+            payload = b"\x81\xa5value\xd9\x20" + bytes(raw)
+            found = [loaded(codec, payload, (1,)) for codec in codecs]
+            assert all(one == found[0] for one in found), (at, byte)
+
+
 def test_text_that_is_written_keeps_no_second_form_of_itself() -> None:
     text = "".join(["ö", "名", "x"]) * 50
     size = sys.getsizeof(text)
