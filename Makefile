@@ -27,6 +27,9 @@ COMPARE ?=
 BENCH = $(BIN)/python -m pytest benchmarks -q -p no:xdist --benchmark-columns=median,ops,rounds --benchmark-sort=name
 BRIEF = --benchmark-max-time=0.1 --benchmark-min-rounds=3
 
+# Bytecode is kept: the suite starts hundreds of processes, which would all compile the same modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 # The steps share .venv, build/ and the machine's cores.
 .NOTPARALLEL:
 
@@ -41,7 +44,7 @@ demo: $(VENV)/.installed-demo $(VENV)/.built ## set up and run examples/cities.p
 	$(BIN)/python examples/cities.py $(DEMO)
 
 .PHONY: test
-test: servers lint types test-pure test-compiled test-packaging test-pythons ## set up and run everything that must pass
+test: servers lint types coverage test-packaging test-pythons ## set up and run everything that must pass
 	@echo "All checks passed."
 
 # ---- set-up: each step leaves a stamp and is repeated only when what it was made from changed
@@ -106,14 +109,21 @@ types: $(VENV)/.installed-dev ## mypy --strict on the package; mypy and pyright 
 # Neither of them imports the package.
 ELSEWHERE = --ignore=tests/packaging --ignore=tests/typing
 
-# Coverage is of the Python sources, so it is measured where they run.
+# Each run measures a part of the tests, which tests/conftest.py chooses.
+MEASURED = --cov --cov-report= --cov-fail-under=0
+
 .PHONY: test-pure
-test-pure: $(VENV)/.installed-dev $(VENV)/.built servers ## the suite on the pure version, with coverage
-	$(PURE) $(BIN)/python -m pytest $(ELSEWHERE) -n $(WORKERS) --cov --cov-report=term $(PYTEST)
+test-pure: $(VENV)/.installed-dev $(VENV)/.built servers ## the suite on the pure version
+	COVERAGE_FILE=.coverage-pure $(PURE) $(BIN)/python -m pytest $(ELSEWHERE) -n $(WORKERS) $(MEASURED) $(PYTEST)
 
 .PHONY: test-compiled
 test-compiled: $(VENV)/.installed-dev $(VENV)/.built servers ## the suite on the compiled version
-	$(COMPILED) $(BIN)/python -m pytest $(ELSEWHERE) -n $(WORKERS) $(PYTEST)
+	COVERAGE_FILE=.coverage-compiled $(COMPILED) $(BIN)/python -m pytest $(ELSEWHERE) -n $(WORKERS) $(MEASURED) $(PYTEST)
+
+.PHONY: coverage
+coverage: test-pure test-compiled ## the suite on both, and what neither has run
+	$(BIN)/coverage combine --quiet --keep .coverage-pure .coverage-compiled
+	$(BIN)/coverage report
 
 .PHONY: test-packaging
 test-packaging: $(VENV)/.installed-dev ## build, install and inspect source distribution and wheels
@@ -132,6 +142,8 @@ $(VENV)/.installed-bench: pyproject.toml benchmarks/peers.txt $(VENV)/.build-req
 	@for peer in $$(grep -v '^#' benchmarks/peers.txt); do \
 		$(BIN)/python -m pip install --quiet $$peer || echo "$$peer is left out"; \
 	done
+	@# A peer brings stubs of an old redis-py, which would hide the types of the present one from mypy.
+	@$(BIN)/python -m pip uninstall --quiet --yes types-redis
 	@touch $@
 
 .PHONY: compare

@@ -10,9 +10,9 @@ import functools
 from collections.abc import AsyncIterator, Awaitable, Generator
 from typing import Any, TypeVar
 
-from .store import Ask, Call, Fetch, Join, Pause, Request, Shared
+from .store import Ask, Call, Fetch, Join, Pause, Request, Shared, perform
 
-__all__ = ["aperform", "arun"]
+__all__ = ["aperform", "arun", "turn_to_begin"]
 
 R = TypeVar("R")
 
@@ -52,7 +52,17 @@ def _twin_of(method: str) -> str:
     return f"a{method}"
 
 
-async def arun(steps: Generator[Request, Any, R], owed: Request | None = None) -> R:
+def turn_to_begin(backend: Any) -> Awaitable[None] | None:
+    """Give what is awaited before an operation begins that asks this backend first; ``None`` if it need not wait.
+
+    An operation waits here, before it has keys and coroutines within coroutines, while all connections are in use.
+    """
+    give = getattr(backend, "_turn_to_begin", None)
+    turn: Awaitable[None] | None = None if give is None else give()
+    return turn
+
+
+async def arun(steps: Generator[Request, Any, R], backend: Any = None, owed: Request | None = None) -> R:
     """Drive an operation to its end and give its result.
 
     Errors are raised inside it, cancellation too. What a cancelled operation still has to give back is done by a task
@@ -60,14 +70,17 @@ async def arun(steps: Generator[Request, Any, R], owed: Request | None = None) -
     longer.
 
     Args:
-        steps: the operation.
+        steps: the operation, which has not begun.
+        backend: what it asks first; see :func:`turn_to_begin`.
         owed: what one that was cancelled asks for before it ends; this is that task then.
     """
+    if (turn := turn_to_begin(backend)) is not None:
+        await turn
     try:
         request = next(steps) if owed is None else owed
         while True:
             try:
-                reply = await aperform(request)
+                reply = perform(request) if _is_at_hand(request) else await aperform(request)
             except GeneratorExit:
                 steps.close()  # nothing can be awaited any more
                 raise
@@ -82,10 +95,15 @@ async def arun(steps: Generator[Request, Any, R], owed: Request | None = None) -
         return result
     import asyncio
 
-    rest = asyncio.create_task(arun(steps, request))
+    rest = asyncio.create_task(arun(steps, owed=request))
     _giving_back.add(rest)
     rest.add_done_callback(_giving_back.discard)
     return await asyncio.shield(rest)
+
+
+def _is_at_hand(request: Request) -> bool:
+    """Tell whether a request is done at once: coroutines within coroutines would only cost time."""
+    return isinstance(request, (Fetch, Call)) and request.backend.in_process
 
 
 def _is_cancellation(error: BaseException) -> bool:

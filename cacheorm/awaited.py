@@ -27,17 +27,17 @@ class AwaitedInstance(Instance):
     @classmethod
     async def acreate(cls, **values: Any) -> Self:
         """Await :meth:`create`."""
-        return await arun(shortcuts.create(cls, values))
+        return await arun(shortcuts.create(cls, values), cls._meta.backend)
 
     @classmethod
     async def aget(cls, **pk: Any) -> Self:
         """Await :meth:`get`."""
-        return await arun(shortcuts.get(cls, pk))
+        return await arun(shortcuts.get(cls, pk), cls._meta.backend)
 
     @classmethod
     async def aget_by_id(cls, pk: Any) -> Self:
         """Await :meth:`get_by_id`."""
-        return await arun(shortcuts.get_by_id(cls, pk))
+        return await arun(shortcuts.get_by_id(cls, pk), cls._meta.backend)
 
     @classmethod
     async def aget_or_none(cls, **pk: Any) -> Self | None:
@@ -48,7 +48,7 @@ class AwaitedInstance(Instance):
     @classmethod
     async def aget_many(cls, pks: Iterable[Any]) -> dict[Any, Self]:
         """Await :meth:`get_many`."""
-        return await arun(shortcuts.get_many(cls, pks))
+        return await arun(shortcuts.get_many(cls, pks), cls._meta.backend)
 
     @classmethod
     async def aget_or_create(cls, defaults: Mapping[str, Any] | None = None, **values: Any) -> tuple[Self, bool]:
@@ -71,38 +71,38 @@ class AwaitedInstance(Instance):
     @classmethod
     async def aset_by_id(cls, pk: Any, values: Mapping[str, Any]) -> Self:
         """Await :meth:`set_by_id`."""
-        return await arun(shortcuts.set_by_id(cls, pk, values))
+        return await arun(shortcuts.set_by_id(cls, pk, values), cls._meta.backend)
 
     @classmethod
     async def adelete_by_id(cls, pk: Any) -> bool:
         """Await :meth:`delete_by_id`."""
-        return await arun(shortcuts.delete_by_id(cls, pk))
+        return await arun(shortcuts.delete_by_id(cls, pk), cls._meta.backend)
 
     @classmethod
     async def aincrement(cls, pk: Any, field: Any, by: Any = 1) -> Any:
         """Await :meth:`increment`."""
-        return await arun(shortcuts.increment(cls, pk, field, by))
+        return await arun(shortcuts.increment(cls, pk, field, by), cls._meta.backend)
 
     @classmethod
     async def aexpire_many(cls, pks: Iterable[Any], ttl: TTL = None) -> dict[Any, bool]:
         """Await :meth:`expire_many`."""
-        return await arun(shortcuts.expire_many(cls, pks, ttl))
+        return await arun(shortcuts.expire_many(cls, pks, ttl), cls._meta.backend)
 
     @classmethod
     async def aexists(cls, **pk: Any) -> bool:
         """Await :meth:`exists`."""
-        return shortcuts.is_row(await arun(shortcuts.asked(shortcuts.payload_of(cls, pk))))
+        return shortcuts.is_row(await arun(shortcuts.asked(shortcuts.payload_of(cls, pk)), cls._meta.backend))
 
     @classmethod
     async def _aread(cls, pk: Any) -> Self:
         # What foreign keys call: a model may have a field with the name of any method.
-        return await arun(shortcuts.get_by_id(cls, pk))
+        return await arun(shortcuts.get_by_id(cls, pk), cls._meta.backend)
 
     # -- of an instance --------------------------------------------------------------------------
 
     async def asave(self, force_insert: bool = False) -> bool:
         """Await :meth:`save`."""
-        return await arun(shortcuts.save(self, force_insert))
+        return await arun(shortcuts.save(self, force_insert), type(self)._meta.backend)
 
     async def adelete_instance(self) -> bool:
         """Await :meth:`delete_instance`."""
@@ -111,11 +111,11 @@ class AwaitedInstance(Instance):
 
     async def arefresh(self) -> Self:
         """Await :meth:`refresh`."""
-        return renewed(self, await arun(shortcuts.get(type(self), self)))
+        return renewed(self, await arun(shortcuts.get(type(self), self), type(self)._meta.backend))
 
     async def attl(self) -> int | None:
         """Await :meth:`ttl`."""
-        left: int | None = await arun(shortcuts.asked(shortcuts.ttl_left(self)))
+        left: int | None = await arun(shortcuts.asked(shortcuts.ttl_left(self)), type(self)._meta.backend)
         return left
 
     async def atouch(self, ttl: TTL = None) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -248,6 +247,8 @@ class RowPlan:
         ttl = self.options.ttl
         if not ttl or not self.options.ttl_jitter:
             return ttl
+        import random  # here, as it takes a millisecond to import, and few models need it
+
         return max(1, round(ttl * (1 - self.options.ttl_jitter * random.random())))  # noqa: S311
 
     def rebind(self, backend: BaseBackend | None, serializer: BaseSerializer | None) -> RowPlan:

@@ -7,22 +7,13 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import cacheorm as co
-
-__all__ = ["ROWS", "cancel_many", "enough", "settled"]
+__all__ = ["ROWS", "cancel_many", "settled"]
 
 ROWS = {f"key:{i}": b"%d" % i for i in range(2500)}
 """What has to be stored before anything is cancelled."""
 
 IN_FLIGHT = 24
-
-
-def enough(count: int) -> int:
-    """Give how many of so many batches to cancel: all with the compiled version, a fifth with the slower pure one.
-
-    What is done about a cancelled task is the same Python in both; they differ in how they pack and parse.
-    """
-    return count if co.speedups_enabled else count // 5
+_KEYS = list(ROWS)
 
 
 Call = tuple[Awaitable[Any], Any]
@@ -67,32 +58,40 @@ async def cancel_many(backend: Any, sizes: list[int], goal: int, seconds: float,
 
 
 def _call(backend: Any, first: int, size: int, chance: random.Random) -> Call:
-    keys = [f"key:{(first + i) % len(ROWS)}" for i in range(size)]
-    rows = {key: ROWS[key] for key in keys}
-    absent = {f"absent:{key}": b"" for key in keys}
+    keys = [_KEYS[(first + i) % len(_KEYS)] for i in range(size)]
     if size == 1:
-        ((key, value),) = rows.items()
+        (key,) = keys
+        value, absent = ROWS[key], f"absent:{key}"
         singles: list[Callable[[], Call]] = [
             lambda: (backend.aget(key), value),
-            lambda: (backend.aget(*absent), None),
+            lambda: (backend.aget(absent), None),
             lambda: (backend.ahas(key), True),
             lambda: (backend.aset(key, value), True),
             lambda: (backend.aadd(key, b"other"), False),
-            lambda: (backend.areplace(*absent, b"other"), False),
-            lambda: (backend.adelete(*absent), False),
+            lambda: (backend.areplace(absent, b"other"), False),
+            lambda: (backend.adelete(absent), False),
         ]
         return chance.choice(singles)()
-    mixed = [key for pair in zip(keys, absent, strict=True) for key in pair]
+    # Most of them need only a part of this: nothing is made for those that were not chosen.
     batches: list[Callable[[], Call]] = [
-        lambda: (backend.aget_many(*keys), list(rows.values())),
-        lambda: (backend.aget_many(*mixed), [ROWS.get(key) for key in mixed]),
-        lambda: (_chunks(backend, keys), list(rows.values())),
-        lambda: (backend.aset_many(rows), dict.fromkeys(keys, True)),
-        lambda: (backend.aadd_many(rows), dict.fromkeys(keys, False)),
-        lambda: (backend.areplace_many(absent), dict.fromkeys(absent, False)),
-        lambda: (backend.adelete_many(*absent), False),
+        lambda: (backend.aget_many(*keys), [ROWS[key] for key in keys]),
+        lambda: _mixed(backend, keys),
+        lambda: (_chunks(backend, keys), [ROWS[key] for key in keys]),
+        lambda: (backend.aset_many({key: ROWS[key] for key in keys}), dict.fromkeys(keys, True)),
+        lambda: (backend.aadd_many({key: ROWS[key] for key in keys}), dict.fromkeys(keys, False)),
+        lambda: (backend.areplace_many(dict.fromkeys(_absent(keys), b"")), dict.fromkeys(_absent(keys), False)),
+        lambda: (backend.adelete_many(*_absent(keys)), False),
     ]
     return chance.choice(batches)()
+
+
+def _absent(keys: list[str]) -> list[str]:
+    return [f"absent:{key}" for key in keys]
+
+
+def _mixed(backend: Any, keys: list[str]) -> Call:
+    mixed = [key for pair in zip(keys, _absent(keys), strict=True) for key in pair]
+    return backend.aget_many(*mixed), [ROWS.get(key) for key in mixed]
 
 
 async def _chunks(backend: Any, keys: list[str]) -> list[Any]:

@@ -5,15 +5,19 @@ https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import redis
 from servers import HOST, RedisServer, free_port
+
+if TYPE_CHECKING:
+    from certificates import Certificates
 
 __all__ = ["SLOTS", "ClusterNode", "RedisCluster", "wait_until"]
 
@@ -36,12 +40,14 @@ class ClusterNode(RedisServer):
     Args:
         folder: where it keeps its view of the cluster.
         node_timeout: milliseconds after which others take it for dead.
+        certificates: with which it speaks TLS as well, at ``tls_port``.
     """
 
     answers_with = (b"+PONG", b"-NOAUTH", b"-LOADING", b"-MASTERDOWN")
 
-    def __init__(self, folder: Path, node_timeout: int) -> None:
-        super().__init__()
+    def __init__(self, folder: Path, node_timeout: int, certificates: Certificates | None = None) -> None:
+        self.tls_port = free_port() if certificates is not None else 0
+        super().__init__(*(certificates.options(self.tls_port) if certificates is not None else ()))
         self._nodes = folder
         self._node_timeout = node_timeout
         self.bus = free_port()
@@ -112,13 +118,20 @@ class RedisCluster:
         primaries: how many.
         replicas: whether each has a replica.
         node_timeout: milliseconds after which a silent node is taken for dead.
+        certificates: with which the nodes speak TLS, among themselves and to whoever wants to.
     """
 
-    def __init__(self, primaries: int = 3, replicas: bool = True, node_timeout: int = 1000) -> None:
+    def __init__(
+        self,
+        primaries: int = 3,
+        replicas: bool = True,
+        node_timeout: int = 1000,
+        certificates: Certificates | None = None,
+    ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="cacheorm-")
         self._count = primaries
         total = primaries * (2 if replicas else 1)
-        self.nodes = [ClusterNode(Path(self._folder.name), node_timeout) for _ in range(total)]
+        self.nodes = [ClusterNode(Path(self._folder.name), node_timeout, certificates) for _ in range(total)]
 
     def __enter__(self) -> Self:
         try:
@@ -144,7 +157,7 @@ class RedisCluster:
         for i, node in enumerate(self.nodes):
             node.ask("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
         for node in others:
-            first.ask("CLUSTER", "MEET", HOST, node.port, node.bus)
+            first.ask("CLUSTER", "MEET", HOST, node.tls_port or node.port, node.bus)
         primaries = self.nodes[: self._count]
         for i, node in enumerate(primaries):
             node.ask("CLUSTER", "ADDSLOTSRANGE", i * SLOTS // self._count, (i + 1) * SLOTS // self._count - 1)
@@ -221,9 +234,10 @@ class RedisCluster:
         name = target.name
         target.ask("CLUSTER", "SETSLOT", slot, "NODE", name)
         source.ask("CLUSTER", "SETSLOT", slot, "NODE", name)
-        for node in self.primaries():
+        for node in self.running():
             if node not in (source, target):
-                node.ask("CLUSTER", "SETSLOT", slot, "NODE", name)
+                with contextlib.suppress(redis.ResponseError):  # of replicas, which have no say
+                    node.ask("CLUSTER", "SETSLOT", slot, "NODE", name)
 
     def move_slot(self, slot: int, target: ClusterNode, source: ClusterNode | None = None) -> None:
         """Move a slot with its keys, as ``redis-cli --cluster reshard`` does.

@@ -8,6 +8,11 @@ import random
 import threading
 from typing import Self
 
+try:
+    from uvloop import run
+except ImportError:  # it does not exist for Windows
+    from asyncio import run
+
 __all__ = ["DelayingProxy"]
 
 _HOST = "127.0.0.1"
@@ -16,7 +21,7 @@ _HOST = "127.0.0.1"
 class DelayingProxy:
     """Passes requests on at once, and replies after a random delay, in order.
 
-    It runs an event loop in a thread of its own.
+    It runs an event loop in a thread of its own; the quicker kind, as what it serves waits for it.
 
     Args:
         port: of the server on this machine.
@@ -39,7 +44,7 @@ class DelayingProxy:
         self._started = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+        self._thread = threading.Thread(target=lambda: run(self._run()), daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -19,6 +19,8 @@ def measured() -> dict[str, str]:
     (https://coverage.readthedocs.io/en/latest/subprocess.html)
     """
     coverage = sys.modules.get("coverage")
-    if coverage is None or coverage.Coverage.current() is None:
+    here = None if coverage is None else coverage.Coverage.current()
+    if here is None:
         return {}
-    return {"COVERAGE_PROCESS_START": str(ROOT / "pyproject.toml"), "COVERAGE_FILE": str(ROOT / ".coverage")}
+    file = ROOT / str(here.get_option("run:data_file"))
+    return {"COVERAGE_PROCESS_START": str(ROOT / "pyproject.toml"), "COVERAGE_FILE": str(file)}

@@ -24,6 +24,8 @@ def memory() -> co.SimpleBackend:
 class Chunked(co.SimpleBackend):
     """Gives chunks of two, and records what happens when."""
 
+    in_process = False
+
     def __init__(self, log: list[str]) -> None:
         super().__init__()
         self.log = log
@@ -71,6 +73,22 @@ def test_chunks_are_handed_over_as_they_arrive_and_closed_after_an_error() -> No
     with pytest.raises(co.PayloadError):
         asyncio.run(arun(steps(3)))
     assert log == ["read 0", "got 0 [b'a', b'b']", "read 2", "got 2 [b'c']", "closed"]
+
+
+def test_what_is_in_this_process_is_asked_without_a_coroutine() -> None:
+    class Asked(co.SimpleBackend):
+        async def _await(self, method: str, *args: Any) -> Any:
+            raise AssertionError("a coroutine was made for nothing")
+
+    got: list[Any] = []
+
+    def steps() -> Steps:
+        backend = Asked()
+        yield Call(backend, "set", ("a", b"1", 60))
+        yield Fetch(backend, ["b", "a"], lambda position, values: got.append((position, values)))
+
+    asyncio.run(arun(steps()))
+    assert got == [(0, [None, b"1"])]
 
 
 def test_errors_are_raised_inside_the_operation(memory: co.SimpleBackend) -> None:

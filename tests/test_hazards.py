@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from amounts import enough
 
 import cacheorm as co
 from cacheorm.types import TTL, Value
@@ -96,8 +97,8 @@ def test_a_row_that_memcached_has_no_room_for_is_an_error(memcached: co.Memcache
 def test_more_than_a_hundred_rows_stay() -> None:
     """The backend in memory dropped rows from the hundredth on."""
     user = model(co.SimpleBackend())
-    user.insert_many({"id": number} for number in range(50_000)).execute()
-    found = user.query_many({"id": number} for number in range(50_000)).execute()
+    user.insert_many({"id": number} for number in range(enough(50_000))).execute()
+    found = user.query_many({"id": number} for number in range(enough(50_000))).execute()
     assert None not in found
 
 

@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,6 +82,7 @@ def statements(body: list[ast.stmt], inside_functions: bool) -> Iterator[ast.Imp
                 yield from statements(branch.body, inside_functions)
 
 
+@cache
 def imports(path: Path, source: str | None = None, inside_functions: bool = True) -> list[Import]:
     """List what a module of the package imports, with relative names resolved."""
     package = ("cacheorm", *path.relative_to(PACKAGE).parent.parts)
@@ -164,6 +166,16 @@ def is_private(path: Path) -> bool:
     return any(part.startswith("_") for part in path.relative_to(PACKAGE).parts)
 
 
+@cache
+def loaders() -> set[str]:
+    """Find the modules that load a driver, by their dotted names."""
+    return {
+        ".".join(each.relative_to(PACKAGE.parent).with_suffix("").parts)
+        for each in MODULES
+        if loads_a_driver(each) or (is_private(each) and each.parent.name == "_redis")
+    }
+
+
 @pytest.mark.parametrize("path", MODULES, ids=by_name)
 def test_drivers_are_loaded_where_they_are_first_used(path: Path) -> None:
     if loads_a_driver(path):
@@ -171,15 +183,10 @@ def test_drivers_are_loaded_where_they_are_first_used(path: Path) -> None:
         return
     if path.parent.name == "_redis":
         return  # whoever imports it has to do so late
-    loaders = {
-        ".".join(each.relative_to(PACKAGE.parent).with_suffix("").parts)
-        for each in MODULES
-        if loads_a_driver(each) or (is_private(each) and each.parent.name == "_redis")
-    }
     early = [
         f"line {line}: {module}"
         for module, line in imports(path, inside_functions=False)
-        if module in loaders or module.rpartition(".")[0] in loaders
+        if module in loaders() or module.rpartition(".")[0] in loaders()
     ]
     assert not early, "it loads a driver: import it inside the function that needs it"
 

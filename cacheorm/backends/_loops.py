@@ -46,6 +46,11 @@ class PerLoop(Generic[T]):
             kept = self._keep(loop)
         return kept[0]
 
+    def peek(self) -> T | None:
+        """Give the object of the running loop, if it has been made."""
+        kept = self._kept.get(asyncio.get_running_loop()) if self._pid == os.getpid() else None
+        return None if kept is None else kept[0]
+
     async def close(self) -> None:
         """Close the object of the running loop. The next :meth:`get` makes a new one."""
         kept = self._kept.get(asyncio.get_running_loop()) if self._pid == os.getpid() else None

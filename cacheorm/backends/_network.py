@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..types import TTL, KeepTTL, Outcome, Value
@@ -11,6 +11,7 @@ from .base import BaseBackend
 
 if TYPE_CHECKING:
     from ._loops import PerLoop
+    from ._turns import Entrance
 
 __all__ = ["Commands", "NetworkBackend"]
 
@@ -55,10 +56,14 @@ class NetworkBackend(BaseBackend):
     """
 
     _blocking: Commands
-    _loops: PerLoop[Commands] | None = None
+    _loops: PerLoop[tuple[Commands, Entrance]] | None = None
 
-    def _make_awaited(self) -> Commands:
-        """Make the commands over connections of the running event loop: what the methods with an ``a`` call."""
+    def _make_awaited(self, entrance: Entrance) -> Commands:
+        """Make the commands over connections of the running event loop: what the methods with an ``a`` call.
+
+        Args:
+            entrance: where operations wait while all those connections are in use.
+        """
         raise NotImplementedError
 
     # -- one entry -------------------------------------------------------------------------------
@@ -139,8 +144,18 @@ class NetworkBackend(BaseBackend):
         if self._loops is None:
             from ._loops import PerLoop  # here, as it needs asyncio
 
-            self._loops = PerLoop(self._make_awaited, lambda commands: commands.close())
-        return self._loops.get()
+            self._loops = PerLoop(self._make_of_loop, lambda made: made[0].close())
+        return self._loops.get()[0]
+
+    def _make_of_loop(self) -> tuple[Commands, Entrance]:
+        from ._turns import Entrance
+
+        entrance = Entrance()
+        return self._make_awaited(entrance), entrance
+
+    def _turn_to_begin(self) -> Awaitable[None] | None:
+        made = None if self._loops is None else self._loops.peek()
+        return made[1].wait() if made is not None and made[1].is_shut else None
 
     async def _await(self, method: str, *args: Any) -> Any:
         return await getattr(self._awaited(), method)(*args)

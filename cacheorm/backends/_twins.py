@@ -6,7 +6,7 @@ lives in this process's memory answers on the spot; and any other works in threa
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from ..types import TTL, KeepTTL, Value
@@ -38,6 +38,10 @@ class Twins:
         import asyncio
 
         return await _outlast(asyncio.ensure_future(asyncio.to_thread(call, *args)))
+
+    def _turn_to_begin(self) -> Awaitable[None] | None:
+        """Give what an operation of the running event loop awaits before it begins; ``None`` if it need not wait."""
+        return None
 
     # -- one entry -------------------------------------------------------------------------------
 

@@ -91,7 +91,8 @@ class BaseBackend(Twins):
 
     in_process: bool = False
     """Whether entries live in this process's memory only, out of everybody else's reach. Then no method waits for
-    anything, and those to be awaited call it on the spot instead of in a thread."""
+    anything: operations that are awaited call them as others do, and their twins call them on the spot instead of in a
+    thread."""
 
     reads_ahead: bool = False
     """Whether :meth:`get_chunks` asks for later keys before it has yielded the values of earlier ones. It is then given

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._speedups import wire
 from ._memcached.addresses import DEFAULT_PORT, GivenServer, read_servers
@@ -14,6 +14,9 @@ from ._memcached.meta import MetaEngine
 from ._memcached.ring import RingEngine
 from ._memcached.rings import POLICIES, Rings
 from ._network import NetworkBackend
+
+if TYPE_CHECKING:
+    from ._turns import Entrance
 
 __all__ = ["MemcachedBackend"]
 
@@ -37,8 +40,9 @@ class MemcachedBackend(NetworkBackend):
 
     With several servers, each key has one of them, by libmemcached's ketama ring: what a ``pylibmc.Client`` with that
     behavior wrote is found here and the other way round, if both name the servers alike. A server that does not answer
-    is left alone for ``retry_after`` seconds; then one caller tries it for all, for a tenth of ``timeout``. Its keys
-    are misses, and writes to it are errors, row by row, while all others are stored; see ``on_server_failure``.
+    is left alone for ``retry_after`` seconds; then one caller tries it for all, for a tenth of ``timeout`` (for 0.25 s
+    at least, if ``timeout`` is so long). Its keys are misses, and writes to it are errors, row by row, while all others
+    are stored; see ``on_server_failure``.
 
     Args:
         servers: each as ``(host, port)``, ``(host, port, weight)``, ``"host:port"``, ``"host:port:weight"`` or the path
@@ -91,14 +95,14 @@ class MemcachedBackend(NetworkBackend):
             if len(self._servers) == 1:
                 self._engine = MetaEngine(BlockingPool(self._servers[0].address, *self._limits))
             else:
-                from ._memcached.together import LanePool, block_together
+                from ._memcached.together import BlockingRounds, LanePool
 
                 self._rings = Rings(self._servers, distribution, on_server_failure, retry_after)
                 pools = [LanePool(address, *self._limits) for address, _ in self._servers]
-                self._engine = RingEngine(self._rings, pools, block_together, timeout)
+                self._engine = RingEngine(self._rings, pools, BlockingRounds, timeout)
         self._blocking = MemcachedCommands(self._engine, self.default_ttl)
 
-    def _make_awaited(self) -> MemcachedCommands:
+    def _make_awaited(self, entrance: Entrance) -> MemcachedCommands:
         if self.client is not None:
             raise NotImplementedError(
                 "a pylibmc.Client blocks, so nothing on it can be awaited: give servers= in place of client="
@@ -106,11 +110,12 @@ class MemcachedBackend(NetworkBackend):
         if len(self._servers) == 1:
             from ._memcached.awaited import AwaitedPool  # here, as it needs asyncio
 
-            return MemcachedCommands(MetaEngine(AwaitedPool(self._servers[0].address, *self._limits)), self.default_ttl)
-        from ._memcached.awaited_lanes import AwaitedLanePool, await_together
+            pool = AwaitedPool(self._servers[0].address, *self._limits, entrance)
+            return MemcachedCommands(MetaEngine(pool), self.default_ttl)
+        from ._memcached.awaited_lanes import AwaitedLanePool, AwaitedRounds
 
-        pools = [AwaitedLanePool(address, *self._limits) for address, _ in self._servers]
-        return MemcachedCommands(RingEngine(self._rings, pools, await_together, self._limits[0]), self.default_ttl)
+        pools = [AwaitedLanePool(address, *self._limits, entrance) for address, _ in self._servers]
+        return MemcachedCommands(RingEngine(self._rings, pools, AwaitedRounds, self._limits[0]), self.default_ttl)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._engine.server}>"

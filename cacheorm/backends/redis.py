@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from .._speedups import wire
 from ._network import Commands, NetworkBackend
+
+if TYPE_CHECKING:
+    from ._turns import Entrance
 
 __all__ = ["RedisBackend"]
 
@@ -78,10 +81,10 @@ class RedisBackend(NetworkBackend):
         self.client = None if client is self._way else client
         self._blocking = RedisCommands(self._way.blocking(), self._seconds)
 
-    def _make_awaited(self) -> Commands:
+    def _make_awaited(self, entrance: Entrance) -> Commands:
         from ._redis.commands import RedisCommands
 
-        return RedisCommands(self._way.awaited(), self._seconds)
+        return RedisCommands(self._way.awaited(entrance), self._seconds)
 
     @classmethod
     def from_url(cls, url: str, default_ttl: int = 600, **kwargs: Any) -> Self:
@@ -92,8 +95,9 @@ class RedisBackend(NetworkBackend):
                 ``unix://[[user]:[password]@]/path[?db=0...]``,
                 ``redis+sentinel://[[user]:[password]@]host[:port],.../service[/db][?option=value...]`` or
                 ``redis+cluster://[[user]:[password]@]host[:port][,host[:port]...][?option=value...]``
-                (``rediss+cluster`` with TLS); special characters percent-encoded. Sentinels that ask for a password
-                take ``sentinel_username`` and ``sentinel_password`` as options.
+                (``rediss+sentinel`` and ``rediss+cluster`` with TLS to all of them, ``ssl_ca_certs`` and the like as
+                options); special characters percent-encoded. Sentinels that ask for a password take
+                ``sentinel_username`` and ``sentinel_password`` as options.
             default_ttl: see :class:`~cacheorm.backends.base.BaseBackend`.
             kwargs: as for the class; for a cluster also ``address_remap``, as ``redis.RedisCluster`` takes it.
 
@@ -101,11 +105,12 @@ class RedisBackend(NetworkBackend):
             ValueError: not such a URL. The message leaves the URL out: it may hold a password.
         """
         driver = _driver()
-        if url.startswith("redis+sentinel://"):
+        kind = url.partition("://")[0].lower()
+        if kind.endswith("+sentinel"):
             from ._redis.sentinels import client_from_url
 
             return cls(client=client_from_url(url, _options(kwargs)), default_ttl=default_ttl)
-        if url.partition("://")[0].lower().endswith("+cluster"):
+        if kind.endswith("+cluster"):
             from ._redis.clusters import ClusterWay
 
             return cls(client=ClusterWay.of_url(url, _options(kwargs)), default_ttl=default_ttl)

@@ -5,7 +5,8 @@
 ``file:///var/cache/app``                      :class:`~cacheorm.backends.filesystem.FileSystemBackend`
 ``redis://``, ``rediss://`` (TLS), ``unix://``  :class:`~cacheorm.backends.redis.RedisBackend`
 ``redis+sentinel://h1:26379,h2:26379/service``  the same, on the primary that sentinels name
-``redis+cluster://h1:7000,h2:7000``            likewise, on a Redis Cluster; ``rediss+cluster://`` with TLS
+``redis+cluster://h1:7000,h2:7000``            likewise, on a Redis Cluster
+``rediss+sentinel://``, ``rediss+cluster://``  the same two with TLS
 ``memcached://h1:11211,h2:11211``              :class:`~cacheorm.backends.memcached.MemcachedBackend`
 =============================================  ==============================================================
 
@@ -18,7 +19,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 from .base import BaseBackend
 
@@ -118,10 +119,6 @@ def _weights(text: str) -> list[int]:
     return [int(weight) for weight in text.split(",")]
 
 
-def _not_yet(scheme: str, rest: str, options: Mapping[str, Any]) -> NoReturn:
-    raise ValueError(f"{scheme}:// is not supported yet")
-
-
 _FACTORIES: dict[str, Callable[[str, str, Mapping[str, Any]], BaseBackend]] = {
     "memory": _memory,
     "file": _file,
@@ -129,6 +126,7 @@ _FACTORIES: dict[str, Callable[[str, str, Mapping[str, Any]], BaseBackend]] = {
     "rediss": _redis,
     "unix": _redis,
     "redis+sentinel": _redis,
+    "rediss+sentinel": _redis,
     "redis+cluster": _redis,
     "rediss+cluster": _redis,
     "memcached": _memcached,

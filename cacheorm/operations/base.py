@@ -7,7 +7,8 @@ from datetime import timedelta
 from itertools import islice
 from typing import Any, Generic, Self, TypeVar
 
-from ..async_store import arun
+from .._speedups import keys as key_makers
+from ..async_store import arun, turn_to_begin
 from ..errors import BackendError, FailedRow, WriteError
 from ..metadata import RowPlan
 from ..store import Call, Notice, Request, Tell, run
@@ -80,7 +81,13 @@ class Operation(Generic[R]):
         Loaders and receivers of signals may be coroutine functions then. If the task is cancelled, a write that was
         under way may have happened or not.
         """
+        if (turn := turn_to_begin(self._first_backend())) is not None:
+            await turn
         return await arun(self.steps())
+
+    def _first_backend(self) -> Any:
+        """Give the backend that is asked first; ``None`` if that is not known yet."""
+        return self._plan.backend
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self._plan.model.__name__}>"
@@ -121,7 +128,7 @@ class WriteOperation(Operation[R]):
         self,
         method: str,
         keys: list[str],
-        payloads: Sequence[Any],
+        payloads: list[Any],
         told: Tell | None = None,
         refused: list[FailedRow] | None = None,
     ) -> Steps[dict[str, bool]]:
@@ -143,7 +150,7 @@ class WriteOperation(Operation[R]):
         failed: list[FailedRow] = [] if refused is None else refused
         for start in range(0, len(keys), size):
             # One dict for each part: that of a million rows would be out of the processor's caches.
-            batch = dict(zip(keys[start : start + size], payloads[start : start + size], strict=True))
+            batch = key_makers.batch(keys, payloads, start, start + size)
             try:
                 outcome = yield Call(backend, method, (batch, self._pick_ttl()))
             except BackendError as error:

@@ -10,7 +10,6 @@ Memcache at Facebook", NSDI 2013, section 3.2.1.) A lease ends by itself: who di
 from __future__ import annotations
 
 import contextlib
-import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -159,6 +158,8 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
             raise
 
     def _take_turns(self, flight: Flight, marker: bytes, gaps: Gaps, loaded: _Loaded) -> Steps[None]:
+        import random  # here, as it takes a millisecond to import, and few programs load
+
         patience = time.monotonic() + (0 if flight.hurries else self._lease or 0)
         pause = _FIRST_PAUSE
         while gaps:

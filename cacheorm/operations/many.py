@@ -41,6 +41,15 @@ class _OverModels(Operation[R]):
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
 
+    def _first_backend(self) -> Any:
+        items: Any = self._rows
+        if len(items) == 1 and isinstance(items[0], (list, tuple)) and not _is_pair(items[0]):
+            (items,) = items
+        if not items:
+            return None
+        plan = getattr(items[0][0] if _is_pair(items[0]) else type(items[0]), "_meta", None)
+        return None if plan is None else plan.backend
+
     def _by_model(self) -> dict[Any, _Rows]:
         """Sort the rows by model.
 

@@ -8,6 +8,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from amounts import enough
 from rings import owners_by_pylibmc, pylibmc_client
 from servers import HOST, MemcachedServer
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:Exception ignored in PyMapping_HasKeyString:pytest.PytestUnraisableExceptionWarning"
 )
 
-KEYS = [f"m:user:id:{i}" for i in range(100_000)]
+KEYS = [f"m:user:id:{i}" for i in range(enough(100_000))]
 SOME = [*KEYS[:3000], *[f"ключ:{i}" for i in range(500)], *[f"é{i}" for i in range(500)]]
 
 

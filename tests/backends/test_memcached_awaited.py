@@ -205,10 +205,10 @@ def test_a_silent_server_is_given_up_after_the_timeout(run: Run[None]) -> None:
         server.pause()
         try:
             start = time.monotonic()
-            with pytest.raises(BackendError, match=r"no answer within 0\.2 s") as caught:
+            with pytest.raises(BackendError, match=r"no answer within 0\.5 s") as caught:
                 await awaited(backend, "set", "k", b"v")
             assert caught.value.maybe_applied is True
-            assert time.monotonic() - start > 0.15
+            assert time.monotonic() - start > 0.4
             with pytest.raises(BackendError, match="no answer") as caught:
                 await awaited(backend, "get_many", *BATCH)
             assert caught.value.maybe_applied is False
@@ -216,7 +216,7 @@ def test_a_silent_server_is_given_up_after_the_timeout(run: Run[None]) -> None:
             server.resume()
         assert await awaited(backend, "get", "k") == b"v"
 
-    with MemcachedServer() as server, MemcachedBackend([server.address], timeout=0.2) as backend:
+    with MemcachedServer() as server, MemcachedBackend([server.address], timeout=0.5) as backend:
         run(main(backend, server))
 
 
@@ -272,7 +272,7 @@ def test_a_full_pool_says_so_after_the_timeout(memcached_server: MemcachedServer
         await awaited(backend, "set_many", BATCH)
         chunks: Any = backend.aget_chunks(list(BATCH))
         await anext(chunks)
-        with pytest.raises(BackendError, match=r"all 1 connections stayed in use for 0\.2 s") as caught:
+        with pytest.raises(BackendError, match=r"all 1 connections stayed in use for 0\.5 s") as caught:
             await awaited(backend, "set", "k", b"")
         assert caught.value.maybe_applied is False
         waiting = asyncio.ensure_future(awaited(backend, "get", "key:1"))
@@ -283,7 +283,7 @@ def test_a_full_pool_says_so_after_the_timeout(memcached_server: MemcachedServer
         assert await waiting == b"1"
         assert pool_of(backend).turns.free == 1
 
-    with MemcachedBackend([memcached_server.address], max_connections=1, timeout=0.2) as backend:
+    with MemcachedBackend([memcached_server.address], max_connections=1, timeout=0.5) as backend:
         run(main(backend))
 
 

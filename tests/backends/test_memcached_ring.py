@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 import uvloop
-from cancelling import enough
+from amounts import enough
 from children import fork_and_check
+from clusters import wait_until
 from delays import DelayingProxy
 from servers import HOST, MemcachedServer
 
@@ -337,8 +338,16 @@ def test_whoever_waits_for_a_place_does_not_wait_for_the_server_as_well(servers:
 
 
 @ways
-@pytest.mark.parametrize("policy", ["miss", "raise", "eject"])
-@pytest.mark.parametrize(("method", "count"), [("get", 1), ("get_many", 300), ("get_many_cas", 300), ("has", 1)])
+@pytest.mark.parametrize(
+    ("method", "count", "policy"),
+    [
+        ("get", 1, "miss"),
+        ("get_many", 300, "eject"),
+        ("get_many", 300, "raise"),
+        ("get_many_cas", 300, "miss"),
+        ("has", 1, "eject"),
+    ],
+)
 def test_a_full_pool_is_no_failure_of_its_server(
     way: str, method: str, count: int, policy: str, servers: Servers
 ) -> None:
@@ -354,13 +363,14 @@ def test_a_full_pool_is_no_failure_of_its_server(
         commands: Any = backend._blocking if way == "called" else backend._awaited()
         pool = commands._engine._pools[1]
         held = await pool.take()
-        with pytest.raises(BackendError, match=r"all 1 connections stayed in use for 0\.2 s"):
+        with pytest.raises(BackendError, match=r"all 1 connections stayed in use for 1 s"):
             await read(backend, keys)
         pool.give_back(held, True)
         await read(backend, keys)
         await backend.aclose()
 
-    with on(servers, max_connections=1, timeout=0.1, on_server_failure=policy) as backend:
+    # On a busy machine an answer may take a while, and a server that has none within the timeout has failed.
+    with on(servers, max_connections=1, timeout=0.5, on_server_failure=policy) as backend:
         backend.set_many(ROWS)
         asyncio.run(main(backend))
         assert count_failures(backend) == 0
@@ -385,6 +395,24 @@ def test_a_server_that_is_back_is_found_by_one_who_tries(way: str, servers: Serv
         back_again(backend)
         assert call(backend, way, "set", key, b"new") is True
         assert call(backend, way, "get", key) == b"new"
+
+
+@ways
+def test_a_server_whose_answers_take_longer_than_a_tenth_of_the_timeout_comes_back(servers: Servers, way: str) -> None:
+    with DelayingProxy(servers[1].port) as proxy:
+        addresses = [(HOST, servers[0].port), (HOST, proxy.port)]
+        with MemcachedBackend(addresses, timeout=0.25, retry_after=60) as backend:
+            key = keys_of(backend, 1)[0]
+            backend.set(key, b"there")
+            backend._rings.health[1].fail("as if it had not answered")
+            back_again(backend)
+            proxy.hung = True
+            timer = threading.Timer(0.06, setattr, (proxy, "hung", False))
+            timer.start()
+            try:
+                assert call(backend, way, "get", key) == b"there"
+            finally:
+                timer.join()
 
 
 def test_while_one_tries_the_others_do_not_wait(servers: Servers) -> None:
@@ -463,13 +491,22 @@ def kill_and_pause(servers: Servers, times: int) -> None:
         time.sleep(0.1)
 
 
+def recovers(backend: MemcachedBackend) -> bool:
+    """Whether every row is written and read; one that has just been resumed may have much to do."""
+    back_again(backend)
+    return all(backend.set_many(ROWS).values()) and backend.get_many(*KEYS) == list(ROWS.values())
+
+
+async def arecovers(backend: MemcachedBackend) -> bool:
+    back_again(backend)
+    written = await backend.aset_many(ROWS)
+    return all(written.values()) and await backend.aget_many(*KEYS) == list(ROWS.values())
+
+
 def test_killing_pausing_and_restarting_under_load_gives_no_wrong_row(servers: Servers) -> None:
     with on(servers, retry_after=0.05, max_connections=8) as backend:
         under_load(backend, lambda: kill_and_pause(servers, 3))
-        back_again(backend)
-        backend.get_many(*KEYS)
-        assert all(backend.set_many(ROWS).values())
-        assert backend.get_many(*KEYS) == list(ROWS.values())
+        wait_until("all servers are asked again", lambda: recovers(backend))
         pools: Any = backend._engine._pools  # type: ignore[attr-defined]
         assert [pool._members.taken for pool in pools] == [0, 0, 0]
         assert all(len(pool._members.idle) <= 8 for pool in pools)
@@ -478,6 +515,7 @@ def test_killing_pausing_and_restarting_under_load_gives_no_wrong_row(servers: S
 @runs
 def test_killing_pausing_and_restarting_under_tasks_gives_no_wrong_row(servers: Servers, run: Any) -> None:
     stop = threading.Event()
+    deadline = time.monotonic() + 60
 
     async def work(backend: MemcachedBackend, number: int) -> None:
         chance = random.Random(number)
@@ -488,16 +526,11 @@ def test_killing_pausing_and_restarting_under_tasks_gives_no_wrong_row(servers: 
             for key, value in zip(mine, await backend.aget_many(*mine), strict=True):
                 assert value in (None, ROWS[key])
 
-    async def recovers(backend: MemcachedBackend) -> bool:
-        back_again(backend)
-        written = await backend.aset_many(ROWS)
-        return all(written.values()) and await backend.aget_many(*KEYS) == list(ROWS.values())
-
     async def main() -> None:
         with on(servers, retry_after=0.05, max_connections=8) as backend:
             await asyncio.gather(*[work(backend, number) for number in range(6)])
-            # A server that has just been resumed may have much to do.
-            assert any([await recovers(backend) for _ in range(5)])
+            while not await arecovers(backend):
+                assert time.monotonic() < deadline, [health.reason for health in backend._rings.health]
             commands: Any = backend._awaited()
             pools = commands._engine._pools
             assert [pool.turns.free for pool in pools] == [8, 8, 8]

@@ -210,7 +210,7 @@ def test_half_of_the_connections_are_left_to_the_client(redis_server: RedisServe
 
 
 def test_a_server_that_does_not_answer_is_waited_for_no_longer_than_asked() -> None:
-    with RedisServer() as server, RedisBackend(host=HOST, port=server.port, socket_timeout=0.3) as backend:
+    with RedisServer() as server, RedisBackend(host=HOST, port=server.port, socket_timeout=0.5) as backend:
         backend.set("k", b"v")
         server.pause()
         with pytest.raises(BackendError, match="Timeout reading") as caught:
@@ -458,7 +458,7 @@ def test_replies_cut_off_anywhere_never_reach_the_next_caller(cut: int, proxy: P
 
 
 def test_a_silent_server_is_given_up_after_the_timeout(proxy: Proxy, redis_server: RedisServer) -> None:
-    with RedisBackend(host=HOST, port=proxy.port, retry=NEVER_RETRY, socket_timeout=0.1) as backend:
+    with RedisBackend(host=HOST, port=proxy.port, retry=NEVER_RETRY, socket_timeout=0.5) as backend:
         backend.set_many(BATCH)
         proxy.hang = True
         proxy.cut_after = 0

@@ -88,7 +88,7 @@ def test_an_abandoned_read_gives_its_connection_up(run: Callable[..., Any], prox
 
 def test_tasks_share_a_bounded_number_of_connections(run: Callable[..., Any], proxy: DelayingProxy) -> None:
     async def main() -> None:
-        with through(proxy, max_connections=5) as backend:
+        with through(proxy, max_connections=5, socket_timeout=60) as backend:
             await backend.aset_many(BATCH)
             keys = list(BATCH)[:100]
             replies = await asyncio.gather(*[backend.aget_many(*keys[i:]) for i in range(100) for _ in range(10)])

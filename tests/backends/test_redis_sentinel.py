@@ -342,17 +342,16 @@ def test_a_read_goes_on_where_another_server_has_to_take_over(stage: Stage) -> N
 
 def when_its_reply_is_lost(store: Any, proxy: Proxy, call: Callable[[], Any]) -> BackendError:
     """Call something, the reply to which the proxy cuts off, and give the error."""
-    for _ in range(5):
+    # Now and then something else is lost: what a sentinel asked the server, or the greeting of a connection that was
+    # made meanwhile, and is made anew. A call that is repeated in silence never gives an error.
+    for _ in range(20):
         store.ping()
-        accepted = proxy.accepted
         proxy.cut_after, proxy.once = 0, True
         try:
             call()
         except BackendError as error:
             return error
-        # Connecting is tried anew where it fails: a connection that was made meanwhile has lost its greeting instead.
-        assert proxy.accepted > accepted, "a reply was lost, and nobody said so"
-    raise AssertionError("each call made a connection of its own")
+    raise AssertionError("replies were lost, and nobody said so")
 
 
 def test_a_count_whose_reply_was_lost_is_not_repeated_and_says_so(stage: Stage, use: Use) -> None:

@@ -1,8 +1,10 @@
-"""The command as a user runs it: a process of its own, against real servers."""
+"""The command as a user runs it, against real servers: in a process of its own where that is what a test is about."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import json
 import os
 import signal
@@ -18,6 +20,7 @@ import pytest
 from measuring import measured
 
 import cacheorm as co
+from cacheorm.cli import main
 from cacheorm.payload import ABSENT, LEASE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,6 +110,16 @@ number = 5
 """
 
 
+class Captured(io.TextIOWrapper):
+    """A stream of text that is kept."""
+
+    def __init__(self) -> None:
+        super().__init__(io.BytesIO(), "utf-8", write_through=True)
+
+    def text(self) -> str:
+        return self.buffer.getvalue().decode("utf-8")  # type: ignore[attr-defined]
+
+
 class App:
     """A folder with the module ``shop.models`` in it, and its models here."""
 
@@ -133,16 +146,54 @@ class App:
         command = [sys.executable, "-W", "error", "-m", "cacheorm", *arguments]
         return subprocess.Popen(command, cwd=self.folder, env=environment, text=True, encoding="utf-8", **pipes)
 
-    def run(self, *arguments: str, typed: str = "", code: int = 0, **options: Any) -> str:
-        """Run the command, expect an exit code, and give its output; that of errors where it is to fail."""
+    def run(self, *arguments: str, typed: str = "", code: int = 0) -> str:
+        """Run the command here, expect an exit code, and give its output; that of errors where it is to fail."""
+        with self._as_at_the_start(), contextlib.chdir(self.folder):
+            output, errors = Captured(), Captured()
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(sys, "stdin", io.StringIO(typed))
+                patch.setattr(sys, "stdout", output)
+                patch.setattr(sys, "stderr", errors)
+                patch.setattr(sys, "argv", ["cacheorm"])
+                try:
+                    ended = main(arguments)
+                except SystemExit as end:  # argparse's
+                    ended = int(end.code or 0)
+        return self._checked(ended, output.text(), errors.text(), code)
+
+    def run_alone(self, *arguments: str, typed: str = "", code: int = 0, **options: Any) -> str:
+        """Likewise in a process of its own."""
         process = self.start(*arguments, **options)
         output, errors = process.communicate(typed)
-        assert process.returncode == code, (process.returncode, output, errors)
+        return self._checked(process.returncode, output, errors, code)
+
+    def _checked(self, ended: int, output: str, errors: str, code: int) -> str:
+        assert ended == code, (ended, output, errors)
         assert "Traceback" not in errors
         return errors if code > 1 else output
 
+    @contextlib.contextmanager
+    def _as_at_the_start(self) -> Iterator[None]:
+        """Hide the modules of the folder, which the command is to import itself, and forget what it has imported."""
+        before, path = {**sys.modules}, [*sys.path]
+        sys.modules.pop("shop.models", None)
+        importlib.invalidate_caches()
+        try:
+            yield
+        finally:
+            sys.path[:] = path
+            used = sys.modules.pop("shop.models", None)
+            if used is not None:
+                used.User._meta.backend.close()
+            for name in ("shop", "broken", "leaving"):
+                sys.modules.pop(name, None)
+            sys.modules["shop.models"] = before["shop.models"]
+
     def json(self, *arguments: str, code: int = 0) -> Any:
         return json.loads(self.run(*arguments, "--json", code=code))
+
+    def json_alone(self, *arguments: str, code: int = 0) -> Any:
+        return json.loads(self.run_alone(*arguments, "--json", code=code))
 
 
 @pytest.fixture(params=["file", "redis", "memcached"])
@@ -174,10 +225,15 @@ def an_app(folder: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 def test_get_shows_one_row(app: App) -> None:
     app.models.User.create(id=7, name="Sam", password="hunter2")
-    assert app.run("get", "shop.models:User", "7").split("\n") == ["id        7", "name      Sam", "password  ***", ""]
-    assert app.json("get", "shop.models:User", "id=7") == {"id": 7, "name": "Sam", "password": "***"}
-    assert app.run("get", "shop.models:User", "8", code=1) == "m:user:id:8  not found\n"
-    assert app.json("get", "shop.models:User", "8", code=1) is None
+    assert app.run_alone("get", "shop.models:User", "7").split("\n") == [
+        "id        7",
+        "name      Sam",
+        "password  ***",
+        "",
+    ]
+    assert app.json_alone("get", "shop.models:User", "id=7") == {"id": 7, "name": "Sam", "password": "***"}
+    assert app.run_alone("get", "shop.models:User", "8", code=1) == "m:user:id:8  not found\n"
+    assert app.json_alone("get", "shop.models:User", "8", code=1) is None
 
 
 def test_query_shows_rows_in_the_order_asked(app: App) -> None:
@@ -387,8 +443,8 @@ def test_numbers_that_json_has_not_are_text(file_app: App, given: str, shown: st
 def test_a_terminal_without_unicode_gets_what_it_can_show(file_app: App) -> None:
     file_app.models.User.create(id=1, name="日本")
     env = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    assert "\\u65e5\\u672c" in file_app.run("get", "shop.models:User", "1", env=env)
-    assert json.loads(file_app.run("get", "shop.models:User", "1", "--json", env=env))["name"] == "日本"
+    assert "\\u65e5\\u672c" in file_app.run_alone("get", "shop.models:User", "1", env=env)
+    assert json.loads(file_app.run_alone("get", "shop.models:User", "1", "--json", env=env))["name"] == "日本"
 
 
 # -- what goes wrong -------------------------------------------------------------------------------------
@@ -443,7 +499,7 @@ def test_a_password_in_a_url_is_not_shown(file_app: App, tmp_path: Path) -> None
             for arguments in (["ping"], ["stats"], ["ping", "--json"]):
                 output = file_app.run(*arguments, f"redis://{place}")
                 assert "hunter2" not in output
-        wrong = file_app.run("ping", f"redis://:hunter3@127.0.0.1:{server.port}", code=3)
+        wrong = file_app.run_alone("ping", f"redis://:hunter3@127.0.0.1:{server.port}", code=3)
         assert "hunter3" not in wrong
 
 
@@ -493,20 +549,20 @@ def test_ctrl_c_ends_the_command_quietly(file_app: App) -> None:
 def test_many_rows_are_shown(file_app: App) -> None:
     count = 20_000
     file_app.models.User.insert_many({"id": number, "name": "x"} for number in range(count)).execute()
-    found = file_app.run("query", "shop.models:User", "-", "--json", typed="\n".join(map(str, range(count))))
+    found = file_app.run_alone("query", "shop.models:User", "-", "--json", typed="\n".join(map(str, range(count))))
     assert [row["id"] for row in json.loads(found)] == list(range(count))
 
 
 def test_the_command_of_the_distribution_is_the_same() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    from cacheorm.cli import main
-
     assert EntryPoint("cacheorm", project["scripts"]["cacheorm"], "console_scripts").load() is main
 
 
 def test_help_shows_the_commands_and_the_exit_codes(file_app: App) -> None:
-    text = file_app.run("--help")
+    text = file_app.run_alone("--help")
     for word in ("get", "query", "delete", "ttl", "explain", "ping", "stats", "exit codes"):
         assert word in text
-    assert "field=value" in file_app.run("get", "--help")
-    assert file_app.run("--version") == f"cacheorm {co.__version__}\n"
+    assert "field=value" in file_app.run_alone("get", "--help")
+    assert "invalid choice: 'fetch'" in file_app.run_alone("fetch", code=2)
+    assert "cannot import shop.modles" in file_app.run_alone("get", "shop.modles:User", "1", code=2)
+    assert file_app.run_alone("--version") == f"cacheorm {co.__version__}\n"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from amounts import enough
 
 import cacheorm as co
 from cacheorm.payload import ABSENT, LEASE, is_absence
@@ -202,7 +203,7 @@ def test_a_hundred_thousand_rows_are_loaded_with_one_call(user: Any, ids: Any) -
         asked.append(len(pks))
         return {pk: {"name": "loaded"} for pk in pks}
 
-    count = 100_000
+    count = enough(100_000)
     pks = ids(range(count))
     user.insert_many({"id": number, "name": "stored"} for number in range(0, count, 2)).execute()
     expected = ["loaded" if number % 2 else "stored" for number in range(count)]

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import ClassVar, TypeVar, cast
 
 from ..._speedups import wire
-from .._turns import Turns
+from .._turns import Entrance, Turns
 from .addresses import Address, describe
 from .exchange import UnreachableError
 
@@ -94,7 +94,7 @@ class Connection(asyncio.BufferedProtocol):
     async def pump(self) -> None:
         if self._broken is not None:
             raise self._broken
-        self._waiter = self._loop.create_future()
+        self._waiter = self._make_wait()
         self._since = self._loop.time()
         self._unsent = self._transport.get_write_buffer_size()
         if self._timer is None:
@@ -121,6 +121,9 @@ class Connection(asyncio.BufferedProtocol):
     def _until(future: asyncio.Future[T]) -> Awaitable[T]:
         """Give what is awaited to wait for a future."""
         return future
+
+    def _make_wait(self) -> asyncio.Future[None]:
+        return self._loop.create_future()
 
     def _wake(self, error: OSError | None = None) -> None:
         waiter = self._waiter
@@ -156,24 +159,28 @@ class AwaitedPool:
         timeout: seconds without progress after which a connection gives up, and seconds to wait for a free one.
         connect_timeout: seconds to wait for a new connection.
         max_connections: how many there are at most.
+        entrance: that of the backend.
     """
 
     _kind: ClassVar[type[Connection]] = Connection
-    _turns: ClassVar[int] = 1
+    _patience: ClassVar[int] = 1
 
-    def __init__(self, address: Address, timeout: float, connect_timeout: float, max_connections: int) -> None:
+    def __init__(
+        self, address: Address, timeout: float, connect_timeout: float, max_connections: int, entrance: Entrance
+    ) -> None:
         self.server = describe(address)
         self._address = address
         self._timeout = timeout
         self._connect_timeout = connect_timeout
-        self.turns = Turns(max_connections, timeout * self._turns, self.server, "timeout", self._until)
+        self.turns = Turns(max_connections, timeout * self._patience, self.server, "timeout", entrance, self._until)
         self._idle: list[Connection] = []
         self._closed = False
         self.unreachable: Callable[[str], None] = lambda reason: None
         self.check: Callable[[], None] = lambda: None
 
     async def take(self) -> Connection:
-        await self.turns.take()
+        if not self.turns.take():
+            await self.turns.wait()
         try:
             self.check()
         except BaseException:
@@ -202,6 +209,7 @@ class AwaitedPool:
     async def close(self) -> None:
         """Close the idle connections, and those in use when they are given back."""
         self._closed = True
+        self.turns.close()
         self.drop_idle()
         await asyncio.sleep(0)  # in which their sockets are closed
 

@@ -6,18 +6,47 @@ A task for each would cost more than most exchanges, and its values would wait f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Sequence
 from types import coroutine
 from typing import Any, TypeVar
 
 from . import awaited
 from .exchange import TURNS
-from .together import Lane, abandon
+from .together import Lane, Rounds
 
-__all__ = ["AwaitedLanePool", "await_together"]
+__all__ = ["AwaitedLanePool", "AwaitedRounds"]
 
 T = TypeVar("T")
+
+
+class _Wait:
+    """What a lane waits for on its connection: a future that tells at once, not when the loop comes round to it."""
+
+    __slots__ = ("_error", "_is_done", "_tell")
+
+    def __init__(self) -> None:
+        self._is_done = False
+        self._error: BaseException | None = None
+        self._tell: Callable[[Any], None] | None = None
+
+    def add_done_callback(self, tell: Callable[[Any], None]) -> None:
+        self._tell = tell
+
+    def done(self) -> bool:
+        return self._is_done
+
+    def result(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def set_result(self, result: None) -> None:
+        self._is_done = True
+        if self._tell is not None:
+            self._tell(self)
+
+    def set_exception(self, error: BaseException) -> None:
+        self._error = error
+        self.set_result(None)
 
 
 @coroutine
@@ -31,12 +60,15 @@ class _Connection(awaited.Connection):
 
     _until = staticmethod(_hand_up)
 
+    def _make_wait(self) -> Any:
+        return _Wait()
+
 
 class AwaitedLanePool(awaited.AwaitedPool):
     """A pool whose waits are handed up, for connecting and for a place as well; it can be used in lanes only."""
 
     _kind = _Connection
-    _turns = TURNS
+    _patience = TURNS
     _until = staticmethod(_hand_up)
 
     async def open(self, patience: float | None = None) -> awaited.Connection:
@@ -57,33 +89,26 @@ def _look_at(opening: asyncio.Future[Any]) -> None:
         opening.exception()
 
 
-async def await_together(lanes: Sequence[Lane]) -> AsyncGenerator[None, None]:
-    """Run lanes to their ends, and yield whenever some of them have got on."""
-    loop = asyncio.get_running_loop()
-    waiting: dict[Lane, asyncio.Future[Any]] = {}
-    turn: asyncio.Future[None] | None = None
+class AwaitedRounds(Rounds):
+    """Rounds in the task that awaits them."""
 
-    def step(lane: Lane) -> None:
-        waiting.pop(lane, None)
-        with suppress(StopIteration):
-            waiting[lane] = future = lane.send(None)
-            future.add_done_callback(wake)
+    def __init__(self, lanes: Sequence[Lane]) -> None:
+        super().__init__(lanes)
+        self._loop = asyncio.get_running_loop()
+        self._turn: asyncio.Future[None] | None = None
 
-    def wake(future: asyncio.Future[Any]) -> None:
-        if turn is not None and not turn.done():
-            turn.set_result(None)
+    def _step(self, lane: Lane, ready: Any) -> None:
+        super()._step(lane, ready)
+        wait = self._waiting.get(lane)
+        if wait is not None:
+            wait.add_done_callback(self._wake)
 
-    try:
-        for lane in lanes:
-            step(lane)
-        while waiting:
-            ready = [lane for lane, future in waiting.items() if future.done()]
-            if not ready:
-                turn = loop.create_future()
-                await turn
-                continue
-            for lane in ready:
-                step(lane)
-            yield
-    finally:
-        abandon(lanes, waiting)
+    async def _ready(self) -> Iterable[tuple[Lane, Any]]:
+        while not (ready := [(lane, None) for lane, wait in self._waiting.items() if wait.done()]):
+            self._turn = self._loop.create_future()
+            await self._turn
+        return ready
+
+    def _wake(self, wait: Any) -> None:
+        if self._turn is not None and not self._turn.done():
+            self._turn.set_result(None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
 
 from ..._speedups import wire
 from ...types import KeepTTL
@@ -16,7 +17,7 @@ from .._driving import Chunks, OnePart
 from ..base import later_part, next_count
 from .exchange import RACES, WRITE_CHUNK, Connection, Exchange, Reply, is_stale, number_of, read_stats
 
-__all__ = ["MetaEngine", "exptime"]
+__all__ = ["READ_CHUNK", "MetaEngine", "exptime"]
 
 READ_CHUNK = 250
 """Keys per request at most."""
@@ -127,6 +128,15 @@ class MetaEngine(Exchange):
     def read_chunks(self, keys: Sequence[str]) -> Chunks[list[bytes | None]]:
         """Yield the values of ``keys`` in their order, in lists, while the server makes the next."""
         return OnePart(self._read, keys) if 0 < len(keys) <= READ_CHUNK else self._read_parts(keys)
+
+    async def read_into(self, keys: Sequence[str], values: list[bytes | None]) -> None:
+        """Add the values of ``keys`` to ``values`` as they come."""
+        if 0 < len(keys) <= READ_CHUNK:
+            values += await self._read(keys)
+            return
+        async with aclosing(self._read_parts(keys)) as chunks:
+            async for chunk in chunks:
+                values += chunk
 
     async def _read(self, keys: Sequence[str]) -> list[bytes | None]:
         """Read keys that are asked for at once."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 from .exchange import UnreachableError
 from .health import Health
@@ -12,9 +12,12 @@ from .meta import MetaEngine
 __all__ = ["Node"]
 
 T = TypeVar("T")
+Parts = TypeVarTuple("Parts")
 
-# How much of the timeout who tries a server that was out waits for it.
+# How much of the timeout who tries a server that was out waits for it; and for how many seconds at least, where the
+# timeout is longer: one that is merely far away, or has much to do, would else never be back.
 _PROBE_SHARE = 0.1
+_PROBE_SECONDS = 0.25
 
 
 class Node:
@@ -31,18 +34,24 @@ class Node:
         self.server = pool.server
         self._pool = pool
         self._health = health
-        self._patience = timeout * _PROBE_SHARE
+        self._patience = max(timeout * _PROBE_SHARE, min(timeout, _PROBE_SECONDS))
         self._failures = 0
         pool.check = self.check
         pool.unreachable = health.fail
 
-    async def run(self, work: Callable[[MetaEngine], Awaitable[T]]) -> T:
+    def run(self, work: Callable[[MetaEngine, *Parts], Awaitable[T]], *args: *Parts) -> Awaitable[T]:
         """Do something on the server, unless it is out.
 
         Raises:
             UnreachableError: it is out, or does not answer now.
             BackendError: anything else went wrong.
         """
+        # Without a coroutine of its own where all is well.
+        if self._health.reason is None and self._failures == self._health.failures:
+            return work(self.engine, *args)
+        return self._run_again(work, *args)
+
+    async def _run_again(self, work: Callable[[MetaEngine, *Parts], Awaitable[T]], *args: *Parts) -> T:
         health = self._health
         if health.reason is not None:
             await self._try()
@@ -50,7 +59,7 @@ class Node:
             # Connections of the time before it was out are no good any more, though that may not show.
             self._failures = health.failures
             self._pool.drop_idle()
-        return await work(self.engine)
+        return await work(self.engine, *args)
 
     def check(self) -> None:
         """Raise what :meth:`run` does if the server has been found not to answer."""

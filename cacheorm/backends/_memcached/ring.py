@@ -6,17 +6,19 @@ holds up nobody but those who ask it: those once, as it is out for a while then 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from ..._speedups import ring
 from ...errors import BackendError
 from ...types import KeepTTL
+from .._driving import Chunks, OnePart
 from .exchange import UnreachableError
-from .meta import MetaEngine
+from .meta import READ_CHUNK, MetaEngine
 from .node import Node
 from .rings import Rings
+from .together import Lane, Rounds
 from .unwritten import Unwritten
 
 __all__ = ["RingEngine"]
@@ -27,10 +29,41 @@ T = TypeVar("T")
 _WORTH = 100
 
 
-class Together(Protocol):
-    """Runs lanes side by side, and yields whenever some of them have got on."""
+class _Reading:
+    """A batch that is being read.
 
-    def __call__(self, lanes: Sequence[Coroutine[Any, Any, None]]) -> AsyncGenerator[None, None]: ...
+    Args:
+        owners: the server of each key, a byte each.
+        keys: as many.
+        servers: how many there are.
+
+    Attributes:
+        parts: the keys that each server is asked for.
+        found: the values that it has given.
+        errors: why it gives no more.
+    """
+
+    __slots__ = ("_collected", "_owners", "_position", "_taken", "errors", "found", "parts")
+
+    def __init__(self, owners: bytes, keys: Sequence[str], servers: int) -> None:
+        self.parts: list[list[str]] = ring.deal(owners, keys, servers)
+        self.found: list[list[bytes | None]] = [[] for _ in self.parts]
+        self.errors: dict[int, BackendError] = {}
+        self._owners = owners
+        self._position = 0
+        self._taken = [0] * servers
+        self._collected: list[bytes | None] = []
+
+    def collect(self) -> int:
+        """Put values in the order of the batch, up to the first that is missing. Return how many are to be taken."""
+        self._position = ring.collect(self._owners, self._position, self.found, self._taken, self._collected)
+        return len(self._collected)
+
+    def take(self) -> list[bytes | None]:
+        """Give the values that have come and were not given yet."""
+        self.collect()
+        collected, self._collected = self._collected, []
+        return collected
 
 
 class RingEngine:
@@ -39,14 +72,14 @@ class RingEngine:
     Args:
         rings: shared among the engines of a backend.
         pools: connections to each of the servers.
-        together: runs lanes over those connections.
+        rounds: run lanes over those connections.
         timeout: of the connections, in seconds.
     """
 
-    def __init__(self, rings: Rings, pools: Sequence[Any], together: Together, timeout: float) -> None:
+    def __init__(self, rings: Rings, pools: Sequence[Any], rounds: type[Rounds], timeout: float) -> None:
         self._rings = rings
         self._pools = pools
-        self._together = together
+        self._rounds = rounds
         self._nodes = [Node(pool, health, timeout) for pool, health in zip(pools, rings.health, strict=True)]
         self.server = "memcached at " + ", ".join(pool.server.removeprefix("memcached at ") for pool in pools)
 
@@ -74,41 +107,45 @@ class RingEngine:
 
     # -- batches ---------------------------------------------------------------------------------
 
-    async def read_chunks(self, keys: Sequence[str]) -> AsyncGenerator[list[bytes | None], None]:
+    def read_chunks(self, keys: Sequence[str]) -> Chunks[list[bytes | None]]:
         """Yield the values of ``keys`` in their order, in lists, as the servers give them."""
-        owners = self._rings.current().owners(keys)
-        parts = ring.deal(owners, keys, len(self._nodes))
-        found: list[list[bytes | None]] = [[] for _ in parts]
-        errors: dict[int, BackendError] = {}
+        return OnePart(self._read, keys) if 0 < len(keys) <= READ_CHUNK else self._read_parts(keys)
 
-        async def lane(server: int) -> None:
-            async def work(engine: MetaEngine) -> None:
-                async with aclosing(engine.read_chunks(parts[server])) as chunks:
-                    async for values in chunks:
-                        found[server] += values
+    async def _read(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Read keys that each server is asked for at once."""
+        reading = _Reading(self._rings.current().owners(keys), keys, len(self._nodes))
+        await self._run(self._lanes_of(reading))
+        await self._complete(reading)
+        return reading.take()
 
-            try:
-                await self._nodes[server].run(work)
-            except BackendError as error:
-                errors[server] = error
-                if self._rings.policy == "miss" and self._rings.passes_over(error):
-                    found[server] += [None] * (len(parts[server]) - len(found[server]))
-
-        position, taken = 0, [0] * len(parts)
-        values: list[bytes | None] = []
-        async with aclosing(self._together([lane(server) for server, part in enumerate(parts) if part])) as rounds:
+    async def _read_parts(self, keys: Sequence[str]) -> AsyncGenerator[list[bytes | None], None]:
+        reading = _Reading(self._rings.current().owners(keys), keys, len(self._nodes))
+        async with aclosing(self._rounds(self._lanes_of(reading))) as rounds:
             async for _ in rounds:
-                position = ring.collect(owners, position, found, taken, values)
-                if len(values) >= _WORTH:
-                    yield values
-                    values = []
-        for server, error in errors.items():
-            left = parts[server][len(found[server]) :]
+                if reading.collect() >= _WORTH:
+                    yield reading.take()
+        await self._complete(reading)
+        if reading.collect():
+            yield reading.take()
+
+    def _lanes_of(self, reading: _Reading) -> list[Lane]:
+        return [self._read_lane(reading, server) for server, part in enumerate(reading.parts) if part]
+
+    async def _read_lane(self, reading: _Reading, server: int) -> None:
+        part, found = reading.parts[server], reading.found[server]
+        try:
+            await self._nodes[server].run(MetaEngine.read_into, part, found)
+        except BackendError as error:
+            reading.errors[server] = error
+            if self._rings.policy == "miss" and self._rings.passes_over(error):
+                found += [None] * (len(part) - len(found))
+
+    async def _complete(self, reading: _Reading) -> None:
+        """Find what servers that have failed did not give."""
+        for server, error in reading.errors.items():
+            left = reading.parts[server][len(reading.found[server]) :]
             if left:
-                found[server] += await self._elsewhere(left, error)
-        ring.collect(owners, position, found, taken, values)
-        if values:
-            yield values
+                reading.found[server] += await self._elsewhere(left, error)
 
     async def _elsewhere(self, keys: Sequence[str], error: BackendError) -> list[bytes | None]:
         """Read what a server that has failed does not give: from the rest of the ring, if it is ejected."""
@@ -116,7 +153,9 @@ class RingEngine:
             raise error
 
         async def read(engine: MetaEngine, part: list[int]) -> list[bytes | None]:
-            return [value async for chunk in engine.read_chunks([keys[i] for i in part]) for value in chunk]
+            values: list[bytes | None] = []
+            await engine.read_into([keys[i] for i in part], values)
+            return values
 
         return self._misses(await self._each(keys, read, False))
 
@@ -274,7 +313,7 @@ class RingEngine:
 
             async def lane(server: int, part: list[int], failed: list[int] = failed) -> None:
                 try:
-                    done = await self._nodes[server].run(lambda engine: work(engine, part))
+                    done = await self._nodes[server].run(work, part)
                 except BackendError as error:
                     # A failure is told of each key; a refusal of one key is no failure of its server.
                     reason = Unwritten(error)
@@ -306,8 +345,8 @@ class RingEngine:
         await self._run([lane(node) for node in self._nodes])
         return found, errors
 
-    async def _run(self, lanes: Sequence[Coroutine[Any, Any, None]]) -> None:
-        async with aclosing(self._together(lanes)) as rounds:
+    async def _run(self, lanes: Sequence[Lane]) -> None:
+        async with aclosing(self._rounds(lanes)) as rounds:
             async for _ in rounds:
                 pass
 

@@ -3,7 +3,7 @@
 A lane is a coroutine. All of them send their first requests before anybody waits for a reply, and whoever has a
 reply goes on, however long another waits.
 
-The lanes' pools have connections whose waits are handed up: here, where they block, to :func:`block_together`, which
+The lanes' pools have connections whose waits are handed up: here, where they block, to :class:`BlockingRounds`, which
 polls all sockets at once. :mod:`.awaited_lanes` has those of an event loop.
 """
 
@@ -14,14 +14,14 @@ import os
 import select
 import socket
 import time
-from collections.abc import AsyncGenerator, Coroutine, Generator, Iterable, Sequence
+from collections.abc import Coroutine, Generator, Iterable, Sequence
 from types import coroutine
-from typing import Any
+from typing import Any, Self
 
 from . import blocking
 from .exchange import TURNS
 
-__all__ = ["Connection", "Lane", "LanePool", "abandon", "block_together"]
+__all__ = ["BlockingRounds", "Connection", "Lane", "LanePool", "Rounds"]
 
 Lane = Coroutine[Any, Any, None]
 """An exchange with one server."""
@@ -105,39 +105,60 @@ async def _connected(family: int, address: Any, patience: float) -> socket.socke
         raise
 
 
-async def block_together(lanes: Sequence[Lane]) -> AsyncGenerator[None, None]:
-    """Run lanes to their ends without ever suspending, and yield whenever some of them have got on."""
-    waiting: dict[Lane, Wait] = {}
+class Rounds:
+    """Runs lanes to their ends. Each iteration is a round, after which some of them have got on.
 
-    def step(lane: Lane, ready: tuple[bool, bool] | None) -> None:
-        waiting.pop(lane, None)
-        with contextlib.suppress(StopIteration):
-            waiting[lane] = lane.send(ready)
-
-    try:
-        for lane in lanes:
-            step(lane, None)
-        while waiting:
-            yield
-            for lane, ready in _poll(waiting):
-                step(lane, ready)
-    finally:
-        abandon(lanes, waiting)
-
-
-def abandon(lanes: Sequence[Lane], waiting: Iterable[Lane]) -> None:
-    """End lanes whose batch nobody waits for any more, or which are at their ends.
+    Not an asynchronous generator: event loops keep a list of all that have begun, which costs as much as a lane.
 
     Args:
-        lanes: all of them.
-        waiting: those that have begun, and not come to their ends.
+        lanes: none of them has begun.
     """
-    for lane in waiting:
-        # Closing it would not reach the asynchronous generator it is in: https://github.com/python/cpython/issues/117714
-        with contextlib.suppress(_Abandoned, StopIteration):
-            lane.throw(_Abandoned())
-    for lane in lanes:
-        lane.close()
+
+    def __init__(self, lanes: Sequence[Lane]) -> None:
+        self._lanes = lanes
+        self._waiting: dict[Lane, Any] = {}
+        self._begun = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> None:
+        if not self._begun:
+            self._begun = True
+            for lane in self._lanes:
+                self._step(lane, None)
+        elif not self._waiting:
+            raise StopAsyncIteration
+        else:
+            for lane, ready in await self._ready():
+                self._step(lane, ready)
+
+    async def aclose(self) -> None:
+        """End lanes whose batch nobody waits for any more, or which are at their ends."""
+        for lane in self._waiting:
+            # Closing it would not reach the asynchronous generator it is in, if there is one:
+            # https://github.com/python/cpython/issues/117714
+            with contextlib.suppress(_Abandoned, StopIteration):
+                lane.throw(_Abandoned())
+        for lane in self._lanes:
+            lane.close()
+
+    def _step(self, lane: Lane, ready: Any) -> None:
+        """Have a lane go on, and keep what it waits for next."""
+        self._waiting.pop(lane, None)
+        with contextlib.suppress(StopIteration):
+            self._waiting[lane] = lane.send(ready)
+
+    async def _ready(self) -> Iterable[tuple[Lane, Any]]:
+        """Wait until lanes can go on; give them, and what each is sent."""
+        raise NotImplementedError
+
+
+class BlockingRounds(Rounds):
+    """Rounds that never suspend."""
+
+    async def _ready(self) -> Iterable[tuple[Lane, Any]]:
+        return _poll(self._waiting)
 
 
 class _Abandoned(BaseException):

@@ -17,7 +17,7 @@ from redis.exceptions import (
 
 from ..._speedups import wire
 from ...errors import BackendError
-from .._turns import Turns
+from .._turns import Entrance, Turns
 from .endpoint import Endpoint
 from .replies import find_feed
 from .transport import MOMENT
@@ -207,17 +207,19 @@ class AwaitedLinks:
 
     Args:
         endpoint: the server.
+        entrance: that of the backend.
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, entrance: Entrance) -> None:
         self.server = endpoint.server
         self._endpoint = endpoint
-        self.turns = Turns(endpoint.max_connections, endpoint.patience, endpoint.server, "socket_timeout")
+        self.turns = Turns(endpoint.max_connections, endpoint.patience, endpoint.server, "socket_timeout", entrance)
         self._idle: list[AwaitedLink] = []
         self._closed = False
 
     async def take(self, sure: bool = True) -> AwaitedLink:
-        await self.turns.take()
+        if not self.turns.take():
+            await self.turns.wait()
         try:
             while self._idle:
                 link = self._idle.pop()
@@ -240,6 +242,7 @@ class AwaitedLinks:
     async def close(self) -> None:
         """Close the idle connections, and those in use when they are given back."""
         self._closed = True
+        self.turns.close()
         while self._idle:
             await self._idle.pop().drop()
         await asyncio.sleep(0)  # in which their sockets are closed

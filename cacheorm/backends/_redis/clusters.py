@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import unquote
 
 import redis
@@ -15,6 +15,9 @@ from .reach import AwaitedReach, BlockingReach, Reach
 from .slots import Address, Remap
 from .topology import Topology, cluster_name
 from .transport import Transport
+
+if TYPE_CHECKING:
+    from .._turns import Entrance
 
 __all__ = ["ClusterWay"]
 
@@ -44,8 +47,8 @@ class ClusterWay:
     def blocking(self) -> Transport:
         return self._transport(BlockingReach())
 
-    def awaited(self) -> Transport:
-        return self._transport(AwaitedReach())
+    def awaited(self, entrance: Entrance) -> Transport:
+        return self._transport(AwaitedReach(entrance))
 
     def _transport(self, reach: Reach) -> Transport:
         from .cluster import Cluster

@@ -7,13 +7,16 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .._driving import run_blocking
 from .blocking import BlockingLink, BlockingLinks
 from .direct import DirectLink
 from .endpoint import Endpoint
 from .transport import Links
+
+if TYPE_CHECKING:
+    from .._turns import Entrance
 
 __all__ = ["Admit", "AwaitedReach", "BlockingReach", "Reach"]
 
@@ -51,12 +54,21 @@ class BlockingReach:
 
 
 class AwaitedReach:
-    """For the tasks of one event loop."""
+    """For the tasks of one event loop.
+
+    Args:
+        entrance: that of the backend.
+    """
+
+    def __init__(self, entrance: Entrance) -> None:
+        self._entrance = entrance
 
     def links(self, endpoint: Endpoint, admit: Admit | None = None) -> Links:
         from .awaited import AwaitedLinks
 
-        return AwaitedLinks(endpoint if admit is None else endpoint.with_options(redis_connect_func=admit))
+        if admit is not None:
+            endpoint = endpoint.with_options(redis_connect_func=admit)
+        return AwaitedLinks(endpoint, self._entrance)
 
     def lock(self) -> AbstractAsyncContextManager[Any]:
         import asyncio

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 from urllib.parse import unquote
 
 from redis.backoff import NoBackoff
-from redis.connection import SSLConnection, parse_url
+from redis.connection import SSLConnection, parse_url, to_bool
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -22,11 +22,11 @@ __all__ = ["Address", "Sentinels", "client_from_url"]
 Address = tuple[str, int]
 
 _PORT = 26379
-_SCHEME = "redis+sentinel://"
+_SCHEMES = {"redis+sentinel": False, "rediss+sentinel": True}
 _OF_POOL = {"max_connections", "ssl", "check_connection"}
 _EXPECTED = (
     "not a Sentinel URL: expected redis+sentinel://[user:password@]host:port,host:port/service[/db][?option=value...],"
-    " an IPv6 address in brackets, and special characters percent-encoded"
+    " rediss+sentinel:// with TLS, an IPv6 address in brackets, and special characters percent-encoded"
 )
 
 
@@ -103,14 +103,17 @@ def client_from_url(url: str, options: Mapping[str, Any]) -> Any:
     """Make the client that a URL describes. It connects to nothing yet.
 
     Args:
-        url: ``redis+sentinel://[user:password@]host:port,.../service[/db][?option=value...]``.
+        url: ``redis+sentinel://[user:password@]host:port,.../service[/db][?option=value...]``. ``rediss+sentinel``
+            speaks TLS to servers and sentinels alike.
         options: of the connections to the service's servers, and ``sentinel_kwargs``, ``sentinel_username``,
             ``sentinel_password`` and ``min_other_sentinels``; the URL's come first.
 
     Raises:
         ValueError: not such a URL, or an option that there is not. The message does not show the URL.
     """
-    parts = re.fullmatch(r"(?:([^@/?#]*)@)?([^@/?#]+)/([^/?#]+)(?:/(\d+))?/?(?:\?([^#]*))?", url[len(_SCHEME) :])
+    scheme, _, rest = url.partition("://")
+    tls = _SCHEMES[scheme.lower()]
+    parts = re.fullmatch(r"(?:([^@/?#]*)@)?([^@/?#]+)/([^/?#]+)(?:/(\d+))?/?(?:\?([^#]*))?", rest)
     if parts is None:
         raise ValueError(_EXPECTED)
     login, hosts, service, db, query = parts.groups()
@@ -121,15 +124,18 @@ def client_from_url(url: str, options: Mapping[str, Any]) -> Any:
         )
         given = {**options, **given}
         others = int(given.pop("min_other_sentinels", 0))
+        # By redis-py's own rule, that of the other options in URLs: every text but "false", "no" and the like is true.
+        given["ssl"] = tls or bool(to_bool(given.pop("ssl", False)))  # type: ignore[no-untyped-call]
     except ValueError:
         raise ValueError(_EXPECTED) from None
     del given["host"]
     username, password, watcher = (given.pop(f"sentinel_{name}", None) for name in ("username", "password", "kwargs"))
     unknown = given.keys() - option_names(SSLConnection) - _OF_POOL
     if unknown:
-        raise ValueError(f"unknown option {min(unknown)!r} of a {_SCHEME} URL")
-    # What is waited for a server is waited for a sentinel.
-    like = {name: value for name, value in given.items() if name.startswith("socket_")}
+        raise ValueError(f"unknown option {min(unknown)!r} of a {scheme.lower()}:// URL")
+    # What is waited for a server is waited for a sentinel; and who is asked for the server is to be believed.
+    alike = ("socket_", "ssl") if tls else ("socket_",)
+    like = {name: value for name, value in given.items() if name.startswith(alike)}
     watcher = {**like, "username": username, "password": password, **(watcher or {})}
     sentinel: Any = Sentinel(places, others, sentinel_kwargs=watcher)  # type: ignore[no-untyped-call]
     return sentinel.master_for(unquote(service), **given)

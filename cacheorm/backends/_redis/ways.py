@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .blocking import BlockingLinks
 from .client import ClientTransport
@@ -13,6 +13,9 @@ from .sentinels import Sentinels
 from .server import Server
 from .transport import Transport
 from .watched import Watched
+
+if TYPE_CHECKING:
+    from .._turns import Entrance
 
 __all__ = ["Way", "find_way"]
 
@@ -31,8 +34,12 @@ class Way(Protocol):
     def blocking(self) -> Transport:
         """Make the transport for threads."""
 
-    def awaited(self) -> Transport:
-        """Make the transport for the running event loop."""
+    def awaited(self, entrance: Entrance) -> Transport:
+        """Make the transport for the running event loop.
+
+        Args:
+            entrance: where operations wait while all its connections are in use.
+        """
 
 
 def find_way(client: Any, owned: bool) -> Way:
@@ -85,10 +92,10 @@ class OneServer:
     def blocking(self) -> Transport:
         return Server(BlockingLinks(self._pool, self.server, self._close))
 
-    def awaited(self) -> Transport:
+    def awaited(self, entrance: Entrance) -> Transport:
         from .awaited import AwaitedLinks
 
-        return Server(AwaitedLinks(self._endpoint))
+        return Server(AwaitedLinks(self._endpoint, entrance))
 
 
 class Service:
@@ -103,8 +110,8 @@ class Service:
     def blocking(self) -> Transport:
         return Watched(self._sentinels, BlockingReach())
 
-    def awaited(self) -> Transport:
-        return Watched(self._sentinels, AwaitedReach())
+    def awaited(self, entrance: Entrance) -> Transport:
+        return Watched(self._sentinels, AwaitedReach(entrance))
 
 
 class AnyClient:
@@ -122,7 +129,7 @@ class AnyClient:
     def blocking(self) -> Transport:
         return ClientTransport(self._client, self.server, self._close)
 
-    def awaited(self) -> Transport:
+    def awaited(self, entrance: Entrance) -> Transport:
         raise TypeError(
             f"a {type(self._client).__name__} that keeps its connections to itself has no asyncio side:"
             " give the backend a URL, or a redis.Redis without a cache"
