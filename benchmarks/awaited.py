@@ -42,8 +42,14 @@ def _loops() -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def contestants(stores: Stores, backend: str, tasks: int) -> Iterator[dict[str, Call]]:
-    """Store the rows, and give what reads them: ``tasks`` batches, by as many tasks where there is an event loop."""
+def contestants(
+    stores: Stores, backend: str, tasks: int, keep: Callable[[list[Any]], Any] = len
+) -> Iterator[dict[str, Call]]:
+    """Store the rows, and give what reads them: ``tasks`` batches, by as many tasks where there is an event loop.
+
+    Each gives what ``keep`` makes of each batch, by default the number of its rows: the rows are forgotten as soon as
+    they are read.
+    """
     rows = STANDARD.rows(1000)
     parts = [[(number * 37 + i) % len(rows) for i in range(BATCH)] for number in range(tasks)]
     pks = [[rows[at]["id"] for at in part] for part in parts]
@@ -51,16 +57,16 @@ def contestants(stores: Stores, backend: str, tasks: int) -> Iterator[dict[str, 
     with contextlib.ExitStack() as stack:
         model = stack.enter_context(stores.bound(STANDARD, backend))
         model.insert_many(rows).execute()
-        calls: dict[str, Call] = {CALLED: lambda: [model.query_many(of_task).execute() for of_task in asked]}
+        calls: dict[str, Call] = {CALLED: lambda: [keep(model.query_many(of_task).execute()) for of_task in asked]}
         for name, make in _loops().items():
             runner = stack.enter_context(asyncio.Runner(loop_factory=make))
-            calls[f"awaited, {name}"] = _reader(runner, lambda of_task: model.query_many(of_task).aexecute(), asked)
+            calls[f"awaited, {name}"] = _reader(runner, _rows_of(model, keep), asked)
             if backend == "Simple":
                 calls[f"empty tasks, {name}"] = _reader(runner, _nothing, asked)
             if backend == "Redis":
                 client = _by_hand(stores)
                 stack.callback(lambda runner=runner, client=client: runner.run(client.aclose(True)))
-                calls[f"by hand, {name}"] = _reader(runner, _reads(client), pks)
+                calls[f"by hand, {name}"] = _reader(runner, _reads(client, keep), pks)
         yield calls
 
 
@@ -78,10 +84,17 @@ async def _nothing(pks: list[Any]) -> None:
     """What a task costs that does nothing."""
 
 
-def _reads(client: Any) -> Callable[[list[int]], Awaitable[Any]]:
-    async def read(pks: list[int]) -> list[Any]:
+def _rows_of(model: Any, keep: Callable[[list[Any]], Any]) -> Callable[[list[Any]], Awaitable[Any]]:
+    async def read(pks: list[Any]) -> Any:
+        return keep(await model.query_many(pks).aexecute())
+
+    return read
+
+
+def _reads(client: Any, keep: Callable[[list[Any]], Any]) -> Callable[[list[int]], Awaitable[Any]]:
+    async def read(pks: list[int]) -> Any:
         values = await client.mget([f"m:user:id:{pk}" for pk in pks])
-        return [None if value is None else msgpack.unpackb(value) for value in values]
+        return keep([None if value is None else msgpack.unpackb(value) for value in values])
 
     return read
 

@@ -156,17 +156,16 @@ def run(contest: Contest, stores: Stores, rounds: int, seconds: float, tick: Cal
 def run_beside(
     contests: Sequence[Contest], stores: Stores, rounds: int, seconds: float, tick: Callable[[], None]
 ) -> list[Result]:
-    """Hold contests with as many rows each, of different models, in the same rounds: their ratios can be compared."""
-    (count,) = {contest.count for contest in contests}
+    """Hold contests in the same rounds, so that their results can be compared."""
     with contextlib.ExitStack() as stack:
         entered = [
             stack.enter_context(contestants(contest, stores, clear=at == 0)) for at, contest in enumerate(contests)
         ]
         calls = {f"{at} {name}": call for at, found in enumerate(entered) for name, call in found.items()}
-        times = alternate(calls, count, rounds, seconds, tick)
+        times = alternate(calls, 1, rounds, seconds, tick)
     results = []
     for at, (contest, found) in enumerate(zip(contests, entered, strict=True)):
-        hands = {name: times[f"{at} {name}"] for name in found}
+        hands = {name: times[f"{at} {name}"] / contest.count for name in found}
         results.append(Result(contest, hands.pop(OURS), hands))
     return results
 

@@ -12,6 +12,7 @@ import os
 import statistics
 import subprocess
 import sys
+import sysconfig
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ import cacheorm as co
 from cacheorm.payload import identify
 from tests.servers import HOST
 
-from .contests import OURS, Contest, Result, run
+from .contests import OURS, Contest, Result, run_beside
 from .hand import MemoryHand
 from .measure import alternate
 from .messages import user_message
@@ -98,11 +99,17 @@ def instance_bytes(stores: Stores, count: int = 1000) -> tuple[Figure, Figure]:
 
 
 def import_time(rounds: int) -> Figure:
-    """Milliseconds of ``import cacheorm`` beyond those that Python takes to start and end."""
+    """Milliseconds of ``import cacheorm`` beyond those that Python takes to start and end.
+
+    Where the package is installed to be edited, as here, Python imports at its start what finds it, and with that
+    much of what cacheorm imports. So it is found as an installed one is, in a Python that starts without the rest.
+    """
+    places = [str(Path(co.__file__).parents[1]), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
 
     def taken(program: str) -> float:
         start = perf_counter()
-        subprocess.run([sys.executable, "-c", program], check=True, env=environment)
+        whole = f"import os, site, sys; sys.path += {places!r}\n{program}"
+        subprocess.run([sys.executable, "-I", "-S", "-c", whole], check=True, env=environment)
         return perf_counter() - start
 
     # Python keeps the byte code of what it imports, unless it is told not to.
@@ -144,12 +151,13 @@ def flatness(
     rounds: int,
     tick: Callable[[], None],
 ) -> tuple[Figure, list[Result]]:
-    """How much more a row takes at the slowest number of rows than at the fastest."""
-    results = []
-    for count in counts:
-        # A million rows take seconds: three rounds of those tell what nine of a millisecond do.
-        turns = rounds if count < 100_000 else min(rounds, 3)
-        results.append(run(Contest(operation, backend, count), stores, turns, 0.02, tick))
+    """How much more a row takes at the slowest number of rows than at the fastest.
+
+    All numbers of rows have their turns in the same rounds, as a machine does not stay as fast as it is for minutes.
+    """
+    # A million rows take seconds, and a few rounds of those tell enough; few rows have longer turns instead.
+    turns, seconds = (rounds, 0.02) if max(counts) < 100_000 else (min(rounds, 5), 0.2)
+    results = run_beside([Contest(operation, backend, count) for count in counts], stores, turns, seconds, tick)
     times = [result.ours for result in results]
     # With the hand-written times, because a larger heap and colder caches make those grow as well.
     note = "; ".join(f"{each.contest.count:,}: {each.ours:.2f} ({each.hand:.2f})" for each in results)

@@ -1,4 +1,4 @@
-"""The four main paths beside hand-written code, for callgrind to count the instructions of each.
+"""The main paths beside hand-written code, for callgrind to count the instructions of each.
 
 Run under valgrind by :func:`count`. A count is the same on a busy machine as on an idle one, and nearly the same on
 a fast one as on a slow one, so that a regression of a few percent shows where a time would show nothing.
@@ -27,6 +27,7 @@ PATHS = [
     Contest("insert_many", "Simple"),
     Contest("query_many", "Redis"),
     Contest("insert_many", "Redis"),
+    Contest("query_many", "Redis Cluster"),
 ]
 
 # A function of libc that nothing else here calls: callgrind writes down what it has counted whenever it is called,
