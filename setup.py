@@ -63,6 +63,14 @@ class BuildExtensions(build_ext):
         except failures as error:
             self.give_up(error)
 
+    def build_extensions(self) -> None:
+        # Python's own flags ask for debug information, which would be five sixths of what users download. The names of
+        # functions stay, for profilers. Who wants the rest says so: CFLAGS=-g
+        if self.compiler.compiler_type == "unix" and "-g" not in os.environ.get("CFLAGS", "").split():
+            for extension in self.extensions:
+                extension.extra_compile_args.append("-g0")
+        super().build_extensions()
+
     def translate(self) -> None:
         """Turn the Cython sources into C, outside the package.
 
