@@ -606,3 +606,22 @@ def test_nodes_are_reached_where_the_client_says(redis_cluster: RedisCluster) ->
         backend.set_many(BATCH)
         assert client.get("key:7") == b"7"
         assert {node.address for node in redis_cluster.primaries()} <= seen
+
+
+def test_what_a_client_does_with_each_new_connection_is_done_with_ours(redis_cluster: RedisCluster) -> None:
+    greeted = []
+
+    def greet(connection: Any) -> None:
+        connection.send_command("CLIENT", "SETNAME", "greeted")
+        greeted.append((connection.port, connection.read_response()))
+
+    host, port = redis_cluster.nodes[0].address
+    with (
+        redis.cluster.RedisCluster(host=host, port=port, redis_connect_func=greet) as client,
+        RedisBackend(client=client) as backend,
+    ):
+        greeted.clear()
+        assert backend.set_many(BATCH) == dict.fromkeys(BATCH, True)
+        assert {(node.port, b"OK") for node in redis_cluster.primaries()} <= set(greeted)
+        with pytest.raises(TypeError, match="no asyncio side"):
+            call("awaited", backend, "get", "k")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import unquote
@@ -23,7 +23,7 @@ __all__ = ["ClusterWay"]
 
 _PORT = 6379
 _SCHEMES = {"redis+cluster": "redis", "rediss+cluster": "rediss"}
-# They belong to the client: its own READONLY, and its own cache.
+# They belong to the client: its READONLY, around the function that its user gave, and its cache.
 _NOT_OURS = {"redis_connect_func", "cache", "cache_config"}
 
 
@@ -34,26 +34,47 @@ class ClusterWay:
         nodes: where to ask first for the others.
         endpoint: how each is spoken to.
         remap: where nodes are reached that say to be somewhere.
+        greeting: is given each connection that blocks, once redis-py has greeted the server.
     """
 
     reads_ahead = False
 
-    def __init__(self, nodes: Sequence[Address], endpoint: Endpoint, remap: Remap | None = None) -> None:
+    def __init__(
+        self,
+        nodes: Sequence[Address],
+        endpoint: Endpoint,
+        remap: Remap | None = None,
+        greeting: Callable[[Any], object] | None = None,
+    ) -> None:
         self.server = cluster_name(nodes)
         self._nodes = nodes
         self._endpoint = endpoint
         self._remap = remap
+        self._greeting = greeting
 
     def blocking(self) -> Transport:
-        return self._transport(BlockingReach())
+        greeting = self._greeting
+        if greeting is None:
+            return self._transport(BlockingReach(), self._endpoint)
+
+        def greet(connection: Any) -> None:
+            connection.on_connect()
+            greeting(connection)
+
+        return self._transport(BlockingReach(), self._endpoint.with_options(redis_connect_func=greet))
 
     def awaited(self, entrance: Entrance) -> Transport:
-        return self._transport(AwaitedReach(entrance))
+        if self._greeting is not None:
+            raise TypeError(
+                "a RedisCluster with a redis_connect_func, which is for connections that block, has no asyncio side:"
+                " give the backend a URL, or a client of redis.asyncio"
+            )
+        return self._transport(AwaitedReach(entrance), self._endpoint)
 
-    def _transport(self, reach: Reach) -> Transport:
+    def _transport(self, reach: Reach, endpoint: Endpoint) -> Transport:
         from .cluster import Cluster
 
-        return Cluster(Topology(self._nodes, self._endpoint, reach, self._remap))
+        return Cluster(Topology(self._nodes, endpoint, reach, self._remap))
 
     @classmethod
     def of_client(cls, client: Any) -> Self:
@@ -74,7 +95,9 @@ class ClusterWay:
             options={name: value for name, value in endpoint.options.items() if name not in _NOT_OURS}
         )
         addresses = list(dict.fromkeys((str(node.host), int(node.port)) for node in nodes))
-        return cls(addresses, endpoint, getattr(manager, "address_remap", None))
+        # The client of asyncio takes none.
+        greeting = getattr(client, "user_on_connect_func", None)
+        return cls(addresses, endpoint, getattr(manager, "address_remap", None), greeting)
 
     @classmethod
     def of_url(cls, url: str, options: Mapping[str, Any]) -> Self:
