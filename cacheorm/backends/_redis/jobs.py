@@ -247,10 +247,17 @@ class Units(Job):
         return b"".join([wire.pack_command(command) for command in self._units[position]])
 
     async def read(self, line: Line, positions: list[int]) -> None:
-        for position in positions:
-            replies: list[Any] = []
-            await read_replies(line.link, len(self._units[position]), replies)
-            self.place(position, replies, line)
+        replies: list[Any] = []
+        try:
+            await line.source.read_replies(replies, sum(map(self.count, positions)))
+        finally:
+            start = 0
+            for position in positions:
+                stop = start + self.count(position)
+                if stop > len(replies):
+                    break
+                self.place(position, replies[start:stop], line)
+                start = stop
 
     def count(self, position: int) -> int:
         return len(self._units[position])
