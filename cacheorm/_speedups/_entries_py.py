@@ -241,8 +241,16 @@ class Entries:
 
     def _expire_many(self, keys: Iterable[str], seconds: int) -> dict[str, bool]:
         """Give entries another lifetime, as a use of them; return for each whether it exists."""
+        batch = [*dict.fromkeys(keys)]
+        return dict(zip(batch, self._expire_all(batch, seconds), strict=True))
+
+    def _expire_all(self, keys: list[str] | tuple[str, ...], seconds: int) -> list[bool]:
         with self._lock:
-            return {key: self._expire(key, seconds) for key in dict.fromkeys(keys)}
+            self._drop_expired()
+            found = self._store.set_deadlines(keys, self._deadline(seconds))
+            self._store.use_many(keys)
+            self._settle()
+        return found
 
     def _change(self, key: str, make: Callable[[bytes | None], bytes], seconds: int) -> bytes:
         """Store what ``make`` gives for the present value, in one step; a new entry lives for ``seconds``."""
@@ -256,14 +264,7 @@ class Entries:
     def _expire(self, key: str, seconds: int) -> bool:
         """Give an entry another lifetime, as a use of it; return whether it exists."""
         check_types((key,))
-        with self._lock:
-            self._drop_expired()
-            if key not in self._store:
-                return False
-            self._store.set_deadline(key, self._deadline(seconds))
-            self._use(key)
-            self._settle()
-        return True
+        return self._expire_all((key,), seconds)[0]
 
     def delete(self, key: str) -> bool:
         """Remove ``key``. Return whether it existed."""

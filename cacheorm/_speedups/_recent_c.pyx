@@ -333,16 +333,31 @@ cdef class Recent:
             return None
         return self._timers[self._entries[at].timer].deadline if self._entries[at].timer else INFINITY
 
-    def set_deadline(self, key, double deadline):
-        """Give a value another deadline, which is no use of it. Return whether there is one."""
-        cdef uint32_t at = self._find(key)
-        if not at:
-            return False
+    def set_deadlines(self, keys, double deadline):
+        """Give values another deadline, which is no use of them. Return for each key whether it has one."""
+        if not isinstance(keys, (list, tuple)):
+            raise TypeError("keys are a list or a tuple")
+        cdef list texts = [text(key) for key in keys]
+        cdef list found = [False] * len(texts)
+        cdef Py_ssize_t i
+        cdef uint32_t at
+        cdef uint32_t timer = 0
         self._reserve_timer()
-        self._untime(at)
-        if deadline != INFINITY:
-            self._time(at, self._begin(deadline))
-        return True
+        # From here on nothing runs but this loop.
+        for i in range(len(texts)):
+            at = self._find_exact(<PyObject *> texts[i])
+            if not at:
+                continue
+            found[i] = True
+            # A key may come twice; its timer must not end with it.
+            if timer and self._entries[at].timer == timer:
+                continue
+            self._untime(at)
+            if deadline != INFINITY:
+                if not timer:
+                    timer = self._begin(deadline)
+                self._time(at, timer)
+        return found
 
     def expire(self, double now):
         """Remove the values whose deadlines are not after ``now``. Return how many."""

@@ -136,12 +136,15 @@ class Recent:
         """Return a key's deadline, ``None`` if it has no value."""
         return self._deadlines.get(_text(key), inf) if isinstance(key, str) and key in self else None
 
-    def set_deadline(self, key: object, deadline: float) -> bool:
-        """Give a value another deadline, which is no use of it. Return whether there is one."""
-        if not isinstance(key, str) or key not in self:
-            return False
-        self._time([_text(key)], deadline)
-        return True
+    def set_deadlines(self, keys: list[Any] | tuple[Any, ...], deadline: float) -> list[bool]:
+        """Give values another deadline, which is no use of them. Return for each key whether it has one."""
+        if not isinstance(keys, (list, tuple)):
+            raise TypeError("keys are a list or a tuple")
+        found = [key in self for key in keys]
+        texts = [_text(key) for key, present in zip(keys, found, strict=True) if present]
+        if texts:
+            self._time(texts, deadline)
+        return found
 
     def expire(self, now: float) -> int:
         """Remove the values whose deadlines are not after ``now``. Return how many."""

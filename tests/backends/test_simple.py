@@ -172,6 +172,19 @@ def test_rewriting_one_key_for_ever_takes_no_more_memory() -> None:
     assert len(backend) == 101
 
 
+def test_a_batch_whose_lifetimes_are_renewed_waits_for_one_deadline() -> None:
+    backend, clock = backend_and_clock()
+    names = [f"{i}" for i in range(1000)]
+    backend.set_many(dict.fromkeys(names, 1), 50)
+    assert backend.touch_many([*names, "absent", "7"], 100) == {**dict.fromkeys(names, True), "absent": False}
+    # Without the extensions the one before is there until its time.
+    assert backend._store.timers <= 2
+    clock.now += 60
+    assert len(backend) == 1000
+    clock.now += 60
+    assert len(backend) == 0
+
+
 def test_the_system_clock_has_no_say(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = SimpleBackend()
     backend.set("a", 1, 10)

@@ -52,7 +52,7 @@ STEPS = st.one_of(
     st.tuples(st.just("put_many"), st.dictionaries(KEYS, VALUES, max_size=40), DEADLINES | st.none()),
     st.tuples(st.just("use_many"), st.lists(ANY_KEYS, max_size=20) | st.lists(KEYS, max_size=20).map(tuple)),
     st.tuples(st.sampled_from(["get", "use", "remove", "deadline", "__contains__"]), ANY_KEYS),
-    st.tuples(st.just("set_deadline"), ANY_KEYS, DEADLINES),
+    st.tuples(st.just("set_deadlines"), st.lists(ANY_KEYS, max_size=10) | st.tuples(KEYS, KEYS), DEADLINES),
     st.tuples(st.just("expire"), st.sampled_from([0.0, 1.0, 2.5, 3.5])),
     st.tuples(st.sampled_from(["remove_first", "items", "clear"])),
 )
@@ -117,7 +117,8 @@ def test_a_table_larger_than_any_cache_holds_the_same(seed: int) -> None:
             answers.append(
                 [
                     table.use_many(asked),
-                    [table.set_deadline(key, turn + at % 50) for at, key in enumerate(gone[300:])],
+                    [table.set_deadlines([key], turn + at % 50) for at, key in enumerate(gone[300:500])],
+                    table.set_deadlines([*gone[500:], *gone[450:]], turn + 3.0),
                     table.expire(turn),
                     [table.remove(key) for key in gone[:300]],
                     [table.remove_first() for _ in range(100)],
@@ -153,7 +154,7 @@ def exercise(module: Any, rounds: int) -> None:
         for wrong in (("a", None, None), (None, b"", None), ({"a": None}, None), ({1: b""}, None)):
             outcome(table, "put" if len(wrong) == 3 else "put_many", *wrong)
         for i in range(50):
-            table.set_deadline(f"{turn}:{i}", i % 7)
+            table.set_deadlines([f"{turn}:{i}"], i % 7)
         table.expire(3.0)
         for i in range(100):
             table.remove(f"{turn}:{i}")
