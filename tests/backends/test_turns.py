@@ -321,7 +321,7 @@ def test_no_more_operations_begin_than_there_are_connections(narrow: co.BaseBack
             return await asyncio.gather(*map(read, range(100)))
 
         assert asyncio.run(main()) == [row["name"] for row in rows]
-        # With two servers they begin as long as one has nothing to do, whichever they turn out to need: how many that are
+        # With two servers they begin as long as one has nothing to do, whichever they turn out to need: how many begin
         # is up to the servers.
         assert most <= 3 or "," in repr(narrow)
 
