@@ -7,6 +7,7 @@ python examples/cities.py --backend redis://localhost    # any backend URL
 from __future__ import annotations
 
 import argparse
+import gc
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -107,6 +108,8 @@ class Steps:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
         )
+        # Otherwise a short step now and then pays for all that this program has made so far.
+        gc.collect()
         with Progress(*columns, console=console) as progress:
             task = progress.add_task(what, total=len(rows))
             for part in slices(rows):
