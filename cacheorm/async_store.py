@@ -103,7 +103,8 @@ async def arun(steps: Generator[Request, Any, R], backend: Any = None, owed: Req
 
 def _is_at_hand(request: Request) -> bool:
     """Tell whether a request is done at once: coroutines within coroutines would only cost time."""
-    return isinstance(request, (Fetch, Call)) and request.backend.in_process
+    # A backend may be anything that behaves like one, and then need not say where its entries are.
+    return isinstance(request, (Fetch, Call)) and getattr(request.backend, "in_process", False)
 
 
 def _is_cancellation(error: BaseException) -> bool:

@@ -91,6 +91,35 @@ def test_what_is_in_this_process_is_asked_without_a_coroutine() -> None:
     assert got == [(0, [None, b"1"])]
 
 
+def test_what_behaves_like_a_backend_need_not_say_where_its_entries_are(memory: co.SimpleBackend) -> None:
+    class Counting:
+        chunk_size = 10
+        get_many, get_chunks, set_many = memory.get_many, memory.get_chunks, memory.set_many
+
+        def __init__(self) -> None:
+            self.asked: list[str] = []
+
+        async def aset_many(self, *args: Any) -> Any:
+            self.asked.append("aset_many")
+            return await memory.aset_many(*args)
+
+        def aget_chunks(self, keys: Any) -> AsyncIterator[list[bytes | None]]:
+            self.asked.append("aget_chunks")
+            return memory.aget_chunks(keys)
+
+    class Counted(co.Model):
+        id = co.IntegerField(primary_key=True)
+
+    async def main() -> list[Any]:
+        await Counted.insert_many([{"id": 1}]).aexecute()
+        return await Counted.query_many([{"id": 2}, {"id": 1}]).aexecute()
+
+    backend: Any = Counting()
+    with co.bind([Counted], backend=backend):
+        missing, found = asyncio.run(main())
+    assert (missing, found.id, backend.asked) == (None, 1, ["aset_many", "aget_chunks"])
+
+
 def test_errors_are_raised_inside_the_operation(memory: co.SimpleBackend) -> None:
     def steps() -> Steps:
         try:
