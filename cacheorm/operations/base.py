@@ -81,6 +81,7 @@ class Operation(Generic[R]):
         Loaders and receivers of signals may be coroutine functions then. If the task is cancelled, a write that was
         under way may have happened or not.
         """
+        # Here already, and not in arun(): who waits has no generator and no second coroutine yet.
         if (turn := turn_to_begin(self._first_backend())) is not None:
             await turn
         return await arun(self.steps())

@@ -18,10 +18,10 @@ from redis.exceptions import (
 
 from ..._speedups import wire
 from ...errors import BackendError
-from .replies import Replies, read_replies
+from .replies import Replies
 from .server import WRITE_BYTES, WRITE_CHUNK
 from .slots import Address
-from .transport import Command, Effect, Link
+from .transport import Command, Effect
 
 __all__ = ["DUE", "READ_CHUNK", "Asked", "Job", "Line", "Reads", "Stray", "Units", "Writes"]
 
@@ -64,10 +64,6 @@ class Line(Protocol):
     @property
     def server(self) -> str:
         """Its name for messages."""
-
-    @property
-    def link(self) -> Link:
-        """The connection."""
 
     @property
     def source(self) -> Replies:
@@ -286,5 +282,5 @@ class Asked:
         """Read the replies to requests that were packed together."""
         for position in positions:
             replies: list[Any] = []
-            await read_replies(line.link, 1 + self._job.count(position), replies)
+            await line.source.read_replies(replies, 1 + self._job.count(position))
             self._job.place(position, replies[1:], line)

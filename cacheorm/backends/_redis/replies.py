@@ -17,7 +17,7 @@ from ... import _speedups
 from ..._speedups import wire
 from .transport import Link
 
-__all__ = ["Replies", "find_feed", "read_replies"]
+__all__ = ["Replies", "find_feed"]
 
 # A buffer grows with the largest value; larger ones than this are not kept for the next exchange.
 _KEPT_BYTES = 1 << 20
@@ -65,7 +65,7 @@ class Replies:
             await self._go_on(self._reader)
         for position in positions[place:]:
             replies: list[Any] = []
-            await read_replies(self._link, 1, replies)
+            await _parse_replies(self._link, 1, replies)
             (values[position],) = replies
         return False
 
@@ -75,7 +75,7 @@ class Replies:
             if self._reader.read_statuses(statuses, count):
                 return
             await self._go_on(self._reader)
-        await read_replies(self._link, count, statuses)
+        await _parse_replies(self._link, count, statuses)
 
     async def read_replies(self, replies: list[Any], count: int) -> None:
         """Read replies of any kind, a ``ResponseError`` for each refusal, until there are ``count``."""
@@ -83,7 +83,7 @@ class Replies:
             if self._reader.read_replies(replies, count):
                 return
             await self._go_on(self._reader)
-        await read_replies(self._link, count, replies)
+        await _parse_replies(self._link, count, replies)
 
     def finish(self) -> None:
         """Part from the connection: everything that was due has been read."""
@@ -105,7 +105,7 @@ class Replies:
             self._idle.append(reader)
 
 
-async def read_replies(link: Link, count: int, replies: list[Any]) -> None:
+async def _parse_replies(link: Link, count: int, replies: list[Any]) -> None:
     """Read replies with redis-py, a ``ResponseError`` for each refused command, until there are ``count``."""
     parse = link.parse
     append = replies.append
