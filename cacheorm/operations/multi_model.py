@@ -107,6 +107,8 @@ class _OverModels(Operation[R]):
 
     def _in_order(self, by_model: dict[Any, _Rows], results: Iterable[Any]) -> list[Any]:
         """Return the results of the models in the order of their rows in the call."""
+        if len(by_model) == 1:
+            return next(iter(results))
         ordered: list[Any] = [None] * sum(len(group.positions) for group in by_model.values())
         for group, result in zip(by_model.values(), results, strict=True):
             positions = group.positions

@@ -72,7 +72,7 @@ class ModelQuery(Operation[R]):
         from .read_through import ModelLoad  # here, as it builds on this module
 
         operation: ModelLoad[R] = ModelLoad(self._plan, self._rows, self._many, loader, negative_ttl, lease)
-        operation._chunk = self._chunk
+        operation._chunk, operation._by_pk = self._chunk, self._by_pk
         operation._paths, operation._tree = self._paths, self._tree
         return operation
 
@@ -94,5 +94,5 @@ class ModelQuery(Operation[R]):
         resolved = self._plan.resolved()
         found: list[Any] = []
         for part in slices(self._rows, self._chunk or resolved.backend.chunk_size):
-            found += yield from read(resolved, *self._plan.identity.identify(part, True))
+            found += yield from read(resolved, *self._identify(part))
         return found
