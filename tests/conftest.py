@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
+import re
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -23,11 +24,20 @@ if TYPE_CHECKING:
 # is made importable here, as `servers`.
 sys.path.insert(0, str(Path(__file__).parent))
 
+from amounts import LONG, enough, tried
 from hypothesis import settings
 from servers import MemcachedServer, RedisServer
 
-# How long an example takes depends on what else the machine does.
-settings.register_profile("suite", settings.get_profile(settings.get_current_profile_name()), deadline=None)
+# How long an example takes depends on what else the machine does. A long run looks for new inputs, and prints how to
+# run the one that fails again; any other takes the same inputs every time.
+settings.register_profile(
+    "suite",
+    settings.get_profile(settings.get_current_profile_name()),
+    deadline=None,
+    max_examples=enough(100),
+    derandomize=not LONG,
+    print_blob=True,
+)
 settings.load_profile("suite")
 
 
@@ -53,6 +63,30 @@ def pytest_collection_finish() -> None:
     """Keep all that collecting made out of the garbage collector's way: thousands of tests, that stay to the end."""
     gc.collect()
     gc.freeze()
+
+
+# -- figures of what was tried: each process counts, and the one that prints adds them up
+
+
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Count the inputs that Hypothesis has generated; its statistics are text."""
+    tried["generated inputs"] += sum(map(int, re.findall(r"(\d+) passing", getattr(item, "hypothesis_statistics", ""))))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["tried"] = dict(tried)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    tried.update(getattr(node, "workeroutput", {}).get("tried", {}))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    figures = [f"{count:,} {what}" for what, count in sorted(tried.items()) if count]
+    if figures:
+        terminalreporter.write_line(f"Tried: {', '.join(figures)}")
 
 
 @pytest.fixture(scope="session", autouse=True)
