@@ -420,7 +420,7 @@ def test_reads_and_writes_outlast_a_primary_that_is_killed(way: str, own_cluster
 
 def test_what_must_not_be_run_twice_is_an_error_when_its_connection_is_lost() -> None:
     with (
-        RedisCluster(replicas=False, node_timeout=60_000) as cluster,
+        RedisCluster(replicas=False) as cluster,
         RedisBackend.from_url(cluster.url, socket_timeout=0.5) as backend,
     ):
         primary = cluster.primaries()[0]
