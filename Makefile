@@ -68,6 +68,9 @@ $(VENV)/.installed-demo: pyproject.toml $(VENV)/.build-requirements
 $(VENV)/.installed-dev: pyproject.toml $(VENV)/.build-requirements
 	$(PURE) $(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[dev]'
 	@scripts/install_pylibmc.sh $(BIN)/python
+	@# Not every Python has a wheel of it, and without one the rest must be installed all the same.
+	@$(BIN)/python -m pip install --quiet --only-binary uvloop uvloop || \
+		echo "uvloop has no wheel for this Python: the tests on its event loops are left out"
 	@touch $@
 
 $(VENV)/.installed-release: | $(VENV)/.made

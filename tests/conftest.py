@@ -97,17 +97,29 @@ def ctrl_c() -> None:
 
 
 @pytest.fixture(scope="session")
-def redis_server() -> Iterator[RedisServer]:
-    """A running redis-server, shared: tests that kill or configure one start their own."""
+def shared_redis_server() -> Iterator[RedisServer]:
     with RedisServer() as server:
         yield server
 
 
+@pytest.fixture
+def redis_server(shared_redis_server: RedisServer) -> RedisServer:
+    """A running redis-server, shared but empty: tests that kill or configure one start their own."""
+    shared_redis_server.clear()
+    return shared_redis_server
+
+
 @pytest.fixture(scope="session")
-def memcached_server() -> Iterator[MemcachedServer]:
-    """A running memcached, shared: tests that kill or configure one start their own."""
+def shared_memcached_server() -> Iterator[MemcachedServer]:
     with MemcachedServer() as server:
         yield server
+
+
+@pytest.fixture
+def memcached_server(shared_memcached_server: MemcachedServer) -> MemcachedServer:
+    """A running memcached, shared but empty: tests that kill or configure one start their own."""
+    shared_memcached_server.clear()
+    return shared_memcached_server
 
 
 @pytest.fixture(scope="session")

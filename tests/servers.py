@@ -97,6 +97,8 @@ class ServerProcess:
     program = ""
     greeting = b""
     answers_with: tuple[bytes, ...] = ()
+    clearing = b""
+    cleared = b""
 
     def __init__(self, *options: str, unix: bool = False) -> None:
         self.options = options
@@ -173,6 +175,13 @@ class ServerProcess:
         except OSError:
             return False
 
+    def clear(self) -> None:
+        """Remove every entry."""
+        with self.connect() as connection:
+            connection.sendall(self.clearing)
+            reply = connection.recv(64)
+        assert reply == self.cleared, reply
+
     def pause(self) -> None:
         """Stop the process without ending it: connections stay open and nothing is answered."""
         os.kill(self.pid, signal.SIGSTOP)
@@ -214,6 +223,8 @@ class RedisServer(ServerProcess):
     program = "redis-server"
     greeting = b"PING\r\n"
     answers_with = (b"+PONG", b"-NOAUTH")
+    clearing = b"FLUSHALL\r\n"
+    cleared = b"+OK\r\n"
 
     def command(self) -> list[str]:
         address = ["--port", str(self.port), "--bind", HOST]
@@ -248,6 +259,8 @@ class MemcachedServer(ServerProcess):
     program = "memcached"
     greeting = b"mn\r\n"
     answers_with = (b"MN",)
+    clearing = b"flush_all\r\n"
+    cleared = b"OK\r\n"
 
     def command(self) -> list[str]:
         address = ["-p", str(self.port), "-U", "0", "-l", HOST]

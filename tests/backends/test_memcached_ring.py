@@ -14,11 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-import uvloop
 from amounts import enough
 from children import fork_and_check
 from clusters import wait_until
 from delays import DelayingProxy
+from loops import RUNNERS
 from servers import HOST, MemcachedServer
 
 import cacheorm as co
@@ -71,7 +71,7 @@ def call(backend: MemcachedBackend, way: str, method: str, *args: Any) -> Any:
 
 
 ways = pytest.mark.parametrize("way", ["called", "awaited"])
-runs = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+runs = pytest.mark.parametrize("run", RUNNERS)
 
 
 def back_again(backend: MemcachedBackend) -> None:
