@@ -41,22 +41,60 @@ settings.register_profile(
 settings.load_profile("suite")
 
 
+_TESTS = Path(__file__).parent
+
+# What the build changes: conversion, keys, rows and payloads, and protocols, the ring and records on real servers.
+# `make test` runs these in both builds. All else is the same Python in both, and is run in the compiled build only.
+_CHANGED_BY_BUILD = (
+    "speedups",
+    "fields",
+    "models",
+    "serializers",
+    "backends/test_conformance_embedded.py",
+    "backends/test_conformance_servers.py",
+    "backends/test_ketama.py",
+    "backends/test_memcached.py",
+    "backends/test_redis.py",
+    "backends/test_redis_replies.py",
+    "backends/test_simple.py",
+    "test_payload.py",
+    "test_store.py",
+    "test_types.py",
+)
+
 # The tests of the code that exists twice; models and fields drive most of it.
-_MEASURED_PURE = {"speedups", "fields", "models"}
+_MEASURED_PURE = ("speedups", "fields", "models")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--changed-by-build", action="store_true", help="take only the tests of what the build changes (conftest.py)"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("changed_by_build"):
+        others = [item for item in items if not _is_below(item, _CHANGED_BY_BUILD)]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if _is_below(item, _CHANGED_BY_BUILD)]
+    if config.getoption("cov_source", None):
+        _measure_once(items)
+
+
+def _measure_once(items: list[pytest.Item]) -> None:
     """Measure the coverage of each test in one build: a measurement takes as long again as the test.
 
     Tests of what exists twice are measured where it is Python, and the others where it is C, which leaves fewer lines.
     """
-    if not config.getoption("cov_source", None):
-        return
     from cacheorm import speedups_enabled
 
     for item in items:
-        if (item.path.relative_to(Path(__file__).parent).parts[0] in _MEASURED_PURE) == speedups_enabled:
+        if _is_below(item, _MEASURED_PURE) == speedups_enabled:
             item.add_marker("no_cover")
+
+
+def _is_below(item: pytest.Item, places: tuple[str, ...]) -> bool:
+    return any(item.path.is_relative_to(_TESTS / place) for place in places)
 
 
 def pytest_collection_finish() -> None:
