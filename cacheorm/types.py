@@ -1,4 +1,4 @@
-"""Types and checks that every layer shares: stored values, lifetimes, outcomes of batch writes."""
+"""Types and checks that every layer shares: stored values, lifetimes, models, outcomes of batch writes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import math
 import operator
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
-__all__ = ["KEEP_TTL", "NEVER", "TTL", "KeepTTL", "Outcome", "Value", "check_ttl", "to_bytes"]
+if TYPE_CHECKING:
+    from .models import Model
+
+__all__ = ["KEEP_TTL", "NEVER", "TTL", "KeepTTL", "Outcome", "Value", "check_ttl", "is_model", "to_bytes"]
 
 Value = bytes | str | int | float
 """What a backend stores; it is read back as ``bytes``."""
@@ -35,7 +38,7 @@ NEVER: Final = 0
 
 
 def to_bytes(value: Any) -> bytes | None:
-    """Give the bytes under which a backend stores a value.
+    """Convert a value to the bytes that a backend stores for it.
 
     Args:
         value: bytes as they are, text as UTF-8, a number as its decimal text, ``None`` as ``None``.
@@ -59,7 +62,7 @@ def to_bytes(value: Any) -> bytes | None:
 
 
 def check_ttl(ttl: Any) -> int:
-    """Give a lifetime as whole seconds.
+    """Convert a lifetime to whole seconds.
 
     Args:
         ttl: seconds, or a ``timedelta``; ``0`` never expires. Fractions are dropped.
@@ -93,12 +96,17 @@ def check_ttl(ttl: Any) -> int:
     return seconds
 
 
+def is_model(cls: Any) -> TypeGuard[type[Model]]:
+    """Return whether something is the class of a model with rows; abstract models and instances are not."""
+    return isinstance(cls, type) and hasattr(cls, "_meta")
+
+
 class Outcome(dict[str, bool]):
-    """What a batch write did: ``{key: stored?}``, in the order of the keys given.
+    """The outcome of a batch write: ``{key: stored?}``, in the order of the keys given.
 
     Attributes:
-        reasons: for keys that the server *refused* (rather than found absent or present), why.
-        unsure: those among them that may be stored all the same: the answer was lost on its way.
+        reasons: for each key that the server *refused* (rather than found absent or present), the reason.
+        unsure: the keys among them that may be stored all the same, because the reply was lost.
     """
 
     __slots__ = ("reasons", "unsure")

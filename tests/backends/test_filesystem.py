@@ -581,21 +581,21 @@ def test_a_child_forgets_what_threads_that_it_does_not_have_were_holding(
     backend: FileSystemBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The steps of the fork above, in this process.
-    monkeypatch.setattr(database, "_FORK_PATIENCE", 0.05)
+    monkeypatch.setattr(database, "_FORK_TIMEOUT", 0.05)
     pool = backend._connections
     connection = pool.take()
     assert pool.write_lock.acquire()
     database._before_fork()
     database._after_fork_in_child()
     connection.close()
-    assert pool._lent == 0
+    assert pool._in_use == 0
     assert backend.incr("a") == 1
 
 
 def test_a_fork_does_not_wait_for_ever_for_an_operation(
     backend: FileSystemBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "_FORK_PATIENCE", 0.05)
+    monkeypatch.setattr(database, "_FORK_TIMEOUT", 0.05)
     backend.set("a", 1)
     with backend._connections.write_lock, backend._connection():
         fork_and_check(lambda: backend.incr("a") == 2)()

@@ -22,7 +22,7 @@ from servers import HOST, RedisServer
 from cacheorm.backends import backend_from_url
 from cacheorm.backends.redis import RedisBackend
 from cacheorm.errors import BackendError
-from cacheorm.testing._awaited import Awaited
+from cacheorm.testing._async_adapter import AsyncAdapter
 from cacheorm.types import KEEP_TTL
 
 SERVICE = "rows"
@@ -81,12 +81,12 @@ def stage() -> Iterator[Stage]:
 @pytest.fixture(params=["called", "awaited"])
 def use(request: pytest.FixtureRequest) -> Iterator[Callable[[RedisBackend], Any]]:
     """Gives what is called in a test: a backend itself, or one whose methods await its twins."""
-    made: list[Awaited] = []
+    made: list[AsyncAdapter] = []
 
     def use(backend: RedisBackend) -> Any:
         if request.param == "called":
             return backend
-        made.append(Awaited(backend))
+        made.append(AsyncAdapter(backend))
         return made[-1]
 
     yield use
