@@ -19,6 +19,7 @@ from amounts import enough
 from children import fork_and_check
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from servers import HANG
 
 from cacheorm._speedups import records
 from cacheorm.backends import FileSystemBackend
@@ -646,7 +647,7 @@ print(interrupted)
 def test_ctrl_c_at_any_moment_leaves_a_usable_backend(folder: Path) -> None:
     program = "import signal; signal.signal(signal.SIGALRM, signal.default_int_handler)" + INTERRUPTED
     ended = subprocess.run(
-        [sys.executable, "-c", program, folder], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program, folder], capture_output=True, text=True, timeout=HANG, check=False
     )
     assert ended.stderr == ""
     assert int(ended.stdout) > 50

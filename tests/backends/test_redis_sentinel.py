@@ -281,6 +281,22 @@ def test_a_write_that_a_replica_refuses_is_done_by_the_primary(name: str, stage:
         assert store.get_many("absent") == [None]
 
 
+def test_connecting_asks_nothing_of_asyncio_that_is_deprecated(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As redis-py does for a ``redis_connect_func``; Python 3.14 warns of it."""
+
+    def deprecated(function: Any) -> bool:
+        raise DeprecationWarning("'asyncio.iscoroutinefunction' is deprecated")
+
+    monkeypatch.setattr(asyncio, "iscoroutinefunction", deprecated)
+    with RedisBackend.from_url(stage.url) as backend:
+        store = Awaited(backend)
+        try:
+            assert store.set("k", b"v")
+            assert store.get("k") == b"v"
+        finally:
+            store.end()
+
+
 def test_a_write_that_everybody_refuses_is_an_error_and_was_not_applied(stage: Stage, use: Use) -> None:
     with RedisBackend.from_url(stage.url) as backend:
         store = use(backend)
