@@ -30,6 +30,10 @@ MOST = {
 # keys are found in Python.
 ON_A_CLUSTER = (1.5, 2.0)
 
+# How much more another bulk read of the same rows may compute than query_many: they are one path. The pure build makes
+# the keys of get_many row by row.
+OTHER_READS = (1.1, 1.5)
+
 
 def of_build(figures: tuple[float, float]) -> float:
     compiled, pure = figures
