@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -166,13 +165,6 @@ def test_what_is_awaited_does_what_the_call_does(name: str, models: Models, back
 def test_every_shortcut_is_tried() -> None:
     twins = [name for name in vars(AwaitedInstance) if not name.startswith("_")]
     assert set(twins) <= {name.split()[0] for name in SHORT}
-
-
-@pytest.mark.parametrize("name", sorted(name for name in vars(AwaitedInstance) if not name.startswith("_")))
-def test_a_twin_takes_what_the_method_takes_and_is_a_coroutine_function(name: str) -> None:
-    twin, method = getattr(co.Model, name), getattr(co.Model, name[1:])
-    assert inspect.iscoroutinefunction(twin)
-    assert inspect.signature(twin) == inspect.signature(method)
 
 
 def test_a_foreign_key_is_awaited_once_and_kept(models: Models, backend: co.BaseBackend, run: Run) -> None:
