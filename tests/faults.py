@@ -28,12 +28,16 @@ class _Listener:
         raise NotImplementedError
 
     def close(self) -> None:
+        self.refuse()
+        for thread in self._threads:
+            thread.join(5)
+
+    def refuse(self) -> None:
+        """Close all connections, and take no more."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self.drop()
-        for thread in self._threads:
-            thread.join(5)
 
     def drop(self) -> None:
         """Close all connections."""
