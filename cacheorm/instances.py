@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 from .fields import ForeignKeyField
 from .metadata import RowPlan
 from .operations import ModelDelete, shortcuts
-from .store import perform, run
+from .sync_driver import perform, run
 from .types import TTL
 
 __all__ = ["Instance", "renewed"]

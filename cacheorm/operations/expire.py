@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..store import Call
-from .base import Steps, WriteOperation, slices
+from ..requests import Call, Steps
+from .base import WriteOperation, slices
 
 __all__ = ["ModelExpire"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import cacheorm as co
-from cacheorm.awaited import AwaitedInstance
+from cacheorm.async_methods import AsyncMethods
 
 Models = Any
 Run = Callable[[Any], Any]
@@ -174,7 +174,7 @@ def test_what_is_awaited_does_what_the_call_does(name: str, models: Models, back
 
 
 def test_every_shortcut_is_tried() -> None:
-    twins = [name for name in vars(AwaitedInstance) if not name.startswith("_")]
+    twins = [name for name in vars(AsyncMethods) if not name.startswith("_")]
     assert set(twins) <= {name.split()[0] for name in SHORT}
 
 

@@ -1,4 +1,4 @@
-"""What a loader gave, as instances by key: the rows it was asked for and no others."""
+"""The reply of a loader as instances by key: the rows that were asked for and no others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["rows_by_key"]
 
 
 def rows_by_key(plan: RowPlan, reply: Any, pks: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the rows of a loader as instances by backend key, without those that do not exist.
+    """Return the rows of a loader as instances by backend key, without those that do not exist.
 
     Args:
         plan: the model's plan.
@@ -39,8 +39,8 @@ def rows_by_key(plan: RowPlan, reply: Any, pks: Mapping[str, Any]) -> dict[str, 
     keys: list[str] = plan.identity.identify(instances, False)[1]
     rows = dict(zip(keys, instances, strict=True))
     if asked is not None and keys != asked:
-        key, wanted = next((key, wanted) for key, wanted in zip(keys, asked, strict=True) if key != wanted)
-        raise ValueError(f"{name}: the loader gave the row of {key} as that of {wanted}")
+        key, other = next((key, other) for key, other in zip(keys, asked, strict=True) if key != other)
+        raise ValueError(f"{name}: the loader gave the row of {key} as that of {other}")
     if not rows.keys() <= pks.keys():
         raise _not_asked_for(plan, next(key for key in rows if key not in pks))
     if len(rows) < len(keys):
@@ -70,7 +70,7 @@ def _by_key(plan: RowPlan, reply: Mapping[Any, Any], pks: Mapping[str, Any]) -> 
                 error.add_note("the loader has to give a dict of rows by primary key, or an iterable of rows")
                 raise
             if key not in pks:
-                raise ValueError(f"{plan.model.__name__}: the loader gave the row of {key}, which it was not asked for")
+                raise _not_asked_for(plan, key)
         found.append((key, row))
     return found
 
