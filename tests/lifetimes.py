@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["left_of"]
+__all__ = ["Clock", "left_of"]
 
 # No test runs longer in seconds: pytest ends it then (`faulthandler_timeout`).
 _LONGEST_TEST = 300
@@ -17,3 +17,17 @@ def left_of(seconds: int, early: int = 0, late: int = 0) -> range:
     """
     assert seconds > _LONGEST_TEST
     return range(seconds - _LONGEST_TEST - early, seconds + late + 1)
+
+
+class Clock:
+    """A clock that stands still until a test sets it.
+
+    Attributes:
+        now: what it shows.
+    """
+
+    def __init__(self, now: float = 1_700_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
