@@ -120,4 +120,4 @@ class AsyncMethods(Instance):
 
     async def atouch(self, ttl: TTL = None) -> bool:
         """Await :meth:`touch`."""
-        return (await shortcuts.expire(type(self), [self], False, ttl).aexecute())[0]
+        return (await shortcuts.expire(self, ttl).aexecute())[0]

@@ -165,7 +165,7 @@ class Instance:
         Args:
             ttl: seconds or a ``timedelta``; 0 never expires; ``None`` is the model's ttl.
         """
-        return shortcuts.expire(type(self), [self], False, ttl).execute()[0]
+        return shortcuts.expire(self, ttl).execute()[0]
 
 
 def renewed(instance: M, fresh: M) -> M:

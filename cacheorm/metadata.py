@@ -222,18 +222,6 @@ class RowPlan:
         parts = (pk,) if self.composite is None else self.composite.check(pk)
         return {one.name: part for one, part in zip(self.key_fields, parts, strict=True)}
 
-    def rows_of(self, pks: Iterable[Any]) -> list[dict[str, Any]]:
-        """Return what :meth:`row_of` does for many primary keys."""
-        if self.composite is None:
-            name = self.key_fields[0].name
-            return [{name: pk} for pk in pks]
-        names, count = [one.name for one in self.key_fields], len(self.key_fields)
-        # No function is called for a tuple that is as it should be.
-        return [
-            dict(zip(names, pk, strict=True)) if type(pk) is tuple and len(pk) == count else self.row_of(pk)
-            for pk in pks
-        ]
-
     def key_of(self, row: Any) -> str:
         """Give the backend key of a row, a mapping or an instance.
 

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Self
 
+from servers import HANG
+
 __all__ = ["Proxy", "ScriptedServer", "say"]
 
 _HOST = "127.0.0.1"
@@ -30,7 +32,7 @@ class _Listener:
     def close(self) -> None:
         self.refuse()
         for thread in self._threads:
-            thread.join(5)
+            thread.join(HANG)
 
     def refuse(self) -> None:
         """Close all connections, and take no more."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Clock", "left_of"]
 
-# No test runs longer in seconds: pytest ends it then (`faulthandler_timeout`).
+# In seconds, far longer than any test takes, on a busy machine as well.
 _LONGEST_TEST = 300
 
 

@@ -42,7 +42,7 @@ cdef extern from *:
     """
     dict new_dict(Py_ssize_t size)
 
-__all__ = ["MAX_KEY_BYTES", "Identity", "RowReader", "batch", "escape", "gaps", "has_repeats"]
+__all__ = ["MAX_KEY_BYTES", "Identity", "RowReader", "batch", "escape", "found", "gaps", "has_repeats"]
 
 # The longest key that is made here; a longer one gets a digest. Not Python's number: the buffers below have this size.
 cdef enum:
@@ -63,6 +63,13 @@ cdef struct Step:
     PyObject *other_name
     const char *label      # what comes before the value; borrowed likewise
     Py_ssize_t label_size
+
+
+cdef inline object text_key(const char *text, Py_ssize_t size):
+    """Return a key of printable ASCII."""
+    key = PyUnicode_New(size, 127)
+    memcpy(PyUnicode_DATA(key), text, size)
+    return key
 
 
 cdef class Steps:
@@ -153,16 +160,25 @@ cdef class Steps:
             if size < 0:
                 return False
         pk = <object> found if parts is None else parts
-        if self.format is None:
-            key = PyUnicode_New(size, 127)
-            memcpy(PyUnicode_DATA(key), text, size)
-        else:
-            key = self.format(pk if self.count > 1 else (pk,))
+        key = text_key(text, size) if self.format is None else self.format(pk if self.count > 1 else (pk,))
         Py_INCREF(pk)
         Py_INCREF(key)
         pk_found[0] = <PyObject *> pk
         key_found[0] = <PyObject *> key
         return True
+
+    cdef object find_key(self, pk):
+        """Return the key of a row by its primary key; ``None`` if the general path has to make it."""
+        cdef char text[LONGEST]
+        cdef Py_ssize_t i
+        cdef Py_ssize_t size = 0
+        if self.count > 1 and (type(pk) is not tuple or len(<tuple> pk) != self.count):
+            return None
+        for i in range(self.count):
+            size = self.put(text, size, &self.steps[i], pk if self.count == 1 else (<tuple> pk)[i])
+            if size < 0:
+                return None
+        return text_key(text, size) if self.format is None else self.format(pk if self.count > 1 else (pk,))
 
     cdef Py_ssize_t put(self, char *text, Py_ssize_t size, Step *step, value) except -2:
         """Write label and value after ``size`` bytes, and give how many there are then; -1 if it cannot be done here.
@@ -279,6 +295,26 @@ class Identity(GeneralIdentity):
                 PyGC_Enable()
         return pks, keys
 
+    def identify_pks(self, pks):
+        """Find the keys of rows by their primary keys; see the twin."""
+        cdef list found = []
+        cdef list keys = []
+        cdef Py_ssize_t position = 0
+        cdef Steps steps = self._steps_of_rows or steps_of(self)
+        cdef bint collecting = type(pks) is list and PyGC_Disable()
+        try:
+            for pk in pks:
+                key = steps.find_key(pk) if steps.quick else None
+                if key is None:
+                    pk, key = self.identify_row(self.model._meta.row_of(pk), True, position)
+                found.append(pk)
+                keys.append(key)
+                position += 1
+        finally:
+            if collecting:
+                PyGC_Enable()
+        return found, keys
+
 
 cdef Steps steps_of(identity):
     # Made at the first use: by then the models that key fields refer to are declared.
@@ -333,6 +369,20 @@ def gaps(list rows):
         if rows[position] is None:
             found.append(position)
     return found
+
+
+def found(list pks, list rows):
+    """Return the rows that there are by primary key; see the twin."""
+    cdef dict by_pk = new_dict(len(pks))
+    cdef Py_ssize_t at
+    if len(pks) != len(rows):
+        raise ValueError("primary keys and rows must be of one length")
+    for at in range(len(pks)):
+        row = rows[at]
+        if row is not None:
+            pk = pks[at]
+            by_pk[tuple(pk) if isinstance(pk, list) else pk] = row
+    return by_pk
 
 
 def batch(list keys, list values, Py_ssize_t start, Py_ssize_t stop):

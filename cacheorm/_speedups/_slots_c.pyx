@@ -181,7 +181,7 @@ def overlay(tuple fields, list sources, list targets, Slot related):
     if len(sources) != len(targets):
         raise ValueError("there must be as many targets as sources")
     for source, target in zip(sources, targets):
-        if target is None:
+        if target is None or target is source:
             continue
         stale = None if related is None else related.peek(target)
         for field in fields:

@@ -77,11 +77,11 @@ def overlay(fields: tuple[Any, ...], sources: list[Any], targets: list[Any], rel
     Args:
         fields: the slots to copy.
         sources: instances of one class.
-        targets: as many instances of that class; ``None`` among them is left out.
+        targets: as many instances of that class; ``None`` among them is left out, as is a target that is its source.
         related: the slot of the dicts of related instances, by field name; ``None`` for a model without references.
     """
     for source, target in zip(sources, targets, strict=True):
-        if target is None:
+        if target is None or target is source:
             continue
         stale = None if related is None else related.peek(target)
         for field in fields:

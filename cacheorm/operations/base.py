@@ -27,6 +27,8 @@ def as_rows(rows: tuple[Any, ...]) -> Iterable[Any]:
     """Return the rows of a call that takes either rows or one iterable of them."""
     if len(rows) == 1:
         only = rows[0]
+        if type(only) is list:
+            return only
         # A model may define __iter__: its instance is a row all the same.
         is_row = isinstance(only, (Mapping, str, bytes)) or hasattr(type(only), "_meta")
         if not is_row and isinstance(only, Iterable):
@@ -54,13 +56,23 @@ class Operation(Generic[R]):
         rows: mappings or instances.
         many: whether the result is that of many rows; a single-row operation uses the backend's
             single-key methods.
+        by_pk: whether the rows are primary keys instead, plain values or tuples for composite ones.
     """
 
-    def __init__(self, plan: RowPlan, rows: Iterable[Any], many: bool) -> None:
+    def __init__(self, plan: RowPlan, rows: Iterable[Any], many: bool, by_pk: bool = False) -> None:
         self._plan = plan
         self._rows = rows
         self._many = many
+        self._by_pk = by_pk
         self._chunk: int | None = None
+
+    def _identify(self, rows: Iterable[Any]) -> tuple[list[Any], list[str]]:
+        """Return the primary keys and keys of rows of a batch."""
+        identity = self._plan.identity
+        found: tuple[list[Any], list[str]] = (
+            identity.identify_pks(rows) if self._by_pk else identity.identify(rows, True)
+        )
+        return found
 
     def chunk_size(self, rows: int) -> Self:
         """Hand ``rows`` rows to the backend at a time; by default as many as the backend prefers."""

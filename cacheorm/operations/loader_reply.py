@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..metadata import RowPlan
@@ -75,15 +75,18 @@ def _by_key(plan: RowPlan, reply: Mapping[Any, Any], pks: Mapping[str, Any]) -> 
     return found
 
 
-def _complete(plan: RowPlan, given: list[tuple[str, Any]], pks: Mapping[str, Any]) -> Iterator[Any]:
-    """Fill in the primary keys of rows that do not hold them."""
-    first, composite = plan.key_fields[0].name, plan.composite is not None
+def _complete(plan: RowPlan, given: list[tuple[str, Any]], pks: Mapping[str, Any]) -> list[Any]:
+    """Return rows with their primary keys, filled in where they do not hold them."""
+    names = [field.name for field in plan.key_fields]
+    complete = []
     for key, row in given:
         pk = pks[key]
         if type(row) is dict or isinstance(row, Mapping):
             # What the row holds itself is kept, and has to agree.
-            yield {**plan.row_of(pk), **row} if composite else {first: pk, **row}
+            key_part = {names[0]: pk} if plan.composite is None else dict(zip(names, pk, strict=True))
+            complete.append({**key_part, **row})
         else:
-            if type(row) is plan.model and (row._pk is None or (composite and None in row._pk)):
+            if type(row) is plan.model and (row._pk is None or (plan.composite is not None and None in row._pk)):
                 row._pk = pk
-            yield row
+            complete.append(row)
+    return complete

@@ -22,9 +22,9 @@ __all__ = ["Delete", "Insert", "Query", "Update"]
 class _Rows:
     """The rows of one model in a call, and their positions in it."""
 
-    def __init__(self) -> None:
-        self.rows: list[Any] = []
-        self.positions: list[int] = []
+    def __init__(self, rows: list[Any], start: int) -> None:
+        self.rows = rows
+        self.positions: list[int] | range = range(start, start + len(rows))
 
 
 class _OverModels(Operation[R]):
@@ -66,27 +66,20 @@ class _OverModels(Operation[R]):
         count = 0
         for item in items:
             # No function is called for an item of a model that has occurred before: there may be many of them.
-            group = by_model.get(type(item))
-            if group is not None:
-                group.rows.append(item)
-                group.positions.append(count)
-                count += 1
-                continue
-            if type(item) is tuple and len(item) == 2 and type(item[1]) is dict and item[0] in by_model:
-                group = by_model[item[0]]
-                group.rows.append(item[1])
-                group.positions.append(count)
-                count += 1
-                continue
-            if hasattr(type(item), "_meta"):
-                model, rows = type(item), [item]
-            elif _is_pair(item):
-                model, given = item
-                is_row = isinstance(given, Mapping) or hasattr(type(given), "_meta")
-                rows = [given] if is_row else list(given)
+            row, group = item, by_model.get(type(item))
+            if group is None and type(item) is tuple and len(item) == 2 and isinstance(item[0], type):
+                row, group = item[1], by_model.get(item[0])
+            if group is None or not (row is item or type(row) is dict):
+                model, rows = _pair_of(item)
+                group = by_model.get(model)
+                if group is None:
+                    by_model[model] = _Rows(rows, count)
+                    count += len(rows)
+                    continue
             else:
-                raise _not_rows(item)
-            group = by_model.setdefault(model, _Rows())
+                rows = [row]
+            if type(group.positions) is range:
+                group.positions = [*group.positions]
             group.rows += rows
             group.positions += range(count, count + len(rows))
             count += len(rows)
@@ -107,6 +100,8 @@ class _OverModels(Operation[R]):
 
     def _in_order(self, by_model: dict[Any, _Rows], results: Iterable[Any]) -> list[Any]:
         """Return the results of the models in the order of their rows in the call."""
+        if len(by_model) == 1:
+            return next(iter(results))
         ordered: list[Any] = [None] * sum(len(group.positions) for group in by_model.values())
         for group, result in zip(by_model.values(), results, strict=True):
             positions = group.positions
@@ -167,6 +162,21 @@ def _positioned(steps: Steps[R], positions: Sequence[int]) -> Steps[R]:
         return (yield from steps)
     except ValidationError as error:
         raise error.among(positions) from error.__cause__
+
+
+def _pair_of(item: Any) -> tuple[Any, list[Any]]:
+    """Return the model and the rows of an item of a call.
+
+    Raises:
+        TypeError: something that is neither an instance nor a pair of a model and rows.
+    """
+    if hasattr(type(item), "_meta"):
+        return type(item), [item]
+    if not _is_pair(item):
+        raise _not_rows(item)
+    model, given = item
+    is_row = isinstance(given, Mapping) or hasattr(type(given), "_meta")
+    return model, [given] if is_row else list(given)
 
 
 def _is_pair(item: Any) -> bool:

@@ -203,7 +203,7 @@ class _Edge:
         self.target = field.rel_model
         plan = self.target._meta
         # A row that many refer to is identified once.
-        pks, keys = plan.identity.identify(plan.rows_of(ids.values()), True)
+        pks, keys = plan.identity.identify_pks([*ids.values()])
         self._keys = dict(zip(ids, keys, strict=True))
         self.pks: dict[str, Any] = dict(zip(keys, pks, strict=True))
 

@@ -72,16 +72,18 @@ class ModelQuery(Operation[R]):
         from .read_through import ModelLoad  # here, as it builds on this module
 
         operation: ModelLoad[R] = ModelLoad(self._plan, self._rows, self._many, loader, negative_ttl, lease)
-        operation._chunk = self._chunk
+        operation._chunk, operation._by_pk = self._chunk, self._by_pk
         operation._paths, operation._tree = self._paths, self._tree
         return operation
 
     def steps(self) -> Steps[R]:
-        result: Any = yield from (self._read_many() if self._many else self._read_one())
-        if self._tree:
-            rows = result if self._many else [result]
-            yield from load_related_of_read([(self._plan.model, rows, self._tree)])
-        return result  # type: ignore[no-any-return]
+        reading: Steps[Any] = self._read_many() if self._many else self._read_one()
+        return self._with_related(reading, self._tree) if self._tree else reading
+
+    def _with_related(self, reading: Steps[Any], tree: Tree) -> Steps[Any]:
+        result = yield from reading
+        yield from load_related_of_read([(self._plan.model, result if self._many else [result], tree)])
+        return result
 
     def _read_one(self) -> Steps[Any]:
         (row,) = self._rows
@@ -94,5 +96,5 @@ class ModelQuery(Operation[R]):
         resolved = self._plan.resolved()
         found: list[Any] = []
         for part in slices(self._rows, self._chunk or resolved.backend.chunk_size):
-            found += yield from read(resolved, *self._plan.identity.identify(part, True))
+            found += yield from read(resolved, *self._identify(part))
         return found

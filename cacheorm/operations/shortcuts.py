@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .._speedups import keys as key_makers
 from ..payload import is_absence
 from ..requests import Call, Request, Steps
 from ..types import TTL
@@ -69,9 +70,9 @@ def get_many(model: type[M], pks: Iterable[Any]) -> Steps[dict[Any, M]]:
     """Read rows by primary key; return those that there are."""
     given = _primary_keys("get_many", pks)
     plan = model._meta
-    query: ModelQuery[list[M | None]] = ModelQuery(plan, plan.rows_of(given), True)
-    found = yield from query.steps()
-    return {pk: row for pk, row in zip(given, found, strict=True) if row is not None}
+    query: ModelQuery[list[M | None]] = ModelQuery(plan, given, True, by_pk=True)
+    rows = yield from query.steps()
+    return key_makers.found(given, rows)
 
 
 def get_or_create(model: type[M], defaults: Mapping[str, Any] | None, values: Mapping[str, Any]) -> GetOrCreate:
@@ -128,13 +129,14 @@ def increment(model: type[M], pk: Any, field: Any, by: Any) -> Steps[Any]:
 def expire_many(model: type[M], pks: Iterable[Any], ttl: TTL) -> Steps[dict[Any, bool]]:
     """Give rows a new lifetime; tell which exist."""
     given = _primary_keys("expire_many", pks)
-    existed = yield from expire(model, model._meta.rows_of(given), True, ttl).steps()
-    return dict(zip(given, existed, strict=True))
+    operation = ModelExpire(model._meta, given, True, by_pk=True)
+    existed = yield from (operation if ttl is None else operation.ttl(ttl)).steps()
+    return key_makers.found(given, existed)
 
 
-def expire(model: type[M], rows: Iterable[Any], many: bool, ttl: TTL) -> ModelExpire:
-    """Return the operation that gives rows a new lifetime, the model's for ``None``."""
-    operation = ModelExpire(model._meta, rows, many)
+def expire(instance: Any, ttl: TTL) -> ModelExpire:
+    """Return the operation that gives the row of an instance a new lifetime, the model's for ``None``."""
+    operation = ModelExpire(type(instance)._meta, [instance], False)
     return operation if ttl is None else operation.ttl(ttl)
 
 
@@ -173,4 +175,4 @@ def request_only(request: Request) -> Steps[Any]:
 def _primary_keys(method: str, pks: Iterable[Any]) -> list[Any]:
     if isinstance(pks, (str, bytes)):
         raise TypeError(f"{method} takes an iterable of primary keys, got {type(pks).__name__}")
-    return [tuple(pk) if isinstance(pk, list) else pk for pk in pks]
+    return [*pks]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self
 
 from .._speedups import slots
@@ -39,17 +39,15 @@ class _Batch(NamedTuple):
         columns: list[Any] = [column[start:stop] for column in self]
         return _Batch(*columns)
 
+    def positioned(self, rows: dict[str, Any]) -> list[tuple[int, Any]]:
+        """Return rows by key as pairs of the first position of the key and the row."""
+        first = dict(zip(reversed(self.keys), reversed(self.positions), strict=True))
+        return [(first[key], row) for key, row in rows.items()]
+
     def some(self, indexes: list[int]) -> _Batch:
         """Return the rows at some indexes."""
         columns: list[Any] = [[column[index] for index in indexes] for column in self]
         return _Batch(*columns)
-
-    def given_in(self, keys: Iterable[str]) -> list[tuple[str, Any]]:
-        """Return the keys and instances of the caller's own instances whose keys are among ``keys``."""
-        if True not in self.given:
-            return []
-        rows = zip(self.keys, self.changes, self.given, strict=True)
-        return [(key, change) for key, change, given in rows if given and key in keys]
 
 
 class ModelUpdate(WriteOperation[R]):
@@ -188,12 +186,23 @@ class ModelUpdate(WriteOperation[R]):
             for row in existing.values():
                 self._function(row)
             self._check_keys(existing, "the function given to apply()")
-        after = yield from self._send_signals(batch, existing)
+        after: SendSignal | None = None
+        signals = signal_senders("save", self._plan.model)
+        if signals is not None:
+            if self._retries is None:
+                # Receivers get the instances that were given. An atomic update may have to make their changes again.
+                rows = self._in_given(batch, rows)
+                existing = {key: row for key, row in zip(keys, rows, strict=True) if row is not None}
+            positioned = batch.positioned(existing)
+            if signals.before is not None:
+                yield from self._send_before(signals.before, positioned)
+                self._check_keys(existing, "a receiver of pre_save")
+            if signals.after is not None:
+                after = SendSignal(signals.after, positioned, {"created": False})
         try:
             payloads = self._plan.resolved().codec.dump_many([*existing.values()], self._many)
         except ValidationError as error:
-            first = dict(zip(reversed(keys), reversed(batch.positions), strict=True))
-            raise error.among([first[key] for key in existing]) from error.__cause__
+            raise error.among([position for position, _ in batch.positioned(existing)]) from error.__cause__
         if self._retries is not None:
             swaps = [(payload, tokens[key]) for key, payload in zip(existing, payloads, strict=True)]
             written = yield from self._write_many("compare_and_set_many", [*existing], swaps, after, refused)
@@ -205,12 +214,7 @@ class ModelUpdate(WriteOperation[R]):
             written = {keys[0]: (yield Call(self._plan.backend, "replace", (keys[0], payloads[0], self._pick_ttl())))}
             if after is not None and written[keys[0]]:
                 yield after
-        done = {key: row for key, row in existing.items() if written.get(key)}
-        self._complete_given(batch, done)
-        if True not in batch.given:
-            return [done.get(key) for key in keys]
-        pairs = zip(keys, batch.changes, batch.given, strict=True)
-        return [change if given and key in done else done.get(key) for key, change, given in pairs]
+        return self._in_given(batch, [existing[key] if written.get(key) else None for key in keys])
 
     def _read(self, batch: _Batch) -> Steps[tuple[list[Any], dict[str, Any]]]:
         """Read the stored rows, and for an atomic update their tokens."""
@@ -222,32 +226,19 @@ class ModelUpdate(WriteOperation[R]):
         payload = yield Call(resolved.backend, "get", (batch.keys[0],))
         return [None if payload is None else resolved.codec.load(payload, batch.pks[0], batch.keys[0])], {}
 
-    def _send_signals(self, batch: _Batch, existing: dict[str, Any]) -> Steps[SendSignal | None]:
-        """Send ``pre_save`` for rows that are about to be written, and return the signal for when they are."""
-        signals = signal_senders("save", self._plan.model)
-        if signals is None:
-            return None
-        if self._retries is None:
-            # Receivers get the instances that were given. An atomic update may have to make their changes again.
-            self._complete_given(batch, existing)
-            existing.update(batch.given_in(existing))
-        first = dict(zip(reversed(batch.keys), reversed(batch.positions), strict=True))
-        rows = [(first[key], row) for key, row in existing.items()]
-        if signals.before is not None:
-            yield from self._send_before(signals.before, rows)
-            self._check_keys(existing, "a receiver of pre_save")
-        return None if signals.after is None else SendSignal(signals.after, rows, {"created": False})
-
     def _overlay(self, sources: list[Any], targets: list[Any]) -> None:
         """Copy the fields that are set, and the related instances, to other instances of the model."""
         plan = self._plan
         slots.overlay(plan.resolved().codec.columns, sources, targets, plan.model._related if plan.references else None)
 
-    def _complete_given(self, batch: _Batch, rows: dict[str, Any]) -> None:
-        """Make the caller's own instances whole rows."""
-        own = [(rows[key], change) for key, change in batch.given_in(rows) if rows[key] is not change]
-        if own:
-            self._overlay([row for row, _ in own], [change for _, change in own])
+    def _in_given(self, batch: _Batch, rows: list[Any]) -> list[Any]:
+        """Return rows, in place of which the caller's own instances, made whole, stand where it gave some."""
+        if True not in batch.given:
+            return rows
+        sources = zip(rows, batch.changes, batch.given, strict=True)
+        own = [change if given and row is not None else None for row, change, given in sources]
+        self._overlay(rows, own)
+        return [row if change is None else change for row, change in zip(rows, own, strict=True)]
 
     def _check_keys(self, rows: dict[str, Any], culprit: str) -> None:
         """Refuse rows whose primary key was changed since they were read."""

@@ -15,13 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-import uvloop
 from amounts import enough
 from cancelling import settled
 from children import fork_and_check
 from clusters import wait_until
 from delays import DelayingProxy
 from faults import Proxy, ScriptedServer
+from loops import RUNNERS
 from observing import ain_use, in_use
 from servers import HOST, MemcachedServer, free_port
 
@@ -86,7 +86,7 @@ async def awaited(backend: MemcachedBackend, method: str, *args: Any) -> Any:
 
 
 ways = pytest.mark.parametrize("way", ["called", "awaited"])
-runs = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+runs = pytest.mark.parametrize("run", RUNNERS)
 
 
 # -- all at once -----------------------------------------------------------------------------------------
@@ -633,9 +633,9 @@ def test_killing_pausing_and_restarting_under_tasks_gives_no_wrong_row(servers: 
 # -- callers that are cancelled ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("goal", [1000])
-def test_cancelled_batches_over_several_servers_leave_no_reply_to_others(servers: Servers, goal: int) -> None:
+def test_cancelled_batches_over_several_servers_leave_no_reply_to_others(servers: Servers) -> None:
     chance = random.Random(3)
+    goal = enough(1000, 100, "cancelled calls")
     cancelled = 0
 
     async def victim(backend: MemcachedBackend, number: int) -> None:
@@ -659,7 +659,7 @@ def test_cancelled_batches_over_several_servers_leave_no_reply_to_others(servers
     async def main(backend: MemcachedBackend, proxies: list[DelayingProxy]) -> None:
         await backend.aset_many(ROWS)
         start = 0
-        while cancelled < enough(goal):
+        while cancelled < goal:
             await asyncio.gather(*[victim(backend, start + i) for i in range(50)], bystander(backend))
             start += 50
         assert await ain_use(backend) == [0, 0, 0]

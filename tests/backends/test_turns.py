@@ -324,9 +324,14 @@ def test_with_several_servers_one_begins_for_as_many_connections(three: list[Mem
         await rounds()
         assert operations.begun == []
         await held[1].pop().aclose()
-        assert await waiting == [None]
+
+        async def has_begun() -> bool:
+            return operations.begun == [0]
+
+        await until(has_begun)
         for each in [*held[0], *held[1], *held[2]]:
             await each.aclose()
+        assert await waiting == [None]
         await backend.aclose()
 
     with co.MemcachedBackend([(HOST, server.port) for server in three], max_connections=4, timeout=60) as backend:
@@ -336,17 +341,18 @@ def test_with_several_servers_one_begins_for_as_many_connections(three: list[Mem
 
 
 def test_a_server_that_keeps_all_its_connections_keeps_nobody_from_the_others(three: list[MemcachedServer]) -> None:
+    def owner(number: int) -> str:
+        return str(backend.servers_of(Row.key(id=number))[0])
+
     async def main() -> None:
         held = [await hold_of(backend, server) for server in range(3)]
         operations = Operations()
         waiting = [operations.start(number) for number in range(9)]
         await until_waiting(backend, 9)
         await held[1].aclose()
-
-        async def one_has_ended() -> bool:
-            return any(task.done() for task in waiting)
-
-        await until(one_has_ended)
+        # Rows of the servers that are busy come later.
+        free = [number for number in range(9) if owner(number) == backend.pools()[1].server]
+        await asyncio.gather(*[waiting[number] for number in free])
         await held[0].aclose()
         await held[2].aclose()
         assert await asyncio.gather(*waiting) == [[None]] * 9

@@ -1,7 +1,7 @@
 """The main paths stay as much cheaper than hand-written code as they are: a guard that knows no clock.
 
-With valgrind the instructions of both are counted, which comes to the same within a thousandth on every run. Without,
-they are timed beside one another, and the margin is wide: a machine's bad moment must not look like a regression.
+The instructions of both are counted, which comes to the same within a thousandth on every run. Where valgrind is not
+installed they are not, as times would depend on what else the machine does.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ import pytest
 
 import cacheorm as co
 from benchmarks import instructions
-from benchmarks.contests import Contest, run
-from benchmarks.stores import Stores
+from benchmarks.contests import Contest
 
 # Ours / hand-written, in instructions: what was measured, and 30 % for other Pythons, compilers and drivers. Who
 # makes a path cheaper lowers its figure. Compiled and pure.
@@ -27,9 +26,6 @@ MOST = {
 # keys are found in Python.
 ON_A_CLUSTER = (1.5, 2.0)
 
-# Instructions are no times: a server's time is in one and not in the other. This covers both that and noise.
-TIME_MARGIN = 4
-
 
 def of_build(figures: tuple[float, float]) -> float:
     compiled, pure = figures
@@ -44,7 +40,7 @@ def test_every_main_path_has_a_figure() -> None:
     assert {(path.operation, path.backend) for path in instructions.PATHS} == MOST.keys()
 
 
-@pytest.mark.skipif(not instructions.counted(), reason="needs valgrind; the times are compared instead")
+@pytest.mark.skipif(not instructions.counted(), reason="valgrind, which counts instructions, is not installed")
 def test_main_paths_take_no_more_instructions_than_they_did() -> None:
     counts = instructions.count()
     ratios = {path: ours / hand for path, (ours, hand) in counts.items()}
@@ -52,9 +48,3 @@ def test_main_paths_take_no_more_instructions_than_they_did() -> None:
     assert not over, "cacheorm's instructions over those of hand-written code have grown"
     ours = {path.title: taken for path, (taken, _) in counts.items()}
     assert ours["query_many, Redis Cluster"] <= of_build(ON_A_CLUSTER) * ours["query_many, Redis"]
-
-
-@pytest.mark.skipif(instructions.counted(), reason="instructions are counted, which is more exact")
-@pytest.mark.parametrize("path", instructions.PATHS, ids=lambda path: path.title)
-def test_main_paths_take_no_more_time_than_they_did(path: Contest, stores: Stores) -> None:
-    assert run(path, stores, 9, 0.005, lambda: None).ratio <= TIME_MARGIN * most(path)

@@ -18,6 +18,7 @@ from typing import Any
 
 import msgpack
 import pytest
+from amounts import enough
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -246,7 +247,7 @@ def typed(value: Any) -> Any:
 
 # Making a value takes far longer than converting it: each is given to all converters.
 given_values = st.one_of(values, written, damaged()).filter(lambda found: found is not None)
-SEVERAL = settings(max_examples=500, deadline=None)
+SEVERAL = settings(max_examples=enough(500), deadline=None)
 PURE = {name: make(pure) for name, make in CONVERTERS.items()}
 
 

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from typing import Any
 
 import pytest
+from amounts import enough
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -213,4 +214,4 @@ class SimpleBackendAgainstModel(RuleBasedStateMachine):
 
 
 TestSimpleBackendAgainstModel = SimpleBackendAgainstModel.TestCase
-TestSimpleBackendAgainstModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestSimpleBackendAgainstModel.settings = settings(max_examples=enough(60), stateful_step_count=40, deadline=None)
