@@ -6,12 +6,24 @@ import math
 import operator
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard
 
 if TYPE_CHECKING:
     from .models import Model
 
-__all__ = ["KEEP_TTL", "NEVER", "TTL", "KeepTTL", "Outcome", "Value", "check_ttl", "is_model", "to_bytes"]
+__all__ = [
+    "KEEP_TTL",
+    "NEVER",
+    "TTL",
+    "BreakerState",
+    "KeepTTL",
+    "Outcome",
+    "PoolState",
+    "Value",
+    "check_ttl",
+    "is_model",
+    "to_bytes",
+]
 
 Value = bytes | str | int | float
 """What a backend stores; it is read back as ``bytes``."""
@@ -115,3 +127,35 @@ class Outcome(dict[str, bool]):
         super().__init__(stored or {})
         self.reasons: dict[str, str] = dict(reasons or {})
         self.unsure: set[str] = set()
+
+
+class PoolState(NamedTuple):
+    """The current use of the connections to one server.
+
+    Attributes:
+        server: the server's name, as in error messages.
+        limit: the most connections; ``None`` if their number is not limited.
+        in_use: the number of connections in use.
+        idle: the number of connections that are open and not in use.
+        waiting: the number of callers that wait for a connection because all are in use.
+    """
+
+    server: str
+    limit: int | None
+    in_use: int
+    idle: int
+    waiting: int
+
+
+class BreakerState(NamedTuple):
+    """The state of the circuit breaker of one server, which keeps calls from a server that did not reply.
+
+    Attributes:
+        server: the server's name, as in error messages.
+        reason: why the server is not used; ``None`` while it replies.
+        failures: how often it has not replied until now.
+    """
+
+    server: str
+    reason: str | None
+    failures: int

@@ -73,6 +73,10 @@ def run_blocking(work: Awaitable[T]) -> T:
 
 def iterate_blocking(source: Chunks[T]) -> Iterator[T]:
     """Iterate over what comes in parts and never suspends; it is closed when the iterator is."""
+    return iter((run_blocking(source.__anext__()),)) if isinstance(source, OnePart) else _iterate(source)
+
+
+def _iterate(source: Chunks[T]) -> Iterator[T]:
     try:
         while True:
             try:

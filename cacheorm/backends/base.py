@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import BackendError
-from ..types import TTL, KeepTTL, Outcome, Value, check_ttl
+from ..types import TTL, KeepTTL, Outcome, PoolState, Value, check_ttl
 from .async_api import AsyncAPI
 
 __all__ = ["BaseBackend", "later_part", "next_count", "split_swaps"]
@@ -267,6 +267,14 @@ class BaseBackend(AsyncAPI):
     def stats(self) -> dict[str, Any]:
         """Return figures of the engine: those of ``entries``, ``hits``, ``misses`` and ``evictions`` that it counts."""
         return {}
+
+    def pools(self) -> list[PoolState]:
+        """Return the current use of connections: a state for each server that is known by now, without any request.
+
+        These are the connections of the blocking methods. Those that are awaited use other ones in each event loop:
+        :meth:`apools` returns the state of those of the running loop.
+        """
+        return []
 
     def close(self) -> None:
         """Close connections and files. A closed backend opens them again when it is used."""

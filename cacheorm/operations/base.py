@@ -27,6 +27,8 @@ def as_rows(rows: tuple[Any, ...]) -> Iterable[Any]:
     """Return the rows of a call that takes either rows or one iterable of them."""
     if len(rows) == 1:
         only = rows[0]
+        if type(only) is list:
+            return only
         # A model may define __iter__: its instance is a row all the same.
         is_row = isinstance(only, (Mapping, str, bytes)) or is_model(type(only))
         if not is_row and isinstance(only, Iterable):

@@ -78,11 +78,13 @@ class ModelQuery(Operation[R]):
         return operation
 
     def steps(self) -> Steps[R]:
-        result: Any = yield from (self._read_many() if self._many else self._read_one())
-        if self._tree:
-            rows = result if self._many else [result]
-            yield from load_related_of_read([(self._plan.model, rows, self._tree)])
-        return result  # type: ignore[no-any-return]
+        reading: Steps[Any] = self._read_many() if self._many else self._read_one()
+        return self._with_related(reading, self._tree) if self._tree else reading
+
+    def _with_related(self, reading: Steps[Any], tree: Tree) -> Steps[Any]:
+        result = yield from reading
+        yield from load_related_of_read([(self._plan.model, result if self._many else [result], tree)])
+        return result
 
     def _read_one(self) -> Steps[Any]:
         (row,) = self._rows

@@ -88,8 +88,8 @@ def read(resolved: Any, pks: list[Any], keys: list[str]) -> Steps[list[Any]]:
         As many instances, ``None`` for each key without a row.
     """
     decoder = _RowDecoder(resolved.codec, pks, keys)
-    rows = yield Fetch(resolved.backend, decoder.keys, decoder)
-    return decoder.spread(rows, keys)
+    rows: list[Any] = yield Fetch(resolved.backend, decoder.keys, decoder)
+    return rows if decoder.keys is keys else decoder.spread(rows, keys)
 
 
 def read_with_gaps(resolved: Any, pks: list[Any], keys: list[str]) -> Steps[tuple[list[Any], Gaps]]:

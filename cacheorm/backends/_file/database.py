@@ -13,6 +13,8 @@ import time
 import weakref
 from collections.abc import Callable
 
+from ...types import PoolState
+
 __all__ = ["Connections", "open_database"]
 
 # The most idle connections to keep. As many are made as threads use the file at the same time.
@@ -167,6 +169,15 @@ class Connections:
             connection.close()
         finally:
             self._returned()
+
+    def state(self, server: str) -> PoolState:
+        """Return the current use of the connections.
+
+        Args:
+            server: the name of the file in the state.
+        """
+        with self._changed:
+            return PoolState(server, None, self._in_use, len(self._idle), 0)
 
     def close(self) -> None:
         """Close all connections; those in use are closed when they are returned."""
