@@ -106,7 +106,7 @@ def import_time(rounds: int) -> Figure:
     """
     places = [str(Path(co.__file__).parents[1]), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
     beginning = f"import os, site, sys; sys.path += {places!r}; from time import perf_counter; start = perf_counter()\n"
-    # Python keeps the byte code of what it imports, unless it is told not to.
+    # Python stores the byte code of imported modules, unless that is switched off.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
     def taken(program: str) -> tuple[float, float]:

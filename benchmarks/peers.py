@@ -47,7 +47,7 @@ class Peer:
         backend: the store, one of :data:`benchmarks.stores.BACKENDS`.
         package: its distribution on PyPI.
         how: what it does with a row.
-        prepare: imports it and gives its calls; an ``ImportError`` means that it is not installed.
+        prepare: imports it and returns its calls; an ``ImportError`` means that it is not installed.
     """
 
     name: str

@@ -24,7 +24,7 @@ class Run:
     found: dict[str, Any] = field(default_factory=dict)
     show: Callable[[str], None] = lambda text: None
 
-    def wants(self, section: str, title: str) -> bool:
+    def selects(self, section: str, title: str) -> bool:
         """Return whether a line is to be measured."""
         return not self.only or any(word == section or word in title.lower() for word in self.only)
 

@@ -31,7 +31,7 @@ def ratios(this: Run) -> None:
     lines: list[tuple[str, ...]] = []
     kept: list[dict[str, Any]] = []
     for contest in CONTESTS:
-        if not this.wants("ratios", contest.title):
+        if not this.selects("ratios", contest.title):
             continue
         result = this.contest(contest)
         bar = contest.bar if co.speedups_enabled else contest.pure_bar
@@ -56,7 +56,7 @@ def ratios(this: Run) -> None:
                 "bar": bar,
             }
         )
-    if this.wants("ratios", "memory per instance"):
+    if this.selects("ratios", "memory per instance"):
         this.step("memory per instance")
         ours, hand = footprint.instance_bytes(this.stores)
         lines.append(
@@ -87,7 +87,7 @@ def peers(this: Run) -> None:
     lines = []
     kept: list[dict[str, Any]] = []
     for peer in PEERS:
-        if not this.wants("peers", f"{peer.name}, {peer.backend}"):
+        if not this.selects("peers", f"{peer.name}, {peer.backend}"):
             continue
         tick = this.step(peer.name)
         try:
@@ -134,7 +134,7 @@ def loading(this: Run) -> None:
     for backend in read_through.BACKENDS:
         for present in (True, False):
             title = f"load_missing, {backend}, {'all' if present else 'none'} there"
-            if not this.wants("loading", title):
+            if not this.selects("loading", title):
                 continue
             tick = this.step(title)
             found = read_through.times(this.stores, backend, present, 1000, this.rounds, this.seconds, tick)
@@ -152,7 +152,7 @@ def preloading(this: Run) -> None:
     columns = (OURS, "two queries", "by hand")
     for backend in related_rows.BACKENDS:
         title = f"preload, {backend}"
-        if this.wants("preloading", title):
+        if this.selects("preloading", title):
             found = related_rows.times(this.stores, backend, 1000, this.rounds, this.seconds, this.step(title))
             lines.append((title, *(f"{found[name]:.2f}" for name in columns)))
             kept.append({"title": title, **found})
@@ -166,7 +166,7 @@ def further(this: Run) -> None:
     lines = []
     kept = []
     for operation in atomic_updates.OPERATIONS:
-        if not this.wants("further", operation):
+        if not this.selects("further", operation):
             continue
         tick = this.step(operation)
         found = atomic_updates.times(this.stores, operation, 1000, this.rounds, this.seconds, tick)
@@ -181,7 +181,7 @@ def further(this: Run) -> None:
 
 def decode(this: Run) -> None:
     """Decoding alone, beside the fastest decoder of typed rows."""
-    if not this.wants("decode", "decode"):
+    if not this.selects("decode", "decode"):
         return
     this.step("decode")
     times = footprint.decode_times(this.rounds, this.seconds)
@@ -199,7 +199,7 @@ def shapes(this: Run) -> None:
         for operation in ("query_many", "insert_many"):
             for shape in SHAPES:
                 title = f"{operation}, {backend}, {shape.name}"
-                if not this.wants("shapes", title):
+                if not this.selects("shapes", title):
                     continue
                 # In the same rounds: on a busy machine two ratios of different minutes say little about each other.
                 compared = [shape] if of_size(shape.size) is shape else [shape, of_size(shape.size)]
@@ -248,7 +248,7 @@ def figures(this: Run) -> None:
         makers.append(("peak memory", lambda: footprint.peak_memory(this.stores, 1_000_000)))
     found = []
     for title, make in makers:
-        if this.wants("figures", title):
+        if this.selects("figures", title):
             this.step(title)
             found.append(make())
     _print_figures(this, "figures", found)
@@ -262,7 +262,7 @@ def flatness(this: Run) -> None:
     for backend in ("Redis", "large Simple"):
         for operation in ("query_many", "insert_many"):
             title = f"{operation}, {backend}, flatness"
-            if this.wants("flatness", title):
+            if this.selects("flatness", title):
                 figure, results = footprint.flatness(
                     this.stores, backend, operation, counts, this.rounds, this.step(title)
                 )

@@ -16,7 +16,7 @@ def tasks(this: Run) -> None:
     kept = []
     for backend in asyncio_tasks.BACKENDS:
         title = f"1,000 tasks, {backend}"
-        if not this.wants("asyncio", title):
+        if not this.selects("asyncio", title):
             continue
         found = asyncio_tasks.times(this.stores, backend, 1000, this.rounds, this.seconds, this.step(title))
         called = found[asyncio_tasks.CALLED]
@@ -33,7 +33,7 @@ def cluster(this: Run) -> None:
     kept = []
     for operation in redis_cluster.OPERATIONS:
         title = f"{operation}, Redis Cluster"
-        if not this.wants("cluster", title):
+        if not this.selects("cluster", title):
             continue
         found = redis_cluster.times(this.stores, operation, 1000, this.rounds, this.seconds, this.step(title))
         for what in ("computing", "in all"):
@@ -62,7 +62,7 @@ def servers(this: Run) -> None:
     kept = []
     columns = (OURS, "one server", "pylibmc")
     for operation in memcached_servers.OPERATIONS:
-        if not this.wants("servers", operation):
+        if not this.selects("servers", operation):
             continue
         tick = this.step(operation)
         found = memcached_servers.times(this.stores, operation, 1000, this.rounds, this.seconds, tick)

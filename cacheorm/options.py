@@ -158,7 +158,7 @@ def resolve_backend(backend: BaseBackend | str | None) -> BaseBackend | None:
     raise TypeError(f"backend must be a backend instance or a URL, got {what}")
 
 
-# Names by which backends are told from the drivers' own clients, which do not have them.
+# Names that distinguish backends from the drivers' own clients, which do not have them.
 _BACKEND_METHODS = ("get_many", "set_many", "get_chunks", "chunk_size")
 
 

@@ -64,7 +64,7 @@ class Suite:
         return lambda suffix: f"{prefix}:{suffix.replace(' ', '-')}"
 
 
-# Seconds that no test takes, on a busy machine either. Lifetimes that have to be told apart differ by more.
+# Seconds that no test takes, not even on a busy machine. Lifetimes that have to be distinguished differ by more.
 _LONGEST_TEST = 250
 # How often something is tried that has to be done within a second.
 _TRIES = 20
