@@ -1,8 +1,8 @@
 """Rows to payloads and back, pure Python: the readable twin of ``_rows_c.pyx``.
 
 Payloads of msgpack are maps of field names to stored values, as the msgpack library writes them. Batches are taken a
-column at a time (:mod:`._columns`) where all fields are of kinds whose values need no code of the user's; what is
-unusual goes to :class:`~._mapping_py.MappingRows`.
+column at a time (:mod:`._columns_py`) where all fields are of kinds whose values need no code of the user's; what is
+unusual goes to :class:`~._mapping.MappingRows`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 
 import msgpack
 
-from ..payload import ABSENT
-from ._columns import UNUSUAL, Column, fill, read, read_set
-from ._mapping_py import MappingRows
+from ...payload import ABSENT
+from ._columns_py import UNUSUAL, Column, fill, read, read_set
+from ._mapping import MappingRows
 
 __all__ = ["DictRows", "MsgpackRows", "pack", "unpack"]
 
@@ -40,7 +40,7 @@ class _ColumnRows(MappingRows):
     """Rows that are taken by columns where they can be.
 
     Args:
-        arguments, options: of :class:`~._mapping_py.MappingRows`.
+        arguments, options: of :class:`~._mapping.MappingRows`.
         packer: gives a function that packs the rows of one batch, whose values are text, ints and finite floats.
     """
 
@@ -60,7 +60,7 @@ class _ColumnRows(MappingRows):
         self._key_columns.sort(key=lambda column: [field.name for field in self.key_fields].index(column.name))
 
     def dump_many(self, instances: list[Any], many: bool = True) -> list[bytes]:
-        """Do what :meth:`~._mapping_py.MappingRows.dump_many` does."""
+        """Do what :meth:`~._mapping.MappingRows.dump_many` does."""
         payloads: list[bytes] = []
         for start in range(0, len(instances), _MOST):
             part = instances[start : start + _MOST]
@@ -89,7 +89,7 @@ class _ColumnRows(MappingRows):
             return None
 
     def convert_many(self, instances: list[Any], many: bool = True) -> None:
-        """Do what :meth:`~._mapping_py.MappingRows.convert_many` does."""
+        """Do what :meth:`~._mapping.MappingRows.convert_many` does."""
         columns = self._key_columns + self._row_columns
         if self._row_columns and len(instances) >= _LEAST:
             try:
@@ -104,7 +104,7 @@ class _ColumnRows(MappingRows):
         super().convert_many(instances, many)
 
     def load_many(self, payloads: list[bytes | None], pks: list[Any], keys: list[str]) -> list[Any]:
-        """Do what :meth:`~._mapping_py.MappingRows.load_many` does."""
+        """Do what :meth:`~._mapping.MappingRows.load_many` does."""
         if not len(payloads) == len(pks) == len(keys):
             return super().load_many(payloads, pks, keys)
         rows: list[Any] = []
@@ -162,7 +162,7 @@ class _ColumnRows(MappingRows):
 
 
 class DictRows(_ColumnRows):
-    """The :class:`~._mapping_py.MappingRows` of any other serializer.
+    """The :class:`~._mapping.MappingRows` of any other serializer.
 
     Args:
         check: what ``pack`` does to refuse values before it packs them, where it does.
@@ -181,7 +181,7 @@ class DictRows(_ColumnRows):
 
 
 class MsgpackRows(_ColumnRows):
-    """The :class:`~._mapping_py.MappingRows` of the msgpack serializer."""
+    """The :class:`~._mapping.MappingRows` of the msgpack serializer."""
 
     def __init__(
         self,

@@ -15,12 +15,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ..errors import ValidationError
-from . import _shim as cython
-from ._kinds import KIND_ENUM, KIND_LIST
+from ...errors import ValidationError
+from .. import _shim as cython
+from .._kinds import KIND_ENUM, KIND_LIST
 
 if cython.compiled:
-    import cython  # type: ignore[import-not-found,import-untyped,no-redef,unused-ignore]
+    import cython
 
 __all__ = ["MAX_KEY_BYTES", "Identity", "escape"]
 

@@ -1,4 +1,4 @@
-"""Values by key in order of use, each with a deadline, pure Python: the readable twin of ``_recent_c.pyx``.
+"""Values by key in order of use, each with a deadline, pure Python: the readable twin of ``_lru_table_c.pyx``.
 
 A method that takes several keys is as good as one step to other threads and to a destructor: in the twin none of their
 code can run in the middle of it. Here the caller's lock sees to that.
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from math import inf
 from typing import Any
 
-__all__ = ["Recent", "is_exact"]
+__all__ = ["LruTable", "is_exact"]
 
 # How many outdated entries of timers are let be before the timers are made anew.
 _SLACK = 1024
@@ -24,7 +24,7 @@ def is_exact(batch: object) -> bool:
     return type(batch) is dict and set(map(type, batch)) <= {str} and set(map(type, batch.values())) <= {bytes}
 
 
-class Recent:
+class LruTable:
     """Bytes under ``str`` keys, the least recently used first.
 
     Of a key whose class derives from ``str`` only the text counts. What is no ``str`` is no key of any value. Whatever

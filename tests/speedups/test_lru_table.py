@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cacheorm import _speedups
-from cacheorm._speedups import _recent_py as pure
+from cacheorm._speedups.memory import _lru_table_py as pure
 
 if _speedups.enabled:
-    from cacheorm._speedups import _recent_c as compiled  # type: ignore[attr-defined]
+    from cacheorm._speedups.memory import _lru_table_c as compiled  # type: ignore[attr-defined]
 else:
     compiled = pure
 
@@ -74,7 +74,7 @@ def state(table: Any) -> Any:
 @settings(max_examples=300, deadline=None)
 @given(st.lists(STEPS, max_size=60))
 def test_both_builds_hold_the_same_after_every_step(steps: list[Any]) -> None:
-    tables = compiled.Recent(), pure.Recent()
+    tables = compiled.LruTable(), pure.LruTable()
     for step in steps:
         one, other = (outcome(table, *step) for table in tables)
         assert one == other, step
@@ -91,7 +91,7 @@ def test_batches_of_exact_text_and_bytes_are_told(batch: Any) -> None:
 
 @pytest.mark.parametrize("module", [compiled, pure], ids=["compiled", "pure"])
 def test_only_exact_text_and_bytes_are_held(module: Any) -> None:
-    table = module.Recent()
+    table = module.LruTable()
     table.put(Text("a"), b"1", None)
     table.put_many({Text("b"): b"2", Text("a"): b"3"}, None)
     assert table.items() == [("b", b"2"), ("a", b"3")]
@@ -103,7 +103,7 @@ def test_only_exact_text_and_bytes_are_held(module: Any) -> None:
 def test_a_table_larger_than_any_cache_holds_the_same(seed: int) -> None:
     """It grows, and what is asked for is fetched beforehand."""
     chance = random.Random(seed)
-    tables = compiled.Recent(), pure.Recent()
+    tables = compiled.LruTable(), pure.LruTable()
     names = [f"key:{i}" for i in range(60_000)] + [f"ключ:{i}" for i in range(5_000)]
     for turn in range(60):
         some = chance.sample(names, chance.randrange(6_000))
@@ -133,7 +133,7 @@ def test_a_table_larger_than_any_cache_holds_the_same(seed: int) -> None:
 def test_names_that_share_a_slot_are_all_found_when_some_go() -> None:
     """Few slots and many turns, so that gaps are closed over the end of the slots as well."""
     chance = random.Random(5)
-    tables = compiled.Recent(), pure.Recent()
+    tables = compiled.LruTable(), pure.LruTable()
     for _ in range(20_000):
         key = str(chance.randrange(12))
         name = chance.choice(["put", "remove", "use"])
@@ -145,7 +145,7 @@ def test_names_that_share_a_slot_are_all_found_when_some_go() -> None:
 def exercise(module: Any, rounds: int) -> None:
     """Take every path that stores, replaces, or gives up a reference."""
     for turn in range(rounds):
-        table = module.Recent()
+        table = module.LruTable()
         table.put_many({f"{turn}:{i}": b"%d" % (turn * 1000 + i) for i in range(300)}, 5.0)
         table.put_many({f"{turn}:{i}": b"new %d" % i for i in range(0, 400, 3)}, None)
         table.use_many([f"{turn}:{i}" for i in range(0, 500, 2)])

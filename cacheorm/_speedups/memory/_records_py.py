@@ -15,7 +15,7 @@ from itertools import chain
 from typing import Any
 from zlib import crc32
 
-from ..errors import InvalidKeyError
+from ...errors import InvalidKeyError
 
 __all__ = ["key_ids", "make_parameters", "make_record", "pick"]
 

@@ -12,8 +12,8 @@ import gc
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ..errors import PayloadError, ValidationError
-from ..payload import is_absence
+from ...errors import PayloadError, ValidationError
+from ...payload import is_absence
 
 __all__ = ["MappingRows"]
 
@@ -29,7 +29,7 @@ class MappingRows:
         model: the model class.
         fields: all its fields, in declaration order.
         key_fields: those of the primary key.
-        identity: the model's :class:`~._keys_py.Identity`, to name the row in errors.
+        identity: the model's :class:`~..keys._keys_py.Identity`, to name the row in errors.
         serializer: name of the serializer, for errors.
         pack: ``{name: stored}`` to bytes.
         unpack: bytes to a mapping.

@@ -21,7 +21,7 @@ from types import MemberDescriptorType
 from typing import Any
 from uuid import UUID
 
-from . import _convert_py as convert
+from ..convert import _enumerations, _numbers, _temporal, _text, _uuids
 from ._slots_py import Slot
 
 __all__ = ["UNUSUAL", "Column", "fill", "read", "read_set", "slot_of"]
@@ -131,30 +131,30 @@ _AWARE = _many(rf"{_MOMENT}\+00:00")
 _HEX = _many("[0-9a-f]{32}")
 
 
-def _dump_int(converter: convert.Integer, values: list[Any]) -> list[Any]:
+def _dump_int(converter: _numbers.Integer, values: list[Any]) -> list[Any]:
     _only(int, values)
     if min(values) < -(1 << 63) or max(values) >= 1 << 64:
         raise ValueError("stored as text")
     return values
 
 
-def _load_int(converter: convert.Integer, stored: list[Any]) -> list[Any]:
+def _load_int(converter: _numbers.Integer, stored: list[Any]) -> list[Any]:
     _only(int, stored)
     return stored
 
 
-def _dump_bool(converter: convert.Boolean, values: list[Any]) -> list[Any]:
+def _dump_bool(converter: _numbers.Boolean, values: list[Any]) -> list[Any]:
     _only(bool, values)
     return [*map(int, values)]
 
 
-def _load_bool(converter: convert.Boolean, stored: list[Any]) -> list[Any]:
+def _load_bool(converter: _numbers.Boolean, stored: list[Any]) -> list[Any]:
     if not {0, 1}.issuperset(stored) or not {bool, int}.issuperset(map(type, stored)):
         raise ValueError("no bool")
     return [*map(bool, stored)]
 
 
-def _dump_real(converter: convert.Real, values: list[Any]) -> list[Any]:
+def _dump_real(converter: _numbers.Real, values: list[Any]) -> list[Any]:
     _only(float, values)
     # Also where the field takes them: not every serializer does, and the batch is packed without its checks.
     if not all(map(isfinite, values)):
@@ -162,14 +162,14 @@ def _dump_real(converter: convert.Real, values: list[Any]) -> list[Any]:
     return values
 
 
-def _load_real(converter: convert.Real, stored: list[Any]) -> list[Any]:
+def _load_real(converter: _numbers.Real, stored: list[Any]) -> list[Any]:
     _only(float, stored)
     if not converter.allow_nan and not all(map(isfinite, stored)):
         raise ValueError("not finite")
     return stored
 
 
-def _load_text(converter: convert.Text, stored: list[Any]) -> list[Any]:
+def _load_text(converter: _text.Text, stored: list[Any]) -> list[Any]:
     _only(str, stored)
     joined = "".join(stored)
     if not joined.isascii():
@@ -177,14 +177,14 @@ def _load_text(converter: convert.Text, stored: list[Any]) -> list[Any]:
     return stored
 
 
-def _dump_text(converter: convert.Text, values: list[Any]) -> list[Any]:
+def _dump_text(converter: _text.Text, values: list[Any]) -> list[Any]:
     _load_text(converter, values)
     if converter.max_length is not None and max(map(len, values)) > converter.max_length:
         raise ValueError("too long")
     return values
 
 
-def _dump_enum(converter: convert.Enumeration, values: list[Any]) -> list[Any]:
+def _dump_enum(converter: _enumerations.Enumeration, values: list[Any]) -> list[Any]:
     _only(converter.enum, values)
     stored = [value._value_ for value in values]
     if converter.flag or not {int, str}.issuperset(map(type, stored)):
@@ -192,7 +192,7 @@ def _dump_enum(converter: convert.Enumeration, values: list[Any]) -> list[Any]:
     return stored
 
 
-def _load_enum(converter: convert.Enumeration, stored: list[Any]) -> list[Any]:
+def _load_enum(converter: _enumerations.Enumeration, stored: list[Any]) -> list[Any]:
     members = converter.members
     # Of one type: 1 finds a member whose value is True as well.
     (kind,) = {type(member._value_) for member in members.values()}
@@ -202,58 +202,58 @@ def _load_enum(converter: convert.Enumeration, stored: list[Any]) -> list[Any]:
     return [members[each] for each in stored]
 
 
-def _dump_aware(converter: convert.DateTimeTZ, values: list[Any]) -> list[Any]:
+def _dump_aware(converter: _temporal.DateTimeTZ, values: list[Any]) -> list[Any]:
     _only(datetime, values)
     if {value.tzinfo is UTC and not value.fold for value in values} != {True}:
         raise ValueError("another time zone")
     return [*map(datetime.isoformat, values)]
 
 
-def _load_aware(converter: convert.DateTimeTZ, stored: list[Any]) -> list[Any]:
+def _load_aware(converter: _temporal.DateTimeTZ, stored: list[Any]) -> list[Any]:
     _all_match(_AWARE, stored)
     return [*map(datetime.fromisoformat, stored)]
 
 
-def _dump_naive(converter: convert.DateTime, values: list[Any]) -> list[Any]:
+def _dump_naive(converter: _temporal.DateTime, values: list[Any]) -> list[Any]:
     _only(datetime, values)
     if {value.tzinfo is None and not value.fold for value in values} != {True}:
         raise ValueError("a time zone")
     return [*map(datetime.isoformat, values)]
 
 
-def _load_naive(converter: convert.DateTime, stored: list[Any]) -> list[Any]:
+def _load_naive(converter: _temporal.DateTime, stored: list[Any]) -> list[Any]:
     _all_match(_NAIVE, stored)
     return [*map(datetime.fromisoformat, stored)]
 
 
-def _dump_date(converter: convert.Date, values: list[Any]) -> list[Any]:
+def _dump_date(converter: _temporal.Date, values: list[Any]) -> list[Any]:
     _only(date, values)
     return [*map(date.isoformat, values)]
 
 
-def _load_date(converter: convert.Date, stored: list[Any]) -> list[Any]:
+def _load_date(converter: _temporal.Date, stored: list[Any]) -> list[Any]:
     _all_match(_DAYS, stored)
     return [*map(date.fromisoformat, stored)]
 
 
-def _dump_uuid(converter: convert.Uuid, values: list[Any]) -> list[Any]:
+def _dump_uuid(converter: _uuids.Uuid, values: list[Any]) -> list[Any]:
     _only(UUID, values)
     return [f"{value.int:032x}" for value in values]
 
 
-def _load_uuid(converter: convert.Uuid, stored: list[Any]) -> list[Any]:
+def _load_uuid(converter: _uuids.Uuid, stored: list[Any]) -> list[Any]:
     _all_match(_HEX, stored)
-    return [*map(convert._make_uuid, map(int, stored, repeat(16)))]
+    return [*map(_uuids.make_uuid, map(int, stored, repeat(16)))]
 
 
 _COLUMNS: dict[type, tuple[Callable[[Any, list[Any]], list[Any]], Callable[[Any, list[Any]], list[Any]]]] = {
-    convert.Boolean: (_dump_bool, _load_bool),
-    convert.Date: (_dump_date, _load_date),
-    convert.DateTime: (_dump_naive, _load_naive),
-    convert.DateTimeTZ: (_dump_aware, _load_aware),
-    convert.Enumeration: (_dump_enum, _load_enum),
-    convert.Integer: (_dump_int, _load_int),
-    convert.Real: (_dump_real, _load_real),
-    convert.Text: (_dump_text, _load_text),
-    convert.Uuid: (_dump_uuid, _load_uuid),
+    _numbers.Boolean: (_dump_bool, _load_bool),
+    _temporal.Date: (_dump_date, _load_date),
+    _temporal.DateTime: (_dump_naive, _load_naive),
+    _temporal.DateTimeTZ: (_dump_aware, _load_aware),
+    _enumerations.Enumeration: (_dump_enum, _load_enum),
+    _numbers.Integer: (_dump_int, _load_int),
+    _numbers.Real: (_dump_real, _load_real),
+    _text.Text: (_dump_text, _load_text),
+    _uuids.Uuid: (_dump_uuid, _load_uuid),
 }

@@ -1,4 +1,4 @@
-"""What the compiled codecs call without a detour through Python."""
+"""What the other converters, and the codecs of rows, call without a detour through Python."""
 
 
 cdef class Converter:
@@ -7,4 +7,6 @@ cdef class Converter:
     cpdef canonical(self, value, stored)
 
 
+cdef expected(what, value)
+cdef encodable(text)
 cdef plain(stored, long long depth)

@@ -1,7 +1,7 @@
 """The keys of whole batches: the readable twin of ``_keys_c.pyx``.
 
 Both do the rows themselves whose key values are plain ints, UUIDs and ASCII texts, given in dicts or instances,
-and leave every other row, and every error, to :class:`~._identity_py.Identity`.
+and leave every other row, and every error, to :class:`~._identity.Identity`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from . import _identity_py
-from ._identity_py import MAX_KEY_BYTES, escape, shortened
-from ._kinds import KIND_INT, KIND_STR, KIND_UUID
+from .._kinds import KIND_INT, KIND_STR, KIND_UUID
+from . import _identity
+from ._identity import MAX_KEY_BYTES, escape, shortened
 
 __all__ = ["MAX_KEY_BYTES", "Identity", "RowReader", "batch", "escape", "gaps", "has_repeats"]
 
@@ -26,8 +26,8 @@ class _Step(NamedTuple):
     label: str
 
 
-class Identity(_identity_py.Identity):
-    """Tells rows of one model apart; see :class:`~._identity_py.Identity`."""
+class Identity(_identity.Identity):
+    """Tells rows of one model apart; see :class:`~._identity.Identity`."""
 
     _quick: tuple[_Step, ...] | None = None
 

@@ -11,18 +11,18 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from math import ceil, inf
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..errors import InvalidKeyError
-from ..types import Outcome, Value, to_bytes
-from . import _shim as cython
+from ...errors import InvalidKeyError
+from ...types import Outcome, Value, to_bytes
+from .. import _shim as cython
 
 if cython.compiled:
-    import cython  # type: ignore[import-not-found,import-untyped,no-redef,unused-ignore]
-if cython.compiled and not TYPE_CHECKING:
-    from ._recent_c import Recent, is_exact
+    import cython
+if cython.compiled:
+    from ._lru_table_c import LruTable, is_exact
 else:
-    from ._recent_py import Recent, is_exact
+    from ._lru_table_py import LruTable, is_exact
 
 __all__ = ["Entries", "check_types", "stored_batch", "stored_value"]
 
@@ -80,7 +80,7 @@ class Entries:
     threshold: int = cython.declare(object, visibility="public")
     _clock: Callable[[], float] = cython.declare(object, visibility="public")
     _lock: threading.RLock = cython.declare(object, visibility="readonly")
-    _store: Recent = cython.declare(object, visibility="readonly")
+    _store: LruTable = cython.declare(object, visibility="readonly")
     _next_deadline: float = cython.declare(cython.double)
     _hits: int = cython.declare(cython.longlong, visibility="readonly")
     _misses: int = cython.declare(cython.longlong, visibility="readonly")
@@ -96,7 +96,7 @@ class Entries:
         # Reentrant: a signal handler or destructor that uses the backend must not wait for its own thread.
         self._lock = threading.RLock()
         self._busy = 0
-        self._store = Recent()
+        self._store = LruTable()
         self._use = self._store.use
         self._next_deadline = inf
         self._hits = self._misses = self._evictions = self._expired = 0

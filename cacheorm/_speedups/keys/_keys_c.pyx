@@ -14,9 +14,9 @@ from uuid import UUID
 
 from ._identity_c import MAX_KEY_BYTES, escape
 from ._identity_c import Identity as GeneralIdentity
-from ._kinds import KIND_INT, KIND_STR, KIND_UUID
-from ._slots_c cimport slot_offset
-from ._uuids cimport put_uuid
+from .._kinds import KIND_INT, KIND_STR, KIND_UUID
+from ..rows._slots_c cimport slot_offset
+from ..rows._uuids cimport put_uuid
 
 cdef extern from "Python.h":
     int PyGC_Disable()
@@ -235,7 +235,7 @@ cdef Py_ssize_t UUID_OFFSET = slot_offset(UUID.int, UUID) if type(vars(UUID).get
 
 
 class Identity(GeneralIdentity):
-    """Tells rows of one model apart; see :class:`~._identity_py.Identity`."""
+    """Tells rows of one model apart; see :class:`~._identity.Identity`."""
 
     _steps_of_rows = None
 

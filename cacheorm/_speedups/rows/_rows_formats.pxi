@@ -1,0 +1,150 @@
+"""The codec of msgpack, and that of any other serializer."""
+
+cdef class MsgpackRows(SlotRows):
+    """The :class:`~._mapping_py.MappingRows` of the msgpack serializer."""
+
+    def __init__(self, model, fields, key_fields, identity, skip_invalid, *, prefix=b"", read=None):
+        fields = tuple(fields)
+        general = MappingRows(
+            model, fields, key_fields, identity, "msgpack", pack, unpack, skip_invalid, prefix=prefix, read=read
+        )
+        converters = [field.slot_converter for field in fields]
+        self.describe_columns(general, fields, converters, tuple([pack(field.name) for field in fields]))
+        size = len(self.columns)
+        # As the library writes an empty map, with the count of ours: 0x80, 0xDE or 0xDF.
+        if size < 16:
+            self.header = prefix + bytes([0x80 | size])
+        elif size <= 0xFFFF:
+            self.header = prefix + b"\xde" + size.to_bytes(2, "big")
+        else:
+            self.header = prefix + b"\xdf" + size.to_bytes(4, "big")
+
+    cdef bint load_row(self, bytes payload, instance, bint *leaves) except -1:
+        cdef Reader reader
+        cdef Py_ssize_t i
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(self.header)
+        cdef Column *column
+        reader.at = <const uint8_t *> PyBytes_AS_STRING(payload)
+        reader.end = reader.at + PyBytes_GET_SIZE(payload)
+        if reader.end - reader.at < size or memcmp(reader.at, PyBytes_AS_STRING(self.header), size) != 0:
+            return False
+        reader.at += size
+        try:
+            for i in range(self.count):
+                column = &self.plan[i]
+                if not column.in_payload:
+                    continue
+                if reader.end - reader.at <= column.packed_size:
+                    return False
+                if not same(<const char *> reader.at, column.packed_name, column.packed_size):
+                    return False
+                reader.at += column.packed_size
+                if reader.at[0] == 0xC0:
+                    if not column.shape.null:
+                        return False
+                    reader.at += 1
+                    put_new(<PyObject *> instance, column.offset, None)
+                    continue
+                value = decode(&reader, &column.shape)
+                if value is None:
+                    return False
+                if not column.shape.leaf and not is_leaf(<PyObject *> value):
+                    leaves[0] = False
+                put_new(<PyObject *> instance, column.offset, value)
+        except Exception:
+            # Whatever it was, the general path meets it too, and says what it was.
+            return False
+        return reader.at == reader.end
+
+
+cdef class DictRows(SlotRows):
+    """The :class:`~._mapping_py.MappingRows` of any other serializer: rows to dicts of stored values and back."""
+
+    cdef object pack
+    cdef object unpack
+    cdef object check
+    cdef bytes prefix
+
+    def __init__(
+        self,
+        model,
+        fields,
+        key_fields,
+        identity,
+        serializer,
+        pack,
+        unpack,
+        skip_invalid,
+        converter_of=None,
+        check=None,
+        pack_checked=None,
+        prefix=b"",
+        read=None,
+    ):
+        fields = tuple(fields)
+        general = MappingRows(
+            model, fields, key_fields, identity, serializer, pack, unpack, skip_invalid, converter_of, prefix, read
+        )
+        self.prefix = prefix
+        self.pack = pack if pack_checked is None else pack_checked
+        self.unpack = unpack
+        self.check = check
+        converters = [
+            field.slot_converter if converter is field.converter else converter
+            for field, converter, _ in general.steps
+        ]
+        self.describe_columns(general, fields, converters, tuple([field.name for field in fields]))
+
+    cdef object write(self, dict row, Column *column, value):
+        cdef PyObject *canonical = NULL
+        if value is None:
+            row[<object> column.name] = None
+            return None
+        stored = to_stored(&column.shape, value, &canonical)
+        if canonical is not NULL:
+            value = <object> canonical
+            Py_XDECREF(canonical)
+        if self.check is not None and not column.shape.plain:
+            self.check(stored)
+        row[<object> column.name] = stored
+        return value
+
+    cdef object finish(self, dict row):
+        packed = self.pack(row)
+        return self.prefix + packed if PyBytes_GET_SIZE(self.prefix) else packed
+
+    cdef bint load_row(self, bytes payload, instance, bint *leaves) except -1:
+        cdef Py_ssize_t i
+        cdef Column *column
+        cdef dict row
+        cdef Py_ssize_t before = PyBytes_GET_SIZE(self.prefix)
+        if before:
+            if PyBytes_GET_SIZE(payload) < before:
+                return False
+            if memcmp(PyBytes_AS_STRING(payload), PyBytes_AS_STRING(self.prefix), before) != 0:
+                return False
+            payload = PyBytes_FromStringAndSize(PyBytes_AS_STRING(payload) + before, PyBytes_GET_SIZE(payload) - before)
+        try:
+            unpacked = self.unpack(payload)
+            if type(unpacked) is not dict:
+                return False
+            row = <dict> unpacked
+            for i in range(self.count):
+                column = &self.plan[i]
+                if not column.in_payload:
+                    continue
+                stored = row.get(<object> column.name)
+                if stored is not None:
+                    value = from_stored(&column.shape, stored)
+                    if value is None:
+                        return False
+                elif column.shape.null and not column.has_default:
+                    value = None
+                else:
+                    return False
+                if not column.shape.leaf and not is_leaf(<PyObject *> value):
+                    leaves[0] = False
+                put_new(<PyObject *> instance, column.offset, value)
+        except Exception:
+            return False
+        return True
