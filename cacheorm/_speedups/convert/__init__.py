@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from .. import enabled
-from .._kinds import *
+from .._limits import MAX_DEPTH
 
 if TYPE_CHECKING or not enabled:
     from ._converter import *

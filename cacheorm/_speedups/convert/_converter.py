@@ -22,7 +22,7 @@ from typing import Any
 
 from ...errors import ValidationError
 from .. import _shim as cython
-from .._kinds import KIND_OTHER, MAX_DEPTH
+from .._limits import MAX_DEPTH
 
 if cython.compiled:
     import cython
@@ -75,7 +75,20 @@ def plain(stored: Any, depth: int) -> Any:
 class Converter:
     """The base: converts nothing. Subclasses, in Python or compiled, override the three methods."""
 
-    kind = KIND_OTHER
+    @property
+    def packable(self) -> bool:
+        """Whether every serializer takes all stored forms: text, finite numbers, and lists of them."""
+        return False
+
+    @property
+    def mixed(self) -> bool:
+        """Whether stored forms are of several types, of which some may have the same text."""
+        return False
+
+    @property
+    def key_type(self) -> type | None:
+        """The type whose values stand in keys without being converted, if there is one."""
+        return None
 
     @cython.ccall
     def dump(self, value: Any) -> Any:
@@ -93,6 +106,8 @@ class Converter:
 @cython.cclass
 class Anything(Converter):
     """Takes whatever the serializer takes. Containers are copied, so that row and value share nothing."""
+
+    mixed = True
 
     @cython.ccall
     def dump(self, value: Any) -> Any:

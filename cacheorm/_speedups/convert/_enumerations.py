@@ -10,7 +10,7 @@ from enum import Enum, Flag
 from typing import Any
 
 from .. import _shim as cython
-from .._kinds import INT_MAX, INT_MIN, KIND_ENUM
+from .._limits import INT_MAX, INT_MIN
 
 if cython.compiled:
     import cython
@@ -32,7 +32,6 @@ class Enumeration(Converter):
         flag: whether unnamed combinations of members are values as well.
     """
 
-    kind = KIND_ENUM
     enum: type[Enum] = cython.declare(object, visibility="public")
     members: dict[Any, Enum] = cython.declare(object, visibility="public")
     flag: bool = cython.declare(object, visibility="public")
@@ -54,6 +53,16 @@ class Enumeration(Converter):
                     "a str or bytes, or use StructField"
                 )
             self.members[stored] = member
+
+    @property
+    def packable(self) -> bool:
+        """Whether the values are text and ints."""
+        return all(type(stored) in (int, str) for stored in self.members)
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the values are of several types."""
+        return len({type(stored) for stored in self.members}) > 1
 
     @cython.ccall
     def dump(self, value: Any) -> Any:

@@ -12,7 +12,7 @@ from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal, Inval
 from typing import Any
 
 from .. import _shim as cython
-from .._kinds import INT_MAX, INT_MIN, KIND_BOOL, KIND_DECIMAL, KIND_FLOAT, KIND_INT
+from .._limits import INT_MAX, INT_MIN
 
 if cython.compiled:
     import cython
@@ -61,7 +61,8 @@ def _to_int(value: Any) -> Any:
 class Integer(Converter):
     """int, as itself where msgpack has a form for it (-2**63 to 2**64-1) and as decimal text beyond."""
 
-    kind = KIND_INT
+    packable = True
+    key_type = int
 
     @cython.ccall
     def dump(self, value: Any) -> Any:
@@ -96,7 +97,7 @@ class Integer(Converter):
 class Boolean(Converter):
     """bool, stored as 0 and 1."""
 
-    kind = KIND_BOOL
+    packable = True
 
     @cython.ccall
     def dump(self, value: Any) -> Any:
@@ -125,11 +126,15 @@ class Boolean(Converter):
 class Real(Converter):
     """float."""
 
-    kind = KIND_FLOAT
     allow_nan: bool = cython.declare(object, visibility="public")
 
     def __init__(self, allow_nan: bool = False) -> None:
         self.allow_nan = allow_nan
+
+    @property
+    def packable(self) -> bool:
+        """Whether all values are finite."""
+        return not self.allow_nan
 
     @cython.ccall
     def dump(self, value: Any) -> Any:
@@ -205,7 +210,7 @@ def _precision(digits: int) -> Context:
 class DecimalText(Converter):
     """Decimal, as its exact text; with ``exponent`` rounded to that power of ten."""
 
-    kind = KIND_DECIMAL
+    packable = True
     exponent: Decimal | None = cython.declare(object, visibility="public")
     rounding: str = cython.declare(object, visibility="public")
     _context: Context = cython.declare(object)

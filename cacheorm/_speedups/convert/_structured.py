@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import _shim as cython
-from .._kinds import KIND_JSON, KIND_LIST, MAX_DEPTH
+from .._limits import MAX_DEPTH
 
 if cython.compiled:
     import cython
@@ -31,7 +31,7 @@ class ListOf(Converter):
         null: whether elements may be ``None``.
     """
 
-    kind = KIND_LIST
+    mixed = True
     element: Converter = cython.declare(Converter, visibility="public")
     null: bool = cython.declare(object, visibility="public")
 
@@ -40,6 +40,11 @@ class ListOf(Converter):
             raise TypeError(f"expected the element's converter, got {type(element).__name__}")
         self.element = element
         self.null = null
+
+    @property
+    def packable(self) -> bool:
+        """Whether those of the elements are."""
+        return self.element.packable
 
     @cython.ccall
     def dump(self, value: Any) -> Any:
@@ -166,7 +171,7 @@ def _json_problem(value: Any, depth: Any) -> Any:
 class Json(Converter):
     """Any JSON value, as JSON text (RFC 8259)."""
 
-    kind = KIND_JSON
+    packable = True
 
     @cython.ccall
     def dump(self, value: Any) -> Any:

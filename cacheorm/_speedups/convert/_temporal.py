@@ -12,7 +12,6 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from .. import _shim as cython
-from .._kinds import KIND_DATE, KIND_DATETIME, KIND_DATETIME_TZ, KIND_TIME, KIND_TIMESTAMP
 
 if cython.compiled:
     import cython
@@ -65,7 +64,7 @@ def _is_naive_text(text: str) -> bool:
 class DateTime(Converter):
     """Naive datetime, as ISO 8601 text. ``fold`` is not stored."""
 
-    kind = KIND_DATETIME
+    packable = True
     formats: Sequence[str] = cython.declare(object, visibility="public")
 
     def __init__(self, formats: Sequence[str] = ()) -> None:
@@ -109,7 +108,7 @@ class DateTime(Converter):
 class DateTimeTZ(Converter):
     """Aware datetime, as ISO 8601 text in UTC."""
 
-    kind = KIND_DATETIME_TZ
+    packable = True
 
     @cython.ccall
     def dump(self, value: Any) -> Any:
@@ -168,7 +167,7 @@ def _to_utc(value: datetime) -> datetime:
 class Date(Converter):
     """date, as ISO 8601 text; the date of a naive datetime."""
 
-    kind = KIND_DATE
+    packable = True
     formats: Sequence[str] = cython.declare(object, visibility="public")
 
     def __init__(self, formats: Sequence[str] = ()) -> None:
@@ -210,7 +209,7 @@ class Date(Converter):
 class Time(Converter):
     """Naive time of day, as ISO 8601 text; the time of a naive datetime. ``fold`` is not stored."""
 
-    kind = KIND_TIME
+    packable = True
     formats: Sequence[str] = cython.declare(object, visibility="public")
 
     def __init__(self, formats: Sequence[str] = ()) -> None:
@@ -273,7 +272,7 @@ class Timestamp(Converter):
         utc: whether naive datetimes are in UTC, rather than in local time.
     """
 
-    kind = KIND_TIMESTAMP
+    packable = True
     resolution: int = cython.declare(object, visibility="public")
     utc: bool = cython.declare(object, visibility="public")
     _tick: int = cython.declare(object)

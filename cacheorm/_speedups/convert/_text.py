@@ -13,7 +13,6 @@ from typing import Any
 from uuid import UUID
 
 from .. import _shim as cython
-from .._kinds import KIND_BYTES, KIND_STR
 
 if cython.compiled:
     import cython
@@ -50,11 +49,16 @@ def _to_text(value: Any) -> Any:
 class Text(Converter):
     """str, at most ``max_length`` characters on write. What is stored already stays readable."""
 
-    kind = KIND_STR
+    packable = True
     max_length: int | None = cython.declare(object, visibility="public")
 
     def __init__(self, max_length: int | None = None) -> None:
         self.max_length = max_length
+
+    @property
+    def key_type(self) -> type | None:
+        """``str``, unless the length of a value has to be checked."""
+        return str if self.max_length is None else None
 
     @cython.ccall
     def dump(self, value: Any) -> Any:
@@ -85,7 +89,6 @@ class Text(Converter):
 class Binary(Converter):
     """bytes, as they are or (``ensure_str``) as base64 text (RFC 4648, section 4)."""
 
-    kind = KIND_BYTES
     ensure_str: bool = cython.declare(object, visibility="public")
 
     def __init__(self, ensure_str: bool = True) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 from uuid import UUID, SafeUUID
 
 from .. import _shim as cython
-from .._kinds import KIND_UUID
 
 if cython.compiled:
     import cython
@@ -58,7 +57,8 @@ def make_uuid(number: int) -> UUID:
 class Uuid(Converter):
     """UUID, as 32 lower-case hexadecimal digits."""
 
-    kind = KIND_UUID
+    packable = True
+    key_type = UUID
 
     @cython.ccall
     def dump(self, value: Any) -> Any:

@@ -17,7 +17,6 @@ from typing import Any
 
 from ...errors import ValidationError
 from .. import _shim as cython
-from .._kinds import KIND_ENUM, KIND_LIST
 
 if cython.compiled:
     import cython
@@ -86,14 +85,6 @@ def _flat(values: Iterable[Any]) -> list[Any]:
     return flat
 
 
-def _is_mixed(converter: Any) -> bool:
-    """Whether a converter stores values of more than one type, of which some may have the same text."""
-    if converter.kind == KIND_ENUM:
-        return len({type(stored) for stored in converter.members}) > 1
-    # The one that takes whatever the serializer does has no kind of its own.
-    return bool(converter.kind == KIND_LIST) or type(converter).__name__ == "Anything"
-
-
 def shortened(key: str) -> str:
     """Replace the tail of a key that is too long by a digest of the whole."""
     if len(key) <= MAX_KEY_BYTES:
@@ -134,7 +125,7 @@ class Identity:
         self._steps = [
             (field, field.accepted_names, field.converter, f":{escape(field.name)}:") for field in self.fields
         ]
-        self._texts = [_mixed_text if _is_mixed(converter) else _text for _, _, converter, _ in self._steps]
+        self._texts = [_mixed_text if converter.mixed else _text for _, _, converter, _ in self._steps]
         self.prefix = prefix
         self._names = {name for field in self.fields for name in field.accepted_names}
 

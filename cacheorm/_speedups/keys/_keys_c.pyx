@@ -2,21 +2,17 @@
 """The keys of whole batches, on C buffers. Twin of ``_keys_py.py``, which explains it."""
 
 from cpython.dict cimport PyDict_GetItemWithError, PyDict_Next
-from cpython.long cimport PyLong_AsLongLongAndOverflow
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
-from types import MemberDescriptorType
 import os
-from uuid import UUID
 
 from ._identity_c import MAX_KEY_BYTES, escape
 from ._identity_c import Identity as GeneralIdentity
-from .._kinds import KIND_INT, KIND_STR, KIND_UUID
+from ..rows._codec_c cimport ValueCodec, codec_of
 from ..rows._slots_c cimport slot_offset
-from ..rows._uuids cimport put_uuid
 
 cdef extern from "Python.h":
     int PyGC_Disable()
@@ -50,18 +46,12 @@ cdef enum:
 
 assert MAX_KEY_BYTES == LONGEST
 
-cdef enum Exact:
-    INT = 1
-    STR = 2
-    UUID_NUMBER = 3
-
-
 cdef struct Step:
-    int exact
+    PyObject *codec        # a ValueCodec; this and what follows is borrowed from the list that the steps own
     Py_ssize_t offset      # of the slot in an instance
-    PyObject *name         # both borrowed from the steps' tuple
+    PyObject *name
     PyObject *other_name
-    const char *label      # what comes before the value; borrowed likewise
+    const char *label      # what comes before the value
     Py_ssize_t label_size
 
 
@@ -94,21 +84,16 @@ cdef class Steps:
         if self.steps is NULL:
             raise MemoryError
         for field in fields:
-            converter = field.slot_converter
-            step = &self.steps[self.count]
-            if converter.kind == KIND_INT:
-                step.exact = INT
-            elif converter.kind == KIND_STR and converter.max_length is None:
-                step.exact = STR
-            elif converter.kind == KIND_UUID and self.format is None:  # a formatter gets the stored form: another
-                step.exact = UUID_NUMBER
-            else:
+            if field.slot_converter.key_type is None:
                 return False
+            codec = codec_of(field.slot_converter, False)
+            step = &self.steps[self.count]
             step.offset = slot_offset(field.member, self.model)
             names = field.accepted_names
             name, other_name = names[0], names[len(names) - 1]
             label = f"{start}:{escape(field.name)}:".encode("ascii")
-            self.owned += [name, other_name, label]
+            self.owned += [codec, name, other_name, label]
+            step.codec = <PyObject *> codec
             step.name = <PyObject *> name
             step.other_name = <PyObject *> other_name
             step.label = <char *> label
@@ -133,6 +118,7 @@ cdef class Steps:
         elif type(row) is not self.model:
             return False
         parts = None if self.count == 1 else PyTuple_New(self.count)
+        cdef list stored = None if self.format is None else []
         for i in range(self.count):
             step = &self.steps[i]
             if given:
@@ -149,89 +135,49 @@ cdef class Steps:
                 # Held from here on: to look for the next one may run code, of a name in the row that is no str.
                 Py_INCREF(<object> found)
                 PyTuple_SET_ITEM(parts, i, found)
-            size = self.put(text, size, step, <object> found)
+            if stored is not None:
+                # Held meanwhile: to convert a value may run any code.
+                value = <object> found
+                if not self.add_stored(stored, step, value):
+                    return False
+                continue
+            size = self.put(text, size, step, found)
             if size < 0:
                 return False
         pk = <object> found if parts is None else parts
-        if self.format is None:
+        if stored is None:
             key = PyUnicode_New(size, 127)
             memcpy(PyUnicode_DATA(key), text, size)
         else:
-            key = self.format(pk if self.count > 1 else (pk,))
+            key = self.format(stored)
         Py_INCREF(pk)
         Py_INCREF(key)
         pk_found[0] = <PyObject *> pk
         key_found[0] = <PyObject *> key
         return True
 
-    cdef Py_ssize_t put(self, char *text, Py_ssize_t size, Step *step, value) except -2:
-        """Write label and value after ``size`` bytes, and give how many there are then; -1 if it cannot be done here.
-
-        A formatter makes the key from the values alone, so that their text may be of any length.
-        """
-        cdef char digits[32]
-        cdef const char *data
-        cdef Py_ssize_t length, at
-        cdef PyObject *number
-        if step.exact == INT:
-            if type(value) is not int:
-                return -1
-            length = int_text(digits, value)
-            if length < 0:
-                return -1
-            data = digits + 32 - length
-        elif step.exact == STR:
-            if type(value) is not str or not PyUnicode_IS_COMPACT_ASCII(value):
-                return -1
-            data = <const char *> PyUnicode_DATA(value)
-            length = PyUnicode_GET_LENGTH(value)
-        else:
-            if type(value) is not UUID or UUID_OFFSET < 0:
-                return -1
-            number = (<PyObject **> (<char *> <PyObject *> value + UUID_OFFSET))[0]
-            if number is NULL or not put_uuid(digits, <object> number):
-                return -1
-            data = digits
-            length = 32
-        if self.format is not None:
-            return 0
-        if length > LONGEST - size - step.label_size:
+    cdef inline Py_ssize_t put(self, char *text, Py_ssize_t size, Step *step, PyObject *value) except -2:
+        """Write label and value after ``size`` bytes, and return how many there are then; -1 for the general path."""
+        cdef Py_ssize_t length
+        if step.label_size > LONGEST - size:
             return -1
         memcpy(text + size, step.label, step.label_size)
         size += step.label_size
-        if step.exact == STR:
-            for at in range(length):
-                # Printable ASCII but the two characters that mean something in a key; all else is escaped.
-                if not 0x20 < data[at] < 0x7F or data[at] == c"%" or data[at] == c":":
-                    return -1
-        memcpy(text + size, data, length)
-        return size + length
+        length = (<ValueCodec> step.codec).put_key(text + size, LONGEST - size, <object> value)
+        return -1 if length < 0 else size + length
 
-
-cdef Py_ssize_t int_text(char *end, value) except -2:
-    """Write an int's decimal digits into the last of 32 bytes, and give how many; -1 for an int beyond 64 bits."""
-    cdef int overflow = 0
-    cdef int64_t number = PyLong_AsLongLongAndOverflow(value, &overflow)
-    cdef uint64_t left
-    cdef Py_ssize_t size = 0
-    if overflow:
-        return -1
-    # Not -number: the smallest int has no positive counterpart.
-    left = <uint64_t> number if number >= 0 else 0 - <uint64_t> number
-    while True:
-        size += 1
-        end[32 - size] = <char> (48 + left % 10)
-        left //= 10
-        if left == 0:
-            break
-    if number < 0:
-        size += 1
-        end[32 - size] = c"-"
-    return size
-
-
-# A UUID keeps its number in a slot.
-cdef Py_ssize_t UUID_OFFSET = slot_offset(UUID.int, UUID) if type(vars(UUID).get("int")) is MemberDescriptorType else -1
+    cdef bint add_stored(self, list stored, Step *step, value) except -1:
+        """Add what a formatter gets for a value; false for the general path."""
+        cdef PyObject *canonical = NULL
+        try:
+            stored.append((<ValueCodec> step.codec).to_stored(value, &canonical))
+        except ValueError:
+            return False
+        # The value is not what a read gives.
+        if canonical is not NULL:
+            Py_XDECREF(canonical)
+            return False
+        return True
 
 
 class Identity(GeneralIdentity):

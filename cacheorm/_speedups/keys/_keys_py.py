@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from .._kinds import KIND_INT, KIND_STR, KIND_UUID
 from . import _identity
 from ._identity import MAX_KEY_BYTES, escape, shortened
 
@@ -83,7 +82,7 @@ class Identity(_identity.Identity):
         steps = []
         start = self.prefix
         for field in self.fields:
-            exact = _exact_type(field.slot_converter)
+            exact = field.slot_converter.key_type
             if exact is UUID and self.formatter is not None:
                 exact = None  # a formatter gets the stored form, which is another
             names = field.accepted_names
@@ -108,7 +107,7 @@ class Identity(_identity.Identity):
                 values = [row[step.name] for row in rows] if given else [*map(step.peek, rows)]
                 if set(map(type, values)) != {step.exact}:
                     return None
-                texts.append(_labelled(step, values))
+                texts.append(_LABELLED[step.exact](step.label, values))
             except (KeyError, ValueError):
                 return None
             columns.append(values)
@@ -134,20 +133,12 @@ class Identity(_identity.Identity):
                     value = row.get(other_name)
             else:
                 value = peek(row)
-            kind: Any = type(value)
-            if kind is not exact:
+            if exact is None or type(value) is not exact:
                 return None
-            if exact is str:
-                if not value.isascii():
-                    return None
-                key += label + (value if value.isalnum() else escape(value))
-            elif exact is UUID:
-                key += f"{label}{value.int:032x}"
-            else:
-                try:
-                    key += f"{label}{value}"
-                except ValueError:  # more digits than Python converts
-                    return None
+            try:
+                key += _LABELLED[exact](label, [value])[0]
+            except ValueError:
+                return None
             values.append(value)
         key = shortened(key) if self.formatter is None else self.format(values)
         return (tuple(values) if len(values) > 1 else values[0]), key
@@ -210,23 +201,20 @@ def gaps(rows: list[Any]) -> list[int]:
     return [position for position, row in enumerate(rows) if row is None]
 
 
-def _labelled(step: _Step, values: list[Any]) -> list[str]:
-    """Give what the values of one field, all of its exact type, are in keys."""
-    label = step.label
-    if step.exact is int:
-        return [f"{label}{value}" for value in values]
-    if step.exact is UUID:
-        return [f"{label}{value.int:032x}" for value in values]
+def _label_ints(label: str, values: list[Any]) -> list[str]:
+    return [f"{label}{value}" for value in values]  # ValueError for more digits than Python converts
+
+
+def _label_texts(label: str, values: list[Any]) -> list[str]:
     joined = "".join(values)
     if not joined.isascii():
         raise ValueError("not ASCII")
     return [label + value for value in values] if joined.isalnum() else [label + escape(value) for value in values]
 
 
-def _exact_type(converter: Any) -> type | None:
-    """Give the type whose values a converter takes as they are, if their text in keys is known."""
-    if converter.kind == KIND_INT:
-        return int
-    if converter.kind == KIND_STR and converter.max_length is None:
-        return str
-    return UUID if converter.kind == KIND_UUID else None
+def _label_uuids(label: str, values: list[Any]) -> list[str]:
+    return [f"{label}{value.int:032x}" for value in values]
+
+
+# For each type that a converter may have as its ``key_type``: what values of exactly that type are in keys.
+_LABELLED: dict[Any, Callable[[str, list[Any]], list[str]]] = {int: _label_ints, str: _label_texts, UUID: _label_uuids}

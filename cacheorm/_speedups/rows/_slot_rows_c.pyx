@@ -1,16 +1,42 @@
-"""What the codecs of all formats share: the columns of a model, by the slots that they live in."""
+"""What the codecs of rows share: the columns of a model, by the slots that they live in.
 
-cdef struct Column:
-    Shape shape
-    bint in_payload
-    bint has_default
-    Py_ssize_t offset
-    PyObject *name         # borrowed from the codec's tuple of names
-    char *packed_name      # where it is packed as msgpack: its bytes
-    Py_ssize_t packed_size
-    PyObject *validators   # a tuple, or NULL for none; borrowed from the field
-    PyObject *field        # borrowed from the codec's tuple
+Whatever is not expected (wrong types, broken bytes, a value that needs a default) goes to the general path, which reads
+or converts the row from the start and makes all errors. So nothing here raises an error about a row, and both paths
+agree by construction.
+"""
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
+from cpython.object cimport PyObject, PyObject_TypeCheck, PyTypeObject
+from cpython.ref cimport Py_INCREF, Py_XDECREF, Py_XINCREF
+
+from ._codec_c cimport ValueCodec, codec_of
+from ._msgpack_c cimport Buffer, put_bytes, put_null
+from ._slots_c cimport (
+    Slot,
+    is_leaf,
+    keep_tracked,
+    leave_untracked,
+    new_instance,
+    new_sealed,
+    put_new,
+    seen,
+    slot_offset,
+)
+
+cdef extern from "Python.h":
+    int PyGC_Disable()
+    int PyGC_Enable()
+
+__all__ = []
+
+cdef tuple NO_ARGUMENTS = ()
+
+
+cdef inline void store(PyObject *instance, Py_ssize_t offset, object value) noexcept:
+    """Put a value into a slot; the caller has checked that the instance has it."""
+    keep_tracked(instance, <PyObject *> value)
+    put_new(instance, offset, value)
 
 
 cdef class SlotRows:
@@ -19,29 +45,7 @@ cdef class SlotRows:
     Whatever a codec does not do itself is done by ``general``, the :class:`MappingRows` of the same rows.
     """
 
-    cdef readonly object general
-    cdef readonly object model
-    cdef readonly tuple columns
-    cdef readonly tuple key_fields
-    cdef tuple fields
-    cdef Column *plan
-    cdef Py_ssize_t count  # columns in plan, key fields included
-    cdef list converters
-    cdef tuple names       # what columns are called in the payload
-    cdef tuple key_offsets
-    cdef Py_ssize_t key_offset  # that of a key of one field; -1 for a composite one
-    cdef Py_ssize_t related_offset
-    cdef bint sealed
-    cdef bytes header      # what each payload begins with; None where a row is a dict first
-
-    def __cinit__(self):
-        self.plan = NULL
-        self.count = 0
-
     def __dealloc__(self):
-        cdef Py_ssize_t i
-        for i in range(self.count):
-            release(&self.plan[i].shape)
         PyMem_Free(self.plan)
 
     cdef int describe_columns(self, general, fields, list converters, tuple names) except -1:
@@ -53,8 +57,9 @@ cdef class SlotRows:
         self.model = general.model
         self.columns = general.columns
         self.key_fields = general.key_fields
-        self.converters = converters
         self.names = names
+        self.codecs = [codec_of(converter, field.null) for field, converter in zip(fields, converters)]
+        self.validators = [field.validators or None for field in fields]
         self.key_offsets = tuple([slot_offset(field.member, self.model) for field in self.key_fields])
         self.key_offset = self.key_offsets[0] if len(self.key_offsets) == 1 else -1
         self.related_offset = (<Slot?> self.model._related).offset
@@ -67,8 +72,9 @@ cdef class SlotRows:
         return 0
 
     cdef int _add(self, field) except -1:
-        """Fill in the next column; from then on it is released with the codec."""
+        """Fill in the next column."""
         cdef Column *column = &self.plan[self.count]
+        cdef ValueCodec codec = self.codecs[self.count]
         column.in_payload = field not in self.key_fields
         column.has_default = field.default is not None
         column.offset = slot_offset(field.member, self.model)
@@ -76,18 +82,16 @@ cdef class SlotRows:
         column.name = <PyObject *> name
         column.packed_name = PyBytes_AS_STRING(name) if type(name) is bytes else NULL
         column.packed_size = PyBytes_GET_SIZE(name) if type(name) is bytes else 0
-        validators = field.validators
-        column.validators = <PyObject *> validators if validators else NULL
+        validators = self.validators[self.count]
+        column.validators = NULL if validators is None else <PyObject *> validators
         column.field = <PyObject *> field
-        begin(&column.shape)
-        converter = self.converters[self.count]
-        self.count += 1
-        describe(&column.shape, converter, field.null)
+        column.codec = <PyObject *> codec
+        column.null = codec.null
+        column.leaf = codec.leaf
         # Secrets are kept nowhere but in the rows.
-        if getattr(field, "secret", False):
-            give_up_texts(&column.shape.texts)
-        if column.shape.element is not NULL and getattr(getattr(field, "field", None), "secret", False):
-            give_up_texts(&column.shape.element.texts)
+        if getattr(field, "secret", False) or getattr(getattr(field, "field", None), "secret", False):
+            codec.share_no_texts()
+        self.count += 1
         return 0
 
     # -- writing -------------------------------------------------------------------------------------
@@ -209,12 +213,14 @@ cdef class SlotRows:
                     value = <object> found
                     Py_XDECREF(found)
                 if not column.in_payload:
-                    canonical = self.key_value(column, value)
+                    canonical = (<ValueCodec> column.codec).key_value(value)
                 elif row is not None:
                     canonical = self.write(row, column, value)
                 else:
                     put_bytes(buffer, column.packed_name, column.packed_size)
-                    canonical = encode(buffer, &column.shape, value) if value is not None else put_null(buffer)
+                    canonical = (
+                        (<ValueCodec> column.codec).encode(buffer, value) if value is not None else put_null(buffer)
+                    )
                 if column.validators is not NULL and canonical is not None:
                     seen(NULL, <PyObject *> canonical)
                     for validator in <tuple> column.validators:
@@ -246,38 +252,21 @@ cdef class SlotRows:
         value[0] = NULL
         if slot is NULL and not complete:
             return True
-        if slot is not NULL and column.shape.null:
+        if slot is not NULL and column.null:
             Py_XINCREF(slot)
             value[0] = slot
             return True
         if not column.has_default:
-            if not column.shape.null:
+            if not column.null:
                 return False
             made = None
         else:
             made = (<object> column.field).make_default()
-            if made is None and not column.shape.null:
+            if made is None and not column.null:
                 return False
         Py_INCREF(made)
         value[0] = <PyObject *> made
         return True
-
-    cdef object key_value(self, Column *column, value):
-        """Give what a read gives for a part of the primary key, which is not in the payload."""
-        if column.shape.kind == INT:
-            if type(value) is int:
-                return value
-        elif column.shape.kind == STR:
-            if type(value) is str and column.shape.max_length < 0 and PyUnicode_IS_COMPACT_ASCII(value):
-                return value
-        elif column.shape.kind == UUID_KIND:
-            if type(value) is UUID:
-                return value
-        converter = <object> column.shape.converter
-        stored = converter.dump(value)
-        if stored is None:
-            raise ValueError("a part of the primary key is null")
-        return converter.canonical(value, stored)
 
     # -- reading -------------------------------------------------------------------------------------
 

@@ -1,3 +1,4 @@
+# cython: cdivision=True
 """Text as UTF-8 and back, straight between the bytes of a payload and those of a str.
 
 Python's own codecs widen and move what they have made with each wider character that they meet. Here the bytes are
@@ -6,6 +7,9 @@ gone through twice: first for how many characters they are and how wide the wide
 UTF-8: https://www.unicode.org/versions/latest/core-spec/chapter-3/#G7404 (table 3-7, well-formed byte sequences);
 str: https://peps.python.org/pep-0393/
 """
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
 cdef extern from *:
     """
@@ -28,7 +32,6 @@ cdef extern from "Python.h":
     int kind_of "PyUnicode_KIND"(PyObject *text)
     void *data_of "PyUnicode_DATA"(PyObject *text)
     Py_ssize_t length_of "PyUnicode_GET_LENGTH"(PyObject *text)
-    bint is_ascii "PyUnicode_IS_COMPACT_ASCII"(PyObject *text)
 
 ctypedef fused Unit:
     uint8_t
@@ -159,18 +162,6 @@ cdef PyObject *new_text(const char *data, Py_ssize_t size) except NULL:
     return text
 
 
-cdef inline object owned(PyObject *made):
-    """Give what is a new reference."""
-    found = <object> made
-    Py_XDECREF(made)
-    return found
-
-
-cdef inline object text_of(const char *data, Py_ssize_t size):
-    """Make a str of UTF-8; raises where it is none."""
-    return owned(new_text(data, size))
-
-
 # -- writing -----------------------------------------------------------------------------------------
 
 cdef inline Py_ssize_t encoded_size(const Unit *at, Py_ssize_t count) noexcept:
@@ -215,39 +206,34 @@ cdef inline bint encode_characters(char *to, const Unit *at, Py_ssize_t count) n
     return True
 
 
-cdef inline int put_str(Buffer *buffer, PyObject *text) except -1:
-    """Write a str as msgpack; raises for lone surrogates."""
-    if is_ascii(text):
-        return put_text(buffer, <const char *> data_of(text), length_of(text))
-    return put_wide_str(buffer, text)
-
-
-cdef int put_wide_str(Buffer *buffer, PyObject *text) except -1:
+cdef Py_ssize_t utf8_size(PyObject *text) noexcept:
+    """Count the bytes of a str as UTF-8."""
     cdef Py_ssize_t size
     cdef Py_ssize_t count = length_of(text)
     cdef const void *data = data_of(text)
-    cdef const char *kept
-    cdef int kind
-    cdef bint encoded
+    cdef int kind = kind_of(text)
     # Not PyUnicode_AsUTF8AndSize: it would leave a copy of the text in the string for good.
-    kept = kept_utf8(text, &size)
+    if kept_utf8(text, &size) is not NULL:
+        return size
+    if kind == 1:
+        return encoded_size(<const uint8_t *> data, count)
+    if kind == 2:
+        return encoded_size(<const uint16_t *> data, count)
+    return encoded_size(<const uint32_t *> data, count)
+
+
+cdef bint put_utf8(char *to, PyObject *text) noexcept:
+    """Write a str as UTF-8, into as many bytes as :func:`utf8_size` counts; false for lone surrogates."""
+    cdef Py_ssize_t size
+    cdef Py_ssize_t count = length_of(text)
+    cdef const void *data = data_of(text)
+    cdef int kind = kind_of(text)
+    cdef const char *kept = kept_utf8(text, &size)
     if kept is not NULL:
-        return put_text(buffer, kept, size)
-    kind = kind_of(text)
+        memcpy(to, kept, size)
+        return True
     if kind == 1:
-        size = encoded_size(<const uint8_t *> data, count)
-    elif kind == 2:
-        size = encoded_size(<const uint16_t *> data, count)
-    else:
-        size = encoded_size(<const uint32_t *> data, count)
-    put_text_header(buffer, size)
-    if kind == 1:
-        encoded = encode_characters(buffer.data + buffer.size, <const uint8_t *> data, count)
-    elif kind == 2:
-        encoded = encode_characters(buffer.data + buffer.size, <const uint16_t *> data, count)
-    else:
-        encoded = encode_characters(buffer.data + buffer.size, <const uint32_t *> data, count)
-    if not encoded:
-        raise ValueError("lone surrogate")
-    buffer.size += size
-    return 0
+        return encode_characters(to, <const uint8_t *> data, count)
+    if kind == 2:
+        return encode_characters(to, <const uint16_t *> data, count)
+    return encode_characters(to, <const uint32_t *> data, count)

@@ -1,7 +1,23 @@
-"""UUIDs as two 64-bit halves, and as hexadecimal digits, without the detours of their class."""
+"""The codec of UUIDs: as two 64-bit halves, and as hexadecimal digits, without the detours of their class."""
 
+from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint64_t
-from libc.string cimport memcpy
+from types import MemberDescriptorType
+from uuid import UUID, SafeUUID
+
+from ..convert._uuids_c import Uuid
+from ._codec_c cimport FormattedCodec, register
+from ._slots_c cimport leave_untracked, new_instance, put_new, slot_offset
+
+__all__ = []
+
+cdef object UNKNOWN_SAFETY = SafeUUID.unknown
+cdef tuple NO_ARGUMENTS = ()
+
+# A UUID keeps what it holds in slots; should that change, its class makes them.
+cdef bint SLOTS_KNOWN = type(vars(UUID).get("int")) is MemberDescriptorType is type(vars(UUID).get("is_safe"))
+cdef Py_ssize_t NUMBER = slot_offset(UUID.int, UUID) if SLOTS_KNOWN else -1
+cdef Py_ssize_t SAFETY = slot_offset(UUID.is_safe, UUID) if SLOTS_KNOWN else -1
 
 
 cdef extern from *:
@@ -112,10 +128,10 @@ cdef extern from *:
 # Eight digits at a time, each in a byte of a word, the first in the highest. A sum of two bytes below 0x80 sets no bit
 # of the next one, and its own highest bit where it is at least 0x80 ("SIMD within a register").
 cdef enum:
-    DIGITS = 8
+    AT_ONCE = 8
 
 cdef inline uint64_t each(uint8_t byte) noexcept:
-    """Give a word of eight equal bytes."""
+    """Return a word of eight equal bytes."""
     return <uint64_t> 0x0101010101010101 * byte
 
 
@@ -128,7 +144,7 @@ cdef inline void put_hexadecimal(char *to, uint64_t number) noexcept:
     number = (number | number << 4) & each(0x0F)
     letters = (number + each(6)) >> 4 & each(1)
     number += each(c"0") + letters * (c"a" - c"0" - 10)
-    for at in range(DIGITS):
+    for at in range(AT_ONCE):
         to[at] = <char> (number >> (56 - 8 * at) & 0xFF)
 
 
@@ -137,7 +153,7 @@ cdef inline bint take_hexadecimal(const char *text, uint64_t *number) noexcept:
     cdef uint64_t word = 0
     cdef uint64_t digits, letters
     cdef int at
-    for at in range(DIGITS):
+    for at in range(AT_ONCE):
         word = word << 8 | <uint8_t> text[at]
     digits = (word + each(0x80 - c"0")) & ~(word + each(0x7F - c"9"))
     letters = (word + each(0x80 - c"a")) & ~(word + each(0x7F - c"f"))
@@ -150,7 +166,7 @@ cdef inline bint take_hexadecimal(const char *text, uint64_t *number) noexcept:
     return True
 
 
-cdef inline bint put_uuid(char *to, object number) except -1:
+cdef bint put_uuid(char *to, object number) except -1:
     """Write the 32 hexadecimal digits of a UUID's number; false if it is none of 128 bits."""
     cdef uint64_t high, low
     if type(number) is not int or not uuid_halves(number, &high, &low):
@@ -162,7 +178,7 @@ cdef inline bint put_uuid(char *to, object number) except -1:
     return True
 
 
-cdef inline bint take_uuid(const char *text, uint64_t *high, uint64_t *low) noexcept:
+cdef bint take_uuid(const char *text, uint64_t *high, uint64_t *low) noexcept:
     """Read 32 lower-case hexadecimal digits; false if there is anything else."""
     cdef uint64_t a, b, c, d
     if not take_hexadecimal(text, &a) or not take_hexadecimal(text + 8, &b):
@@ -172,3 +188,35 @@ cdef inline bint take_uuid(const char *text, uint64_t *high, uint64_t *low) noex
     high[0] = a << 32 | b
     low[0] = c << 32 | d
     return True
+
+
+cdef class UuidCodec(FormattedCodec):
+    """UUIDs as 32 lower-case hexadecimal digits."""
+
+    cdef Py_ssize_t format(self, char *text, value) except -1:
+        cdef PyObject *number
+        if type(value) is not UUID:
+            return 0
+        number = (<PyObject **> (<char *> <PyObject *> value + NUMBER))[0]
+        return 32 if number is not NULL and put_uuid(text, <object> number) else 0
+
+    cdef object parse(self, const char *text, Py_ssize_t size):
+        cdef uint64_t high, low
+        if size != 32 or not take_uuid(text, &high, &low):
+            return None
+        made = new_instance(UUID, NO_ARGUMENTS)
+        put_new(<PyObject *> made, NUMBER, uuid_number(high, low))
+        put_new(<PyObject *> made, SAFETY, UNKNOWN_SAFETY)
+        # It refers to nothing that could refer to it.
+        leave_untracked(<PyObject *> made)
+        return made
+
+    cdef object key_value(self, value):
+        return value if type(value) is UUID else FormattedCodec.key_value(self, value)
+
+    cdef Py_ssize_t put_key(self, char *to, Py_ssize_t room, value) except -2:
+        return self.format(to, value) or -1 if room >= 32 else -1
+
+
+if SLOTS_KNOWN:
+    register(Uuid, UuidCodec)

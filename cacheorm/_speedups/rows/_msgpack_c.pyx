@@ -1,32 +1,136 @@
-"""msgpack in C buffers: values read within the bounds of a given one; see ``_rows_msgpack.pxi``."""
+# cython: cdivision=True
+"""msgpack in C buffers: what is written and read less often, and values of any type."""
 
-cdef struct Reader:
-    const uint8_t *at
-    const uint8_t *end
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.float cimport PyFloat_AS_DOUBLE
+from cpython.mem cimport PyMem_Realloc
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_XDECREF
+from libc.stdint cimport uint8_t, uint64_t
+
+import msgpack
+
+from ._utf8_c cimport new_text, put_utf8, utf8_size
+
+__all__ = ["pack", "unpack"]
 
 
-cdef inline uint64_t big_endian(const uint8_t *at, int width) noexcept:
-    cdef uint64_t number = 0
-    cdef int i
-    for i in range(width):
-        number = (number << 8) | at[i]
-    return number
+def pack(value):
+    """Pack a value as msgpack, text as ``str`` and bytes as ``bin``."""
+    return msgpack.packb(value, use_bin_type=True)
 
 
-cdef inline int take_text(Reader *reader, const char **data, Py_ssize_t *size) noexcept:
-    """Find the bytes of a str; 0 if the next value is none or ends past the buffer."""
-    cdef Py_ssize_t left = reader.end - reader.at
-    cdef Py_ssize_t length
-    if left > 0 and 0xA0 <= reader.at[0] <= 0xBF:
-        length = reader.at[0] & 0x1F
-        if length >= left:
-            return 0
-        data[0] = <const char *> reader.at + 1
-        size[0] = length
-        reader.at += 1 + length
-        return 1
-    return take_long_text(reader, data, size)
+def unpack(payload):
+    """Read one msgpack value; anything after it is an error."""
+    return msgpack.unpackb(payload, raw=False, strict_map_key=False)
 
+
+# -- writing -----------------------------------------------------------------------------------------
+
+cdef int grow(Buffer *buffer, Py_ssize_t more) except -1:
+    cdef Py_ssize_t capacity = buffer.capacity * 2
+    cdef char *data
+    if capacity < buffer.size + more:
+        capacity = buffer.size + more
+    data = <char *> PyMem_Realloc(buffer.data, capacity)
+    if data is NULL:
+        raise MemoryError
+    buffer.data = data
+    buffer.capacity = capacity
+    return 0
+
+
+cdef int put_wide_text_header(Buffer *buffer, Py_ssize_t size) except -1:
+    # The caller has reserved room.
+    if size <= 0xFF:
+        put(buffer, 0xD9)
+        put(buffer, <uint8_t> size)
+    elif size <= 0xFFFF:
+        put(buffer, 0xDA)
+        put_big_endian(buffer, size, 2)
+    elif size <= 0xFFFFFFFF:
+        put(buffer, 0xDB)
+        put_big_endian(buffer, size, 4)
+    else:
+        raise ValueError("text is longer than msgpack can hold")
+    return 0
+
+
+cdef int put_wide_str(Buffer *buffer, PyObject *text) except -1:
+    cdef Py_ssize_t size = utf8_size(text)
+    put_text_header(buffer, size)
+    if not put_utf8(buffer.data + buffer.size, text):
+        raise ValueError("lone surrogate")
+    buffer.size += size
+    return 0
+
+
+cdef int put_packed(Buffer *buffer, object value) except -1:
+    """Write any value as the msgpack library packs it."""
+    cdef bytes packed = pack(value)
+    return put_bytes(buffer, PyBytes_AS_STRING(packed), PyBytes_GET_SIZE(packed))
+
+
+cdef int put_stored(Buffer *buffer, object stored, int depth=0) except -1:
+    """Write a stored value of any type."""
+    if stored is None:
+        put_null(buffer)
+    elif type(stored) is str:
+        put_str(buffer, <PyObject *> stored)
+    elif type(stored) is int:
+        # Beyond a signed 64-bit int as the library does.
+        if not put_fitting(buffer, stored):
+            put_packed(buffer, stored)
+    elif type(stored) is float:
+        put_float(buffer, PyFloat_AS_DOUBLE(stored))
+    elif type(stored) is bool:
+        reserve(buffer, 1)
+        put(buffer, 0xC3 if stored is True else 0xC2)
+    elif type(stored) is list and depth < MOST_LEVELS:
+        put_list_header(buffer, len(<list> stored))
+        for item in <list> stored:
+            put_stored(buffer, item, depth + 1)
+    elif type(stored) is dict and depth < MOST_LEVELS:
+        put_map_header(buffer, len(<dict> stored))
+        for key, item in (<dict> stored).items():
+            put_stored(buffer, key, depth + 1)
+            put_stored(buffer, item, depth + 1)
+    else:
+        put_packed(buffer, stored)
+    return 0
+
+
+cdef int put_list_header(Buffer *buffer, Py_ssize_t size) except -1:
+    reserve(buffer, 5)
+    if size < 16:
+        put(buffer, 0x90 | <uint8_t> size)
+    elif size <= 0xFFFF:
+        put(buffer, 0xDC)
+        put_big_endian(buffer, size, 2)
+    elif size <= 0xFFFFFFFF:
+        put(buffer, 0xDD)
+        put_big_endian(buffer, size, 4)
+    else:
+        raise ValueError("the list is longer than msgpack can hold")
+    return 0
+
+
+cdef int put_map_header(Buffer *buffer, Py_ssize_t size) except -1:
+    reserve(buffer, 5)
+    if size < 16:
+        put(buffer, 0x80 | <uint8_t> size)
+    elif size <= 0xFFFF:
+        put(buffer, 0xDE)
+        put_big_endian(buffer, size, 2)
+    elif size <= 0xFFFFFFFF:
+        put(buffer, 0xDF)
+        put_big_endian(buffer, size, 4)
+    else:
+        raise ValueError("the dict is longer than msgpack can hold")
+    return 0
+
+
+# -- reading -----------------------------------------------------------------------------------------
 
 cdef int take_long_text(Reader *reader, const char **data, Py_ssize_t *size) noexcept:
     cdef Py_ssize_t left = reader.end - reader.at
@@ -104,44 +208,6 @@ cdef int skip(Reader *reader) noexcept:
     return 1
 
 
-cdef object take_int(Reader *reader):
-    """Read an int, or give ``None`` if the next value is none."""
-    cdef Py_ssize_t left = reader.end - reader.at
-    cdef uint8_t head
-    cdef int width
-    cdef uint64_t number
-    if left < 1:
-        return None
-    head = reader.at[0]
-    if head < 0x80:
-        reader.at += 1
-        return head
-    if head >= 0xE0:
-        reader.at += 1
-        return <int> head - 0x100
-    if not 0xCC <= head <= 0xD3:
-        return None
-    width = 1 << ((head - 0xCC) & 3)
-    if left < 1 + width:
-        return None
-    number = big_endian(reader.at + 1, width)
-    reader.at += 1 + width
-    if head <= 0xCF:
-        return number
-    # Move the sign bit to the top and back, which copies it over the whole number.
-    return (<int64_t> (number << (64 - 8 * width))) >> (64 - 8 * width)
-
-
-cdef int take_float(Reader *reader, double *value) noexcept:
-    cdef uint64_t bits
-    if reader.end - reader.at < 9 or reader.at[0] != 0xCB:
-        return 0
-    bits = big_endian(reader.at + 1, 8)
-    memcpy(value, &bits, sizeof(bits))
-    reader.at += 9
-    return 1
-
-
 cdef inline int take_header(Reader *reader, Py_ssize_t *count, uint8_t fixed, uint8_t wide, int each) noexcept:
     """Read the header of a container; 0 if the next value is none, or has more items than there are bytes.
 
@@ -180,35 +246,6 @@ cdef int take_map_header(Reader *reader, Py_ssize_t *count) noexcept:
     return take_header(reader, count, 0x80, 0xDE, 2)
 
 
-cdef inline bint same(const char *one, const char *other, Py_ssize_t size) noexcept:
-    """Compare ``size`` bytes: sooner than a call where they are as few as those of a name."""
-    cdef uint64_t a, b
-    cdef uint32_t c, d
-    cdef Py_ssize_t at = 0
-    # The last word overlaps the one before, so that any number of bytes is whole words.
-    if 4 <= size < 8:
-        memcpy(&c, one, 4)
-        memcpy(&d, other, 4)
-        if c != d:
-            return False
-        memcpy(&c, one + size - 4, 4)
-        memcpy(&d, other + size - 4, 4)
-        return c == d
-    if size < 4:
-        while at < size and one[at] == other[at]:
-            at += 1
-        return at == size
-    while at < size - 8:
-        memcpy(&a, one + at, 8)
-        memcpy(&b, other + at, 8)
-        if a != b:
-            return False
-        at += 8
-    memcpy(&a, one + size - 8, 8)
-    memcpy(&b, other + size - 8, 8)
-    return a == b
-
-
 cdef object take_any(Reader *reader, int depth):
     """Read a value of any type; raises if it is no msgpack."""
     cdef const char *data
@@ -218,6 +255,7 @@ cdef object take_any(Reader *reader, int depth):
     cdef uint8_t head
     cdef list items
     cdef dict pairs
+    cdef PyObject *text
     if start >= reader.end:
         raise ValueError("no msgpack")
     head = start[0]
@@ -227,14 +265,17 @@ cdef object take_any(Reader *reader, int depth):
             return value
     elif 0xA0 <= head <= 0xBF or 0xD9 <= head <= 0xDB:
         if take_text(reader, &data, &size):
-            return text_of(data, size)
+            text = new_text(data, size)
+            found = <object> text
+            Py_XDECREF(text)
+            return found
     elif head == 0xCB:
         if take_float(reader, &number):
             return number
     elif head == 0xC0 or head == 0xC2 or head == 0xC3:
         reader.at += 1
         return None if head == 0xC0 else head == 0xC3
-    elif depth < DEEPEST:
+    elif depth < MOST_LEVELS:
         if take_list_header(reader, &size):
             items = []
             while size > 0:

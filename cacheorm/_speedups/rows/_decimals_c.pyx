@@ -1,11 +1,25 @@
-"""Decimals as text and back, without a call of the library where the number is of one machine word.
+# cython: cdivision=True
+"""The codec of decimals, without a call of their library where the number is of one machine word.
 
 ``decimal`` has no C interface, and making a Decimal by calling it costs several times what the number does: most goes
-into finding the arguments, and into reading text of any form and size. So these two look at the object itself. How it
+into finding the arguments, and into reading text of any form and size. So this one looks at the object itself. How it
 is laid out is in no header, only in the sources of CPython (``Modules/_decimal/_decimal.c``, and ``mpd_t`` of libmpdec,
 https://www.bytereef.org/mpdecimal/doc/libmpdec/memory.html), where it has been the same since 3.3. Therefore it is
 compared on import with objects that the library has made; if anything differs, the library is called as ever.
 """
+
+from cpython.object cimport PyObject, PyTypeObject
+from cpython.unicode cimport PyUnicode_DecodeASCII
+from libc.stdint cimport uint8_t, uint64_t
+from libc.string cimport memcpy, memmove
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
+
+from .._digits cimport put_digits
+from ..convert._numbers_c import DecimalText
+from ._codec_c cimport FormattedCodec, ValueCodec, register
+from ._msgpack_c cimport PyUnicode_DATA, PyUnicode_IS_COMPACT_ASCII
+
+__all__ = []
 
 cdef extern from *:
     """
@@ -53,7 +67,7 @@ cdef extern from *:
     object copy_of_decimal(PyTypeObject *type, const DecimalObject *like)
 
 cdef enum:
-    LONGEST_DECIMAL = 50
+    LONGEST = 50
     WORD_DIGITS = 19    # of a Decimal's word, which is less than 10**19
     NEGATIVE = 1        # flags of an mpd_t
     NOT_FINITE = 14
@@ -61,7 +75,7 @@ cdef enum:
 
 # A context's method takes text sooner than the type does, which looks for the thread's own context first. Of no more
 # digits than this one has nothing is rounded and no flag set, so that threads can share it.
-cdef object MAKE_DECIMAL = Context(prec=LONGEST_DECIMAL, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[]).create_decimal
+cdef object MAKE_DECIMAL = Context(prec=LONGEST, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[]).create_decimal
 cdef object DECIMAL_TYPE = Decimal
 cdef object DECIMAL_ZERO = MAKE_DECIMAL("0")
 
@@ -69,7 +83,7 @@ cdef object DECIMAL_ZERO = MAKE_DECIMAL("0")
 cdef PyTypeObject *KNOWN_DECIMAL = NULL
 
 
-cdef struct DecimalForm:
+cdef struct Digits:
     # ``[-]digits[.digits]``
     bint negative
     Py_ssize_t places      # digits after the point
@@ -77,60 +91,59 @@ cdef struct DecimalForm:
     uint64_t coefficient   # what they say, where they fit into a word
 
 
-cdef bint read_decimal_form(const char *text, Py_ssize_t size, DecimalForm *form) noexcept:
+cdef bint read_digits(const char *text, Py_ssize_t size, Digits *found) noexcept:
     """Read ``[-]digits[.digits]``; false for any other text."""
-    cdef Py_ssize_t at = 1 if size and text[0] == c'-' else 0
+    cdef Py_ssize_t at = 1 if size and text[0] == c"-" else 0
     cdef Py_ssize_t start = at
     cdef Py_ssize_t point = -1
     cdef Py_ssize_t significant = 0
     cdef uint64_t coefficient = 0
     cdef unsigned int digit
-    form.negative = at == 1
+    found.negative = at == 1
     while at < size:
-        digit = <uint8_t> text[at] - <unsigned int> c'0'
+        digit = <uint8_t> text[at] - <unsigned int> c"0"
         if digit <= 9:
             coefficient = coefficient * 10 + digit
             significant += significant > 0 or digit > 0
-        elif text[at] == c'.' and point < 0 and at > start:
+        elif text[at] == c"." and point < 0 and at > start:
             point = at
         else:
             return False
         at += 1
     if at == start or point == size - 1:
         return False
-    form.places = size - 1 - point if point >= 0 else 0
-    form.significant = significant
-    form.coefficient = coefficient
+    found.places = size - 1 - point if point >= 0 else 0
+    found.significant = significant
+    found.coefficient = coefficient
     return True
 
 
-cdef object make_decimal(const DecimalForm *form):
+cdef object make_decimal(const Digits *found):
     """Make a Decimal of a number that fits into a word, of the known layout."""
     made = copy_of_decimal(KNOWN_DECIMAL, <const DecimalObject *> <PyObject *> DECIMAL_ZERO)
     cdef DecimalObject *number = <DecimalObject *> <PyObject *> made
-    if form.negative:
+    if found.negative:
         number.flags |= NEGATIVE
-    number.exponent = -form.places
-    number.digits = form.significant if form.significant else 1
-    number.words[0] = form.coefficient
+    number.exponent = -found.places
+    number.digits = found.significant if found.significant else 1
+    number.words[0] = found.coefficient
     return made
 
 
-cdef object read_decimal(const char *text, Py_ssize_t size):
-    """Read ``[-]digits[.digits]``; ``None`` for any other form, or more than :data:`LONGEST_DECIMAL` characters."""
-    cdef DecimalForm form
-    if size > LONGEST_DECIMAL or not read_decimal_form(text, size, &form):
+cdef object parse_decimal(const char *text, Py_ssize_t size):
+    """Read ``[-]digits[.digits]``; ``None`` for any other form, or more than :data:`LONGEST` characters."""
+    cdef Digits found
+    if size > LONGEST or not read_digits(text, size, &found):
         return None
-    if KNOWN_DECIMAL is not NULL and form.significant <= WORD_DIGITS:
-        return make_decimal(&form)
+    if KNOWN_DECIMAL is not NULL and found.significant <= WORD_DIGITS:
+        return make_decimal(&found)
     return MAKE_DECIMAL(PyUnicode_DecodeASCII(text, size, NULL))
 
 
 cdef Py_ssize_t format_decimal(char *text, value) noexcept:
     """Write a Decimal as its ``str()``, at most 32 bytes; 0 where that has an exponent, is longer or to be asked for."""
     cdef const DecimalObject *number = <const DecimalObject *> <PyObject *> value
-    cdef Py_ssize_t places, count, i
-    cdef uint64_t left
+    cdef Py_ssize_t places, count
     if KNOWN_DECIMAL is NULL or number.flags & NOT_FINITE or number.length != 1 or number.exponent > 0:
         return 0
     # A word has no more than 19 digits, so that this leaves 24 places and 25 digits.
@@ -138,44 +151,14 @@ cdef Py_ssize_t format_decimal(char *text, value) noexcept:
         return 0
     places = -number.exponent
     count = number.digits if number.digits > places else places + 1
-    left = number.data[0]
     if number.flags & NEGATIVE:
-        text[0] = c'-'
+        text[0] = c"-"
         text += 1
+    put_digits(text, number.data[0], <int> count)
     if places:
-        for i in range(count, count - places, -1):
-            text[i] = c'0' + <char> (left % 10)
-            left //= 10
-        text[count - places] = c'.'
-    for i in range(count - places - 1, -1, -1):
-        text[i] = c'0' + <char> (left % 10)
-        left //= 10
+        memmove(text + count - places + 1, text + count - places, places)
+        text[count - places] = c"."
     return count + (places > 0) + (number.flags & NEGATIVE)
-
-
-cdef object decimal_text(value, Py_ssize_t wanted):
-    """Give the text of a Decimal that is stored as it is; ``None`` where the converter has to.
-
-    ``wanted`` is how many digits it has to have after the point; -1 for any number.
-    """
-    cdef char quick[32]
-    cdef DecimalForm form
-    cdef Py_ssize_t size = format_decimal(quick, value)
-    if size:
-        return PyUnicode_DecodeASCII(quick, size, NULL) if has_places(value, wanted) else None
-    text = str(value)
-    size = len(<str> text)
-    # Beyond, the converter asks how many digits a context takes.
-    if size > LONGEST_DECIMAL or not PyUnicode_IS_COMPACT_ASCII(text):
-        return None
-    if not read_decimal_form(<const char *> PyUnicode_DATA(text), size, &form):
-        return None
-    return text if wanted < 0 or form.places == wanted else None
-
-
-cdef inline bint has_places(value, Py_ssize_t wanted) noexcept:
-    """Tell whether a Decimal that :func:`format_decimal` has written has as many digits after the point."""
-    return wanted < 0 or -(<const DecimalObject *> <PyObject *> value).exponent == wanted
 
 
 cdef PyTypeObject *known_decimal() except? NULL:
@@ -183,20 +166,20 @@ cdef PyTypeObject *known_decimal() except? NULL:
     cdef PyTypeObject *kind = plain_type(DECIMAL_TYPE)
     cdef const DecimalObject *zero = <const DecimalObject *> <PyObject *> DECIMAL_ZERO
     cdef const DecimalObject *made
-    cdef DecimalForm form
+    cdef Digits found
     if kind is NULL or sizeof(Py_ssize_t) != 8:
         return NULL
     for text in ("0", "-1", "0.00", "-0.0", "12.5", "-0.000001", "9876543210.12345678", "9" * WORD_DIGITS):
-        raw = text.encode()
+        raw = <bytes> text.encode()
         number = MAKE_DECIMAL(text)
         made = <const DecimalObject *> <PyObject *> number
-        if type(number) is not DECIMAL_TYPE or not read_decimal_form(PyBytes_AS_STRING(raw), len(raw), &form):
+        if type(number) is not DECIMAL_TYPE or not read_digits(<const char *> raw, len(raw), &found):
             return NULL
-        if made.hash != -1 or made.flags != zero.flags + form.negative or made.exponent != -form.places:
+        if made.hash != -1 or made.flags != zero.flags + found.negative or made.exponent != -found.places:
             return NULL
-        if made.digits != max(form.significant, 1) or made.length != 1 or made.allocated != 4:
+        if made.digits != max(found.significant, 1) or made.length != 1 or made.allocated != 4:
             return NULL
-        if made.data != &made.words[0] or made.words[0] != form.coefficient:
+        if made.data != &made.words[0] or made.words[0] != found.coefficient:
             return NULL
     for text in ("NaN", "sNaN", "Infinity", "-Infinity"):
         number = MAKE_DECIMAL(text)
@@ -206,3 +189,44 @@ cdef PyTypeObject *known_decimal() except? NULL:
 
 
 KNOWN_DECIMAL = known_decimal()
+
+
+cdef class DecimalCodec(FormattedCodec):
+    """Decimals of any number of places, or of exactly one."""
+
+    cdef Py_ssize_t places  # digits after the point; -1 for any
+
+    def __cinit__(self, converter, bint null):
+        self.places = -1 if converter.exponent is None else -converter.exponent.adjusted()
+
+    cdef Py_ssize_t format(self, char *text, value) except -1:
+        cdef Digits found
+        cdef Py_ssize_t size
+        if type(value) is not DECIMAL_TYPE:
+            return 0
+        size = format_decimal(text, value)
+        if size:
+            found.places = -(<const DecimalObject *> <PyObject *> value).exponent
+        else:
+            written = str(value)
+            size = len(<str> written)
+            # Beyond, the converter asks how many digits a context takes.
+            if size > LONGEST or not PyUnicode_IS_COMPACT_ASCII(<PyObject *> written):
+                return 0
+            memcpy(text, PyUnicode_DATA(<PyObject *> written), size)
+            if not read_digits(text, size, &found):
+                return 0
+        return size if self.places < 0 or found.places == self.places else 0
+
+    cdef object parse(self, const char *text, Py_ssize_t size):
+        return parse_decimal(text, size)
+
+
+def make_codec(converter, null):
+    # Rounded to tens or more, the text of a number has an exponent.
+    if converter.exponent is not None and converter.exponent.adjusted() > 0:
+        return ValueCodec(converter, null)
+    return DecimalCodec(converter, null)
+
+
+register(DecimalText, make_codec)
