@@ -43,6 +43,16 @@ def _parse(text: str, formats: Sequence[str]) -> datetime | None:
 
 
 @cython.cfunc
+def _parse_iso(text: str, formats: Sequence[str]) -> datetime | None:
+    """Read text by the first format that fits it, or as ISO 8601."""
+    found = _parse(text, formats)
+    try:
+        return datetime.fromisoformat(text) if found is None else found
+    except ValueError:
+        return None
+
+
+@cython.cfunc
 def _is_naive_text(text: str) -> bool:
     """Whether text is laid out as ``YYYY-MM-DD?HH:MM:SS[.ffffff]``; the digits are not checked.
 
@@ -72,14 +82,7 @@ class DateTime(Converter):
 
     @cython.ccall
     def dump(self, value: Any) -> Any:
-        found = value
-        if isinstance(value, str):
-            found = _parse(value, self.formats)
-            if found is None:
-                try:
-                    found = datetime.fromisoformat(value)
-                except ValueError:
-                    pass
+        found = _parse_iso(value, self.formats) if isinstance(value, str) else value
         if not isinstance(found, datetime):
             raise expected("a datetime or the text of one", value)
         if found.tzinfo is not None:
@@ -175,14 +178,7 @@ class Date(Converter):
 
     @cython.ccall
     def dump(self, value: Any) -> Any:
-        found = value
-        if isinstance(value, str):
-            found = _parse(value, self.formats)
-            if found is None:
-                try:
-                    found = datetime.fromisoformat(value)
-                except ValueError:
-                    pass
+        found = _parse_iso(value, self.formats) if isinstance(value, str) else value
         if not isinstance(found, date):
             raise expected("a date or the text of one", value)
         if isinstance(found, datetime):

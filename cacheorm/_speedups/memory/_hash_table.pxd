@@ -19,15 +19,7 @@ from libc.math cimport INFINITY, isnan
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcmp, memset
 
-from ._timers cimport (
-    Timers,
-    allocate_timers,
-    begin_timer,
-    deallocate_timers,
-    end_timer,
-    forget_timers,
-    reserve_timer,
-)
+from ._timers cimport *
 
 cdef extern from *:
     """

@@ -12,22 +12,8 @@ from cpython.unicode cimport PyUnicode_CheckExact, PyUnicode_FromObject
 from libc.math cimport INFINITY, NAN
 from libc.stdint cimport uint32_t
 
-from ._hash_table cimport (
-    Table,
-    add_to_timer,
-    allocate,
-    deallocate,
-    empty,
-    fetch_entry,
-    fetch_slot,
-    fetch_value,
-    find,
-    move_to_end,
-    remove,
-    remove_from_timer,
-    store,
-)
-from ._timers cimport begin_timer, next_deadline, reserve_timer
+from ._hash_table cimport *
+from ._timers cimport *
 
 cdef extern from "Python.h":
     PyObject *PySequence_Fast_GET_ITEM "PySequence_Fast_GET_ITEM"(object sequence, Py_ssize_t i) noexcept

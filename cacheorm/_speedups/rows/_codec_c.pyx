@@ -11,15 +11,7 @@ from cpython.unicode cimport PyUnicode_DecodeASCII
 
 from ..convert._converter_c cimport Converter, plain
 from ..convert._converter_c import Methods, Pair
-from ._msgpack_c cimport (
-    PyUnicode_DATA,
-    PyUnicode_GET_LENGTH,
-    PyUnicode_IS_COMPACT_ASCII,
-    put_stored,
-    put_text,
-    take_any,
-    take_text,
-)
+from ._msgpack_c cimport *
 
 cdef extern from "Python.h":
     Py_ssize_t PyList_GET_SIZE(object items)

@@ -6,7 +6,7 @@ from cpython.object cimport PyObject
 
 from ..convert._enumerations_c import Enumeration
 from ._codec_c cimport ValueCodec, register
-from ._msgpack_c cimport Buffer, Reader, put_bytes, put_stored, same, take_any
+from ._msgpack_c cimport *
 from ._msgpack_c import pack
 
 __all__ = []

@@ -5,7 +5,7 @@ from cpython.ref cimport Py_INCREF, Py_XDECREF
 
 from ..convert._structured_c import ListOf
 from ._codec_c cimport ValueCodec, codec_of, register
-from ._msgpack_c cimport Buffer, Reader, put_list_header, put_null, take_list_header
+from ._msgpack_c cimport *
 from ._slots_c cimport leave_untracked
 
 cdef extern from "Python.h":

@@ -12,10 +12,10 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memcmp
 
 # Each registers the codecs of its kinds of value.
-from . import _decimals_c, _enumerations_c, _lists_c, _numbers_c, _temporal_c, _text_c, _uuids_c
+from . import _enumerations_c, _lists_c, _numbers_c, _temporal_c, _text_c, _uuids_c
 from ._codec_c cimport ValueCodec
 from ._mapping_c import MappingRows
-from ._msgpack_c cimport Reader, same
+from ._msgpack_c cimport *
 from ._msgpack_c import pack, unpack
 from ._slot_rows_c cimport Column, SlotRows
 from ._slots_c cimport is_leaf, put_new

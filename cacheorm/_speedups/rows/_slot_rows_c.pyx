@@ -11,18 +11,8 @@ from cpython.object cimport PyObject, PyObject_TypeCheck, PyTypeObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF, Py_XINCREF
 
 from ._codec_c cimport ValueCodec, codec_of
-from ._msgpack_c cimport Buffer, put_bytes, put_null
-from ._slots_c cimport (
-    Slot,
-    is_leaf,
-    keep_tracked,
-    leave_untracked,
-    new_instance,
-    new_sealed,
-    put_new,
-    seen,
-    slot_offset,
-)
+from ._msgpack_c cimport *
+from ._slots_c cimport *
 
 cdef extern from "Python.h":
     int PyGC_Disable()

@@ -14,16 +14,7 @@ from libc.string cimport memcpy
 
 from ..convert._text_c import Text
 from ._codec_c cimport ValueCodec, register
-from ._msgpack_c cimport (
-    Buffer,
-    PyUnicode_DATA,
-    PyUnicode_GET_LENGTH,
-    PyUnicode_IS_COMPACT_ASCII,
-    Reader,
-    put_str,
-    same,
-    take_text,
-)
+from ._msgpack_c cimport *
 from ._utf8_c cimport new_text
 
 cdef extern from "Python.h":

@@ -6,13 +6,7 @@ from cpython.unicode cimport PyUnicode_Check
 
 from ...errors import InvalidKeyError
 from ...types import to_bytes
-from ._requests cimport (
-    PySequence_Fast,
-    PySequence_Fast_GET_ITEM,
-    PySequence_Fast_GET_SIZE,
-    PyUnicode_AsUTF8AndSize,
-    value_size,
-)
+from ._requests cimport *
 
 __all__ = ["check_keys", "check_memcached_keys", "encode_values", "total_size"]
 

@@ -4,17 +4,9 @@ from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.string cimport memcmp
 
+from .._digits cimport count_digits, put_number
 from ._replies cimport line_end
-from ._requests cimport (
-    PySequence_Fast,
-    PySequence_Fast_GET_ITEM,
-    PySequence_Fast_GET_SIZE,
-    digits,
-    key_bytes,
-    put,
-    put_number,
-    value_size,
-)
+from ._requests cimport *
 
 __all__ = ["MetaReader", "pack_meta", "pack_meta_get", "pack_meta_set"]
 
@@ -67,7 +59,7 @@ def pack_meta_set(keys, values, exptime, bytes mode, Py_ssize_t start, Py_ssize_
     while i < stop and (total < limit or i == start):
         key_bytes(keys, i, &size)
         amount = value_size(values, i)
-        total += 3 + size + 1 + digits(amount) + len(tail) + amount + 2
+        total += 3 + size + 1 + count_digits(amount) + len(tail) + amount + 2
         i += 1
     stop = max(i, start)
     cdef bytes packed = PyBytes_FromStringAndSize(NULL, total)

@@ -9,6 +9,8 @@ from cpython.list cimport PyList_GET_ITEM
 from cpython.object cimport PyObject
 from libc.string cimport memcpy
 
+from .._digits cimport count_digits, put_number
+
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
     object PySequence_Fast(object items, const char *message)
@@ -17,7 +19,7 @@ cdef extern from "Python.h":
 
 
 cdef inline const char *key_bytes(object keys, Py_ssize_t index, Py_ssize_t *size) except NULL:
-    """Give a key as UTF-8. For ASCII that is its own memory; for the rest Python keeps it with the key."""
+    """Return a key as UTF-8. For ASCII that is its own memory; for the rest Python keeps it with the key."""
     cdef object key = <object> PySequence_Fast_GET_ITEM(keys, index)
     return PyUnicode_AsUTF8AndSize(key, size)
 
@@ -30,30 +32,11 @@ cdef inline Py_ssize_t value_size(object values, Py_ssize_t index) except -1:
 
 
 cdef inline Py_ssize_t position_at(list positions, Py_ssize_t place, Py_ssize_t count) except -1:
-    """Give the position that stands at a place, which is inside of the list."""
+    """Return the position that stands at a place, which is inside of the list."""
     cdef Py_ssize_t position = <object> PyList_GET_ITEM(positions, place)
     if not 0 <= position < count:
         raise IndexError(f"position {position} is outside of the batch")
     return position
-
-
-cdef inline Py_ssize_t digits(Py_ssize_t number) noexcept nogil:
-    cdef Py_ssize_t count = 1
-    while number >= 10:
-        number //= 10
-        count += 1
-    return count
-
-
-cdef inline char *put_number(char *to, Py_ssize_t number) noexcept nogil:
-    cdef char *end = to + digits(number)
-    cdef char *at = end
-    while True:
-        at -= 1
-        at[0] = <char> (48 + number % 10)
-        number //= 10
-        if number == 0:
-            return end
 
 
 cdef inline char *put(char *to, const char *data, Py_ssize_t size) noexcept nogil:
@@ -62,8 +45,8 @@ cdef inline char *put(char *to, const char *data, Py_ssize_t size) noexcept nogi
 
 
 cdef inline Py_ssize_t bulk_size(Py_ssize_t size) noexcept nogil:
-    """The size of ``$<size> CR LF <data> CR LF``."""
-    return 1 + digits(size) + 2 + size + 2
+    """Return the size of ``$<size> CR LF <data> CR LF``."""
+    return 1 + count_digits(size) + 2 + size + 2
 
 
 cdef inline char *put_bulk(char *to, const char *data, Py_ssize_t size) noexcept nogil:

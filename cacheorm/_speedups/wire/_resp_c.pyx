@@ -5,19 +5,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.list cimport PyList_GET_SIZE
 from libc.string cimport memchr
 
-from ._requests cimport (
-    PySequence_Fast,
-    PySequence_Fast_GET_ITEM,
-    PySequence_Fast_GET_SIZE,
-    bulk_size,
-    digits,
-    key_bytes,
-    position_at,
-    put,
-    put_bulk,
-    put_number,
-    value_size,
-)
+from .._digits cimport count_digits, put_number
+from ._requests cimport *
 
 __all__ = ["SLOTS", "key_slots", "pack_command", "pack_gets", "pack_keys", "pack_set", "pack_sets", "route"]
 
@@ -27,7 +16,7 @@ SLOTS = 16384
 def pack_command(args):
     """Pack one Redis command, its name first."""
     cdef list parts = [arg if isinstance(arg, bytes) else str(arg).encode("utf-8") for arg in args]
-    cdef Py_ssize_t count = len(parts), total = 1 + digits(count) + 2
+    cdef Py_ssize_t count = len(parts), total = 1 + count_digits(count) + 2
     cdef bytes part, packed
     cdef char *to
     for part in parts:

@@ -66,15 +66,10 @@ cdef class RespReader:
     def read_values(self, list values, Py_ssize_t count):
         """Take the reply to an ``MGET`` of ``count`` keys, and append a value for each."""
         cdef const char *data = PyByteArray_AS_STRING(self.buffer)
-        cdef Py_ssize_t at, stop, size
+        cdef Py_ssize_t stop, end, size
         self.foreign = False
         if self.left < 0:
-            if self.start == self.end:
-                return False
-            if data[self.start] != b"*":
-                self.foreign = True
-                return False
-            stop = line_end(data, self.start, self.end)
+            stop = next_line(self, data, b"*", b"*", b"*", b"*")
             if stop < 0:
                 return False
             size = resp_size(data + self.start, stop - self.start)
@@ -84,28 +79,14 @@ cdef class RespReader:
             self.start = stop + 2
         while self.left:
             # Nothing in here runs Python code that could move the buffer.
-            at = self.start
-            if at == self.end:
-                return False
-            stop = line_end(data, at, self.end)
+            stop = line_end(data, self.start, self.end)
             if stop < 0:
                 return False
-            if data[at] == b"$":
-                size = resp_size(data + at, stop - at)
-            elif data[at] == b"_" and stop - at == 1:
-                size = -1
-            else:
-                raise ValueError(f"expected a value, got {ascii(data[at:min(at + 1, stop)])}")
-            if size < 0:
-                values.append(None)
-                self.start = stop + 2
-            else:
-                if self.end - stop - 4 < size:
-                    return False
-                if memcmp(data + stop + 2 + size, b"\r\n", 2) != 0:
-                    raise ValueError("a value is not as long as its size says")
-                values.append(PyBytes_FromStringAndSize(data + stop + 2, size))
-                self.start = stop + 4 + size
+            end = value_end(data, self.start, stop, self.end, &size)
+            if end < 0:
+                return False
+            values.append(None if size < 0 else PyBytes_FromStringAndSize(data + stop + 2, size))
+            self.start = end
             self.left -= 1
         self.left = -1
         return True
@@ -113,40 +94,23 @@ cdef class RespReader:
     def read_gets(self, list values, list positions, Py_ssize_t place):
         """Take replies to :func:`pack_gets`, and put each where its key stands."""
         cdef const char *data = PyByteArray_AS_STRING(self.buffer)
-        cdef Py_ssize_t at, stop, size, position
+        cdef Py_ssize_t stop, end, size, position
         self.foreign = False
         if place < 0:
             raise IndexError("place must lie inside the positions")
         while place < PyList_GET_SIZE(positions):
-            at = self.start
-            if at == self.end:
-                break
-            if data[at] != b"$" and data[at] != b"_":
-                self.foreign = True
-                break
-            stop = line_end(data, at, self.end)
+            stop = next_line(self, data, b"$", b"_", b"_", b"_")
             if stop < 0:
                 break
-            if data[at] == b"$":
-                size = resp_size(data + at, stop - at)
-            elif stop - at == 1:
-                size = -1
-            else:
-                raise ValueError(f"expected a value, got {ascii(data[at:at + 1])}")
-            at = stop + 2
-            value = None
-            if size >= 0:
-                if self.end - at - 2 < size:
-                    break
-                if memcmp(data + at + size, b"\r\n", 2) != 0:
-                    raise ValueError("a value is not as long as its size says")
-                value = PyBytes_FromStringAndSize(data + at, size)
-                at += size + 2
+            end = value_end(data, self.start, stop, self.end, &size)
+            if end < 0:
+                break
+            value = None if size < 0 else PyBytes_FromStringAndSize(data + stop + 2, size)
             position = position_at(positions, place, PyList_GET_SIZE(values))
             values[position] = value
             # What was there before is gone, and may have run code as it went.
             data = PyByteArray_AS_STRING(self.buffer)
-            self.start = at
+            self.start = end
             place += 1
         return place
 
@@ -156,15 +120,10 @@ cdef class RespReader:
         cdef Py_ssize_t at, stop
         self.foreign = False
         while PyList_GET_SIZE(statuses) < count:
-            at = self.start
-            if at == self.end:
-                return False
-            if data[at] != b"+" and data[at] != b"$" and data[at] != b"_":
-                self.foreign = True
-                return False
-            stop = line_end(data, at, self.end)
+            stop = next_line(self, data, b"+", b"$", b"_", b"_")
             if stop < 0:
                 return False
+            at = self.start
             if stop - at == 3 and memcmp(data + at, b"+OK", 3) == 0:
                 statuses.append(OK)
             elif data[at] == b"+":
@@ -179,39 +138,67 @@ cdef class RespReader:
     def read_replies(self, list replies, Py_ssize_t count):
         """Take replies of one value each, and append them until there are ``count``."""
         cdef const char *data = PyByteArray_AS_STRING(self.buffer)
-        cdef Py_ssize_t at, stop, after, size
+        cdef Py_ssize_t at, stop, end, size
         self.foreign = False
         while PyList_GET_SIZE(replies) < count:
             # Nothing in here runs Python code that could move the buffer.
-            at = self.start
-            if at == self.end:
-                return False
-            if data[at] != b"+" and data[at] != b":" and data[at] != b"$" and data[at] != b"_":
-                self.foreign = True
-                return False
-            stop = line_end(data, at, self.end)
+            stop = next_line(self, data, b"+", b":", b"$", b"_")
             if stop < 0:
                 return False
-            after = stop + 2
+            at = self.start
+            end = stop + 2
             reply = None
             if data[at] == b"+":
                 reply = PyBytes_FromStringAndSize(data + at + 1, stop - at - 1)
             elif data[at] == b":":
                 reply = resp_number(data + at, stop - at)
             elif data[at] == b"$":
-                size = resp_size(data + at, stop - at)
+                end = value_end(data, at, stop, self.end, &size)
+                if end < 0:
+                    return False
                 if size >= 0:
-                    if self.end - after - 2 < size:
-                        return False
-                    if memcmp(data + after + size, b"\r\n", 2) != 0:
-                        raise ValueError("a value is not as long as its size says")
-                    reply = PyBytes_FromStringAndSize(data + after, size)
-                    after += size + 2
+                    reply = PyBytes_FromStringAndSize(data + stop + 2, size)
             elif stop - at != 1:
                 raise ValueError("expected nothing, got something")
             replies.append(reply)
-            self.start = after
+            self.start = end
         return True
+
+
+cdef inline Py_ssize_t next_line(RespReader reader, const char *data, char a, char b, char c, char d) except -2:
+    """Find the end of the next line, -1 where it has not arrived.
+
+    Where it begins with none of ``a`` to ``d``, the reply is ``foreign``, and -1 is returned.
+    """
+    cdef char kind
+    if reader.start == reader.end:
+        return -1
+    kind = data[reader.start]
+    if kind != a and kind != b and kind != c and kind != d:
+        reader.foreign = True
+        return -1
+    return line_end(data, reader.start, reader.end)
+
+
+cdef inline Py_ssize_t value_end(
+    const char *data, Py_ssize_t at, Py_ssize_t stop, Py_ssize_t end, Py_ssize_t *size
+) except -2:
+    """Find the end of a value whose line lies from ``at`` to ``stop``; -1 where it has not arrived.
+
+    ``size`` becomes the number of its bytes, which follow the line; -1 for no value.
+    """
+    size[0] = -1
+    if data[at] == b"$":
+        size[0] = resp_size(data + at, stop - at)
+    elif data[at] != b"_" or stop - at != 1:
+        raise ValueError(f"expected a value, got {ascii(data[at:min(at + 1, stop)])}")
+    if size[0] < 0:
+        return stop + 2
+    if end - stop - 4 < size[0]:
+        return -1
+    if memcmp(data + stop + 2 + size[0], b"\r\n", 2) != 0:
+        raise ValueError("a value is not as long as its size says")
+    return stop + 4 + size[0]
 
 
 cdef object resp_number(const char *line, Py_ssize_t length):

@@ -70,12 +70,7 @@ class RespReader:
         """
         self.foreign = False
         if self._left < 0:
-            if self._start == self._end:
-                return False
-            if self._buffer[self._start] != ord("*"):
-                self.foreign = True
-                return False
-            line = self._line()
+            line = self._line(b"*")
             if line is None:
                 return False
             size = _resp_size(line)
@@ -87,21 +82,11 @@ class RespReader:
             line = self._line()
             if line is None:
                 return False
-            kind = line[:1]
-            if kind != b"$" and line != b"_":
-                raise ValueError(f"expected a value, got {kind!a}")
-            size = -1 if kind == b"_" else _resp_size(line)
-            at = self._start + len(line) + 2
-            if size < 0:
-                values.append(None)
-                self._start = at
-            else:
-                if self._end - at - 2 < size:
-                    return False
-                if self._buffer[at + size : at + size + 2] != b"\r\n":
-                    raise ValueError("a value is not as long as its size says")
-                values.append(bytes(self._buffer[at : at + size]))
-                self._start = at + size + 2
+            value, end = self._value(line)
+            if end < 0:
+                return False
+            values.append(value)
+            self._start = end
             self._left -= 1
         self._left = -1
         return True
@@ -116,12 +101,7 @@ class RespReader:
         """
         self.foreign = False
         while len(statuses) < count:
-            if self._start == self._end:
-                return False
-            if self._buffer[self._start] not in b"+$_":
-                self.foreign = True
-                return False
-            line = self._line()
+            line = self._line(b"+$_")
             if line is None:
                 return False
             kind = line[:1]
@@ -144,12 +124,7 @@ class RespReader:
         """
         self.foreign = False
         while len(replies) < count:
-            if self._start == self._end:
-                return False
-            if self._buffer[self._start] not in b"+:$_":
-                self.foreign = True
-                return False
-            line = self._line()
+            line = self._line(b"+:$_")
             if line is None:
                 return False
             kind, after = line[:1], self._start + len(line) + 2
@@ -158,13 +133,10 @@ class RespReader:
                 reply = line[1:]
             elif kind == b":":
                 reply = _resp_number(line)
-            elif kind == b"$" and (size := _resp_size(line)) >= 0:
-                if self._end - after - 2 < size:
+            elif kind == b"$":
+                reply, after = self._value(line)
+                if after < 0:
                     return False
-                if self._buffer[after + size : after + size + 2] != b"\r\n":
-                    raise ValueError("a value is not as long as its size says")
-                reply = bytes(self._buffer[after : after + size])
-                after += size + 2
             elif kind == b"_" and line != b"_":
                 raise ValueError("expected nothing, got something")
             replies.append(reply)
@@ -186,36 +158,42 @@ class RespReader:
         if place < 0:
             raise IndexError("place must lie inside the positions")
         while place < len(positions):
-            if self._start == self._end:
-                break
-            if self._buffer[self._start] not in b"$_":
-                self.foreign = True
-                break
-            line = self._line()
+            line = self._line(b"$_")
             if line is None:
                 break
-            if line[:1] == b"_" and line != b"_":
-                raise ValueError(f"expected a value, got {line[:1]!a}")
-            size = -1 if line == b"_" else _resp_size(line)
-            at = self._start + len(line) + 2
-            value = None
-            if size >= 0:
-                if self._end - at - 2 < size:
-                    break
-                if self._buffer[at + size : at + size + 2] != b"\r\n":
-                    raise ValueError("a value is not as long as its size says")
-                value = bytes(self._buffer[at : at + size])
-                at += size + 2
+            value, end = self._value(line)
+            if end < 0:
+                break
             check_position(positions[place], len(values))
             values[positions[place]] = value
-            self._start = at
+            self._start = end
             place += 1
         return place
 
-    def _line(self) -> bytes | None:
-        """Give the next line without its CR LF, ``None`` where it has not arrived."""
+    def _line(self, kinds: bytes = b"") -> bytes | None:
+        """Find the next line, without its CR LF; ``None`` where it has not arrived.
+
+        Where there are ``kinds`` and it begins with none, the reply is :attr:`foreign`, and ``None`` is returned.
+        """
+        if kinds and self._start < self._end and self._buffer[self._start] not in kinds:
+            self.foreign = True
+            return None
         end = find_line_end(self._buffer, self._start, self._end)
         return None if end < 0 else bytes(self._buffer[self._start : end])
+
+    def _value(self, line: bytes) -> tuple[bytes | None, int]:
+        """Return the value that follows its line, ``None`` for no value, and its end; -1 where it has not arrived."""
+        if line[:1] != b"$" and line != b"_":
+            raise ValueError(f"expected a value, got {line[:1]!a}")
+        size = -1 if line == b"_" else _resp_size(line)
+        at = self._start + len(line) + 2
+        if size < 0:
+            return None, at
+        if self._end - at - 2 < size:
+            return None, -1
+        if self._buffer[at + size : at + size + 2] != b"\r\n":
+            raise ValueError("a value is not as long as its size says")
+        return bytes(self._buffer[at : at + size]), at + size + 2
 
 
 def _resp_size(line: bytes) -> int:
