@@ -15,8 +15,8 @@ PYTHON ?=
 # Further arguments: make test-compiled PYTEST="-k keys", make demo DEMO="--backend redis://localhost"
 PYTEST ?=
 DEMO ?=
-# Processes that run the suite; each starts its own servers.
-WORKERS ?= 3
+# Processes that run the suite; each starts its own servers. More than there are cores, as tests wait for servers.
+WORKERS ?= 6
 
 # What a run is told apart by; the variables of the caller's environment must not leak from one build into the other.
 PURE = env -u CACHEORM_REQUIRE_EXTENSIONS CACHEORM_NO_EXTENSIONS=1
@@ -44,7 +44,7 @@ demo: $(VENV)/.installed-demo $(VENV)/.built ## set up and run examples/cities.p
 	$(BIN)/python examples/cities.py $(DEMO)
 
 .PHONY: test
-test: servers lint types coverage test-packaging test-pythons ## set up and run everything that must pass
+test: lint types test-suite ## set up and run everything that must pass
 	@echo "All checks passed."
 
 # ---- set-up: each step leaves a stamp and is repeated only when what it was made from changed
@@ -68,6 +68,9 @@ $(VENV)/.installed-demo: pyproject.toml $(VENV)/.build-requirements
 $(VENV)/.installed-dev: pyproject.toml $(VENV)/.build-requirements
 	$(PURE) $(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[dev]'
 	@scripts/install_pylibmc.sh $(BIN)/python
+	@# Not every Python has a wheel of it, and without one the rest must be installed all the same.
+	@$(BIN)/python -m pip install --quiet --only-binary uvloop uvloop || \
+		echo "uvloop has no wheel for this Python: the tests on its event loops are left out"
 	@touch $@
 
 $(VENV)/.installed-release: | $(VENV)/.made
@@ -106,28 +109,36 @@ types: $(VENV)/.installed-dev ## mypy --strict on the package; mypy and pyright 
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -q tests/typing
 
-# Neither of them imports the package.
-ELSEWHERE = --ignore=tests/packaging --ignore=tests/typing
+.PHONY: test-suite
+test-suite: servers coverage test-packaging test-pythons ## everything but lint and types
+
+# A worker that has nothing left to do takes tests over from others. Packaging and typing do not import the package.
+RUN = -m pytest --ignore=tests/packaging --ignore=tests/typing --numprocesses=$(WORKERS) --dist=worksteal
 
 # Each run measures a part of the tests, which tests/conftest.py chooses.
 MEASURED = --cov --cov-report= --cov-fail-under=0
 
 .PHONY: test-pure
-test-pure: $(VENV)/.installed-dev $(VENV)/.built servers ## the suite on the pure version
-	COVERAGE_FILE=.coverage-pure $(PURE) $(BIN)/python -m pytest $(ELSEWHERE) -n $(WORKERS) $(MEASURED) $(PYTEST)
+test-pure: $(VENV)/.installed-dev $(VENV)/.built servers ## what the build changes, on the pure version
+	COVERAGE_FILE=.coverage-pure $(PURE) $(BIN)/python $(RUN) $(MEASURED) --changed-by-build $(PYTEST)
 
 .PHONY: test-compiled
 test-compiled: $(VENV)/.installed-dev $(VENV)/.built servers ## the suite on the compiled version
-	COVERAGE_FILE=.coverage-compiled $(COMPILED) $(BIN)/python -m pytest $(ELSEWHERE) -n $(WORKERS) $(MEASURED) $(PYTEST)
+	COVERAGE_FILE=.coverage-compiled $(COMPILED) $(BIN)/python $(RUN) $(MEASURED) $(PYTEST)
+
+.PHONY: test-long
+test-long: $(VENV)/.installed-dev $(VENV)/.built servers ## the whole suite on both with full counts, for hours; prints its figures
+	$(COMPILED) CACHEORM_LONG_TESTS=1 $(BIN)/python $(RUN) $(PYTEST)
+	$(PURE) CACHEORM_LONG_TESTS=1 $(BIN)/python $(RUN) $(PYTEST)
 
 .PHONY: coverage
-coverage: test-pure test-compiled ## the suite on both, and what neither has run
+coverage: test-pure test-compiled ## both of these, and the lines that neither has run
 	$(BIN)/coverage combine --quiet --keep .coverage-pure .coverage-compiled
 	$(BIN)/coverage report
 
 .PHONY: test-packaging
 test-packaging: $(VENV)/.installed-dev ## build, install and inspect source distribution and wheels
-	env -u CACHEORM_NO_EXTENSIONS -u CACHEORM_REQUIRE_EXTENSIONS $(BIN)/python -m pytest tests/packaging $(PYTEST)
+	env -u CACHEORM_NO_EXTENSIONS -u CACHEORM_REQUIRE_EXTENSIONS $(BIN)/python -m pytest tests/packaging -n 2 --dist=loadgroup $(PYTEST)
 
 .PHONY: test-pythons
 test-pythons: $(VENV)/.installed-dev servers ## a wheel and a quick run on every Python from 3.11 on that is found

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cacheorm as co
+
 from .hand import (
     FileHand,
     Hand,
@@ -32,7 +34,7 @@ class Contest:
     """One line of a table.
 
     Attributes:
-        operation: ``query_many``, ``insert_many``, ``update_many`` or ``get``.
+        operation: ``query_many``, ``get_many``, ``co.Query``, ``insert_many``, ``update_many`` or ``get``.
         backend: one of :data:`benchmarks.stores.BACKENDS`.
         count: rows in one call; for ``get``, how many single calls are timed together.
         bar: the ratio to hand-written code that the compiled build has to stay at or below.
@@ -119,11 +121,11 @@ def contestants(contest: Contest, stores: Stores, clear: bool = True) -> Iterato
         for hand in hands.values():
             hand.insert_many(rows)
         calls: dict[str, Call]
-        if contest.operation in ("query_many", "get"):
+        if contest.operation in (*OUR_READS, "get"):
             # Their dicts would give the garbage collector work that no reader of rows has.
             rows.clear()
-        if contest.operation == "query_many":
-            calls = {OURS: lambda: model.query_many(asked).execute()}
+        if contest.operation in OUR_READS:
+            calls = {OURS: _bind(OUR_READS[contest.operation], (model, asked, pks))}
             calls |= {name: _bind(hand.query_many, pks) for name, hand in hands.items()}
         elif contest.operation == "insert_many":
             calls = {OURS: lambda: model.insert_many(rows).execute()}
@@ -136,6 +138,14 @@ def contestants(contest: Contest, stores: Stores, clear: bool = True) -> Iterato
             calls = {OURS: lambda: _get_each(model.get, pks)}
             calls |= {name: _bind(hand.get_each, pks) for name, hand in hands.items()}
         yield calls
+
+
+# The bulk reads, given the model, what query_many is asked for, and the primary keys. By hand they are the same.
+OUR_READS: dict[str, Callable[[Any], Any]] = {
+    "query_many": lambda args: args[0].query_many(args[1]).execute(),
+    "get_many": lambda args: args[0].get_many(args[2]),
+    "co.Query": lambda args: co.Query([(args[0], args[1])]).execute(),
+}
 
 
 def _bind(call: Callable[[Any], Any], argument: Any) -> Call:
@@ -175,6 +185,8 @@ def run_beside(
 CONTESTS = [
     Contest("query_many", "Redis", 1000, 0.50, 9.4 / 2),
     Contest("query_many", "Redis", 100_000, 0.35, 6.2 / 2),
+    Contest("get_many", "Redis", 1000),
+    Contest("co.Query", "Redis", 1000),
     Contest("insert_many", "Redis", 1000, 0.25, 1.9 / 2),
     Contest("update_many", "Redis", 1000, 0.35, 3.0 / 2),
     Contest("query_many", "Redis Cluster", 1000, 0.60),

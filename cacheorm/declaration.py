@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from . import errors
 from .fields import CompositeKey, Field, UUIDField
 from .metadata import RowPlan
+from .model_registry import connect, register
 from .options import NOT_INHERITED, Options
-from .registry import connect, register
 
 if TYPE_CHECKING:
     from .models import Model

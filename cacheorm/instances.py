@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 from .fields import ForeignKeyField
 from .metadata import RowPlan
 from .operations import ModelDelete, shortcuts
-from .store import perform, run
+from .sync_driver import perform, run
 from .types import TTL
 
 __all__ = ["Instance", "renewed"]
@@ -165,7 +165,7 @@ class Instance:
         Args:
             ttl: seconds or a ``timedelta``; 0 never expires; ``None`` is the model's ttl.
         """
-        return shortcuts.expire(type(self), [self], False, ttl).execute()[0]
+        return shortcuts.expire(self, ttl).execute()[0]
 
 
 def renewed(instance: M, fresh: M) -> M:

@@ -222,13 +222,6 @@ class RowPlan:
         parts = (pk,) if self.composite is None else self.composite.check(pk)
         return {one.name: part for one, part in zip(self.key_fields, parts, strict=True)}
 
-    def rows_of(self, pks: Iterable[Any]) -> list[dict[str, Any]]:
-        """Do what :meth:`row_of` does for many primary keys."""
-        if self.composite is not None:
-            return [*map(self.row_of, pks)]
-        name = self.key_fields[0].name
-        return [{name: pk} for pk in pks]
-
     def key_of(self, row: Any) -> str:
         """Give the backend key of a row, a mapping or an instance.
 

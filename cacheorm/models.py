@@ -7,19 +7,19 @@ from typing import Any, ClassVar, Self
 
 from . import errors
 from ._speedups import slots
-from .awaited import AwaitedInstance
+from .async_methods import AsyncMethods
 from .declaration import Declared, ModelBase
 from .metadata import RowPlan
 from .operations import ModelDelete, ModelInsert, ModelQuery, ModelUpdate, shortcuts
 from .operations.base import as_rows
 from .operations.query import LEASE_SECONDS
-from .store import perform, run
+from .sync_driver import perform, run
 from .types import TTL
 
 __all__ = ["CacheBuilder", "Model"]
 
 
-class Model(AwaitedInstance, metaclass=ModelBase):
+class Model(AsyncMethods, metaclass=ModelBase):
     """A row of typed fields, stored under its primary key.
 
     Declare fields as class attributes and options in an inner ``class Meta``::

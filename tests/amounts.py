@@ -1,15 +1,28 @@
-"""How much of something is enough for a test in each build."""
+"""How much a run tries: a part in ``make test``, all in ``make test-long``, and the figures of what was tried."""
 
 from __future__ import annotations
 
-import cacheorm as co
+import os
+from collections import Counter
 
-__all__ = ["enough"]
+__all__ = ["LONG", "enough", "tried"]
+
+LONG = os.environ.get("CACHEORM_LONG_TESTS", "0") not in ("", "0")
+"""Whether this run takes the full counts."""
+
+tried: Counter[str] = Counter()
+"""What this process has tried so far; conftest.py prints the sums of all processes when the run ends."""
 
 
-def enough(count: int) -> int:
-    """Give how many rows, keys or tries to take: all with the compiled version, a fifth with the slower pure one.
+def enough(full: int, brief: int | None = None, of: str | None = None) -> int:
+    """Return how many rows, keys, inputs or tries to take.
 
-    It is for tests of amounts, of Python that is the same in both, or of twins that are held together elsewhere.
+    Args:
+        full: how many in a long run.
+        brief: how many in any other run; a fifth of ``full`` if not given.
+        of: what they are, in the plural, to have them among the figures of the run.
     """
-    return count if co.speedups_enabled else count // 5
+    count = full if LONG else -(-full // 5) if brief is None else brief
+    if of is not None:
+        tried[of] += count
+    return count

@@ -10,10 +10,9 @@ import traceback
 import warnings
 from collections.abc import Callable
 
-__all__ = ["fork_and_check"]
+from servers import HANG
 
-# A child that waits for a lock which the fork copied would wait for ever. Far longer than any child works.
-_PATIENCE = 60  # seconds
+__all__ = ["fork_and_check"]
 
 
 def fork_and_check(check: Callable[[], bool]) -> Callable[[], None]:
@@ -38,7 +37,8 @@ def fork_and_check(check: Callable[[], bool]) -> Callable[[], None]:
         # Not dump_traceback_later(): where the parent uses it, its lock is one of those that stay locked.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         faulthandler.register(signal.SIGALRM, file=sys.__stderr__, chain=True)
-        signal.alarm(_PATIENCE)
+        # A child that waits for a lock which the fork copied would wait for ever.
+        signal.alarm(int(HANG))
         good = check()
     except BaseException:  # noqa: BLE001 - nothing may leave: outside goes the rest of the tests
         traceback.print_exc(file=sys.__stderr__)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import redis
-from servers import HOST, RedisServer, free_port
+from servers import HANG, HOST, RedisServer, free_port
 
 if TYPE_CHECKING:
     from certificates import Certificates
@@ -22,10 +22,15 @@ if TYPE_CHECKING:
 __all__ = ["SLOTS", "ClusterNode", "RedisCluster", "wait_until"]
 
 SLOTS = 16384
-_PATIENCE = 30.0
+
+# Milliseconds after which nodes take a silent one for dead: longer than any test, since a busy machine is silent for
+# seconds. They are told to be quick while one has been killed, and when they start: for as long, up to five seconds,
+# they wait before they serve anything.
+_NEVER = 10_000_000
+_SOON = 1500
 
 
-def wait_until(what: str, true: Callable[[], bool], seconds: float = _PATIENCE) -> None:
+def wait_until(what: str, true: Callable[[], bool], seconds: float = HANG) -> None:
     """Wait until something holds that servers settle among themselves."""
     deadline = time.monotonic() + seconds
     while not true():
@@ -39,17 +44,15 @@ class ClusterNode(RedisServer):
 
     Args:
         folder: where it keeps its view of the cluster.
-        node_timeout: milliseconds after which others take it for dead.
         certificates: with which it speaks TLS as well, at ``tls_port``.
     """
 
     answers_with = (b"+PONG", b"-NOAUTH", b"-LOADING", b"-MASTERDOWN")
 
-    def __init__(self, folder: Path, node_timeout: int, certificates: Certificates | None = None) -> None:
+    def __init__(self, folder: Path, certificates: Certificates | None = None) -> None:
         self.tls_port = free_port() if certificates is not None else 0
         super().__init__(*(certificates.options(self.tls_port) if certificates is not None else ()))
         self._nodes = folder
-        self._node_timeout = node_timeout
         self.bus = free_port()
         self.client: Any = None
 
@@ -65,20 +68,18 @@ class ClusterNode(RedisServer):
             "--cluster-config-file",
             str(self._nodes / f"{self.bus}.conf"),
             "--cluster-node-timeout",
-            str(self._node_timeout),
+            str(_SOON),
             "--cluster-replica-validity-factor",
             "0",
             "--cluster-migration-barrier",
             "99",
             "--repl-diskless-sync-delay",
             "0",
-            "--repl-timeout",
-            "10",
         ]
 
     def start(self) -> Self:
         super().start()
-        self.client = redis.Redis(host=HOST, port=self.port, socket_timeout=10)
+        self.client = redis.Redis(host=HOST, port=self.port, socket_timeout=HANG)
         return self
 
     def kill(self) -> None:
@@ -117,7 +118,6 @@ class RedisCluster:
     Args:
         primaries: how many.
         replicas: whether each has a replica.
-        node_timeout: milliseconds after which a silent node is taken for dead.
         certificates: with which the nodes speak TLS, among themselves and to whoever wants to.
     """
 
@@ -125,13 +125,12 @@ class RedisCluster:
         self,
         primaries: int = 3,
         replicas: bool = True,
-        node_timeout: int = 1000,
         certificates: Certificates | None = None,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="cacheorm-")
         self._count = primaries
         total = primaries * (2 if replicas else 1)
-        self.nodes = [ClusterNode(Path(self._folder.name), node_timeout, certificates) for _ in range(total)]
+        self.nodes = [ClusterNode(Path(self._folder.name), certificates) for _ in range(total)]
 
     def __enter__(self) -> Self:
         try:
@@ -169,6 +168,7 @@ class RedisCluster:
         for primary, replica in zip(primaries, self.nodes[self._count :], strict=False):
             replica.ask("CLUSTER", "REPLICATE", primary.name)
         self.wait_until_ready()
+        self._take_for_dead_after(_NEVER)
 
     def wait_until_ready(self) -> None:
         """Wait until every running node sees all slots served, and every replica is linked."""
@@ -226,7 +226,7 @@ class RedisCluster:
         """Move up to ``count`` keys of a slot; give how many there were."""
         keys = source.ask("CLUSTER", "GETKEYSINSLOT", slot, count)
         if keys:
-            source.ask("MIGRATE", HOST, target.port, "", 0, 10_000, "KEYS", *keys)
+            source.ask("MIGRATE", HOST, target.port, "", 0, int(HANG * 1000), "KEYS", *keys)
         return len(keys)
 
     def finish_move(self, slot: int, source: ClusterNode, target: ClusterNode) -> None:
@@ -266,9 +266,10 @@ class RedisCluster:
     # -- losing nodes ----------------------------------------------------------------------------
 
     def kill(self, primary: ClusterNode) -> ClusterNode:
-        """Kill a primary; give the replica that will take over."""
+        """Kill a primary; return the replica that will take over."""
         replica = self.replica_of(primary)
         primary.kill()
+        self._take_for_dead_after(_SOON)
         return replica
 
     def wait_for_failover(self, replica: ClusterNode) -> None:
@@ -278,11 +279,17 @@ class RedisCluster:
             lambda: all(replica.port in {port for _, _, port in _slots(node)} for node in self.running()),
         )
         wait_until("the state of the cluster is ok", lambda: all(_is_ok(node) for node in self.running()))
+        self._take_for_dead_after(_NEVER)
+
+    def _take_for_dead_after(self, milliseconds: int) -> None:
+        for node in self.running():
+            node.ask("CONFIG", "SET", "cluster-node-timeout", milliseconds)
 
     def restart(self, node: ClusterNode) -> None:
         """Start a node that was killed; it comes back as a replica if it has been replaced."""
         node.start()
         self.wait_until_ready()
+        self._take_for_dead_after(_NEVER)
 
 
 class _Viewed:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
+import re
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -23,36 +24,107 @@ if TYPE_CHECKING:
 # is made importable here, as `servers`.
 sys.path.insert(0, str(Path(__file__).parent))
 
+from amounts import LONG, enough, tried
 from hypothesis import settings
 from servers import MemcachedServer, RedisServer
 
-# How long an example takes depends on what else the machine does.
-settings.register_profile("suite", settings.get_profile(settings.get_current_profile_name()), deadline=None)
+# How long an example takes depends on what else the machine does. A long run looks for new inputs, and prints how to
+# run the one that fails again; any other takes the same inputs every time.
+settings.register_profile(
+    "suite",
+    settings.get_profile(settings.get_current_profile_name()),
+    deadline=None,
+    max_examples=enough(100),
+    derandomize=not LONG,
+    print_blob=True,
+)
 settings.load_profile("suite")
 
 
+_TESTS = Path(__file__).parent
+
+# What the build changes: conversion, keys, rows and payloads, and protocols, the ring and records on real servers.
+# `make test` runs these in both builds. All else is the same Python in both, and is run in the compiled build only.
+_CHANGED_BY_BUILD = (
+    "speedups",
+    "fields",
+    "models",
+    "serializers",
+    "backends/test_conformance_embedded.py",
+    "backends/test_conformance_servers.py",
+    "backends/test_ketama.py",
+    "backends/test_memcached.py",
+    "backends/test_redis.py",
+    "backends/test_redis_replies.py",
+    "backends/test_simple.py",
+    "test_payload.py",
+    "test_store.py",
+    "test_types.py",
+)
+
 # The tests of the code that exists twice; models and fields drive most of it.
-_MEASURED_PURE = {"speedups", "fields", "models"}
+_MEASURED_PURE = ("speedups", "fields", "models")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--changed-by-build", action="store_true", help="take only the tests of what the build changes (conftest.py)"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("changed_by_build"):
+        others = [item for item in items if not _is_below(item, _CHANGED_BY_BUILD)]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if _is_below(item, _CHANGED_BY_BUILD)]
+    if config.getoption("cov_source", None):
+        _measure_once(items)
+
+
+def _measure_once(items: list[pytest.Item]) -> None:
     """Measure the coverage of each test in one build: a measurement takes as long again as the test.
 
     Tests of what exists twice are measured where it is Python, and the others where it is C, which leaves fewer lines.
     """
-    if not config.getoption("cov_source", None):
-        return
     from cacheorm import speedups_enabled
 
     for item in items:
-        if (item.path.relative_to(Path(__file__).parent).parts[0] in _MEASURED_PURE) == speedups_enabled:
+        if _is_below(item, _MEASURED_PURE) == speedups_enabled:
             item.add_marker("no_cover")
+
+
+def _is_below(item: pytest.Item, places: tuple[str, ...]) -> bool:
+    return any(item.path.is_relative_to(_TESTS / place) for place in places)
 
 
 def pytest_collection_finish() -> None:
     """Keep all that collecting made out of the garbage collector's way: thousands of tests, that stay to the end."""
     gc.collect()
     gc.freeze()
+
+
+# -- figures of what was tried: each process counts, and the one that prints adds them up
+
+
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Count the inputs that Hypothesis has generated; its statistics are text."""
+    tried["generated inputs"] += sum(map(int, re.findall(r"(\d+) passing", getattr(item, "hypothesis_statistics", ""))))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["tried"] = dict(tried)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    tried.update(getattr(node, "workeroutput", {}).get("tried", {}))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    figures = [f"{count:,} {what}" for what, count in sorted(tried.items()) if count]
+    if figures:
+        terminalreporter.write_line(f"Tried: {', '.join(figures)}")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -63,17 +135,29 @@ def ctrl_c() -> None:
 
 
 @pytest.fixture(scope="session")
-def redis_server() -> Iterator[RedisServer]:
-    """A running redis-server, shared: tests that kill or configure one start their own."""
+def shared_redis_server() -> Iterator[RedisServer]:
     with RedisServer() as server:
         yield server
 
 
+@pytest.fixture
+def redis_server(shared_redis_server: RedisServer) -> RedisServer:
+    """A running redis-server, shared but empty: tests that kill or configure one start their own."""
+    shared_redis_server.clear()
+    return shared_redis_server
+
+
 @pytest.fixture(scope="session")
-def memcached_server() -> Iterator[MemcachedServer]:
-    """A running memcached, shared: tests that kill or configure one start their own."""
+def shared_memcached_server() -> Iterator[MemcachedServer]:
     with MemcachedServer() as server:
         yield server
+
+
+@pytest.fixture
+def memcached_server(shared_memcached_server: MemcachedServer) -> MemcachedServer:
+    """A running memcached, shared but empty: tests that kill or configure one start their own."""
+    shared_memcached_server.clear()
+    return shared_memcached_server
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,8 @@ import random
 import threading
 from typing import Self
 
+from servers import HANG
+
 try:
     from uvloop import run
 except ImportError:  # it does not exist for Windows
@@ -48,14 +50,14 @@ class DelayingProxy:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._started.wait(10), "the proxy did not start"
+        assert self._started.wait(HANG), "the proxy did not start"
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         assert self._loop is not None
         assert self._stop is not None
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(HANG)
 
     async def _run(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()

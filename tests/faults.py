@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Self
 
+from servers import HANG
+
 __all__ = ["Proxy", "ScriptedServer", "say"]
 
 _HOST = "127.0.0.1"
@@ -33,7 +35,7 @@ class _Listener:
         self._socket.close()
         self.drop()
         for thread in self._threads:
-            thread.join(5)
+            thread.join(HANG)
 
     def drop(self) -> None:
         """Close all connections."""

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from servers import HANG
+
 __all__ = ["run_guarded"]
 
 
@@ -30,5 +32,5 @@ spec.loader.exec_module(tests)
 {code}"""
     environment = {**os.environ, "PYTHONMALLOC": "debug"}
     command = [sys.executable, "-X", "dev", "-c", program]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=HANG, check=False)
     assert done.returncode == 0, done.stderr

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import redis
 from clusters import wait_until
-from servers import HOST, RedisServer, ServerProcess
+from servers import HANG, HOST, RedisServer, ServerProcess
 
 __all__ = ["SentinelGroup", "SentinelServer"]
 
@@ -22,6 +22,14 @@ __all__ = ["SentinelGroup", "SentinelServer"]
 # two, as sentinels do nothing then ("tilt").
 _HASTE = ("info-period", 300, "publish-period", 300, "slave-reconf-timeout", 1000, "tilt-period", 1000)
 
+# Likewise milliseconds, after which sentinels take a silent server for dead: longer than any test, since a busy
+# machine is silent for seconds. They are told to be quick while one has been killed. While one is to hand over to the
+# other they are told to be slow, but not for ever: on a busy machine they may undo what another of them does, and what
+# comes of it is a primary that says it is a replica, which is mended when it is taken for dead.
+_NEVER = 10_000_000
+_SOON = 1000
+_LATER = 4000
+
 
 class SentinelServer(ServerProcess):
     """One sentinel.
@@ -30,7 +38,6 @@ class SentinelServer(ServerProcess):
         folder: where it keeps its configuration, which it rewrites.
         service: the name of the primary that it watches, and the replicas of it.
         primary: the primary's port.
-        down_after: milliseconds after which it takes a silent server for dead.
         lines: further ones of the configuration.
     """
 
@@ -38,13 +45,13 @@ class SentinelServer(ServerProcess):
     greeting = b"PING\r\n"
     answers_with = (b"+PONG", b"-NOAUTH")
 
-    def __init__(self, folder: Path, service: str, primary: int, down_after: int, lines: str = "") -> None:
+    def __init__(self, folder: Path, service: str, primary: int, lines: str = "") -> None:
         super().__init__()
         self._folder = None
         self._file = folder / f"sentinel-{id(self)}.conf"
         self._file.write_text(
             f"sentinel monitor {service} {HOST} {primary} 2\n"
-            f"sentinel down-after-milliseconds {service} {down_after}\n"
+            f"sentinel down-after-milliseconds {service} {_NEVER}\n"
             f"sentinel failover-timeout {service} 2000\n"
             f"sentinel parallel-syncs {service} 1\n"
             f"{lines}",
@@ -56,18 +63,13 @@ class SentinelServer(ServerProcess):
 
 
 class SentinelGroup:
-    """A primary, a replica and three sentinels that are ready when ``with`` has entered it.
-
-    Args:
-        down_after: milliseconds after which a silent server is taken for dead.
-    """
+    """A primary, a replica and three sentinels that are ready when ``with`` has entered it."""
 
     service = "cacheorm"
 
-    def __init__(self, down_after: int = 1000) -> None:
-        self._down_after = down_after
+    def __init__(self) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="cacheorm-")
-        options = ("--dir", self._temporary.name, "--repl-diskless-sync-delay", "0", "--repl-timeout", "10")
+        options = ("--dir", self._temporary.name, "--repl-diskless-sync-delay", "0")
         self.servers = [RedisServer(*options), RedisServer(*options)]
         self.sentinels: list[SentinelServer] = []
 
@@ -77,7 +79,7 @@ class SentinelGroup:
             with self.client_of(second) as client:
                 client.replicaof(HOST, first.port)
             for _ in range(3):
-                sentinel = SentinelServer(Path(self._temporary.name), self.service, first.port, self._down_after)
+                sentinel = SentinelServer(Path(self._temporary.name), self.service, first.port)
                 self.sentinels.append(sentinel.start())
                 with self.client_of(sentinel) as client:
                     client.execute_command("SENTINEL", "DEBUG", *_HASTE)
@@ -112,7 +114,7 @@ class SentinelGroup:
     @staticmethod
     def client_of(process: ServerProcess) -> Any:
         """Make a client of one process."""
-        return redis.Redis(host=HOST, port=process.port, socket_timeout=5, decode_responses=True)
+        return redis.Redis(host=HOST, port=process.port, socket_timeout=HANG, decode_responses=True)
 
     def running(self) -> list[RedisServer]:
         """Give the servers that were not killed."""
@@ -131,20 +133,27 @@ class SentinelGroup:
         """Wait until the sentinels see each other and a replica that is linked."""
         wait_until("the sentinels see all", lambda: all(map(self._sees_all, self.sentinels)))
         wait_until("the replica is linked", self._is_linked)
+        self._take_for_dead_after(_NEVER)
 
     # -- losing the primary ----------------------------------------------------------------------
 
     def kill_primary(self) -> RedisServer:
-        """Kill the primary; give it."""
+        """Kill the primary; return it."""
         primary = self.primary()
         primary.kill()
+        self._take_for_dead_after(_SOON)
         return primary
 
     def wait_until_primary_is_not(self, lost: RedisServer) -> RedisServer:
-        """Wait until all sentinels name another primary, and it is one; give it."""
-
+        """Wait until all sentinels name another primary, and it is one; return it."""
         wait_until("another server becomes the primary", lambda: self._has_replaced(lost))
+        self._take_for_dead_after(_NEVER)
         return self.primary()
+
+    def _take_for_dead_after(self, milliseconds: int) -> None:
+        for sentinel in self.sentinels:
+            with self.client_of(sentinel) as client:
+                client.execute_command("SENTINEL", "SET", self.service, "down-after-milliseconds", milliseconds)
 
     def restart(self, lost: RedisServer) -> None:
         """Start a server that was killed, and wait until it follows the primary."""
@@ -152,8 +161,9 @@ class SentinelGroup:
         self.wait_until_ready()
 
     def failover(self) -> RedisServer:
-        """Let the replica take over from a primary that runs; give the new one."""
+        """Let the replica take over from a primary that runs; return the new one."""
         before = self.primary()
+        self._take_for_dead_after(_LATER)
 
         def switched() -> bool:
             # A sentinel that said OK may give up later, which it tells nobody: on a machine that stalls, the replica

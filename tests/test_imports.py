@@ -21,19 +21,20 @@ LAYERS = [
     {"backends", "fields", "keys", "serializers", "signals"},
     {"options"},
     {"metadata"},
-    {"registry", "store"},
-    {"async_store"},
+    {"model_registry", "requests"},
+    {"sync_driver"},
+    {"async_driver"},
     {"declaration", "operations"},
     {"instances"},
-    {"awaited"},
+    {"async_methods"},
     {"models"},
     {"cli", "testing"},
     {"__main__"},
 ]
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
 
-# To everybody else, keys and payloads are what the store moves; where to is none of their business.
-MAY_IMPORT_BACKENDS = {"backends", "metadata", "options", "store", "cli", "testing"}
+# All other modules name backends in annotations at most.
+MAY_IMPORT_BACKENDS = {"backends", "metadata", "options", "cli", "testing"}
 
 # Each costs milliseconds to import or may not be installed at all; loaded where it is first used.
 DRIVERS = {"redis", "hiredis", "pylibmc", "pymemcache", "google", "Cython", "cython"}

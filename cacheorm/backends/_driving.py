@@ -8,7 +8,7 @@ the first step, and that is how the synchronous methods run them.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from typing import Any, Generic, NoReturn, Protocol, Self, TypeVar, cast
+from typing import Any, Generic, NoReturn, Protocol, Self, TypeVar
 
 __all__ = ["Chunks", "OnePart", "iterate_blocking", "run_blocking"]
 
@@ -61,17 +61,22 @@ def run_blocking(work: Awaitable[T]) -> T:
     Raises:
         RuntimeError: it suspended: it waits for something that only an event loop can give.
     """
-    coroutine = cast("Coroutine[Any, Any, T]", work)
+    coroutine: Any = work
     try:
         coroutine.send(None)
     except StopIteration as stop:
-        return cast("T", stop.value)
+        result: T = stop.value
+        return result
     coroutine.close()
     raise RuntimeError("this connection needs an event loop: use the methods whose names begin with 'a'")
 
 
 def iterate_blocking(source: Chunks[T]) -> Iterator[T]:
     """Iterate over what comes in parts and never suspends; it is closed when the iterator is."""
+    return iter((run_blocking(source.__anext__()),)) if isinstance(source, OnePart) else _iterate(source)
+
+
+def _iterate(source: Chunks[T]) -> Iterator[T]:
     try:
         while True:
             try:

@@ -153,7 +153,7 @@ class NetworkBackend(BaseBackend):
         entrance = Entrance()
         return self._make_awaited(entrance), entrance
 
-    def _turn_to_begin(self) -> Awaitable[None] | None:
+    def _admission(self) -> Awaitable[None] | None:
         made = None if self._loops is None else self._loops.peek()
         return made[1].wait() if made is not None and made[1].is_shut else None
 

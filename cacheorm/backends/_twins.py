@@ -39,7 +39,7 @@ class Twins:
 
         return await _outlast(asyncio.ensure_future(asyncio.to_thread(call, *args)))
 
-    def _turn_to_begin(self) -> Awaitable[None] | None:
+    def _admission(self) -> Awaitable[None] | None:
         """Give what an operation of the running event loop awaits before it begins; ``None`` if it need not wait."""
         return None
 

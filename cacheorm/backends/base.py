@@ -94,10 +94,6 @@ class BaseBackend(Twins):
     anything: operations that are awaited call them as others do, and their twins call them on the spot instead of in a
     thread."""
 
-    reads_ahead: bool = False
-    """Whether :meth:`get_chunks` asks for later keys before it has yielded the values of earlier ones. It is then given
-    all keys of a query at once, as a sequence that makes them when they are looked at."""
-
     chunk_size: int = 10_000
     """How many rows a bulk operation hands over at a time unless it says otherwise. It bounds memory;
     how many of them make one request is the backend's own affair."""

@@ -31,7 +31,7 @@ from .base import BaseBackend, next_count, split_swaps
 if TYPE_CHECKING:
     import sqlite3
 
-    _Choice = Callable[[str, bytes | None], bool]
+    _Choice = Callable[[list[str], list[bytes | None]], list[bool]]
 
 __all__ = ["FileSystemBackend"]
 
@@ -167,14 +167,18 @@ class FileSystemBackend(BaseBackend):
         return self._write_many(mapping, ttl, None)
 
     def replace_many(self, mapping: Mapping[str, Value], ttl: TTL | KeepTTL = None) -> Outcome:
-        return self._write_many(mapping, ttl, lambda key, value: value is not None)
+        return self._write_many(mapping, ttl, lambda keys, present: [value is not None for value in present])
 
     def add_many(self, mapping: Mapping[str, Value], ttl: TTL = None) -> Outcome:
-        return self._write_many(mapping, ttl, lambda key, value: value is None)
+        return self._write_many(mapping, ttl, lambda keys, present: [value is None for value in present])
 
     def compare_and_set_many(self, mapping: Mapping[str, tuple[Value, Any]], ttl: TTL | KeepTTL = None) -> Outcome:
         values, tokens = split_swaps(mapping)
-        return self._write_many(values, ttl, lambda key, value: value is not None and value == tokens[key])
+
+        def unchanged(keys: list[str], present: list[bytes | None]) -> list[bool]:
+            return [value is not None and value == tokens[key] for key, value in zip(keys, present, strict=True)]
+
+        return self._write_many(values, ttl, unchanged)
 
     def touch_many(self, keys: Sequence[str], ttl: TTL = None) -> dict[str, bool]:
         found = self._change_found(keys, f"UPDATE entries SET expires = ? WHERE {table.AMONG}", self._expires(ttl))
@@ -303,7 +307,7 @@ class FileSystemBackend(BaseBackend):
                 ids = table.places(connection, keys)
                 if choose is not None:
                     present = table.read(connection, keys, ids, self._now())
-                    chosen = [choose(key, value) for key, value in zip(keys, present, strict=True)]
+                    chosen = choose(keys, present)
                     outcome.update(zip(keys, chosen, strict=True))
                     part = dict(compress(part.items(), chosen))
                     ids = [*compress(ids, chosen)]

@@ -77,7 +77,6 @@ class RedisBackend(NetworkBackend):
         from ._redis.ways import find_way
 
         self._way = find_way(client, owned)
-        self.reads_ahead = self._way.reads_ahead
         self.client = None if client is self._way else client
         self._blocking = RedisCommands(self._way.blocking(), self._seconds)
 

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
+from datetime import date, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from functools import partial
+from operator import itemgetter
 from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypedDict, TypeVar, overload
+from uuid import UUID
 
 from .._speedups import convert, slots
 from ..errors import ValidationError
@@ -20,7 +26,7 @@ T = TypeVar("T")
 IndexFormatter = str | Callable[..., str]
 """How a primary key becomes a key: a ``%``-format string or a callable of the stored key values."""
 
-_IMMUTABLE = (type(None), bool, int, float, str, bytes, tuple, frozenset)
+_IMMUTABLE = (type(None), bool, int, float, str, bytes, tuple, frozenset, date, time, timedelta, Decimal, Enum, UUID)
 
 
 class FieldOptions(TypedDict, total=False):
@@ -68,6 +74,7 @@ class Field(slots.Slot, Generic[T]):
         self.validators = tuple(validators)
         self.model: type[Model] | None = None
         self.name = ""
+        self.make_default = self._default_maker()
         self._own = self.make_converter()
 
     # -- conversion ------------------------------------------------------------------------------
@@ -116,15 +123,23 @@ class Field(slots.Slot, Generic[T]):
 
     # -- defaults --------------------------------------------------------------------------------
 
-    def make_default(self) -> Any:
-        """Give the default for one row: called if callable, copied if mutable, ``None`` if there is none."""
+    make_default: Callable[[], Any]
+    """Returns the default for one row: called if callable, copied if mutable, ``None`` if there is none."""
+
+    def _default_maker(self) -> Callable[[], Any]:
+        """Return what :attr:`make_default` is, where possible a function of C: it is called for every row."""
         default = self.default
         if callable(default):
-            return default()
-        return default if isinstance(default, _IMMUTABLE) else copy.deepcopy(default)
+            maker: Callable[[], Any] = default
+            return maker
+        if isinstance(default, _IMMUTABLE) or copy.deepcopy(default) is default:
+            return partial(itemgetter(0), (default,))
+        if type(default) in (list, set) and all(isinstance(part, _IMMUTABLE) for part in default):
+            return default.copy  # type: ignore[no-any-return]
+        return default.copy if default == {} and type(default) is dict else partial(copy.deepcopy, default)
 
     def unset(self, instance: Any) -> Any:
-        """Give what reading a field without a value gives: its default.
+        """Return what reading a field without a value gives: its default.
 
         A default that is made or copied is kept on the instance, so that the next read and the write
         see the same one. A primary key is made only when the row is written: until then the instance

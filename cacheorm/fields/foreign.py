@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from operator import itemgetter
 from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, Unpack, overload
 
@@ -207,9 +209,10 @@ class ForeignKeyField(Field[T]):
         # A field that is itself called "..._id" reads as the id.
         setattr(model, self.object_id_name, ObjectId(self))
 
-    def make_default(self) -> Any:
-        """Give the default for one row, an id or an instance; an instance is not copied."""
-        return self.default() if callable(self.default) else self.default
+    def _default_maker(self) -> Callable[[], Any]:
+        # An id or an instance, which is not copied.
+        default: Any = self.default
+        return default if callable(default) else partial(itemgetter(0), (default,))
 
     def unset(self, instance: Any) -> Any:
         """Give the related instance of a default, or what :meth:`_related` makes of no id."""

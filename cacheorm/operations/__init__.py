@@ -1,13 +1,13 @@
-"""Operations on rows, as generators of backend requests; see :mod:`cacheorm.store` for what runs them."""
+"""Operations on rows, as generators of backend requests; see :mod:`cacheorm.requests` for what runs them."""
 
 from .delete import ModelDelete
 from .expire import ModelExpire
 from .increment import Increment
 from .insert import GetOrCreate, ModelInsert
-from .load import ModelLoad
-from .many import Delete, Insert, Query, Update
+from .multi_model import Delete, Insert, Query, Update
+from .preloading import apreload, preload
 from .query import ModelQuery
-from .related import apreload, preload
+from .read_through import ModelLoad
 from .update import ModelUpdate
 
 __all__ = [

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from itertools import islice
 from typing import Any, Generic, Self, TypeVar
 
 from .._speedups import keys as key_makers
-from ..async_store import arun, turn_to_begin
+from ..async_driver import admission, arun
 from ..errors import BackendError, FailedRow, WriteError
 from ..metadata import RowPlan
-from ..store import Call, Notice, Request, Tell, run
+from ..requests import Call, SendSignal, SignalSender, Steps
+from ..sync_driver import run
 from ..types import KeepTTL, check_ttl
 
 __all__ = ["Operation", "Steps", "WriteOperation", "as_rows", "slices"]
@@ -19,16 +20,15 @@ __all__ = ["Operation", "Steps", "WriteOperation", "as_rows", "slices"]
 R = TypeVar("R")
 T = TypeVar("T")
 
-Steps = Generator[Request, Any, R]
-"""An operation under way: it yields requests, is sent replies, and returns its result."""
-
 _JITTER_PARTS = 8
 
 
 def as_rows(rows: tuple[Any, ...]) -> Iterable[Any]:
-    """Give the rows of a call that takes either rows or one iterable of them."""
+    """Return the rows of a call that takes either rows or one iterable of them."""
     if len(rows) == 1:
         only = rows[0]
+        if type(only) is list:
+            return only
         # A model may define __iter__: its instance is a row all the same.
         is_row = isinstance(only, (Mapping, str, bytes)) or hasattr(type(only), "_meta")
         if not is_row and isinstance(only, Iterable):
@@ -36,28 +36,43 @@ def as_rows(rows: tuple[Any, ...]) -> Iterable[Any]:
     return rows
 
 
-def slices(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Cut an iterable into lists of at most ``size`` items."""
-    iterator = iter(items)
+def slices(items: Iterable[T], size: int) -> Iterable[list[T]]:
+    """Cut an iterable into lists of at most ``size`` items; a list that is no longer is not copied."""
+    if type(items) is list and len(items) <= size:
+        return (items,) if items else ()
+    return _slices(iter(items), size)
+
+
+def _slices(iterator: Iterator[T], size: int) -> Iterator[list[T]]:
     while part := list(islice(iterator, size)):
         yield part
 
 
 class Operation(Generic[R]):
-    """A request over the rows of one model; nothing happens until :meth:`execute`.
+    """An operation on rows of one model; nothing happens until :meth:`execute`.
 
     Args:
         plan: the model's plan.
         rows: mappings or instances.
         many: whether the result is that of many rows; a single-row operation uses the backend's
             single-key methods.
+        by_pk: whether the rows are primary keys instead, plain values or tuples for composite ones.
     """
 
-    def __init__(self, plan: RowPlan, rows: Iterable[Any], many: bool) -> None:
+    def __init__(self, plan: RowPlan, rows: Iterable[Any], many: bool, by_pk: bool = False) -> None:
         self._plan = plan
         self._rows = rows
         self._many = many
+        self._by_pk = by_pk
         self._chunk: int | None = None
+
+    def _identify(self, rows: Iterable[Any]) -> tuple[list[Any], list[str]]:
+        """Return the primary keys and keys of rows of a batch."""
+        identity = self._plan.identity
+        found: tuple[list[Any], list[str]] = (
+            identity.identify_pks(rows) if self._by_pk else identity.identify(rows, True)
+        )
+        return found
 
     def chunk_size(self, rows: int) -> Self:
         """Hand ``rows`` rows to the backend at a time; by default as many as the backend prefers."""
@@ -68,26 +83,26 @@ class Operation(Generic[R]):
         return self
 
     def steps(self) -> Steps[R]:
-        """Give the operation as a generator of requests, for a driver to run."""
+        """Return the operation as a generator of requests, for a driver to run."""
         raise NotImplementedError
 
     def execute(self) -> R:
-        """Do it, and give the result."""
+        """Run the operation and return its result."""
         return run(self.steps())
 
     async def aexecute(self) -> R:
-        """Do it in an event loop, and give the result.
+        """Run the operation in an event loop and return its result.
 
-        Loaders and receivers of signals may be coroutine functions then. If the task is cancelled, a write that was
-        under way may have happened or not.
+        Loaders and receivers of signals may be coroutine functions then. If the task is cancelled, a write that it had
+        begun may have happened or not.
         """
-        # Here already, and not in arun(): who waits has no generator and no second coroutine yet.
-        if (turn := turn_to_begin(self._first_backend())) is not None:
-            await turn
+        # Not left to arun(): an operation that waits has no generator and no second coroutine yet.
+        if (wait := admission(self._first_backend())) is not None:
+            await wait
         return await arun(self.steps())
 
     def _first_backend(self) -> Any:
-        """Give the backend that is asked first; ``None`` if that is not known yet."""
+        """Return the backend that is used first; ``None`` if that is not known yet."""
         return self._plan.backend
 
     def __repr__(self) -> str:
@@ -112,16 +127,16 @@ class WriteOperation(Operation[R]):
         return self._plan.pick_ttl() if self._ttl is None else self._ttl
 
     def _batch_size(self, rows: int) -> int:
-        """Give how many of so many rows are handed to the backend at a time."""
+        """Return how many rows of a batch are handed to the backend at a time."""
         size = self._chunk or self._plan.backend.chunk_size
         if self._ttl is None and self._plan.options.ttl_jitter:
             # A batch has one lifetime, so rows spread over a few batches spread their expiry.
             return min(size, max(1, -(-rows // _JITTER_PARTS)))
         return size
 
-    def _tell_before(self, notice: Notice, rows: Sequence[tuple[int, Any]]) -> Steps[None]:
-        """Let the receivers of ``pre_save`` change rows, each given after its place in the operation."""
-        yield Tell(notice, rows, {})
+    def _send_before(self, sender: SignalSender, rows: Sequence[tuple[int, Any]]) -> Steps[None]:
+        """Send ``pre_save`` for pairs of a row's position in the operation and the row, which receivers may change."""
+        yield SendSignal(sender, rows, {})
         # They may have assigned related rows that have no key yet.
         self._plan.adopt(row for _, row in rows)
 
@@ -130,23 +145,25 @@ class WriteOperation(Operation[R]):
         method: str,
         keys: list[str],
         payloads: list[Any],
-        told: Tell | None = None,
+        after: SendSignal | None = None,
         refused: list[FailedRow] | None = None,
     ) -> Steps[dict[str, bool]]:
-        """Write payloads under their keys, and give ``{key: stored?}``; of ``set_many`` nothing, as all were stored.
+        """Write payloads under their keys; return ``{key: stored?}``, or ``{}`` of ``set_many``, which stores all.
 
-        ``compare_and_set_many`` takes pairs of payloads and tokens. Of a key that is given more than once, the last
-        payload stays. ``told`` is what receivers are told once the rows are stored, as many as keys; of those that are
-        not they are told nothing.
+        Args:
+            method: the method of the backend. ``compare_and_set_many`` takes pairs of a payload and a token.
+            keys: the keys. Of a key that occurs more than once, the last payload stays.
+            payloads: as many payloads.
+            after: the signal to send for rows that are stored; it has as many rows as there are keys.
+            refused: gets the rows that the backend refused, in place of an error.
 
         Raises:
-            WriteError: the backend refused some; all parts have been sent all the same. With a list for ``refused``,
-                they are added to it instead.
+            WriteError: the backend refused rows; all parts have been sent all the same.
         """
         name = self._plan.model.__name__
         backend = self._plan.backend
         size = self._batch_size(len(keys))
-        rows = {} if told is None else dict(zip(keys, told.rows, strict=True))
+        rows = {} if after is None else dict(zip(keys, after.rows, strict=True))
         stored: dict[str, bool] = {}
         failed: list[FailedRow] = [] if refused is None else refused
         for start in range(0, len(keys), size):
@@ -169,8 +186,8 @@ class WriteOperation(Operation[R]):
                     for key in batch
                     if key not in reasons and not outcome.get(key, False)
                 ]
-            if told is not None:
-                yield Tell(told.notice, [rows[key] for key in batch if outcome.get(key, False)], told.details)
+            if after is not None:
+                yield after._replace(rows=[rows[key] for key in batch if outcome.get(key, False)])
         if failed and refused is None:
             raise WriteError(failed)
         return stored

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ..store import Call, Tell
-from .base import Operation, R, Steps, slices
-from .notices import notices
+from ..requests import Call, SendSignal, Steps
+from .base import Operation, R, slices
+from .signal_senders import signal_senders
 
 __all__ = ["ModelDelete"]
 
 
 class ModelDelete(Operation[R]):
-    """Removes rows; gives ``True`` if the row existed, for many rows only if all of them did.
+    """Removes rows; returns ``True`` if the row existed, for many rows only if all of them did.
 
     All rows are removed either way.
 
@@ -26,10 +26,10 @@ class ModelDelete(Operation[R]):
         plan = self._plan
         rows = list(self._rows) if self._many else self._rows
         pks, keys = plan.identity.identify(rows, True, self._many)
-        told = notices("delete", plan.model)
-        instances = [] if told is None else self._instances(rows, pks, keys)
-        if told is not None and told.before is not None:
-            yield Tell(told.before, instances, {})
+        signals = signal_senders("delete", plan.model)
+        instances = [] if signals is None else self._instances(rows, pks, keys)
+        if signals is not None and signals.before is not None:
+            yield SendSignal(signals.before, instances, {})
         backend = plan.backend
         existed: Any
         if self._many:
@@ -38,12 +38,12 @@ class ModelDelete(Operation[R]):
                 existed = bool((yield Call(backend, "delete_many", tuple(part)))) and existed
         else:
             existed = bool((yield Call(backend, "delete", (keys[0],))))
-        if told is not None and told.after is not None and (self._many or existed):
-            yield Tell(told.after, instances, {})
+        if signals is not None and signals.after is not None and (self._many or existed):
+            yield SendSignal(signals.after, instances, {})
         return existed  # type: ignore[no-any-return]
 
     def _instances(self, rows: Iterable[Any], pks: list[Any], keys: list[str]) -> list[tuple[int, Any]]:
-        """Give what receivers get, each row once and after its place: instances, or their keys as instances."""
+        """Return what receivers get, each key once: pairs of a position, and the instance or one of its key alone."""
         plan = self._plan
         found: dict[str, tuple[int, Any]] = {}
         for place, (row, pk, key) in enumerate(zip(rows, pks, keys, strict=True)):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..store import Call
-from .base import Steps, WriteOperation, slices
+from ..requests import Call, Steps
+from .base import WriteOperation, slices
 
 __all__ = ["ModelExpire"]
 
@@ -17,9 +17,10 @@ class ModelExpire(WriteOperation[list[bool]]):
 
     def steps(self) -> Steps[list[bool]]:
         plan = self._plan
-        keys = plan.identity.identify(self._rows, True, self._many)[1]
         if not self._many:
-            return [bool((yield Call(plan.backend, "touch", (keys[0], self._pick_ttl()))))]
+            (row,) = self._rows
+            return [bool((yield Call(plan.backend, "touch", (plan.key_of(row), self._pick_ttl()))))]
+        keys = self._identify(self._rows)[1]
         existed: dict[str, bool] = {}
         for part in slices(dict.fromkeys(keys), self._batch_size(len(keys))):
             existed |= yield Call(plan.backend, "touch_many", (part, self._pick_ttl()))

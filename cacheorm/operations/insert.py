@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, Self
 
 from ..errors import FailedRow, WriteError
-from ..payload import is_absence
-from ..store import Call, Tell
-from .base import R, Steps, WriteOperation
-from .notices import notices
-from .swap import swap
+from ..requests import Call, SendSignal, Steps
+from .base import R, WriteOperation
+from .compare_and_set import swap
+from .signal_senders import signal_senders
 
 __all__ = ["GetOrCreate", "ModelInsert"]
 
@@ -21,7 +19,7 @@ _ROUNDS = 16
 
 
 class ModelInsert(WriteOperation[R]):
-    """Writes rows, over whatever is there, and gives the instances in the order given.
+    """Writes rows, over whatever is there, and returns the instances in the order given.
 
     All rows are converted before the first byte is sent: a bad one means that nothing was written.
 
@@ -45,9 +43,9 @@ class ModelInsert(WriteOperation[R]):
         plan = self._plan
         resolved = plan.resolved()
         instances = plan.adopt(self._rows)
-        told = notices("save", plan.model)
-        if told is not None and told.before is not None:
-            yield from self._tell_before(told.before, [(0, instances[0])])
+        signals = signal_senders("save", plan.model)
+        if signals is not None and signals.before is not None:
+            yield from self._send_before(signals.before, [(0, instances[0])])
         payload = resolved.codec.dump_many(instances, False)[0]
         key = plan.identity.identify_one(instances[0], False)[1]
         method = "add" if self._if_absent else "set"
@@ -58,47 +56,46 @@ class ModelInsert(WriteOperation[R]):
                 return None
         elif stored is False:
             raise WriteError([FailedRow(plan.model.__name__, key, "refused by the backend")])
-        if told is not None and told.after is not None:
-            yield Tell(told.after, [(0, instances[0])], _CREATED)
+        if signals is not None and signals.after is not None:
+            yield SendSignal(signals.after, [(0, instances[0])], _CREATED)
         return instances[0]
 
     def _insert_many(self) -> Steps[list[Any]]:
         plan = self._plan
         codec = plan.resolved().codec
         instances = plan.adopt(self._rows)
-        told = notices("save", plan.model)
-        if told is not None and told.before is not None:
-            yield from self._tell_before(told.before, list(enumerate(instances)))
-        after = None if told is None else told.after
+        signals = signal_senders("save", plan.model)
+        if signals is not None and signals.before is not None:
+            yield from self._send_before(signals.before, list(enumerate(instances)))
+        after = None if signals is None else signals.after
         payloads = codec.dump_many(instances)
         keys = plan.identity.identify(instances, False)[1]
         if not self._if_absent:
-            rows = None if after is None else Tell(after, list(enumerate(instances)), _CREATED)
+            rows = None if after is None else SendSignal(after, list(enumerate(instances)), _CREATED)
             yield from self._write_many("set_many", keys, payloads, rows)
             return instances
         # Of rows with one key the first is added, as if they came one after another.
         first: dict[str, int] = {}
         for position, key in enumerate(keys):
             first.setdefault(key, position)
-        rows = None if after is None else Tell(after, [(at, instances[at]) for at in first.values()], _CREATED)
+        rows = None if after is None else SendSignal(after, [(at, instances[at]) for at in first.values()], _CREATED)
         added = yield from self._write_many("add_many", list(first), [payloads[at] for at in first.values()], rows)
         refused = {key: payloads[at] for key, at in first.items() if not added.get(key)}
         if refused:
             replaced = yield from self._replace_absences(refused)
             added.update(replaced)
             if after is not None:
-                yield Tell(after, [(first[key], instances[first[key]]) for key in replaced if replaced[key]], _CREATED)
+                written = [first[key] for key in replaced if replaced[key]]
+                yield SendSignal(after, [(at, instances[at]) for at in written], _CREATED)
         return [
             instance if added.get(key) and first[key] == position else None
             for position, (key, instance) in enumerate(zip(keys, instances, strict=True))
         ]
 
     def _replace_absences(self, payloads: dict[str, bytes]) -> Steps[dict[str, bool]]:
-        """Write rows where what is stored only says that there is none; give ``{key: written?}``."""
+        """Write rows in place of remembered misses and leases; return ``{key: written?}``."""
         backend = self._plan.backend
-        outcome = yield from swap(
-            backend, payloads, self._pick_ttl(), self._chunk or backend.chunk_size, lambda key, now: is_absence(now)
-        )
+        outcome = yield from swap(backend, payloads, self._pick_ttl(), self._chunk or backend.chunk_size)
         if outcome.reasons:
             name = self._plan.model.__name__
             raise WriteError([FailedRow(name, key, why, key in outcome.unsure) for key, why in outcome.reasons.items()])
@@ -109,15 +106,15 @@ class GetOrCreate(WriteOperation[tuple[Any, bool]]):
     """Reads a row, or writes it if there is none; of several writers one wins, and all get its row."""
 
     def steps(self) -> Steps[tuple[Any, bool]]:
-        """Run; the rows are the primary key, and the row to create."""
+        """Return the operation as a generator of requests; its rows are the primary key, and the row to create."""
         plan = self._plan
         resolved = plan.resolved()
-        wanted, full = self._rows
+        key_part, full = self._rows
         if plan.model._plain_init:
             for name in full:
                 if name not in plan.names:
                     raise plan.unknown_name(name)
-        pk, key = plan.identity.identify_one(wanted, True)
+        pk, key = plan.identity.identify_one(key_part, True)
         instance: Any = None
         for _ in range(_ROUNDS):
             payload = yield Call(resolved.backend, "get", (key,))
@@ -126,9 +123,9 @@ class GetOrCreate(WriteOperation[tuple[Any, bool]]):
                 return found, False
             if instance is None:
                 (instance,) = plan.adopt([full])
-                told = notices("save", plan.model)
-                if told is not None and told.before is not None:
-                    yield from self._tell_before(told.before, [(0, instance)])
+                signals = signal_senders("save", plan.model)
+                if signals is not None and signals.before is not None:
+                    yield from self._send_before(signals.before, [(0, instance)])
                     if plan.key_of(instance) != key:
                         raise ValueError(
                             f"{plan.model.__name__}: a receiver of pre_save changed the primary key that was asked for"
@@ -138,15 +135,10 @@ class GetOrCreate(WriteOperation[tuple[Any, bool]]):
             if payload is None:
                 stored = yield Call(resolved.backend, "add", (key, packed, self._pick_ttl()))
             else:
-                same = partial(_is_still, payload)
-                swapped = yield from swap(resolved.backend, {key: packed}, self._pick_ttl(), 1, same)
+                swapped = yield from swap(resolved.backend, {key: packed}, self._pick_ttl(), 1, {key: payload})
                 stored = swapped[key]
             if stored is not False and stored is not None:
-                if told is not None and told.after is not None:
-                    yield Tell(told.after, [(0, instance)], _CREATED)
+                if signals is not None and signals.after is not None:
+                    yield SendSignal(signals.after, [(0, instance)], _CREATED)
                 return instance, True
         raise WriteError([FailedRow(plan.model.__name__, key, "refused by the backend")])
-
-
-def _is_still(before: bytes, key: str, now: bytes) -> bool:
-    return now == before

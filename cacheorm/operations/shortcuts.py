@@ -1,4 +1,4 @@
-"""What the shortcuts of models and instances do: operations, and what is made of their results.
+"""The shortcuts of models and instances: operations that execute at once, and what is made of their results.
 
 They never go through methods of the model, since a field may have the name of any of them.
 """
@@ -8,23 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .._speedups import keys as key_makers
 from ..payload import is_absence
-from ..store import Call, Request
+from ..requests import Call, Request, Steps
 from ..types import TTL
-from .base import Steps
 from .delete import ModelDelete
 from .expire import ModelExpire
 from .increment import Increment
 from .insert import GetOrCreate, ModelInsert
-from .load import ModelLoad
 from .query import ModelQuery
+from .read_through import ModelLoad
 from .update import ModelUpdate
 
 if TYPE_CHECKING:
     from ..instances import Instance
 
 __all__ = [
-    "asked",
     "create",
     "delete_by_id",
     "expire",
@@ -37,6 +36,7 @@ __all__ = [
     "increment",
     "is_row",
     "payload_of",
+    "request_only",
     "save",
     "set_by_id",
     "ttl_left",
@@ -67,26 +67,26 @@ def get_by_id(model: type[M], pk: Any) -> Steps[M]:
 
 
 def get_many(model: type[M], pks: Iterable[Any]) -> Steps[dict[Any, M]]:
-    """Read rows by primary key; give those that there are."""
-    wanted = _primary_keys("get_many", pks)
+    """Read rows by primary key; return those that there are."""
+    given = _primary_keys("get_many", pks)
     plan = model._meta
-    query: ModelQuery[list[M | None]] = ModelQuery(plan, map(plan.row_of, wanted), True)
-    found = yield from query.steps()
-    return {pk: row for pk, row in zip(wanted, found, strict=True) if row is not None}
+    query: ModelQuery[list[M | None]] = ModelQuery(plan, given, True, by_pk=True)
+    rows = yield from query.steps()
+    return key_makers.found(given, rows)
 
 
 def get_or_create(model: type[M], defaults: Mapping[str, Any] | None, values: Mapping[str, Any]) -> GetOrCreate:
-    """Give the operation that reads a row or creates it, with the primary key that is among its values."""
+    """Return the operation that reads a row or creates it, with the primary key that is among its values."""
     plan = model._meta
     key_names = {name for field in plan.key_fields for name in field.accepted_names}
-    wanted = {name: value for name, value in values.items() if name in key_names}
-    return GetOrCreate(plan, (wanted, {**(defaults or {}), **values}), False)
+    key_part = {name: value for name, value in values.items() if name in key_names}
+    return GetOrCreate(plan, (key_part, {**(defaults or {}), **values}), False)
 
 
 def get_or_load(
     model: type[M], pk: Any, loader: Callable[[Any], Any], ttl: TTL, negative_ttl: TTL, lease: TTL
 ) -> ModelLoad[M | None]:
-    """Give the operation that reads a row or loads it, one by itself."""
+    """Return the operation that reads a row or loads it, one by itself."""
     plan = model._meta
     rows = [plan.row_of(pk)]
     load: ModelLoad[M | None] = ModelLoad(plan, rows, False, loader, negative_ttl, lease, one_by_one=True)
@@ -128,19 +128,20 @@ def increment(model: type[M], pk: Any, field: Any, by: Any) -> Steps[Any]:
 
 def expire_many(model: type[M], pks: Iterable[Any], ttl: TTL) -> Steps[dict[Any, bool]]:
     """Give rows a new lifetime; tell which exist."""
-    wanted = _primary_keys("expire_many", pks)
-    existed = yield from expire(model, map(model._meta.row_of, wanted), True, ttl).steps()
-    return dict(zip(wanted, existed, strict=True))
+    given = _primary_keys("expire_many", pks)
+    operation = ModelExpire(model._meta, given, True, by_pk=True)
+    existed = yield from (operation if ttl is None else operation.ttl(ttl)).steps()
+    return key_makers.found(given, existed)
 
 
-def expire(model: type[M], rows: Iterable[Any], many: bool, ttl: TTL) -> ModelExpire:
-    """Give the operation that gives rows a new lifetime, the model's for ``None``."""
-    operation = ModelExpire(model._meta, rows, many)
+def expire(instance: Any, ttl: TTL) -> ModelExpire:
+    """Return the operation that gives the row of an instance a new lifetime, the model's for ``None``."""
+    operation = ModelExpire(type(instance)._meta, [instance], False)
     return operation if ttl is None else operation.ttl(ttl)
 
 
 def payload_of(model: type[M], pk: Any) -> Call:
-    """Give the request for what is stored of a row."""
+    """Return the request for what is stored of a row."""
     return Call(model._meta.backend, "get", (model._meta.key_of(pk),))
 
 
@@ -161,17 +162,17 @@ def save(instance: Any, force_insert: bool) -> Steps[bool]:
 
 
 def ttl_left(instance: Any) -> Call:
-    """Give the request for the seconds that the row of an instance has left."""
+    """Return the request for the seconds that the row of an instance has left."""
     plan = type(instance)._meta
     return Call(plan.backend, "ttl", (plan.key_of(instance),))
 
 
-def asked(request: Request) -> Steps[Any]:
-    """Make an operation of one request."""
+def request_only(request: Request) -> Steps[Any]:
+    """Return an operation of one request."""
     return (yield request)
 
 
 def _primary_keys(method: str, pks: Iterable[Any]) -> list[Any]:
     if isinstance(pks, (str, bytes)):
         raise TypeError(f"{method} takes an iterable of primary keys, got {type(pks).__name__}")
-    return [tuple(pk) if isinstance(pk, list) else pk for pk in pks]
+    return [*pks]

@@ -2,40 +2,58 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from .._speedups import slots
 from ..errors import BackendError, ConflictError, FailedRow, ValidationError, WriteError
-from ..store import Call, Notice, Tell
+from ..requests import Call, SendSignal, Steps
 from ..types import KEEP_TTL
-from .base import R, Steps, WriteOperation
-from .notices import notices
-from .query import read
+from .base import R, WriteOperation
+from .read import read, read_with_tokens
+from .signal_senders import signal_senders
 
 __all__ = ["ModelUpdate"]
 
-_ABSENT: Any = object()
 
+class _Batch(NamedTuple):
+    """Rows to be updated, column by column.
 
-_Batch = tuple[Sequence[int], list[Any], list[Any], list[str]]
-"""Rows to be updated: their places in the operation, instances with what is to change, primary keys, and keys."""
+    Attributes:
+        positions: their positions in the operation.
+        changes: instances of which the fields to change are set.
+        given: whether each of these is the caller's own instance, which becomes the whole row.
+        pks: their primary keys.
+        keys: their keys.
+    """
 
+    positions: Sequence[int]
+    changes: list[Any]
+    given: list[bool]
+    pks: list[Any]
+    keys: list[str]
 
-def _some(batch: _Batch, left: list[int]) -> _Batch:
-    places, changes, pks, keys = batch
-    return (
-        [places[at] for at in left],
-        [changes[at] for at in left],
-        [pks[at] for at in left],
-        [keys[at] for at in left],
-    )
+    def part(self, start: int, stop: int) -> _Batch:
+        """Return consecutive rows."""
+        columns: list[Any] = [column[start:stop] for column in self]
+        return _Batch(*columns)
+
+    def positioned(self, rows: dict[str, Any]) -> list[tuple[int, Any]]:
+        """Return rows by key as pairs of the first position of the key and the row."""
+        first = dict(zip(reversed(self.keys), reversed(self.positions), strict=True))
+        return [(first[key], row) for key, row in rows.items()]
+
+    def some(self, indexes: list[int]) -> _Batch:
+        """Return the rows at some indexes."""
+        columns: list[Any] = [[column[index] for index in indexes] for column in self]
+        return _Batch(*columns)
 
 
 class ModelUpdate(WriteOperation[R]):
     """Reads rows, changes the fields that are named, and writes them back where they still exist.
 
-    Gives the whole row as an instance, or ``None`` where there was none. A row that is deleted between
+    Returns the whole row as an instance, or ``None`` where there was none. A row that is deleted between
     the read and the write stays deleted; what others change in between is overwritten, unless the update is
     :meth:`atomic`. All changes are checked before anything is read or written.
 
@@ -50,19 +68,19 @@ class ModelUpdate(WriteOperation[R]):
     _function: Callable[[Any], object] | None = None
 
     def keep_ttl(self) -> Self:
-        """Leave the rows the lifetime they have instead of starting the model's anew."""
+        """Keep the lifetime that the rows have instead of starting the model's anew."""
         self._ttl = KEEP_TTL
         return self
 
     def atomic(self, retries: int = 100) -> Self:
-        """Write a row only where nobody else has changed it since it was read; otherwise read it again and retry.
+        """Write a row only if it has not been changed since it was read; otherwise read it again and retry.
 
         Only the rows that others have changed meanwhile are read and written again. Each row by itself is atomic,
         the batch is not.
 
         Args:
-            retries: how often a row is tried again before it counts as failed. Of all who write a row at a time, one
-                succeeds.
+            retries: how often a row is tried again before it counts as failed. Of concurrent writers of a row, one
+                succeeds at each try.
 
         Raises:
             ValueError: a negative number of retries.
@@ -74,7 +92,7 @@ class ModelUpdate(WriteOperation[R]):
         return self
 
     def apply(self, function: Callable[[Any], object]) -> Self:
-        """Let a function change each row that exists, after the fields that are named.
+        """Change each row that exists by a function, after the fields that are named.
 
         ::
 
@@ -85,8 +103,8 @@ class ModelUpdate(WriteOperation[R]):
 
         Args:
             function: gets the row as an instance and changes it in place; what it returns is ignored. It must not
-                change the primary key, and :meth:`atomic` calls it again, with the row as it is then, when somebody
-                else was faster.
+                change the primary key. :meth:`atomic` calls it again, with the row as it is then, when others have
+                changed the row meanwhile.
 
         Raises:
             TypeError: it cannot be called.
@@ -98,24 +116,25 @@ class ModelUpdate(WriteOperation[R]):
 
     def steps(self) -> Steps[R]:
         plan = self._plan
-        changes = plan.adopt(self._rows)
+        rows = [*self._rows]
+        changes = plan.adopt(rows)
         plan.resolved().codec.convert_many(changes, self._many)
         pks, keys = plan.identity.identify(changes, False, self._many)
-        places = range(len(changes))
+        batch = _Batch(range(len(rows)), changes, [*map(operator.is_, rows, changes)], pks, keys)
         if not self._many:
-            (result,) = yield from self._update((places, changes, pks, keys))
+            (result,) = yield from self._update(batch)
             return result  # type: ignore[no-any-return]
         updated: list[Any] = []
         failures: list[WriteError] = []
         size = self._chunk or plan.backend.chunk_size
-        told = notices("save", plan.model)
-        if told is not None and told.before is not None:
+        signals = signal_senders("save", plan.model)
+        if signals is not None and signals.before is not None:
             # A receiver may stop the operation as long as nothing is written: all rows are changed before the first.
-            size = max(1, len(changes))
-        for start in range(0, len(changes), size):
-            part = slice(start, start + size)
+            size = max(1, len(rows))
+        for start in range(0, len(rows), size):
+            part = batch if size >= len(rows) else batch.part(start, start + size)
             try:
-                updated += yield from self._update((places[part], changes[part], pks[part], keys[part]))
+                updated += yield from self._update(part)
             except WriteError as error:
                 # The other parts are written all the same: rows that an error does not name are stored.
                 failures.append(error)
@@ -134,122 +153,98 @@ class ModelUpdate(WriteOperation[R]):
             return (yield from self._attempt(batch, set(), []))
         results: dict[int, Any] = {}
         refused: list[FailedRow] = []
-        keys = batch[3]
+        keys = batch.keys
         left = list(range(len(keys)))
         for _ in range(self._retries + 1):
             conflicts: set[str] = set()
-            results |= zip(left, (yield from self._attempt(_some(batch, left), conflicts, refused)), strict=True)
-            left = [at for at in left if keys[at] in conflicts]
+            part = batch if len(left) == len(keys) else batch.some(left)
+            results |= zip(left, (yield from self._attempt(part, conflicts, refused)), strict=True)
+            left = [at for at in left if keys[at] in conflicts] if conflicts else []
             if not left:
                 break
         else:
             name, reason = self._plan.model.__name__, f"others changed it {self._retries + 1} times in a row"
-            rows = [FailedRow(name, key, reason) for key in dict.fromkeys(keys[at] for at in left)]
+            rows = [FailedRow(name, key, reason) for key in dict.fromkeys([keys[at] for at in left])]
             raise WriteError(refused + rows) if refused else ConflictError(rows)
         if refused:
             raise WriteError(refused)
         return [results[at] for at in range(len(keys))]
 
     def _attempt(self, batch: _Batch, conflicts: set[str], refused: list[FailedRow]) -> Steps[list[Any]]:
-        """Read rows, change them and write them back.
+        """Read rows, change them and write them back; return them, ``None`` for each that was not written.
 
         An atomic update adds the keys that others have changed to ``conflicts``, and the rows that the backend refused
         to ``refused``, since rows of both kinds may be among those of one batch.
         """
-        resolved = self._plan.resolved()
-        codec = resolved.codec
-        places, changes, pks, keys = batch
-        tokens: dict[str, Any] = {}
-        if self._retries is not None:
-            rows, tokens = yield from self._read_with_tokens(pks, keys)
-        elif self._many:
-            rows = yield from read(resolved, pks, keys)
-        else:
-            payload = yield Call(resolved.backend, "get", (keys[0],))
-            rows = [None if payload is None else codec.load(payload, pks[0], keys[0])]
+        keys = batch.keys
+        rows, tokens = yield from self._read(batch)
+        self._overlay(batch.changes, rows)
         existing = {key: row for key, row in zip(keys, rows, strict=True) if row is not None}
-        merge = merge_related if self._plan.references else slots.copy
-        for key, change in zip(keys, changes, strict=True):
-            if key in existing:
-                merge(codec.columns, change, existing[key])
+        if not existing:
+            return rows
         if self._function is not None:
             for row in existing.values():
-                self._change(row, self._function)
-        told: Tell | None = None
-        heard = notices("save", self._plan.model)
-        if heard is not None and existing:
+                self._function(row)
+            self._check_keys(existing, "the function given to apply()")
+        after: SendSignal | None = None
+        signals = signal_senders("save", self._plan.model)
+        if signals is not None:
             if self._retries is None:
                 # Receivers get the instances that were given. An atomic update may have to make their changes again.
-                for key, change in zip(keys, changes, strict=True):
-                    if key in existing:
-                        merge(codec.columns, existing[key], change)
-                        existing[key] = change
-            first = dict(zip(reversed(keys), reversed(places), strict=True))
-            placed = [(first[key], row) for key, row in existing.items()]
-            if heard.before is not None:
-                yield from self._tell_of_existing(heard.before, placed)
-            if heard.after is not None:
-                told = Tell(heard.after, placed, {"created": False})
-        rows = list(existing.values())
+                rows = self._in_given(batch, rows)
+                existing = {key: row for key, row in zip(keys, rows, strict=True) if row is not None}
+            positioned = batch.positioned(existing)
+            if signals.before is not None:
+                yield from self._send_before(signals.before, positioned)
+                self._check_keys(existing, "a receiver of pre_save")
+            if signals.after is not None:
+                after = SendSignal(signals.after, positioned, {"created": False})
         try:
-            payloads = codec.dump_many(rows, self._many)
+            payloads = self._plan.resolved().codec.dump_many([*existing.values()], self._many)
         except ValidationError as error:
-            first = dict(zip(reversed(keys), reversed(places), strict=True))
-            raise error.among([first[key] for key in existing]) from error.__cause__
-        if not existing:
-            written: dict[str, bool] = {}
-        elif self._retries is not None:
+            raise error.among([position for position, _ in batch.positioned(existing)]) from error.__cause__
+        if self._retries is not None:
             swaps = [(payload, tokens[key]) for key, payload in zip(existing, payloads, strict=True)]
-            written = yield from self._write_many("compare_and_set_many", list(existing), swaps, told, refused)
+            written = yield from self._write_many("compare_and_set_many", [*existing], swaps, after, refused)
             named = {row.key for row in refused}
-            conflicts.update(key for key in existing if not written.get(key) and key not in named)
+            conflicts.update([key for key in existing if not written.get(key) and key not in named])
         elif self._many:
-            written = yield from self._write_many("replace_many", list(existing), payloads, told)
+            written = yield from self._write_many("replace_many", [*existing], payloads, after)
         else:
-            written = {keys[0]: (yield Call(resolved.backend, "replace", (keys[0], payloads[0], self._pick_ttl())))}
-            if told is not None and written[keys[0]]:
-                yield told
-        # An instance that only named some fields becomes the whole row, the caller's own included.
-        for key, change in zip(keys, changes, strict=True):
-            if written.get(key) and existing[key] is not change:
-                merge(codec.columns, existing[key], change)
-        return [change if written.get(key) else None for key, change in zip(keys, changes, strict=True)]
+            written = {keys[0]: (yield Call(self._plan.backend, "replace", (keys[0], payloads[0], self._pick_ttl())))}
+            if after is not None and written[keys[0]]:
+                yield after
+        return self._in_given(batch, [existing[key] if written.get(key) else None for key in keys])
 
-    def _read_with_tokens(self, pks: list[Any], keys: list[str]) -> Steps[tuple[list[Any], dict[str, Any]]]:
-        """Read rows, the same one at every place of its key, and what stands for the bytes they were read from."""
+    def _read(self, batch: _Batch) -> Steps[tuple[list[Any], dict[str, Any]]]:
+        """Read the stored rows, and for an atomic update their tokens."""
         resolved = self._plan.resolved()
-        pk_of = dict(zip(keys, pks, strict=True))
-        found = yield Call(resolved.backend, "get_many_cas", tuple(pk_of))
-        if len(found) != len(pk_of):
-            raise BackendError(f"{type(resolved.backend).__name__} gave {len(found)} values for {len(pk_of)} keys")
-        payloads = [entry and entry[0] for entry in found]
-        rows = dict(zip(pk_of, resolved.codec.load_many(payloads, list(pk_of.values()), list(pk_of)), strict=True))
-        tokens = {key: entry[1] for key, entry in zip(pk_of, found, strict=True) if entry}
-        return [rows[key] for key in keys], tokens
+        if self._retries is not None:
+            return (yield from read_with_tokens(resolved, batch.pks, batch.keys))
+        if self._many:
+            return (yield from read(resolved, batch.pks, batch.keys)), {}
+        payload = yield Call(resolved.backend, "get", (batch.keys[0],))
+        return [None if payload is None else resolved.codec.load(payload, batch.pks[0], batch.keys[0])], {}
 
-    def _change(self, row: Any, function: Callable[[Any], object]) -> None:
-        before = row._pk
-        function(row)
-        if row._pk != before:
-            raise ValueError(f"{self._plan.model.__name__}: the function given to apply() changed the primary key")
+    def _overlay(self, sources: list[Any], targets: list[Any]) -> None:
+        """Copy the fields that are set, and the related instances, to other instances of the model."""
+        plan = self._plan
+        slots.overlay(plan.resolved().codec.columns, sources, targets, plan.model._related if plan.references else None)
 
-    def _tell_of_existing(self, notice: Notice, rows: list[tuple[int, Any]]) -> Steps[None]:
-        before = [row._pk for _, row in rows]
-        yield from self._tell_before(notice, rows)
-        if [row._pk for _, row in rows] != before:
-            raise ValueError(
-                f"{self._plan.model.__name__}: a receiver of pre_save changed the primary key of a row that exists"
-            )
+    def _in_given(self, batch: _Batch, rows: list[Any]) -> list[Any]:
+        """Return rows, in place of which the caller's own instances, made whole, stand where it gave some."""
+        if True not in batch.given:
+            return rows
+        sources = zip(rows, batch.changes, batch.given, strict=True)
+        own = [change if given and row is not None else None for row, change, given in sources]
+        self._overlay(rows, own)
+        return [row if change is None else change for row, change in zip(rows, own, strict=True)]
 
-
-def merge_related(columns: tuple[Any, ...], source: Any, target: Any) -> None:
-    """Copy the fields that ``source`` has values for, and the related instances it holds."""
-    stale = target._related
-    if stale:
-        for field in columns:
-            if field.peek(source, _ABSENT) is not _ABSENT:
-                stale.pop(field.name, None)
-    slots.copy(columns, source, target)
-    loaded = source._related
-    if loaded:
-        target._relations.update(loaded)
+    def _check_keys(self, rows: dict[str, Any], culprit: str) -> None:
+        """Refuse rows whose primary key was changed since they were read."""
+        try:
+            keys = self._plan.identity.identify([*rows.values()], False)[1]
+        except (TypeError, ValueError):
+            keys = []
+        if keys != [*rows]:
+            raise ValueError(f"{self._plan.model.__name__}: {culprit} changed the primary key of a row that exists")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
 import pytest
+from loops import RUNNERS
 
 import cacheorm as co
 
@@ -39,22 +38,7 @@ def models(backend: co.BaseBackend) -> Models:
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
-def run_on_uvloop(main: Coroutine[Any, Any, Any]) -> Any:
-    import uvloop
-
-    return uvloop.run(main)
-
-
-@pytest.fixture(
-    params=[
-        asyncio.run,
-        pytest.param(
-            run_on_uvloop,
-            marks=pytest.mark.skipif(sys.platform == "win32", reason="uvloop does not exist for Windows"),
-        ),
-    ],
-    ids=["asyncio", "uvloop"],
-)
+@pytest.fixture(params=RUNNERS)
 def run(request: pytest.FixtureRequest) -> Run:
     """Run a coroutine in a new event loop."""
     found: Run = request.param

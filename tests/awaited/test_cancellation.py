@@ -23,7 +23,7 @@ Run = Callable[[Any], Any]
 Make = Callable[..., Any]
 
 CONNECTIONS = 24
-# Of each kind of batch 10,000 in all, in the event loops of both kinds.
+# Of each kind of batch 10,000 in all, in the event loops of both kinds, in a long run.
 GOALS = {"redis": 1250, "redis, read by its driver": 1250, "memcached": 2500}
 
 
@@ -69,7 +69,7 @@ def test_replies_that_cancelled_tasks_did_not_wait_for_reach_nobody(
         with make(kind, proxy.port) as backend:
             chance = random.Random(sizes[0])
             for _ in range(2):
-                await cancel_many(backend, sizes, enough(GOALS[kind]) // 2, 0.02, chance)
+                await cancel_many(backend, sizes, enough(GOALS[kind], 100, "cancelled calls") // 2, 0.02, chance)
                 assert free_places(backend) == CONNECTIONS
                 assert await settled(lambda: proxy.open <= CONNECTIONS)
             await backend.aclose()

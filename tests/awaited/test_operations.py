@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import cacheorm as co
-from cacheorm.awaited import AwaitedInstance
+from cacheorm.async_methods import AsyncMethods
 
 Models = Any
 Run = Callable[[Any], Any]
@@ -164,11 +164,11 @@ def test_what_is_awaited_does_what_the_call_does(name: str, models: Models, back
 
 
 def test_every_shortcut_is_tried() -> None:
-    twins = [name for name in vars(AwaitedInstance) if not name.startswith("_")]
+    twins = [name for name in vars(AsyncMethods) if not name.startswith("_")]
     assert set(twins) <= {name.split()[0] for name in SHORT}
 
 
-@pytest.mark.parametrize("name", sorted(name for name in vars(AwaitedInstance) if not name.startswith("_")))
+@pytest.mark.parametrize("name", sorted(name for name in vars(AsyncMethods) if not name.startswith("_")))
 def test_a_twin_takes_what_the_method_takes_and_is_a_coroutine_function(name: str) -> None:
     twin, method = getattr(co.Model, name), getattr(co.Model, name[1:])
     assert inspect.iscoroutinefunction(twin)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from amounts import enough
 from children import fork_and_check
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -264,7 +265,7 @@ def test_the_limit_of_sqlite_is_what_we_say(backend: FileSystemBackend) -> None:
 # -- keys ------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=enough(40), deadline=None)
 @given(st.lists(st.text(max_size=20), unique=True, max_size=20))
 def test_every_key_is_itself_and_no_other(tmp_path_factory: pytest.TempPathFactory, keys: list[str]) -> None:
     with FileSystemBackend(tmp_path_factory.getbasetemp() / "keys") as backend:

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:Exception ignored in PyMapping_HasKeyString:pytest.PytestUnraisableExceptionWarning"
 )
 
-KEYS = [f"m:user:id:{i}" for i in range(enough(100_000))]
+KEYS = [f"m:user:id:{i}" for i in range(enough(100_000, 10_000))]
 SOME = [*KEYS[:3000], *[f"ключ:{i}" for i in range(500)], *[f"é{i}" for i in range(500)]]
 
 
@@ -29,7 +29,7 @@ SOME = [*KEYS[:3000], *[f"ключ:{i}" for i in range(500)], *[f"é{i}" for i i
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 @pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weights"])
 @pytest.mark.parametrize("count", range(1, 11))
-def test_a_hundred_thousand_keys_lie_where_libmemcached_has_them(count: int, weighted: bool, distribution: str) -> None:
+def test_keys_lie_where_libmemcached_has_them(count: int, weighted: bool, distribution: str) -> None:
     chance = random.Random(count)
     # The first one weighs more than 1: libmemcached 1.0.16 writes past the end of its ring where only later ones do.
     servers: list[Any] = [

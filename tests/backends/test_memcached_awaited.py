@@ -12,6 +12,7 @@ import pylibmc
 import pytest
 from children import fork_and_check
 from faults import Proxy, say
+from loops import FACTORIES
 from servers import HOST, MemcachedServer
 
 from cacheorm.backends.memcached import MemcachedBackend
@@ -24,16 +25,10 @@ Run = Callable[[Coroutine[Any, Any, T]], T]
 BATCH = {f"key:{i}": b"%d" % i for i in range(2500)}
 
 
-def new_uvloop() -> asyncio.AbstractEventLoop:
-    uvloop = pytest.importorskip("uvloop", reason="this platform has no uvloop")
-    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-    return loop
-
-
-@pytest.fixture(params=["asyncio", "uvloop"])
+@pytest.fixture(params=FACTORIES)
 def run(request: pytest.FixtureRequest) -> Iterator[Run[Any]]:
     """What runs a coroutine in an event loop of either kind."""
-    with asyncio.Runner(loop_factory=new_uvloop if request.param == "uvloop" else None) as runner:
+    with asyncio.Runner(loop_factory=request.param) as runner:
         yield runner.run
 
 
@@ -306,9 +301,10 @@ def test_a_place_in_the_pool_that_is_given_to_a_cancelled_caller_goes_on(
         run(main(backend))
 
 
-def test_several_event_loops_in_turn_each_have_their_own_connections(backend: MemcachedBackend) -> None:
+@pytest.mark.parametrize("other", FACTORIES)
+def test_several_event_loops_in_turn_each_have_their_own_connections(backend: MemcachedBackend, other: Any) -> None:
     backend.set_many(BATCH)
-    for factory in (None, new_uvloop, None):
+    for factory in (None, other, None):
         with asyncio.Runner(loop_factory=factory) as runner:
             for _ in range(3):
                 found = runner.run(awaited(backend, "get_many", "key:1", "absent"))  # type: ignore[arg-type]

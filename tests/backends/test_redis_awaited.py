@@ -12,21 +12,20 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
-import uvloop
 from cancelling import settled
 from children import fork_and_check
 from delays import DelayingProxy
 from faults import Proxy
+from loops import RUNNERS
 from servers import HOST, RedisServer
 
 from cacheorm.backends.redis import RedisBackend
 from cacheorm.errors import BackendError
 
-RUNNERS = [asyncio.run, uvloop.run]
 BATCH = {f"key:{i}": b"%d" % i for i in range(2500)}
 
 
-@pytest.fixture(params=RUNNERS, ids=["asyncio", "uvloop"])
+@pytest.fixture(params=RUNNERS)
 def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, Any]], Any]:
     runner: Callable[[Coroutine[Any, Any, Any]], Any] = request.param
     return runner
@@ -220,7 +219,7 @@ def test_a_unix_socket_works(run: Callable[..., Any]) -> None:
 # -- event loops, threads and processes --------------------------------------------------------------------
 
 
-def test_event_loops_in_turn_have_connections_of_their_own(proxy: DelayingProxy) -> None:
+def test_event_loops_in_turn_have_connections_of_their_own(run: Callable[..., Any], proxy: DelayingProxy) -> None:
     with through(proxy) as backend:
 
         async def use(number: int) -> None:
@@ -228,7 +227,7 @@ def test_event_loops_in_turn_have_connections_of_their_own(proxy: DelayingProxy)
             assert await backend.aget("k") == b"%d" % number
 
         for number in range(4):
-            RUNNERS[number % 2](use(number))
+            [asyncio.run, run][number % 2](use(number))
         gc.collect()
         assert proxy.accepted == 4
         asyncio.run(asyncio.sleep(0.05))

@@ -102,7 +102,7 @@ class Moving:
 @pytest.mark.no_cover
 @pytest.mark.parametrize("way", WAYS)
 def test_a_batch_of_many_rows_comes_back_in_order(way: str, backend: RedisBackend) -> None:
-    batch = {f"many:{i}": b"%d" % i for i in range(enough(100_000))}
+    batch = {f"many:{i}": b"%d" % i for i in range(enough(100_000, 10_000))}
     assert all(call(way, backend, "set_many", batch).values())
     assert call(way, backend, "get_many", *batch, "absent") == [*batch.values(), None]
     chunks = list(backend.get_chunks(list(batch)))
@@ -364,28 +364,30 @@ class Traffic:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_thousand_slots_move_and_no_row_is_wrong_lost_or_out_of_order(
+def test_slots_move_and_no_row_is_wrong_lost_or_out_of_order(
     way: str, redis_cluster: RedisCluster, backend: RedisBackend
 ) -> None:
     traffic = Traffic(backend, 2, 600)
     used = {*wire.key_slots([Moved.key(id=i) for i in range(2 * 600)])}
-    slots = random.Random(5).sample(sorted(used), 500)
+    slots = random.Random(5).sample(sorted(used), enough(1000, 60, "slot moves") // 2)
     primaries = redis_cluster.primaries()
     homes = {slot: redis_cluster.owner(slot) for slot in slots}
     others = {slot: primaries[(primaries.index(home) + 1) % 3] for slot, home in homes.items()}
 
     def move() -> bool:
-        for sources, targets in ((homes, others), (others, homes)):
-            for target in primaries:
-                for slot in slots:
-                    if targets[slot] is target:
-                        redis_cluster.move_slot(slot, target, sources[slot])
-                redis_cluster.wait_until_agreed()
+        redirected: set[str] = set()
+        while redirected != {"ASK", "MOVED"}:
+            for sources, targets in ((homes, others), (others, homes)):
+                for target in primaries:
+                    for slot in slots:
+                        if targets[slot] is target:
+                            redis_cluster.move_slot(slot, target, sources[slot])
+                    redis_cluster.wait_until_agreed()
+            redirected = moves(primaries)
         return True
 
     with co.bind([Moved], backend=backend, serializer="msgpack"):
         traffic.run(way, move)
-    assert moves(primaries) == {"ASK", "MOVED"}
     assert [redis_cluster.owner(slot) for slot in slots] == list(homes.values())
 
 
@@ -418,7 +420,7 @@ def test_reads_and_writes_outlast_a_primary_that_is_killed(way: str, own_cluster
 
 def test_what_must_not_be_run_twice_is_an_error_when_its_connection_is_lost() -> None:
     with (
-        RedisCluster(replicas=False, node_timeout=60_000) as cluster,
+        RedisCluster(replicas=False) as cluster,
         RedisBackend.from_url(cluster.url, socket_timeout=0.5) as backend,
     ):
         primary = cluster.primaries()[0]

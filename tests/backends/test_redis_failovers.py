@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import pytest
 import redis
+from amounts import enough
 from clusters import wait_until
 from sentinels import SentinelGroup
 from servers import HOST, RedisServer
@@ -159,8 +159,7 @@ def have_all_gone_on(writers: list[Writer], moment: float) -> bool:
     return all(any(error is None and begun > moment for begun, _, error in [*w.begun]) for w in writers)
 
 
-@pytest.mark.parametrize("rounds", [1])
-def test_what_was_acknowledged_outlives_failovers_or_an_error_said_so(rounds: int) -> None:
+def test_what_was_acknowledged_outlives_failovers_or_an_error_said_so() -> None:
     loop = asyncio.new_event_loop()
     looping = threading.Thread(target=loop.run_forever)
     looping.start()
@@ -186,7 +185,7 @@ def test_what_was_acknowledged_outlives_failovers_or_an_error_said_so(rounds: in
         for thread in threads:
             thread.start()
         try:
-            for _ in range(rounds):
+            for _ in range(enough(10, 2, "failovers") // 2):
                 for lose in (plan, kill):
                     wait(lambda: all(len(writer.settled) > 2 for writer in writers))
                     lost = lose(group)

@@ -14,6 +14,7 @@ import redis
 import redis.asyncio.sentinel
 import redis.sentinel
 from children import fork_and_check
+from clusters import wait_until
 from faults import Proxy
 from sentinels import SentinelServer
 from servers import HOST, RedisServer
@@ -26,8 +27,6 @@ from cacheorm.types import KEEP_TTL
 
 SERVICE = "rows"
 BATCH = {f"key:{i}": b"%d" % i for i in range(2500)}
-# Longer than any test: the sentinels here do nothing by themselves.
-NEVER = 10_000_000
 
 
 class Stage:
@@ -43,8 +42,7 @@ class Stage:
         self.first, self.second = (RedisServer(*self._options).start() for _ in range(2))
         self.command(self.second, "REPLICAOF", HOST, self.first.port)
         self.sentinels = [
-            SentinelServer(Path(self._folder.name), SERVICE, self.first.port, NEVER, self._lines).start()
-            for _ in range(2)
+            SentinelServer(Path(self._folder.name), SERVICE, self.first.port, self._lines).start() for _ in range(2)
         ]
         return self
 
@@ -273,8 +271,7 @@ def test_a_write_that_a_replica_refuses_is_done_by_the_primary(name: str, stage:
     with RedisBackend.from_url(stage.url) as backend:
         store = use(backend)
         store.set_many({"old": b"1", "older": b"1"})
-        while stage.command(stage.second, "DBSIZE") != 2:
-            pass
+        wait_until("the replica has both", lambda: stage.command(stage.second, "DBSIZE") == 2)
         stage.swap()
         stage.say(stage.second)
         assert CALLS[name](store)

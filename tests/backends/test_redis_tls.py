@@ -43,7 +43,7 @@ def sentinel(
     port = free_port()
     options = certificates.options(port)
     lines = "".join(f"{name[2:]} {value}\n" for name, value in zip(options[::2], options[1::2], strict=True))
-    with SentinelServer(tmp_path_factory.mktemp("sentinel"), SERVICE, server[1], 10_000_000, lines):
+    with SentinelServer(tmp_path_factory.mktemp("sentinel"), SERVICE, server[1], lines):
         yield port
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from amounts import enough
 from children import fork_and_check
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -465,4 +466,4 @@ class SimpleBackendAgainstModel(RuleBasedStateMachine):
 
 
 TestSimpleBackendAgainstModel = SimpleBackendAgainstModel.TestCase
-TestSimpleBackendAgainstModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestSimpleBackendAgainstModel.settings = settings(max_examples=enough(60), stateful_step_count=40, deadline=None)

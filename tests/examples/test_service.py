@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from loops import needs_uvloop
 
 if TYPE_CHECKING:
     from servers import MemcachedServer, RedisServer
@@ -20,12 +21,10 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(params=["redis-asyncio", "redis-uvloop", "memcached-asyncio"])
+@pytest.fixture(params=["redis-asyncio", pytest.param("redis-uvloop", marks=needs_uvloop), "memcached-asyncio"])
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
     """Where the service listens: uvicorn takes a free port and says which."""
     kind, loop = request.param.split("-")
-    if loop == "uvloop" and sys.platform == "win32":
-        pytest.skip("uvloop does not exist for Windows")
     server: RedisServer | MemcachedServer = request.getfixturevalue(f"{kind}_server")
     environment = {
         **os.environ,

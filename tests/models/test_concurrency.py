@@ -125,7 +125,7 @@ def test_deleted_rows_stay_deleted_while_others_update(user: Any) -> None:
 
 
 def test_many_rows_pass_through_every_backend(user: Any, backend: co.BaseBackend) -> None:
-    count = enough(20_000)
+    count = enough(20_000, 3_000)
     rows = user.insert_many({"id": number, "name": f"row {number}"} for number in range(count)).execute()
     assert [row.id for row in rows] == list(range(count))
     read = user.query_many({"id": number} for number in range(count + 1)).execute()

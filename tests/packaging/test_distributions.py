@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import QUICK, ROOT, build_wheel, make_environment, run
+from .conftest import QUICK, ROOT, build_wheel, install, make_environment, run
+
+# Each process that runs these tests builds the wheels that it needs: those of one that takes long stay together.
+COMPILED_WHEEL = pytest.mark.xdist_group("compiled wheel")
 
 SPEEDUPS = ROOT / "cacheorm" / "_speedups"
 BUILD_VARIABLES = ("CACHEORM_NO_EXTENSIONS", "CACHEORM_REQUIRE_EXTENSIONS")
@@ -64,6 +67,7 @@ def test_the_source_distribution_holds_nothing_that_was_built(sdist: Path) -> No
     assert [name for name in names(sdist) if name.endswith((".c", ".so", ".pyd", ".pyc")) or "build/" in name] == []
 
 
+@COMPILED_WHEEL
 def test_the_compiled_wheel_holds_every_extension_and_every_python_source(compiled_wheel: Path) -> None:
     assert extensions(compiled_wheel) == EXTENSIONS
     assert python_sources() <= names(compiled_wheel)
@@ -75,7 +79,7 @@ def test_the_pure_wheel_runs_anywhere(pure_wheel: Path) -> None:
     assert python_sources() <= names(pure_wheel)
 
 
-@pytest.mark.parametrize("wheel", ["compiled_wheel", "pure_wheel"])
+@pytest.mark.parametrize("wheel", [pytest.param("compiled_wheel", marks=COMPILED_WHEEL), "pure_wheel"])
 def test_wheels_are_typed_and_hold_no_sources_of_extensions(wheel: str, request: pytest.FixtureRequest) -> None:
     content = names(request.getfixturevalue(wheel))
     assert "cacheorm/py.typed" in content
@@ -103,26 +107,30 @@ def test_the_version_is_the_one_the_package_says(pure_wheel: Path) -> None:
     assert metadata(pure_wheel)["Version"] == stated
 
 
-@pytest.mark.parametrize(("wheel", "build"), [("compiled_wheel", "--compiled"), ("pure_wheel", "--pure")])
+@pytest.mark.parametrize(
+    ("wheel", "build"),
+    [pytest.param("compiled_wheel", "--compiled", marks=COMPILED_WHEEL), ("pure_wheel", "--pure")],
+)
 def test_a_wheel_works_in_an_empty_environment(
     wheel: str, build: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     python = make_environment(tmp_path / "environment")
-    run(python, "-m", "pip", "install", request.getfixturevalue(wheel))
+    install(python, request.getfixturevalue(wheel))
     assert str(tmp_path) in run(python, SMOKE, build).stdout
     assert run(python.with_name("cacheorm"), "--version").stdout.startswith("cacheorm ")
 
 
+@COMPILED_WHEEL
 def test_the_compiled_wheel_runs_pure_on_request(compiled_wheel: Path, tmp_path: Path) -> None:
     python = make_environment(tmp_path / "environment")
-    run(python, "-m", "pip", "install", compiled_wheel)
+    install(python, compiled_wheel)
     run(python, SMOKE, "--pure", CACHEORM_NO_EXTENSIONS="1")
     run(python, SMOKE, "--compiled", CACHEORM_REQUIRE_EXTENSIONS="1")
 
 
 def test_the_pure_wheel_refuses_to_run_where_extensions_are_required(pure_wheel: Path, tmp_path: Path) -> None:
     python = make_environment(tmp_path / "environment")
-    run(python, "-m", "pip", "install", pure_wheel)
+    install(python, pure_wheel)
     done = subprocess.run(
         [python, "-c", "import cacheorm"],
         env={"CACHEORM_REQUIRE_EXTENSIONS": "1"},
@@ -141,7 +149,7 @@ def test_the_source_distribution_installs_with_plain_pip(state: str, sdist: Path
     """With build isolation: [build-system] names all that the build needs."""
     variable = {"compiled": "CACHEORM_REQUIRE_EXTENSIONS", "pure": "CACHEORM_NO_EXTENSIONS"}[state]
     python = make_environment(tmp_path / "environment")
-    run(python, "-m", "pip", "install", "--no-cache-dir", sdist, **{variable: "1"}, **QUICK)
+    install(python, "--no-cache-dir", sdist, **{variable: "1"}, **QUICK)
     run(python, SMOKE, f"--{state}")
 
 

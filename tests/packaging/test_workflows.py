@@ -58,7 +58,31 @@ def test_make_help_lists_every_target() -> None:
 
 def test_there_are_workflows_for_tests_types_demo_and_wheels() -> None:
     used = {line.split()[1] for _, line in commands()}
-    assert {"test", "lint", "types", "demo", "wheels", "sdist"} <= used
+    assert {"test-suite", "test-long", "lint", "types", "demo", "wheels", "sdist"} <= used
+
+
+def test_lint_and_types_run_once_in_a_workflow() -> None:
+    for path in WORKFLOWS:
+        run = [
+            (line.split()[1], "strategy" in job)
+            for job in load(path)["jobs"].values()
+            for step in job["steps"]
+            for line in step.get("run", "").splitlines()
+        ]
+        for target in ("lint", "types"):
+            assert run.count((target, False)) <= 1
+            assert (target, True) not in run
+        assert "test" not in [target for target, _ in run], "it runs lint and types as well"
+
+
+def test_the_full_counts_are_taken_every_night() -> None:
+    nightly = load(ROOT / ".github" / "workflows" / "nightly.yml")
+    # YAML takes `on` for true.
+    (schedule,) = nightly[True]["schedule"]
+    assert schedule["cron"].endswith(" * * *")
+    assert [step["run"] for step in nightly["jobs"]["long"]["steps"] if "run" in step] == [
+        "make test-long PYTHON=python"
+    ]
 
 
 def test_the_suite_runs_on_every_python_that_is_declared() -> None:

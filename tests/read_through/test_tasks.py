@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 import cacheorm as co
-from cacheorm.operations import flights
+from cacheorm.operations import single_flight
 
 
 @pytest.fixture(autouse=True)
 def nothing_stays_in_flight() -> Iterator[None]:
     yield
-    assert flights._flying == {}
+    assert single_flight._running == {}
 
 
 def load(user: Any, numbers: Any, loader: Any, **options: Any) -> Any:
@@ -218,7 +218,7 @@ def test_a_task_whose_load_was_cancelled_may_load_again(user: Any, source: Any) 
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.02):
                     await load(user, [1], slow).aexecute()
-        assert flights._loading.get() == ()
+        assert single_flight._inside.get() == ()
         return await load(user, [1], source).aexecute()
 
     assert names(asyncio.run(main())) == ["user 1"]

@@ -6,6 +6,7 @@ from collections import UserDict
 from typing import Any
 
 import pytest
+from amounts import enough
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -120,7 +121,7 @@ values = st.sampled_from([None, 0, 5, "x", 2.5, b"raw", [1], {"a": 1}, SAM, User
 names = st.sampled_from(["id", "name", "friend", "friend_id", "boss", "boss_id", "note", "nme", "i" + "d"])
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=enough(500), deadline=None)
 @given(st.lists(st.lists(st.tuples(names, values), max_size=8).map(dict), max_size=3))
 def test_rows_with_their_names_in_any_order_become_the_same_instances(rows: list[dict[str, Any]]) -> None:
     outcomes = [outcome(adopter(one), [dict(row) for row in rows]) for one in TWINS.values()]

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import msgpack
 import pytest
+from amounts import enough
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -213,7 +214,7 @@ def batches(draw: st.DrawFn, unusual: st.SearchStrategy[Any]) -> list[dict[str, 
 
 
 @pytest.mark.no_cover
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=enough(400), deadline=None)
 @given(batches(UNUSUAL), st.sampled_from(["msgpack", "json"]), st.booleans())
 def test_a_batch_is_packed_as_its_rows_are(rows: list[dict[str, Any]], serializer: str, many: bool) -> None:
     columns, single = both(Everything, serializer)
@@ -223,7 +224,7 @@ def test_a_batch_is_packed_as_its_rows_are(rows: list[dict[str, Any]], serialize
 
 
 @pytest.mark.no_cover
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=enough(300), deadline=None)
 @given(batches(UNUSUAL), st.booleans())
 def test_changes_are_converted_as_single_rows_are(rows: list[dict[str, Any]], many: bool) -> None:
     columns, single = both(Everything)
@@ -233,7 +234,7 @@ def test_changes_are_converted_as_single_rows_are(rows: list[dict[str, Any]], ma
 
 
 @pytest.mark.no_cover
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=enough(400), deadline=None)
 @given(batches(STORED), st.lists(st.booleans(), min_size=6, max_size=6), st.booleans())
 def test_a_batch_is_read_as_its_rows_are(rows: list[dict[str, Any]], present: list[bool], skip_invalid: bool) -> None:
     columns, single = both(Everything, skip_invalid=skip_invalid)

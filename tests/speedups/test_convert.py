@@ -15,6 +15,7 @@ from typing import Any
 
 import msgpack
 import pytest
+from amounts import enough
 from builds import compiled_build, pure_build
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -239,7 +240,7 @@ def typed(value: Any) -> Any:
 
 # Making a value takes far longer than converting it: each is given to all converters.
 given_values = st.one_of(values, written, damaged()).filter(lambda found: found is not None)
-SEVERAL = settings(max_examples=500, deadline=None)
+SEVERAL = settings(max_examples=enough(500), deadline=None)
 PURE = {name: make(pure) for name, make in CONVERTERS.items()}
 
 

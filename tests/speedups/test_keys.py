@@ -8,6 +8,7 @@ import uuid
 from typing import Any
 
 import pytest
+from amounts import enough
 from guarded import run_guarded
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,7 +23,7 @@ if co.speedups_enabled:
     TWINS["compiled"] = _keys_c
 
 LEGAL = re.compile(r"[!-~]{1,250}", re.ASCII)
-MANY = settings(max_examples=300, deadline=None)
+MANY = settings(max_examples=enough(300), deadline=None)
 
 hard_text = st.text(max_size=400) | st.text(alphabet=":%~ \r\n\0ä😀a0", max_size=200)
 

@@ -9,6 +9,7 @@ from math import inf
 from typing import Any
 
 import pytest
+from amounts import enough
 from guarded import run_guarded
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -71,7 +72,7 @@ def state(table: Any) -> Any:
     return table.items(), list(table), len(table), table.timed, deadlines
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=enough(300), deadline=None)
 @given(st.lists(STEPS, max_size=60))
 def test_both_builds_hold_the_same_after_every_step(steps: list[Any]) -> None:
     tables = compiled.LruTable(), pure.LruTable()
@@ -99,7 +100,7 @@ def test_only_exact_text_and_bytes_are_held(module: Any) -> None:
 
 
 @pytest.mark.no_cover
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(enough(3, 1)))
 def test_a_table_larger_than_any_cache_holds_the_same(seed: int) -> None:
     """It grows, and what is asked for is fetched beforehand."""
     chance = random.Random(seed)

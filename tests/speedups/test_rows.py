@@ -12,7 +12,6 @@ import datetime as dt
 import enum
 import gc
 import math
-import os
 import random
 import struct
 import sys
@@ -25,6 +24,7 @@ from uuid import UUID
 
 import msgpack
 import pytest
+from amounts import enough
 from guarded import run_guarded
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -343,9 +343,7 @@ def alone(outcomes: dict[str, Any]) -> Any:
     return first
 
 
-MANY = settings(
-    max_examples=int(os.environ.get("CACHEORM_FUZZ", "150")), deadline=None, suppress_health_check=list(HealthCheck)
-)
+MANY = settings(max_examples=enough(150), deadline=None, suppress_health_check=list(HealthCheck))
 
 
 # -- writing -----------------------------------------------------------------------------------------
@@ -958,7 +956,7 @@ def text_model() -> Any:
     return make_model({"text": co.StringField(), "many": co.ListField(co.StringField())})
 
 
-@settings(max_examples=300)
+@settings(max_examples=enough(300))
 @given(
     st.lists(st.sampled_from([*(edge.encode() for edge in EDGES), b"abcdefgh"]), max_size=12),
     st.none() | st.sampled_from(BROKEN),
@@ -982,7 +980,7 @@ def test_text_of_any_bytes_is_read_as_python_reads_it(
         assert found["pure"]["many"] == exact([text])
 
 
-@settings(max_examples=200)
+@settings(max_examples=enough(200))
 @given(st.text(st.sampled_from([*EDGES, "\ud800", "\udfff"]), max_size=300), st.booleans())
 def test_text_is_written_as_python_encodes_it_whether_or_not_it_keeps_its_utf8(text: str, kept: bool) -> None:
     model = text_model()
@@ -1023,7 +1021,7 @@ AGAIN = [
 ]
 
 
-@settings(max_examples=60)
+@settings(max_examples=enough(60))
 @given(st.lists(st.sampled_from(AGAIN) | st.text(max_size=35), max_size=40), st.sampled_from([0, 1, 2, 10]))
 def test_text_is_read_alike_however_often_it_came_before(texts: list[str], new: int) -> None:
     model = text_model()
@@ -1068,7 +1066,7 @@ def test_a_secret_is_held_by_its_row_alone() -> None:
 # -- UUIDs -------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=200)
+@settings(max_examples=enough(200))
 @given(st.integers(0, 2**128 - 1) | st.sampled_from([2**bits - 1 for bits in (0, 1, 30, 60, 64, 90, 120, 128)]))
 def test_uuids_of_any_number_are_read_as_their_class_reads_them(number: int) -> None:
     model = make_model({"value": co.UUIDField()})

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from amounts import enough
 from builds import compiled_build, pure_build
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -577,7 +578,7 @@ def parse(twin: Any, stream: bytes, cuts: list[int], method: str) -> Any:
 
 
 @needs_compiled
-@settings(max_examples=500)
+@settings(max_examples=enough(500))
 @given(streams, st.lists(st.integers(0, 300), max_size=4), st.sampled_from(["values", "statuses", "replies"]))
 @example(b"VA 1 ka\r\n1\r\nMN\r\n", [9], "values")
 @example(b"x" * 4095 + b"\r\n", [], "values")
@@ -592,7 +593,7 @@ def test_compiled_parsing_equals_the_pure_one(stream: bytes, cuts: list[int], me
 
 
 @needs_compiled
-@settings(max_examples=300)
+@settings(max_examples=enough(300))
 @given(st.data())
 def test_compiled_parsing_of_damaged_replies_equals_the_pure_one(data: st.DataObject) -> None:
     reply = bytearray(b"VA 12 ka\r\nhello\r\nworld\r\nVA 1 kb\r\n2\r\nVA 2 k\xc3\xa9\r\nab\r\nVA 0 kc\r\n\r\nMN\r\n")
@@ -635,7 +636,7 @@ def parse_resp(twin: Any, stream: bytes, cuts: list[int], method: str) -> Any:
 
 
 @needs_compiled
-@settings(max_examples=500)
+@settings(max_examples=enough(500))
 @given(
     resp_streams,
     st.lists(st.integers(0, 400), max_size=4),
@@ -656,7 +657,7 @@ def test_compiled_parsing_of_redis_equals_the_pure_one(stream: bytes, cuts: list
 
 
 @needs_compiled
-@settings(max_examples=300)
+@settings(max_examples=enough(300))
 @given(st.data())
 def test_compiled_parsing_of_damaged_values_equals_the_pure_one(data: st.DataObject) -> None:
     reply = bytearray(b"*3\r\n$12\r\nhello\r\nworld\r\n$-1\r\n$2\r\nab\r\n" * 2)

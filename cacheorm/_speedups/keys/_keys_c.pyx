@@ -38,7 +38,7 @@ cdef extern from *:
     """
     dict new_dict(Py_ssize_t size)
 
-__all__ = ["MAX_KEY_BYTES", "Identity", "RowReader", "batch", "escape", "gaps", "has_repeats"]
+__all__ = ["MAX_KEY_BYTES", "Identity", "RowReader", "batch", "escape", "found", "gaps", "has_repeats"]
 
 # The longest key that is made here; a longer one gets a digest. Not Python's number: the buffers below have this size.
 cdef enum:
@@ -53,6 +53,13 @@ cdef struct Step:
     PyObject *other_name
     const char *label      # what comes before the value
     Py_ssize_t label_size
+
+
+cdef inline object text_key(const char *text, Py_ssize_t size):
+    """Return a key of printable ASCII."""
+    key = PyUnicode_New(size, 127)
+    memcpy(PyUnicode_DATA(key), text, size)
+    return key
 
 
 cdef class Steps:
@@ -118,7 +125,6 @@ cdef class Steps:
         elif type(row) is not self.model:
             return False
         parts = None if self.count == 1 else PyTuple_New(self.count)
-        cdef list stored = None if self.format is None else []
         for i in range(self.count):
             step = &self.steps[i]
             if given:
@@ -135,49 +141,61 @@ cdef class Steps:
                 # Held from here on: to look for the next one may run code, of a name in the row that is no str.
                 Py_INCREF(<object> found)
                 PyTuple_SET_ITEM(parts, i, found)
-            if stored is not None:
-                # Held meanwhile: to convert a value may run any code.
-                value = <object> found
-                if not self.add_stored(stored, step, value):
+            if self.format is None:
+                size = self.put(text, size, step, <object> found)
+                if size < 0:
                     return False
-                continue
-            size = self.put(text, size, step, found)
-            if size < 0:
-                return False
         pk = <object> found if parts is None else parts
-        if stored is None:
-            key = PyUnicode_New(size, 127)
-            memcpy(PyUnicode_DATA(key), text, size)
-        else:
-            key = self.format(stored)
+        key = text_key(text, size) if self.format is None else self.formatted(pk)
+        if key is None:
+            return False
         Py_INCREF(pk)
         Py_INCREF(key)
         pk_found[0] = <PyObject *> pk
         key_found[0] = <PyObject *> key
         return True
 
-    cdef inline Py_ssize_t put(self, char *text, Py_ssize_t size, Step *step, PyObject *value) except -2:
+    cdef object find_key(self, pk):
+        """Return the key of a row by its primary key; ``None`` if the general path has to make it."""
+        cdef char text[LONGEST]
+        cdef Py_ssize_t i
+        cdef Py_ssize_t size = 0
+        if self.count > 1 and (type(pk) is not tuple or len(<tuple> pk) != self.count):
+            return None
+        if self.format is not None:
+            return self.formatted(pk)
+        for i in range(self.count):
+            size = self.put(text, size, &self.steps[i], pk if self.count == 1 else (<tuple> pk)[i])
+            if size < 0:
+                return None
+        return text_key(text, size)
+
+    cdef inline Py_ssize_t put(self, char *text, Py_ssize_t size, Step *step, value) except -2:
         """Write label and value after ``size`` bytes, and return how many there are then; -1 for the general path."""
         cdef Py_ssize_t length
         if step.label_size > LONGEST - size:
             return -1
         memcpy(text + size, step.label, step.label_size)
         size += step.label_size
-        length = (<ValueCodec> step.codec).put_key(text + size, LONGEST - size, <object> value)
+        length = (<ValueCodec> step.codec).put_key(text + size, LONGEST - size, value)
         return -1 if length < 0 else size + length
 
-    cdef bint add_stored(self, list stored, Step *step, value) except -1:
-        """Add what a formatter gets for a value; false for the general path."""
+    cdef object formatted(self, pk):
+        """Return the key that the model's formatter makes of the stored forms; ``None`` if the general path has to."""
         cdef PyObject *canonical = NULL
+        cdef list stored = []
+        cdef Py_ssize_t i
         try:
-            stored.append((<ValueCodec> step.codec).to_stored(value, &canonical))
+            for i in range(self.count):
+                value = pk if self.count == 1 else (<tuple> pk)[i]
+                stored.append((<ValueCodec> self.steps[i].codec).to_stored(value, &canonical))
+                if canonical is not NULL:
+                    # The value is not what a read gives.
+                    Py_XDECREF(canonical)
+                    return None
         except ValueError:
-            return False
-        # The value is not what a read gives.
-        if canonical is not NULL:
-            Py_XDECREF(canonical)
-            return False
-        return True
+            return None
+        return self.format(stored)
 
 
 class Identity(GeneralIdentity):
@@ -224,6 +242,26 @@ class Identity(GeneralIdentity):
             if collecting:
                 PyGC_Enable()
         return pks, keys
+
+    def identify_pks(self, pks):
+        """Find the keys of rows by their primary keys; see the twin."""
+        cdef list found = []
+        cdef list keys = []
+        cdef Py_ssize_t position = 0
+        cdef Steps steps = self._steps_of_rows or steps_of(self)
+        cdef bint collecting = type(pks) is list and PyGC_Disable()
+        try:
+            for pk in pks:
+                key = steps.find_key(pk) if steps.quick else None
+                if key is None:
+                    pk, key = self.identify_row(self.model._meta.row_of(pk), True, position)
+                found.append(pk)
+                keys.append(key)
+                position += 1
+        finally:
+            if collecting:
+                PyGC_Enable()
+        return found, keys
 
 
 cdef Steps steps_of(identity):
@@ -279,6 +317,20 @@ def gaps(list rows):
         if rows[position] is None:
             found.append(position)
     return found
+
+
+def found(list pks, list rows):
+    """Return the rows that there are by primary key; see the twin."""
+    cdef dict by_pk = new_dict(len(pks))
+    cdef Py_ssize_t at
+    if len(pks) != len(rows):
+        raise ValueError("primary keys and rows must be of one length")
+    for at in range(len(pks)):
+        row = rows[at]
+        if row is not None:
+            pk = pks[at]
+            by_pk[tuple(pk) if isinstance(pk, list) else pk] = row
+    return by_pk
 
 
 def batch(list keys, list values, Py_ssize_t start, Py_ssize_t stop):

@@ -14,7 +14,7 @@ from uuid import UUID
 from . import _identity
 from ._identity import MAX_KEY_BYTES, escape, shortened
 
-__all__ = ["MAX_KEY_BYTES", "Identity", "RowReader", "batch", "escape", "gaps", "has_repeats"]
+__all__ = ["MAX_KEY_BYTES", "Identity", "RowReader", "batch", "escape", "found", "gaps", "has_repeats"]
 
 
 class _Step(NamedTuple):
@@ -76,6 +76,22 @@ class Identity(_identity.Identity):
             if collecting:
                 gc.enable()
         return pks, keys
+
+    def identify_pks(self, pks: Iterable[Any]) -> tuple[list[Any], list[str]]:
+        """Find the keys of rows by their primary keys.
+
+        Args:
+            pks: primary keys, tuples for composite ones.
+
+        Returns:
+            The primary keys as a read would give them, and as many backend keys.
+
+        Raises:
+            TypeError, ValueError: a composite key that is no tuple, or of the wrong length.
+            ValidationError: a key value is of the wrong type.
+        """
+        row_of = self.model._meta.row_of
+        return self.identify((row_of(pk) for pk in pks), True)
 
     def _steps_of_rows(self) -> tuple[_Step, ...]:
         # Made at the first use: by then the models that key fields refer to are declared.
@@ -189,6 +205,19 @@ def batch(keys: list[str], values: list[Any], start: int, stop: int) -> dict[str
     if len(keys) != len(values):
         raise ValueError("keys and values must be of one length")
     return dict(zip(keys[start:stop], values[start:stop], strict=True))
+
+
+def found(pks: list[Any], rows: list[Any]) -> dict[Any, Any]:
+    """Return the rows that there are by primary key.
+
+    Args:
+        pks: primary keys; lists of values become tuples.
+        rows: as many rows, ``None`` where there is none.
+    """
+    if len(pks) != len(rows):
+        raise ValueError("primary keys and rows must be of one length")
+    pairs = zip(pks, rows, strict=True)
+    return {tuple(pk) if isinstance(pk, list) else pk: row for pk, row in pairs if row is not None}
 
 
 def has_repeats(keys: list[str]) -> bool:

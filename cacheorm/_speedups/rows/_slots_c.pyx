@@ -47,7 +47,7 @@ cdef extern from *:
     bint PyType_IsSubtype(PyTypeObject *, PyTypeObject *)
     bint PyList_CheckExact(PyObject *)
 
-__all__ = ["Slot", "copy", "distinct", "holds", "relate"]
+__all__ = ["Slot", "distinct", "holds", "overlay", "relate"]
 
 
 cdef PyTypeObject *UUID_TYPE = <PyTypeObject *> <PyObject *> UUID
@@ -174,14 +174,27 @@ cdef class Slot:
         Py_XDECREF(old)
 
 
-def copy(tuple fields, source, target):
-    """Copy the slots that ``source`` has values in."""
-    cdef PyObject *value
+def overlay(tuple fields, list sources, list targets, Slot related):
+    """Copy the slots that instances have values in to other instances; see the twin."""
+    cdef PyObject *found
     cdef Slot field
-    for field in fields:
-        value = field.place(source)[0]
-        if value is not NULL:
-            field.write(target, seen(<PyObject *> source, value))
+    if len(sources) != len(targets):
+        raise ValueError("there must be as many targets as sources")
+    for source, target in zip(sources, targets):
+        if target is None or target is source:
+            continue
+        stale = None if related is None else related.peek(target)
+        for field in fields:
+            found = field.place(source)[0]
+            if found is NULL:
+                continue
+            value = seen(<PyObject *> source, found)
+            if stale:
+                stale.pop(field.name, None)
+            field.write(target, value)
+        held = None if related is None else related.peek(source)
+        if held:
+            related.write(target, {**(stale or {}), **held})
 
 
 def holds(Slot slot, list instances):

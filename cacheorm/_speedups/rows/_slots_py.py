@@ -11,7 +11,7 @@ from itertools import repeat
 from types import MemberDescriptorType
 from typing import Any
 
-__all__ = ["Slot", "copy", "distinct", "holds", "relate"]
+__all__ = ["Slot", "distinct", "holds", "overlay", "relate"]
 
 
 class Slot:
@@ -71,15 +71,30 @@ class Slot:
             raise AttributeError("the field has no value") from None
 
 
-def copy(fields: tuple[Any, ...], source: Any, target: Any) -> None:
-    """Copy the slots that ``source`` has values in."""
-    for field in fields:
-        member = field._member
-        try:
-            value = member.__get__(source)
-        except AttributeError:
+def overlay(fields: tuple[Any, ...], sources: list[Any], targets: list[Any], related: Slot | None) -> None:
+    """Copy the slots that instances have values in to other instances, and the related instances that they hold.
+
+    Args:
+        fields: the slots to copy.
+        sources: instances of one class.
+        targets: as many instances of that class; ``None`` among them is left out, as is a target that is its source.
+        related: the slot of the dicts of related instances, by field name; ``None`` for a model without references.
+    """
+    for source, target in zip(sources, targets, strict=True):
+        if target is None or target is source:
             continue
-        member.__set__(target, value)
+        stale = None if related is None else related.peek(target)
+        for field in fields:
+            try:
+                value = field._member.__get__(source)
+            except AttributeError:
+                continue
+            if stale:
+                stale.pop(field.name, None)
+            field.poke(target, value)
+        held = None if related is None else related.peek(source)
+        if held and related is not None:
+            related.poke(target, {**(stale or {}), **held})
 
 
 def holds(slot: Slot, instances: list[Any]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from ..._speedups import wire
@@ -19,6 +19,7 @@ __all__ = [
     "UnreachableError",
     "is_stale",
     "number_of",
+    "numbers_of",
     "read_stats",
 ]
 
@@ -152,7 +153,7 @@ class Exchange:
     async def _replies(self, request: bytes, count: int, write: bool) -> list[Reply]:
         async def work(connection: Connection) -> list[Reply]:
             connection.send(request)
-            return [await _read_reply(connection) for _ in range(count)]
+            return await _read_replies(connection, count)
 
         return await self._exchange(work, write)
 
@@ -231,15 +232,33 @@ async def read_stats(connection: Connection, request: bytes, count: int = 0) -> 
         if word != b"STAT" or not words:
             raise ValueError(f"expected the server's figures, got {word[:80]!a}")
         figures[words[0]] = b" ".join(words[1:])
-    return figures, [await _read_reply(connection) for _ in range(count)]
+    return figures, await _read_replies(connection, count)
+
+
+async def _read_replies(connection: Connection, count: int) -> list[Reply]:
+    replies: list[Reply] = []
+    read = connection.reader.read_reply
+    while len(replies) < count:
+        if (reply := read()) is None:
+            await connection.pump()
+        else:
+            replies.append(reply)
+    return replies
 
 
 def number_of(flags: list[bytes], name: bytes) -> int:
-    """Give the number that the server returned under a flag."""
-    for flag in flags:
-        if flag[:1] == name:
-            try:
-                return int(flag[1:])
-            except ValueError:
+    """Return the number that the server returned under a flag."""
+    return numbers_of([flags], name)[0]
+
+
+def numbers_of(flags_of_each: Iterable[list[bytes]], name: bytes) -> list[int]:
+    """Return the number under a flag of each of several replies."""
+    numbers: list[int] = []
+    for flags in flags_of_each:
+        for flag in flags:
+            if flag[:1] == name and flag[1:].lstrip(b"-").isdigit():
+                numbers.append(int(flag[1:]))
                 break
-    raise BackendError(f"memcached answered without the flag {name.decode()} that it was asked for")
+        else:
+            raise BackendError(f"memcached answered without the flag {name.decode()} that it was asked for")
+    return numbers

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 
 from ..._speedups import wire
 from ...types import KeepTTL
 from .._driving import Chunks, OnePart
 from ..base import later_part, next_count
-from .exchange import RACES, WRITE_CHUNK, Connection, Exchange, Reply, is_stale, number_of, read_stats
+from .exchange import RACES, WRITE_CHUNK, Connection, Exchange, Reply, is_stale, number_of, numbers_of, read_stats
 
 __all__ = ["READ_CHUNK", "MetaEngine", "exptime"]
 
@@ -115,7 +115,8 @@ class MetaEngine(Exchange):
             if value is None:
                 request = b"ms %b %d T%d ME\r\n%b\r\n" % (key.encode("utf-8"), len(data), moment, data)
             else:
-                request = _pack_swap(key, data, number_of(flags, b"c"), _moment(flags, now))
+                (end,) = _ends([flags], now)
+                ((request, _),) = _pack_swaps([(key, data, number_of(flags, b"c"), end)])
             (status,) = await self._statuses(iter([(request, 1)]), 1)
             if isinstance(status, str):
                 self._refuse(key, status.encode("utf-8"))
@@ -224,18 +225,16 @@ class MetaEngine(Exchange):
                 part = left[start : start + WRITE_CHUNK]
                 with later_part(later):
                     now, replies = await self._inspect([keys[i] for i in part], b"c t")
-                    found = [
-                        (i, number_of(flags, b"c"), _moment(flags, now))
-                        for i, (word, flags, _) in zip(part, replies, strict=True)
-                        if word == b"HD"
-                    ]
-                    requests = ((_pack_swap(keys[i], values[i], token, moment), 1) for i, token, moment in found)
-                    statuses = await self._statuses(_joined(requests), len(found))
+                    found = [i for i, (word, _, _) in zip(part, replies, strict=True) if word == b"HD"]
+                    present = [flags for word, flags, _ in replies if word == b"HD"]
+                    versions = zip(found, numbers_of(present, b"c"), _ends(present, now), strict=True)
+                    entries = [(keys[i], values[i], token, end) for i, token, end in versions]
+                    statuses = await self._statuses(_pack_swaps(entries), len(found))
                 later = True
                 for i, (word, _, _) in zip(part, replies, strict=True):
                     if word not in (b"HD", b"EN"):
                         result[i] = word.decode("utf-8", "replace")
-                for (i, _, _), status in zip(found, statuses, strict=True):
+                for i, status in zip(found, statuses, strict=True):
                     result[i] = status
                     if status is False:
                         changed.append(i)  # or deleted: the next round tells
@@ -260,10 +259,11 @@ class MetaEngine(Exchange):
                 again = wire.pack_meta(b"mg", [part[i] for i in counters], b"v c", 0, len(counters))
                 for i, second in zip(counters, await self._replies(again, len(counters), write=False), strict=True):
                     replies[i] = second if second[1:] == replies[i][1:] else await self._settle(part[i], second)
-            for key, (word, flags, value) in zip(part, replies, strict=True):
+            for key, (word, _, _) in zip(part, replies, strict=True):
                 if word not in (b"VA", b"EN"):
                     self._refuse(key, word)
-                read.append(None if value is None else (value, number_of(flags, b"c")))
+            versions = iter(numbers_of([flags for _, flags, value in replies if value is not None], b"c"))
+            read += [None if value is None else (value, next(versions)) for _, _, value in replies]
         return read
 
     async def _settle(self, key: str, last: Reply) -> Reply:
@@ -286,16 +286,15 @@ class MetaEngine(Exchange):
             with later_part(start > 0):
                 now, replies = await self._inspect(keys[part], b"t")
                 # What is not there any more has no lifetime to keep: its version cannot match either.
-                moments = [_moment(flags, now) if word == b"HD" else 0 for word, flags, _ in replies]
+                ends = iter(_ends([flags for word, flags, _ in replies if word == b"HD"], now))
+                moments = [next(ends) if word == b"HD" else 0 for word, _, _ in replies]
                 result += await self._swap(keys[part], values[part], tokens[part], moments)
         return result
 
     async def _swap(
         self, keys: Sequence[str], values: Sequence[bytes], tokens: Sequence[int], moments: Sequence[int]
     ) -> list[bool | str]:
-        sources = zip(keys, values, tokens, moments, strict=True)
-        requests = ((_pack_swap(key, value, token, moment), 1) for key, value, token, moment in sources)
-        return await self._statuses(_joined(requests), len(keys))
+        return await self._statuses(_pack_swaps(zip(keys, values, tokens, moments, strict=True)), len(keys))
 
     async def touch_many(self, keys: Sequence[str], seconds: int) -> list[bool | str]:
         """Give entries a new lifetime. Return for each whether there is one, or why it was refused."""
@@ -349,22 +348,24 @@ async def _read_values(connection: Connection, keys: Sequence[str]) -> list[byte
     return values
 
 
-def _moment(flags: list[bytes], now: int) -> int:
-    """Give the ``exptime`` at which an entry ends that was read at ``now``."""
-    left = number_of(flags, b"t")
-    return 0 if left < 0 else now + left
+def _ends(flags_of_each: Iterable[list[bytes]], now: int) -> list[int]:
+    """Return the ``exptime`` at which each of several entries ends that were read at ``now``."""
+    return [0 if left < 0 else now + left for left in numbers_of(flags_of_each, b"t")]
 
 
-def _pack_swap(key: str, value: bytes, token: int, moment: int) -> bytes:
-    """Pack a meta set that changes only the version of an entry that was read."""
-    return b"ms %b %d T%d C%d MR\r\n%b\r\n" % (key.encode("utf-8"), len(value), moment, token, value)
+def _pack_swaps(entries: Iterable[tuple[str, bytes, int, int]]) -> Iterator[tuple[bytes, int]]:
+    """Pack meta sets that change only the version of an entry that was read, many to a buffer.
 
+    Args:
+        entries: key, value, version and ``exptime`` of each.
 
-def _joined(requests: Iterator[tuple[bytes, int]]) -> Iterator[tuple[bytes, int]]:
-    """Join small requests to larger ones."""
+    Yields:
+        A buffer, and how many requests are in it.
+    """
     buffers: list[bytes] = []
     size = 0
-    for buffer, _ in requests:
+    for key, value, version, exptime in entries:
+        buffer = b"ms %b %d T%d C%d MR\r\n%b\r\n" % (key.encode("utf-8"), len(value), exptime, version, value)
         buffers.append(buffer)
         size += len(buffer)
         if size >= _WRITE_BYTES or len(buffers) == WRITE_CHUNK:

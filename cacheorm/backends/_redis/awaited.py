@@ -6,7 +6,7 @@ import asyncio
 import builtins
 import select
 from collections.abc import Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import (
@@ -21,6 +21,9 @@ from .._turns import Entrance, Turns
 from .endpoint import Endpoint
 from .replies import find_feed
 from .transport import MOMENT
+
+if TYPE_CHECKING:
+    from .reach import Admission
 
 __all__ = ["AwaitedLink", "AwaitedLinks"]
 
@@ -208,11 +211,13 @@ class AwaitedLinks:
     Args:
         endpoint: the server.
         entrance: that of the backend.
+        admission: conditions for each new connection.
     """
 
-    def __init__(self, endpoint: Endpoint, entrance: Entrance) -> None:
+    def __init__(self, endpoint: Endpoint, entrance: Entrance, admission: Admission | None = None) -> None:
         self.server = endpoint.server
         self._endpoint = endpoint
+        self._admission = admission
         self.turns = Turns(endpoint.max_connections, endpoint.patience, endpoint.server, "socket_timeout", entrance)
         self._idle: list[AwaitedLink] = []
         self._closed = False
@@ -249,8 +254,15 @@ class AwaitedLinks:
 
     async def _connect(self) -> AwaitedLink:
         connection = self._endpoint.awaited_connection()
+        # Not as the `redis_connect_func`: redis-py asks asyncio whether that is a coroutine function, which warns from
+        # Python 3.14 on.
+        admission = self._admission
         try:
+            if admission is not None:
+                await admission.before()
             await connection.connect()
+            if admission is not None:
+                await admission.after(connection)
             return AwaitedLink(connection, self._endpoint.options.get("socket_timeout"))
         except BaseException as error:
             if connection._writer is not None:  # connected, but not welcome yet

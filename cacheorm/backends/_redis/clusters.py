@@ -37,8 +37,6 @@ class ClusterWay:
         greeting: is given each connection that blocks, once redis-py has greeted the server.
     """
 
-    reads_ahead = False
-
     def __init__(
         self,
         nodes: Sequence[Address],

@@ -62,7 +62,8 @@ class RedisCommands:
         return count
 
     async def touch(self, key: str, ttl: TTL = None) -> bool:
-        return bool(await self._run(key, *_touches(key, self._seconds(ttl)), effect=Effect.SAME))
+        commands = [command for _, command in _touches([key], self._seconds(ttl))]
+        return bool(await self._run(key, *commands, effect=Effect.SAME))
 
     async def ttl(self, key: str) -> int | None:
         milliseconds: int = await self._run(key, ("PTTL", key))
@@ -128,8 +129,7 @@ class RedisCommands:
         seconds = self._seconds(ttl)
         wire.check_keys(keys)
         unique = list(dict.fromkeys(keys))
-        commands = [_touches(key, seconds) for key in unique]
-        requests = [(key, command) for key, of_key in zip(unique, commands, strict=True) for command in of_key]
+        requests = _touches(unique, seconds)
         replies = await self._replies(requests, Effect.SAME)
         # The last one of each key tells.
         step = len(requests) // len(unique) if unique else 1
@@ -228,12 +228,12 @@ def reason(error: Exception) -> str:
     return str(error).partition(", with args beginning with")[0]
 
 
-def _touches(key: str, seconds: int) -> list[Command]:
-    """Give the commands for a new lifetime; the reply to the last one tells whether the entry exists."""
+def _touches(keys: Sequence[str], seconds: int) -> list[tuple[str, Command]]:
+    """Return the commands for a new lifetime; the reply to the last one of a key tells whether the entry exists."""
     if seconds:
-        return [("EXPIRE", key, seconds)]
+        return [(key, ("EXPIRE", key, seconds)) for key in keys]
     # PERSIST answers 0 for an entry that never expires, as for one that is not there.
-    return [("PERSIST", key), ("EXISTS", key)]
+    return [(key, command) for key in keys for command in (("PERSIST", key), ("EXISTS", key))]
 
 
 def _parse_info(text: bytes) -> dict[str, str]:

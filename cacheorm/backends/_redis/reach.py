@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,17 +18,23 @@ from .transport import Links
 if TYPE_CHECKING:
     from .._turns import Entrance
 
-__all__ = ["Admit", "AwaitedReach", "BlockingReach", "Reach"]
+__all__ = ["Admission", "AwaitedReach", "BlockingReach", "Reach"]
 
-Admit = Callable[[Any], Awaitable[None]]
-"""Is given each connection of redis-py when it has been made, to finish it or to refuse it with an error of the
-driver's."""
+
+class Admission(Protocol):
+    """Conditions for each new connection to a server. What refuses it is an error of the driver's."""
+
+    async def before(self) -> None:
+        """Check what can be known before the server is spoken to."""
+
+    async def after(self, connection: Any) -> None:
+        """Check a connection of redis-py that is ready for commands."""
 
 
 class Reach(Protocol):
     """How servers are reached, by threads or by the tasks of one event loop."""
 
-    def links(self, endpoint: Endpoint, admit: Admit | None = None) -> Links:
+    def links(self, endpoint: Endpoint, admission: Admission | None = None) -> Links:
         """Give connections to a server; none is made yet. Once they are closed, those in use end when given back."""
 
     def lock(self) -> AbstractAsyncContextManager[Any]:
@@ -41,9 +47,10 @@ class Reach(Protocol):
 class BlockingReach:
     """For threads."""
 
-    def links(self, endpoint: Endpoint, admit: Admit | None = None) -> Links:
-        if admit is not None:
-            endpoint = endpoint.with_options(redis_connect_func=_blocking(admit))
+    def links(self, endpoint: Endpoint, admission: Admission | None = None) -> Links:
+        if admission is not None:
+            greet = _greeting(admission, endpoint.options.get("redis_connect_func"))
+            endpoint = endpoint.with_options(redis_connect_func=greet)
         return _RetiringLinks(endpoint.pool(), endpoint.server)
 
     def lock(self) -> AbstractAsyncContextManager[Any]:
@@ -63,12 +70,10 @@ class AwaitedReach:
     def __init__(self, entrance: Entrance) -> None:
         self._entrance = entrance
 
-    def links(self, endpoint: Endpoint, admit: Admit | None = None) -> Links:
+    def links(self, endpoint: Endpoint, admission: Admission | None = None) -> Links:
         from .awaited import AwaitedLinks
 
-        if admit is not None:
-            endpoint = endpoint.with_options(redis_connect_func=admit)
-        return AwaitedLinks(endpoint, self._entrance)
+        return AwaitedLinks(endpoint, self._entrance, admission)
 
     def lock(self) -> AbstractAsyncContextManager[Any]:
         import asyncio
@@ -114,13 +119,20 @@ class _ThreadLock:
         self._lock.release()
 
 
-def _blocking(admit: Admit) -> Callable[[Any], None]:
-    def run(connection: Any) -> None:
+def _greeting(admission: Admission, theirs: Callable[[Any], Any] | None) -> Callable[[Any], None]:
+    """Make what redis-py calls with each new connection that blocks, in place of ``theirs`` or of its own."""
+
+    def greet(connection: Any) -> None:
         try:
-            run_blocking(admit(connection))
+            run_blocking(admission.before())
+            if theirs is None:
+                connection.on_connect()
+            else:
+                theirs(connection)
+            run_blocking(admission.after(connection))
         except BaseException:
             # redis-py does so after its own errors only, and keeps what Ctrl-C left in the middle.
             connection.disconnect()
             raise
 
-    return run
+    return greet

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
+from operator import itemgetter
 from typing import Any
 
 from redis.exceptions import (
@@ -122,7 +123,7 @@ class Server:
         async def read(link: Link, source: Replies, replies: list[Any], count: int) -> None:
             await source.read_replies(replies, count)
 
-        return await self._pipeline(joined(command for _, command in requests), len(requests), effect, read)
+        return await self._pipeline(joined(map(itemgetter(1), requests)), len(requests), effect, read)
 
     async def write(
         self, keys: Sequence[str], values: Sequence[bytes], seconds: int, condition: bytes

@@ -84,5 +84,5 @@ class Swaps:
 
     def _run(self, name: str, script: str, group: Sequence[int]) -> tuple[str, Command]:
         keys = [self._keys[i] for i in group]
-        pairs = ((self._old[i], self._new[i]) for i in group)
+        pairs = [(self._old[i], self._new[i]) for i in group]
         return keys[0], (name, script, len(keys), *keys, self._seconds, *chain.from_iterable(pairs))

@@ -245,7 +245,7 @@ class Watched:
                 if not failures:
                     raise
                 break
-            links = self._reach.links(self._sentinels.endpoint.at(*address), self._gate(address))
+            links = self._reach.links(self._sentinels.endpoint.at(*address), _IsPrimary(address, self._named))
             try:
                 await links.give_back(await links.take(), True)
                 return _Primary(links, address)
@@ -255,22 +255,6 @@ class Watched:
                 failures[address] = error
         # What these servers said is more to the point than that no sentinel names another.
         raise next(iter(failures.values()))
-
-    def _gate(self, address: Address) -> Callable[[Any], Awaitable[None]]:
-        """Make what looks at each connection to a server: whether that is the primary still."""
-        asked = True
-
-        async def admit(connection: Any) -> None:
-            nonlocal asked
-            try:
-                if not asked and (named := await self._named()) != address:
-                    raise _NotPrimaryError(f"by now the sentinels name {named[0]}:{named[1]} as the primary")
-            except BackendError as error:
-                raise _NotPrimaryError(str(error)) from error
-            asked = False
-            await _finish(connection, self._sentinels.endpoint.options.get("redis_connect_func"))
-
-        return admit
 
     async def _named(self, known: Collection[Address] = ()) -> Address:
         """Ask one sentinel after the other for the primary, until one names a server that is not ``known``."""
@@ -303,16 +287,35 @@ class Watched:
         return self._sentinels.read_answer(reply)
 
 
-async def _finish(connection: Any, theirs: Callable[[Any], Any] | None) -> None:
-    """Do what redis-py does with a new connection, and see that it leads to a primary."""
-    await _settled(connection.on_connect() if theirs is None else theirs(connection))
-    await _settled(connection.send_command("ROLE"))
-    try:
-        role = await _settled(connection.read_response(disable_decoding=True))
-    except ResponseError:  # the user may not ask: writes will tell
-        return
-    if role[0] != b"master":
-        raise _NotPrimaryError(f"{connection.host}:{connection.port} is a replica, though a sentinel named it")
+class _IsPrimary:
+    """An :class:`~.reach.Admission`: a sentinel still names the server, and the server says that it is a primary.
+
+    Args:
+        address: that of the server, which a sentinel has just named.
+        named: asks the sentinels for the primary's address.
+    """
+
+    def __init__(self, address: Address, named: Callable[[], Awaitable[Address]]) -> None:
+        self._address = address
+        self._named = named
+        self._asked = True
+
+    async def before(self) -> None:
+        try:
+            if not self._asked and (named := await self._named()) != self._address:
+                raise _NotPrimaryError(f"by now the sentinels name {named[0]}:{named[1]} as the primary")
+        except BackendError as error:
+            raise _NotPrimaryError(str(error)) from error
+        self._asked = False
+
+    async def after(self, connection: Any) -> None:
+        await _settled(connection.send_command("ROLE"))
+        try:
+            role = await _settled(connection.read_response(disable_decoding=True))
+        except ResponseError:  # the user may not ask: writes will tell
+            return
+        if role[0] != b"master":
+            raise _NotPrimaryError(f"{connection.host}:{connection.port} is a replica, though a sentinel named it")
 
 
 async def _settled(value: Any) -> Any:

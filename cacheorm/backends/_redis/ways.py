@@ -25,11 +25,9 @@ class Way(Protocol):
 
     Attributes:
         server: its name for messages, without credentials.
-        reads_ahead: see :class:`~cacheorm.backends.base.BaseBackend`.
     """
 
     server: str
-    reads_ahead: bool
 
     def blocking(self) -> Transport:
         """Make the transport for threads."""
@@ -77,8 +75,6 @@ def find_way(client: Any, owned: bool) -> Way:
 class OneServer:
     """A single server, over the connections of a client's pool, or over such as it would make."""
 
-    reads_ahead = True
-
     def __init__(self, client: Any, pool: Any, owned: bool) -> None:
         self._endpoint = Endpoint.of_pool(pool)
         self.server = self._endpoint.server
@@ -101,8 +97,6 @@ class OneServer:
 class Service:
     """Whichever server sentinels name, over connections such as the client would make."""
 
-    reads_ahead = True
-
     def __init__(self, sentinels: Sentinels) -> None:
         self._sentinels = sentinels
         self.server = sentinels.server
@@ -116,8 +110,6 @@ class Service:
 
 class AnyClient:
     """A client whose connections nobody else may use, through its public interface."""
-
-    reads_ahead = False
 
     def __init__(self, client: Any, owned: bool) -> None:
         self._client = client

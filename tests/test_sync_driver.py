@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import cacheorm as co
-from cacheorm.store import Ask, Call, Fetch, Join, Pause, run
+from cacheorm.requests import Call, CallLoader, Fetch, Sleep, WaitFor
+from cacheorm.sync_driver import run
 
 
 class Chunked(co.SimpleBackend):
@@ -48,41 +49,48 @@ def test_replies_are_sent_to_the_operation(memory: co.SimpleBackend) -> None:
     assert run(steps()) == (True, b"1")
 
 
-def test_chunks_are_handed_over_as_they_arrive() -> None:
-    log: list[str] = []
-    received: list[tuple[int, list[bytes | None]]] = []
-
-    def receive(position: int, values: list[bytes | None]) -> None:
-        log.append(f"got {position}")
-        received.append((position, values))
-
-    def steps() -> Steps:
-        reply = yield Fetch(Chunked(log), ["a", "b", "c", "d", "e"], receive)
-        return reply
-
-    assert run(steps()) is None
-    assert log == ["read 0", "got 0", "read 2", "got 2", "read 4", "got 4", "closed"]
-    assert received == [(0, [b"a", b"b"]), (2, [b"c", b"d"]), (4, [b"e"])]
-
-
-def test_reading_nothing_receives_nothing_or_an_empty_part(memory: co.SimpleBackend) -> None:
-    received: list[Any] = []
-
-    def steps() -> Steps:
-        yield Fetch(memory, [], lambda position, values: received.append((position, values)))
-
-    run(steps())
-    assert received in ([], [(0, [])])
-
-
-def test_an_error_while_receiving_ends_the_reading() -> None:
+def test_parts_are_decoded_as_they_arrive_and_the_reply_is_all_that_was_decoded() -> None:
     log: list[str] = []
 
-    def receive(position: int, values: list[bytes | None]) -> None:
+    def decode(values: list[bytes | None], start: int) -> list[Any]:
+        log.append(f"decode {start}")
+        return [(start, value) for value in values]
+
+    def steps() -> Steps:
+        return (yield Fetch(Chunked(log), ["a", "b", "c", "d", "e"], decode))
+
+    assert run(steps()) == [(0, b"a"), (0, b"b"), (2, b"c"), (2, b"d"), (4, b"e")]
+    assert log == ["read 0", "decode 0", "read 2", "decode 2", "read 4", "decode 4", "closed"]
+
+
+def test_reading_no_keys_gives_an_empty_list(memory: co.SimpleBackend) -> None:
+    def steps() -> Steps:
+        return (yield Fetch(memory, [], lambda values, start: values))
+
+    assert run(steps()) == []
+
+
+@pytest.mark.parametrize(("given", "counted"), [(["a", "b"], 2), (["a", "b", "c", "d"], 4)])
+def test_more_or_fewer_values_than_keys_are_an_error(given: list[str], counted: int) -> None:
+    class Miscounting(Chunked):
+        def get_chunks(self, keys: Sequence[str]) -> Iterator[list[bytes | None]]:
+            return super().get_chunks(given)
+
+    def steps() -> Steps:
+        yield Fetch(Miscounting([]), ["a", "b", "c"], lambda values, start: values)
+
+    with pytest.raises(co.BackendError, match=f"Miscounting gave {counted} values for 3 keys"):
+        run(steps())
+
+
+def test_an_error_of_decoding_ends_the_reading() -> None:
+    log: list[str] = []
+
+    def decode(values: list[bytes | None], start: int) -> list[Any]:
         raise co.PayloadError("bad")
 
     def steps() -> Steps:
-        yield Fetch(Chunked(log), ["a", "b", "c"], receive)
+        yield Fetch(Chunked(log), ["a", "b", "c"], decode)
 
     with pytest.raises(co.PayloadError):
         run(steps())
@@ -163,7 +171,7 @@ def test_an_interrupted_operation_may_still_give_something_back(memory: co.Simpl
 
     def steps() -> Steps:
         try:
-            yield Ask(interrupted, ())
+            yield CallLoader(interrupted, ())
         except KeyboardInterrupt:
             yield Call(memory, "set", ("given back", b"1", 60))
             raise
@@ -173,13 +181,13 @@ def test_an_interrupted_operation_may_still_give_something_back(memory: co.Simpl
     assert memory.has("given back")
 
 
-def test_users_are_asked_and_others_waited_for() -> None:
+def test_loaders_are_called_and_shared_work_is_waited_for() -> None:
     class Work:
         def wait(self) -> str:
             return "theirs"
 
     def steps() -> Steps:
-        return (yield Ask(divmod, (7, 2))), (yield Join(Work())), (yield Pause(0))
+        return (yield CallLoader(divmod, (7, 2))), (yield WaitFor(Work())), (yield Sleep(0))
 
     assert run(steps()) == ((3, 1), "theirs", None)
 

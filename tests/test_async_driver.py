@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 import cacheorm as co
-from cacheorm.async_store import arun
-from cacheorm.store import Ask, Call, Fetch, Join, Pause, run
+from cacheorm.async_driver import arun
+from cacheorm.requests import Call, CallLoader, Fetch, Sleep, WaitFor
+from cacheorm.sync_driver import run
 
 Steps = Generator[Any, Any, Any]
 
@@ -43,7 +44,7 @@ def test_replies_are_sent_to_the_operation(memory: co.SimpleBackend) -> None:
     def steps() -> Steps:
         stored = yield Call(memory, "set", ("a", b"1", 60))
         value = yield Call(memory, "get", ("a",))
-        return stored, value, (yield Pause(0))
+        return stored, value, (yield Sleep(0))
 
     assert asyncio.run(arun(steps())) == (True, b"1", None)
 
@@ -56,23 +57,40 @@ def test_an_operation_without_requests_just_returns() -> None:
     assert asyncio.run(arun(steps())) == 5
 
 
-def test_chunks_are_handed_over_as_they_arrive_and_closed_after_an_error() -> None:
+def test_parts_are_decoded_as_they_arrive_and_closed_after_an_error() -> None:
     log: list[str] = []
 
-    def receive(position: int, values: list[bytes | None]) -> None:
-        log.append(f"got {position} {values}")
-        if position:
+    def decode(values: list[bytes | None], start: int) -> list[Any]:
+        log.append(f"decode {start} {values}")
+        if start:
             raise co.PayloadError("bad")
+        return [*reversed(values)]
 
     def steps(count: int) -> Steps:
-        yield Fetch(Chunked(log), ["a", "b", "c"][:count], receive)
+        return (yield Fetch(Chunked(log), ["a", "b", "c"][:count], decode))
 
-    asyncio.run(arun(steps(2)))
-    assert log == ["read 0", "got 0 [b'a', b'b']", "closed"]
+    assert asyncio.run(arun(steps(2))) == [b"b", b"a"]
+    assert log == ["read 0", "decode 0 [b'a', b'b']", "closed"]
     log.clear()
     with pytest.raises(co.PayloadError):
         asyncio.run(arun(steps(3)))
-    assert log == ["read 0", "got 0 [b'a', b'b']", "read 2", "got 2 [b'c']", "closed"]
+    assert log == ["read 0", "decode 0 [b'a', b'b']", "read 2", "decode 2 [b'c']", "closed"]
+
+
+@pytest.mark.parametrize(("given", "counted"), [(["a", "b"], 2), (["a", "b", "c", "d"], 4)])
+def test_more_or_fewer_values_than_keys_are_an_error(given: list[str], counted: int) -> None:
+    log: list[str] = []
+
+    class Miscounting(Chunked):
+        def aget_chunks(self, keys: Sequence[str]) -> AsyncIterator[list[bytes | None]]:
+            return super().aget_chunks(given)
+
+    def steps() -> Steps:
+        yield Fetch(Miscounting(log), ["a", "b", "c"], lambda values, start: values)
+
+    with pytest.raises(co.BackendError, match=f"Miscounting gave {counted} values for 3 keys"):
+        asyncio.run(arun(steps()))
+    assert log[-1] == "closed"
 
 
 def test_what_is_in_this_process_is_asked_without_a_coroutine() -> None:
@@ -80,15 +98,12 @@ def test_what_is_in_this_process_is_asked_without_a_coroutine() -> None:
         async def _await(self, method: str, *args: Any) -> Any:
             raise AssertionError("a coroutine was made for nothing")
 
-    got: list[Any] = []
-
     def steps() -> Steps:
         backend = Asked()
         yield Call(backend, "set", ("a", b"1", 60))
-        yield Fetch(backend, ["b", "a"], lambda position, values: got.append((position, values)))
+        return (yield Fetch(backend, ["b", "a"], lambda values, start: values))
 
-    asyncio.run(arun(steps()))
-    assert got == [(0, [None, b"1"])]
+    assert asyncio.run(arun(steps())) == [None, b"1"]
 
 
 def test_what_behaves_like_a_backend_need_not_say_where_its_entries_are(memory: co.SimpleBackend) -> None:
@@ -143,7 +158,7 @@ def test_a_backend_that_raises_stop_iteration_does_not_end_the_operation_quietly
 
 
 def asked(function: Callable[..., Any]) -> Steps:
-    return (yield Ask(function, (3,)))
+    return (yield CallLoader(function, (3,)))
 
 
 async def awaited(number: int) -> int:
@@ -182,7 +197,7 @@ class Work:
 
 
 def joined(work: Work) -> Steps:
-    return (yield Join(work))
+    return (yield WaitFor(work))
 
 
 def test_others_are_waited_for_without_blocking_the_loop() -> None:
@@ -215,9 +230,9 @@ def test_who_no_longer_waits_disturbs_nobody() -> None:
 
 def gives_back(backend: co.BaseBackend, seconds: float) -> Steps:
     try:
-        yield Pause(60)
+        yield Sleep(60)
     except BaseException:
-        yield Pause(seconds)
+        yield Sleep(seconds)
         yield Call(backend, "set", ("given back", b"1", 60))
         raise
 
@@ -273,7 +288,7 @@ def test_a_coroutine_that_is_closed_closes_its_operation(memory: co.SimpleBacken
 
     def steps() -> Steps:
         try:
-            yield Pause(60)
+            yield Sleep(60)
         finally:
             log.append("closed")
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from ..store import Call
+from ..payload import ABSENT, LEASE
+from ..requests import Call, Steps
 from ..types import Outcome
-from .base import Steps, slices
+from .base import slices
 
 __all__ = ["swap"]
 
@@ -17,27 +18,29 @@ def swap(
     payloads: Mapping[str, bytes],
     ttl: Any,
     size: int,
-    may_go: Callable[[str, bytes], bool],
+    expected: Mapping[str, bytes | None] | None = None,
 ) -> Steps[Outcome]:
-    """Replace what is stored under keys by compare-and-set, so that a row that comes between stays.
+    """Replace what is stored under keys by compare-and-set, so that a row that is written meanwhile stays.
 
     Args:
-        backend: where the keys are.
+        backend: the backend of the keys.
         payloads: what to store, by key.
-        ttl: its lifetime.
+        ttl: the lifetime of what is stored.
         size: how many keys to hand over at a time.
-        may_go: tells of a key and what is stored there whether it may be replaced.
+        expected: what may be replaced, by key; ``None``: remembered misses and leases.
 
     Returns:
         ``{key: replaced?}``; a key with nothing under it is not.
     """
     done = Outcome(dict.fromkeys(payloads, False))
-    for part in slices(payloads, size):
+    for part in slices([*payloads], size):
         entries = yield Call(backend, "get_many_cas", tuple(part))
         batch = {
             key: (payloads[key], entry[1])
             for key, entry in zip(part, entries, strict=True)
-            if entry is not None and may_go(key, entry[0])
+            if entry is not None
+            # Not a function's affair: this runs for every row that was not inserted because there is one already.
+            and (entry[0] == ABSENT or entry[0].startswith(LEASE) if expected is None else entry[0] == expected[key])
         }
         if batch:
             outcome = yield Call(backend, "compare_and_set_many", (batch, ttl))

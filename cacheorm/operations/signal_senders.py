@@ -1,4 +1,4 @@
-"""Sending signals, where anybody listens."""
+"""Signals of models that have receivers."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
-from ..store import Notice
+from ..requests import SignalSender
 
-__all__ = ["Notices", "notices"]
+__all__ = ["SignalSenders", "signal_senders"]
 
 _MODULE = sys.intern(f"{__package__.partition('.')[0]}.signals")
 
 
-class _OfModel:
+class _ModelSignal:
     """Sends one signal of one model.
 
     Args:
-        signal: one of blinker's.
+        signal: a signal of blinker.
         model: its sender.
     """
 
@@ -53,30 +53,30 @@ def _as_coroutine(receiver: Callable[..., Any]) -> Callable[..., Awaitable[Any]]
     return call
 
 
-class Notices(NamedTuple):
-    """What sends the signals before and after rows of a model are written; ``None`` where nobody would receive it."""
+class SignalSenders(NamedTuple):
+    """The senders of the signals before and after rows of a model are written; ``None`` for one without receivers."""
 
-    before: Notice | None
-    after: Notice | None
+    before: SignalSender | None
+    after: SignalSender | None
 
 
-def notices(event: str, model: Any, modules: dict[str, Any] = sys.modules) -> Notices | None:
-    """Give what sends the signals of an event of a model, ``None`` where nobody would receive either.
+def signal_senders(event: str, model: Any, modules: dict[str, Any] = sys.modules) -> SignalSenders | None:
+    """Return the senders of a model's signals for an event; ``None`` where neither signal has receivers.
 
     Args:
         event: ``"save"`` or ``"delete"``.
         model: the model that sends them.
-        modules: those that are imported. Whoever has not imported the signals has connected nothing, and need not
-            wait for their library.
+        modules: the modules that are imported. A program that has not imported :mod:`cacheorm.signals` has connected
+            no receiver, and need not wait for the import.
     """
     if _MODULE not in modules:
         return None
-    found = Notices(_notice(f"pre_{event}", model), _notice(f"post_{event}", model))
+    found = SignalSenders(_sender(f"pre_{event}", model), _sender(f"post_{event}", model))
     return None if found.before is found.after is None else found
 
 
-def _notice(name: str, model: Any) -> Notice | None:
-    signal = getattr(sys.modules[_MODULE], name, None)  # which another thread may be about to import
+def _sender(name: str, model: Any) -> SignalSender | None:
+    signal = getattr(sys.modules[_MODULE], name, None)  # another thread may be importing the module
     if signal is None or not signal.has_receivers_for(model):
         return None
-    return _OfModel(signal, model)
+    return _ModelSignal(signal, model)

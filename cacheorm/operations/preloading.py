@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .._speedups import slots
-from ..async_store import arun
-from ..errors import BackendError
+from ..async_driver import arun
 from ..fields import ForeignKeyField
 from ..fields.foreign import MISSING
 from ..metadata import RowPlan
-from ..store import Fetch, run
-from .base import Steps
+from ..requests import Steps
+from ..sync_driver import run
+from .merging import run_merged
+from .read import read
 
 if TYPE_CHECKING:
     from ..models import Model
@@ -172,13 +173,13 @@ def load_related(level: list[tuple[list[Any], Tree]], known: Known) -> Steps[Non
     """
     while level:
         edges = [_Edge(field, rows, below) for rows, tree in level for field, below in tree.items()]
-        wanted: dict[Any, dict[str, Any]] = {}
+        missing: dict[Any, dict[str, Any]] = {}
         for edge in edges:
             there = known.setdefault(edge.target, {})
             new = {key: pk for key, pk in edge.pks.items() if key not in there} if there else edge.pks
             if new:
-                wanted[edge.target] = wanted.get(edge.target, {}) | new
-        yield from _read(wanted, known)
+                missing[edge.target] = missing.get(edge.target, {}) | new
+        yield from _read(missing, known)
         level = [(rows, edge.below) for edge in edges if (rows := edge.settle(known))]
 
 
@@ -202,7 +203,7 @@ class _Edge:
         self.target = field.rel_model
         plan = self.target._meta
         # A row that many refer to is identified once.
-        pks, keys = plan.identity.identify(plan.rows_of(ids.values()), True)
+        pks, keys = plan.identity.identify_pks([*ids.values()])
         self._keys = dict(zip(ids, keys, strict=True))
         self.pks: dict[str, Any] = dict(zip(keys, pks, strict=True))
 
@@ -259,27 +260,16 @@ class _Edge:
         return list({id(row): row for row in (*self._loaded, *related.values()) if row is not MISSING}.values())
 
 
-def _read(wanted: dict[Any, dict[str, Any]], known: Known) -> Steps[None]:
+def _read(missing: dict[Any, dict[str, Any]], known: Known) -> Steps[None]:
     """Read rows of any models, with one read per backend.
 
     Args:
-        wanted: primary keys by model and key.
+        missing: primary keys by model and key.
         known: gets the rows.
     """
-    by_backend: dict[int, list[Any]] = {}
-    for model in wanted:
-        by_backend.setdefault(id(model._meta.backend), []).append(model)
-    for models in by_backend.values():
-        payloads: list[bytes | None] = []
-        keys = [key for model in models for key in wanted[model]]
-        yield Fetch(models[0]._meta.backend, keys, lambda _, part, payloads=payloads: payloads.extend(part))  # type: ignore[misc]
-        if len(payloads) != len(keys):
-            # Going on would give rows to the wrong keys.
-            backend = type(models[0]._meta.backend).__name__
-            raise BackendError(f"{backend} gave {len(payloads)} values for {len(keys)} keys")
-        start = 0
-        for model in models:
-            keys, pks = list(wanted[model]), list(wanted[model].values())
-            rows = model._meta.resolved().codec.load_many(payloads[start : start + len(keys)], pks, keys)
-            known[model].update(zip(keys, [MISSING if row is None else row for row in rows], strict=True))
-            start += len(keys)
+    parts = [read(model._meta.resolved(), [*pks.values()], [*pks]) for model, pks in missing.items()]
+    results = yield from run_merged(parts)
+    for (model, pks), part in zip(missing.items(), results, strict=True):
+        if part.error is not None:
+            raise part.error
+        known[model].update(zip(pks, [MISSING if row is None else row for row in part.result], strict=True))

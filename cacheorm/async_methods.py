@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
-from .async_store import arun
+from .async_driver import arun
 from .instances import Instance, renewed
 from .operations import ModelDelete, ModelQuery, shortcuts
 from .operations.query import LEASE_SECONDS
 from .types import TTL
 
-__all__ = ["AwaitedInstance"]
+__all__ = ["AsyncMethods"]
 
 
-class AwaitedInstance(Instance):
+class AsyncMethods(Instance):
     """Twins of all methods of a model and its instances that do I/O, to be awaited.
 
     Each takes, gives and raises what the method without the ``a`` does.
@@ -91,7 +91,7 @@ class AwaitedInstance(Instance):
     @classmethod
     async def aexists(cls, **pk: Any) -> bool:
         """Await :meth:`exists`."""
-        return shortcuts.is_row(await arun(shortcuts.asked(shortcuts.payload_of(cls, pk)), cls._meta.backend))
+        return shortcuts.is_row(await arun(shortcuts.request_only(shortcuts.payload_of(cls, pk)), cls._meta.backend))
 
     @classmethod
     async def _aread(cls, pk: Any) -> Self:
@@ -115,9 +115,9 @@ class AwaitedInstance(Instance):
 
     async def attl(self) -> int | None:
         """Await :meth:`ttl`."""
-        left: int | None = await arun(shortcuts.asked(shortcuts.ttl_left(self)), type(self)._meta.backend)
+        left: int | None = await arun(shortcuts.request_only(shortcuts.ttl_left(self)), type(self)._meta.backend)
         return left
 
     async def atouch(self, ttl: TTL = None) -> bool:
         """Await :meth:`touch`."""
-        return (await shortcuts.expire(type(self), [self], False, ttl).aexecute())[0]
+        return (await shortcuts.expire(self, ttl).aexecute())[0]

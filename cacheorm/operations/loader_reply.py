@@ -1,8 +1,8 @@
-"""What a loader gave, as instances by key: the rows it was asked for and no others."""
+"""The reply of a loader as instances by key: the rows that were asked for and no others."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..metadata import RowPlan
@@ -11,7 +11,7 @@ __all__ = ["rows_by_key"]
 
 
 def rows_by_key(plan: RowPlan, reply: Any, pks: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the rows of a loader as instances by backend key, without those that do not exist.
+    """Return the rows of a loader as instances by backend key, without those that do not exist.
 
     Args:
         plan: the model's plan.
@@ -39,8 +39,8 @@ def rows_by_key(plan: RowPlan, reply: Any, pks: Mapping[str, Any]) -> dict[str, 
     keys: list[str] = plan.identity.identify(instances, False)[1]
     rows = dict(zip(keys, instances, strict=True))
     if asked is not None and keys != asked:
-        key, wanted = next((key, wanted) for key, wanted in zip(keys, asked, strict=True) if key != wanted)
-        raise ValueError(f"{name}: the loader gave the row of {key} as that of {wanted}")
+        key, other = next((key, other) for key, other in zip(keys, asked, strict=True) if key != other)
+        raise ValueError(f"{name}: the loader gave the row of {key} as that of {other}")
     if not rows.keys() <= pks.keys():
         raise _not_asked_for(plan, next(key for key in rows if key not in pks))
     if len(rows) < len(keys):
@@ -70,20 +70,23 @@ def _by_key(plan: RowPlan, reply: Mapping[Any, Any], pks: Mapping[str, Any]) -> 
                 error.add_note("the loader has to give a dict of rows by primary key, or an iterable of rows")
                 raise
             if key not in pks:
-                raise ValueError(f"{plan.model.__name__}: the loader gave the row of {key}, which it was not asked for")
+                raise _not_asked_for(plan, key)
         found.append((key, row))
     return found
 
 
-def _complete(plan: RowPlan, given: list[tuple[str, Any]], pks: Mapping[str, Any]) -> Iterator[Any]:
-    """Fill in the primary keys of rows that do not hold them."""
-    first, composite = plan.key_fields[0].name, plan.composite is not None
+def _complete(plan: RowPlan, given: list[tuple[str, Any]], pks: Mapping[str, Any]) -> list[Any]:
+    """Return rows with their primary keys, filled in where they do not hold them."""
+    names = [field.name for field in plan.key_fields]
+    complete = []
     for key, row in given:
         pk = pks[key]
         if type(row) is dict or isinstance(row, Mapping):
             # What the row holds itself is kept, and has to agree.
-            yield {**plan.row_of(pk), **row} if composite else {first: pk, **row}
+            key_part = {names[0]: pk} if plan.composite is None else dict(zip(names, pk, strict=True))
+            complete.append({**key_part, **row})
         else:
-            if type(row) is plan.model and (row._pk is None or (composite and None in row._pk)):
+            if type(row) is plan.model and (row._pk is None or (plan.composite is not None and None in row._pk)):
                 row._pk = pk
-            yield row
+            complete.append(row)
+    return complete

@@ -7,29 +7,30 @@ from typing import Any, ClassVar, Self, cast
 
 from ..errors import BackendError, ConflictError, FailedRow, ValidationError, WriteError
 from ..metadata import RowPlan
-from .base import Operation, R, Steps
+from ..requests import Steps
+from .base import Operation, R
 from .delete import ModelDelete
 from .insert import ModelInsert
+from .merging import PartResult, run_merged
+from .preloading import Path, check_path, load_related_of_read, paths_of
 from .query import ModelQuery
-from .related import Path, check_path, load_related_of_read, paths_of
-from .together import End, together
 from .update import ModelUpdate
 
 __all__ = ["Delete", "Insert", "Query", "Update"]
 
 
 class _Rows:
-    """The rows of one model in a call, and their places in it."""
+    """The rows of one model in a call, and their positions in it."""
 
-    def __init__(self) -> None:
-        self.rows: list[Any] = []
-        self.places: list[int] = []
+    def __init__(self, rows: list[Any], start: int) -> None:
+        self.rows = rows
+        self.positions: list[int] | range = range(start, start + len(rows))
 
 
 class _OverModels(Operation[R]):
-    """What the operations over several models share: an operation for each model, run together.
+    """The base of operations over several models: an operation for each model, run side by side.
 
-    It has the modifiers of the operation on one model, and hands them on.
+    It has the modifiers of the operation on one model, and passes them on.
     """
 
     _single: ClassVar[type[Operation[Any]]]
@@ -64,23 +65,23 @@ class _OverModels(Operation[R]):
         by_model: dict[Any, _Rows] = {}
         count = 0
         for item in items:
-            of_model = by_model.get(type(item))
-            if of_model is not None:
-                of_model.rows.append(item)
-                of_model.places.append(count)
-                count += 1
-                continue
-            if hasattr(type(item), "_meta"):
-                model, rows = type(item), [item]
-            elif _is_pair(item):
-                model, given = item
-                alone = isinstance(given, Mapping) or hasattr(type(given), "_meta")
-                rows = [given] if alone else list(given)
+            # No function is called for an item of a model that has occurred before: there may be many of them.
+            row, group = item, by_model.get(type(item))
+            if group is None and type(item) is tuple and len(item) == 2 and isinstance(item[0], type):
+                row, group = item[1], by_model.get(item[0])
+            if group is None or not (row is item or type(row) is dict):
+                model, rows = _pair_of(item)
+                group = by_model.get(model)
+                if group is None:
+                    by_model[model] = _Rows(rows, count)
+                    count += len(rows)
+                    continue
             else:
-                raise _not_rows(item)
-            of_model = by_model.setdefault(model, _Rows())
-            of_model.rows += rows
-            of_model.places += range(count, count + len(rows))
+                rows = [row]
+            if type(group.positions) is range:
+                group.positions = [*group.positions]
+            group.rows += rows
+            group.positions += range(count, count + len(rows))
             count += len(rows)
         return by_model
 
@@ -90,7 +91,7 @@ class _OverModels(Operation[R]):
             group.rows = model._meta.adopt(group.rows)
 
     def _parts(self, by_model: dict[Any, _Rows]) -> list[Operation[Any]]:
-        """Give the operation on each model, with the modifiers of this one."""
+        """Return the operation on each model, with the modifiers of this one."""
         modifiers = {name: value for name, value in vars(self).items() if name not in ("_plan", "_rows", "_many")}
         parts = [self._single(model._meta, group.rows, True) for model, group in by_model.items()]
         for part in parts:
@@ -98,46 +99,48 @@ class _OverModels(Operation[R]):
         return parts
 
     def _in_order(self, by_model: dict[Any, _Rows], results: Iterable[Any]) -> list[Any]:
-        """Put the results of the models back to where their rows were."""
-        placed: list[Any] = [None] * sum(len(group.places) for group in by_model.values())
+        """Return the results of the models in the order of their rows in the call."""
+        if len(by_model) == 1:
+            return next(iter(results))
+        ordered: list[Any] = [None] * sum(len(group.positions) for group in by_model.values())
         for group, result in zip(by_model.values(), results, strict=True):
-            places = group.places
-            if places and places[-1] - places[0] < len(places):  # nothing lies between them
-                placed[places[0] : places[-1] + 1] = result
+            positions = group.positions
+            if positions and positions[-1] - positions[0] < len(positions):  # nothing lies between them
+                ordered[positions[0] : positions[-1] + 1] = result
             else:
-                for place, row in zip(places, result, strict=True):
-                    placed[place] = row
-        return placed
+                for position, row in zip(positions, result, strict=True):
+                    ordered[position] = row
+        return ordered
 
-    def _write(self, by_model: dict[Any, _Rows]) -> Steps[list[End]]:
+    def _write(self, by_model: dict[Any, _Rows]) -> Steps[list[PartResult]]:
         """Run the operations on the models.
 
         Raises:
             WriteError: what is not written, after all has been tried.
         """
-        ends = yield from self._run(by_model)
-        if any(end.error for end in ends):
-            raise self._failure(by_model, ends)
-        return ends
+        results = yield from self._run(by_model)
+        if any(part.error for part in results):
+            raise self._failure(by_model, results)
+        return results
 
-    def _run(self, by_model: dict[Any, _Rows]) -> Steps[list[End]]:
-        places = [group.places for group in by_model.values()]
-        parts = zip(self._parts(by_model), places, strict=True)
-        return (yield from together([_placed(part.steps(), of_part) for part, of_part in parts], places))
+    def _run(self, by_model: dict[Any, _Rows]) -> Steps[list[PartResult]]:
+        positions = [group.positions for group in by_model.values()]
+        parts = zip(self._parts(by_model), positions, strict=True)
+        return (yield from run_merged([_positioned(part.steps(), of_part) for part, of_part in parts], positions))
 
-    def _failure(self, by_model: dict[Any, _Rows], ends: Sequence[End]) -> WriteError:
+    def _failure(self, by_model: dict[Any, _Rows], results: Sequence[PartResult]) -> WriteError:
         failed: list[FailedRow] = []
         written: list[tuple[str, str]] = []
-        for (model, group), end in zip(by_model.items(), ends, strict=True):
+        for (model, group), part in zip(by_model.items(), results, strict=True):
             name = model.__name__
-            error, done = end.error, end.written()
+            error, done = part.error, part.written()
             keys = dict.fromkeys(model._meta.identity.identify(group.rows, False)[1])
             if isinstance(error, BackendError):
                 # Without what it says of the write, which is not true of rows that were never sent.
                 why = str(error.args[0])
                 left = [key for key in keys if key not in done]
                 failed += [
-                    FailedRow(name, key, str(error), True) if key in end.unsure else FailedRow(name, key, why)
+                    FailedRow(name, key, str(error), True) if key in part.unsure else FailedRow(name, key, why)
                     for key in left
                 ]
                 written += [(name, key) for key in keys if key in done]
@@ -146,19 +149,34 @@ class _OverModels(Operation[R]):
                 failed += refused
                 named = {row.key for row in refused}
                 written += [(name, key) for key in keys if key not in named]
-        errors = [end.error for end in ends if end.error]
+        errors = [part.error for part in results if part.error]
         kind = ConflictError if all(isinstance(one, ConflictError) for one in errors) else WriteError
         failure = kind(failed, written, self._done)
         failure.__cause__ = next((one for one in errors if isinstance(one, BackendError)), None)
         return failure
 
 
-def _placed(steps: Steps[R], places: Sequence[int]) -> Steps[R]:
-    """Run an operation whose errors say where a row lies among all of the call."""
+def _positioned(steps: Steps[R], positions: Sequence[int]) -> Steps[R]:
+    """Run an operation whose errors name the position of a row among all rows of the call."""
     try:
         return (yield from steps)
     except ValidationError as error:
-        raise error.among(places) from error.__cause__
+        raise error.among(positions) from error.__cause__
+
+
+def _pair_of(item: Any) -> tuple[Any, list[Any]]:
+    """Return the model and the rows of an item of a call.
+
+    Raises:
+        TypeError: something that is neither an instance nor a pair of a model and rows.
+    """
+    if hasattr(type(item), "_meta"):
+        return type(item), [item]
+    if not _is_pair(item):
+        raise _not_rows(item)
+    model, given = item
+    is_row = isinstance(given, Mapping) or hasattr(type(given), "_meta")
+    return model, [given] if is_row else list(given)
 
 
 def _is_pair(item: Any) -> bool:
@@ -200,8 +218,8 @@ class Insert(_OverModels[list[Any]], ModelInsert[list[Any]]):
             given = [_give_keys(model._meta, group.rows) for model, group in by_model.items()]
             if any(given):
                 self._adopt_all(by_model)
-        ends = yield from self._write(by_model)
-        return self._in_order(by_model, [end.result for end in ends])
+        results = yield from self._write(by_model)
+        return self._in_order(by_model, [part.result for part in results])
 
 
 def _give_keys(plan: RowPlan, rows: list[Any]) -> bool:
@@ -239,8 +257,8 @@ class Update(_OverModels[list[Any]], ModelUpdate[list[Any]]):
     def steps(self) -> Steps[list[Any]]:
         by_model = self._by_model()
         self._adopt_all(by_model)
-        ends = yield from self._write(by_model)
-        return self._in_order(by_model, [end.result for end in ends])
+        results = yield from self._write(by_model)
+        return self._in_order(by_model, [part.result for part in results])
 
 
 class Delete(_OverModels[bool], ModelDelete[bool]):
@@ -259,8 +277,8 @@ class Delete(_OverModels[bool], ModelDelete[bool]):
     _done = "removed"
 
     def steps(self) -> Steps[bool]:
-        ends = yield from self._write(self._by_model())
-        return all(end.result for end in ends)
+        results = yield from self._write(self._by_model())
+        return all(part.result for part in results)
 
 
 class Query(_OverModels[list[Any]], ModelQuery[list[Any]]):
@@ -290,10 +308,10 @@ class Query(_OverModels[list[Any]], ModelQuery[list[Any]]):
     def steps(self) -> Steps[list[Any]]:
         by_model = self._by_model()
         trees = paths_of([model._meta for model in by_model], self._paths)
-        ends = yield from self._run(by_model)
-        for end in ends:
-            if end.error is not None:
-                raise end.error
-        groups = zip(by_model, [end.result for end in ends], trees, strict=True)
+        results = yield from self._run(by_model)
+        for part in results:
+            if part.error is not None:
+                raise part.error
+        groups = zip(by_model, [part.result for part in results], trees, strict=True)
         yield from load_related_of_read(groups)
-        return self._in_order(by_model, [end.result for end in ends])
+        return self._in_order(by_model, [part.result for part in results])

@@ -1,0 +1,147 @@
+"""The driver that carries out requests in an event loop; :mod:`.sync_driver` is the other one.
+
+asyncio is imported where it is used: programs without an event loop do not need it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, TypeVar
+
+from .requests import Call, CallLoader, Fetch, Request, SharedWork, Sleep, Steps, WaitFor
+from .sync_driver import perform
+
+__all__ = ["admission", "aperform", "arun"]
+
+R = TypeVar("R")
+
+# The event loop itself refers to tasks weakly.
+_cleanups: set[Any] = set()
+
+
+async def aperform(request: Request) -> Any:
+    """Carry out one request without blocking the event loop, and return the reply."""
+    if isinstance(request, Fetch):
+        backend, keys, decode = request
+        decoded: list[Any] = []
+        chunks: Any = backend.aget_chunks(keys)
+        try:
+            async for values in chunks:
+                if len(decoded) + len(values) > len(keys):
+                    raise request.miscounted(len(decoded) + len(values))
+                decoded += decode(values, len(decoded))
+        finally:
+            await chunks.aclose()
+        if len(decoded) < len(keys):
+            raise request.miscounted(len(decoded))
+        return decoded
+    if isinstance(request, Call):
+        return await getattr(request.backend, _awaited_name(request.method))(*request.args)
+    if isinstance(request, CallLoader):
+        return await _loaded(request.function(*request.args))
+    if isinstance(request, WaitFor):
+        return await _result_of(request.work)
+    if isinstance(request, Sleep):
+        import asyncio
+
+        return await asyncio.sleep(request.seconds)
+    for _, row in request.rows:
+        await request.sender.asend(instance=row, **request.details)
+    return None
+
+
+@functools.cache
+def _awaited_name(method: str) -> str:
+    return f"a{method}"
+
+
+def admission(backend: Any) -> Awaitable[None] | None:
+    """Return what to await before an operation begins that uses this backend first; ``None`` if it may begin at once.
+
+    While all connections are in use, an operation waits here, before it has keys and nested coroutines.
+    """
+    admit = getattr(backend, "_admission", None)
+    wait: Awaitable[None] | None = None if admit is None else admit()
+    return wait
+
+
+async def arun(steps: Steps[R], backend: Any = None, cleanup: Request | None = None) -> R:
+    """Run an operation to its end and return its result.
+
+    Errors of requests are raised inside the operation, cancellation too. What a cancelled operation still has to
+    release is released by a task of its own, which the cancelled task awaits. A second cancellation, as anyio's scopes
+    send them, ends only that wait.
+
+    Args:
+        steps: the operation, which has not begun.
+        backend: the backend that it uses first; see :func:`admission`.
+        cleanup: the request with which a cancelled operation goes on. Only this function passes it, to that task.
+    """
+    if (wait := admission(backend)) is not None:
+        await wait
+    try:
+        request = next(steps) if cleanup is None else cleanup
+        while True:
+            try:
+                reply = perform(request) if _answers_at_once(request) else await aperform(request)
+            except GeneratorExit:
+                steps.close()  # nothing can be awaited any more
+                raise
+            except BaseException as error:  # noqa: BLE001 - not handled here, but handed to the operation
+                request = steps.throw(error)
+                if cleanup is None and _is_cancellation(error):
+                    break
+            else:
+                request = steps.send(reply)
+    except StopIteration as stop:
+        result: R = stop.value
+        return result
+    import asyncio
+
+    task = asyncio.create_task(arun(steps, cleanup=request))
+    _cleanups.add(task)
+    task.add_done_callback(_cleanups.discard)
+    return await asyncio.shield(task)
+
+
+def _answers_at_once(request: Request) -> bool:
+    """Tell whether the backend answers without waiting, so that nested coroutines would only cost time."""
+    # Anything that behaves like a backend is one; such an object need not have this attribute.
+    return isinstance(request, (Fetch, Call)) and getattr(request.backend, "in_process", False)
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    import asyncio
+
+    return isinstance(error, asyncio.CancelledError)
+
+
+async def _loaded(reply: Any) -> Any:
+    """Return what a loader returned, awaited if it has to be."""
+    if isinstance(reply, Awaitable):
+        return await reply
+    if isinstance(reply, AsyncIterator):
+        return [each async for each in reply]
+    return reply
+
+
+async def _result_of(work: SharedWork) -> Any:
+    """Wait for the work of a thread or a task, perhaps of another event loop; return its result."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+
+    def set_done() -> None:
+        if not done.done():
+            done.set_result(None)
+
+    def wake() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and its tasks with it
+            loop.call_soon_threadsafe(set_done)
+
+    work.when_done(wake)
+    await done
+    return work.wait()

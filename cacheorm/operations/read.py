@@ -1,0 +1,110 @@
+"""The one read path: primary keys and keys of a batch in, rows of the same length out.
+
+Every read of rows is three steps: identify the batch (keys in one compiled call), fetch, and load (rows in one compiled
+call for each part that arrives). The first is :meth:`Identity.identify`; the functions of this module do the others.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._speedups import keys as key_makers
+from ..errors import BackendError
+from ..payload import ABSENT
+from ..requests import Call, Fetch, Steps
+
+__all__ = ["Gaps", "read", "read_with_gaps", "read_with_tokens"]
+
+Gaps = dict[str, tuple[Any, bytes | None]]
+"""Keys without a row: the primary key, and what is stored in place of a row, if anything. Without remembered misses."""
+
+
+class _RowDecoder:
+    """Decodes the payloads of a batch as rows. One object, as thousands of awaited reads may wait at a time.
+
+    Args:
+        codec: the model's.
+        pks: the primary keys of the batch.
+        keys: its keys.
+
+    Attributes:
+        keys: the keys to read, each once.
+    """
+
+    __slots__ = ("codec", "keys", "pks")
+
+    def __init__(self, codec: Any, pks: list[Any], keys: list[str]) -> None:
+        if key_makers.has_repeats(keys):
+            pk_of = dict(zip(keys, pks, strict=True))
+            pks, keys = [*pk_of.values()], [*pk_of]
+        self.codec = codec
+        self.pks = pks
+        self.keys = keys
+
+    def __call__(self, payloads: list[bytes | None], start: int) -> list[Any]:
+        """Return the rows of consecutive keys, ``None`` for each without one."""
+        pks, keys = self.pks, self.keys
+        if len(payloads) < len(keys):
+            end = start + len(payloads)
+            pks, keys = pks[start:end], keys[start:end]
+        rows: list[Any] = self.codec.load_many(payloads, pks, keys)
+        return rows
+
+    def spread(self, rows: list[Any], keys: list[str]) -> list[Any]:
+        """Return the rows of the distinct keys at every position of the keys of the batch."""
+        if len(keys) == len(self.keys):
+            return rows
+        row_of = dict(zip(self.keys, rows, strict=True))
+        return [row_of[key] for key in keys]
+
+
+class _GapDecoder(_RowDecoder):
+    """A row decoder that keeps what is stored in place of rows."""
+
+    __slots__ = ("gaps",)
+
+    def __init__(self, codec: Any, pks: list[Any], keys: list[str]) -> None:
+        super().__init__(codec, pks, keys)
+        self.gaps: Gaps = {}
+
+    def __call__(self, payloads: list[bytes | None], start: int) -> list[Any]:
+        """Return the rows of consecutive keys, and keep the payloads of those without one."""
+        rows = super().__call__(payloads, start)
+        for at in key_makers.gaps(rows):
+            if payloads[at] != ABSENT:
+                self.gaps[self.keys[start + at]] = self.pks[start + at], payloads[at]
+        return rows
+
+
+def read(resolved: Any, pks: list[Any], keys: list[str]) -> Steps[list[Any]]:
+    """Read rows; a key that occurs more than once gives the same instance at each of its positions.
+
+    Args:
+        resolved: the model's backend and codec.
+        pks: the primary keys.
+        keys: the keys.
+
+    Returns:
+        As many instances, ``None`` for each key without a row.
+    """
+    decoder = _RowDecoder(resolved.codec, pks, keys)
+    rows: list[Any] = yield Fetch(resolved.backend, decoder.keys, decoder)
+    return rows if decoder.keys is keys else decoder.spread(rows, keys)
+
+
+def read_with_gaps(resolved: Any, pks: list[Any], keys: list[str]) -> Steps[tuple[list[Any], Gaps]]:
+    """Read rows as :func:`read` does; return them, and the keys without a row."""
+    decoder = _GapDecoder(resolved.codec, pks, keys)
+    rows = yield Fetch(resolved.backend, decoder.keys, decoder)
+    return decoder.spread(rows, keys), decoder.gaps
+
+
+def read_with_tokens(resolved: Any, pks: list[Any], keys: list[str]) -> Steps[tuple[list[Any], dict[str, Any]]]:
+    """Read rows as :func:`read` does, for a compare-and-set; return them, and the token of each key that exists."""
+    decoder = _RowDecoder(resolved.codec, pks, keys)
+    entries = yield Call(resolved.backend, "get_many_cas", tuple(decoder.keys))
+    if len(entries) != len(decoder.keys):
+        raise BackendError(f"{type(resolved.backend).__name__} gave {len(entries)} values for {len(decoder.keys)} keys")
+    rows = decoder([entry and entry[0] for entry in entries], 0)
+    tokens = {key: entry[1] for key, entry in zip(decoder.keys, entries, strict=True) if entry}
+    return decoder.spread(rows, keys), tokens

@@ -1,0 +1,69 @@
+"""The driver that carries out requests in the calling thread; :mod:`.async_driver` is the other one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Coroutine
+from typing import Any, TypeVar
+
+from .requests import Call, CallLoader, Fetch, Request, Sleep, Steps, WaitFor
+
+__all__ = ["perform", "run"]
+
+R = TypeVar("R")
+
+
+def perform(request: Request) -> Any:
+    """Carry out one request and return the reply."""
+    if isinstance(request, Call):
+        return getattr(request.backend, request.method)(*request.args)
+    if isinstance(request, Fetch):
+        backend, keys, decode = request
+        decoded: list[Any] = []
+        for values in backend.get_chunks(keys):
+            if len(decoded) + len(values) > len(keys):
+                raise request.miscounted(len(decoded) + len(values))
+            decoded += decode(values, len(decoded))
+        if len(decoded) < len(keys):
+            raise request.miscounted(len(decoded))
+        return decoded
+    if isinstance(request, CallLoader):
+        return _not_awaitable(request.function(*request.args))
+    if isinstance(request, WaitFor):
+        return request.work.wait()
+    if isinstance(request, Sleep):
+        return time.sleep(request.seconds)
+    for _, row in request.rows:
+        request.sender.send(instance=row, **request.details)
+    return None
+
+
+def _not_awaitable(reply: Any) -> Any:
+    """Refuse what a loader returned if it can only be awaited."""
+    if isinstance(reply, (Awaitable, AsyncIterator)):
+        if isinstance(reply, Coroutine):
+            reply.close()  # otherwise it warns that it was never awaited
+        raise TypeError(
+            f"the loader gave {type(reply).__name__}, which can only be awaited: use the methods for that,"
+            " whose names begin with 'a', such as aexecute() and aget_or_load()"
+        )
+    return reply
+
+
+def run(steps: Steps[R]) -> R:
+    """Run an operation to its end and return its result.
+
+    Errors of requests are raised inside the operation, interruptions too: it may have something to release first.
+    """
+    try:
+        request = next(steps)
+        while True:
+            try:
+                reply = perform(request)
+            except BaseException as error:  # noqa: BLE001 - not handled here, but handed to the operation
+                request = steps.throw(error)
+            else:
+                request = steps.send(reply)
+    except StopIteration as stop:
+        result: R = stop.value
+        return result
