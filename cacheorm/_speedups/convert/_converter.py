@@ -36,6 +36,15 @@ def expected(what: str, value: Any) -> ValueError:
 
 
 @cython.cfunc
+def attempt(function: Callable[[Any], Any], argument: Any) -> Any:
+    """Return what a function returns, ``None`` if it raises :exc:`ValueError`: its text may hold a part of a value."""
+    try:
+        return function(argument)
+    except ValueError:
+        return None
+
+
+@cython.cfunc
 def encodable(text: str) -> bool:
     """Whether text has a form in UTF-8: lone surrogates have none."""
     if text.isascii():

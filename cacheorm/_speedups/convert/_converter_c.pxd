@@ -7,6 +7,7 @@ cdef class Converter:
     cpdef canonical(self, value, stored)
 
 
+cdef attempt(function, argument)
 cdef expected(what, value)
 cdef encodable(text)
 cdef plain(stored, long long depth)

@@ -1,6 +1,4 @@
 # cython: language_level=3, annotation_typing=False
-# ruff: noqa: SIM105, BLE001, S110
-# SIM105: a context manager costs more than what it saves. BLE001, S110: code of the user's may raise anything.
 """Members of enumerations, by their values."""
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
 # cython: language_level=3, annotation_typing=False
-# ruff: noqa: BLE001, S110
-# SIM105: a context manager costs more than what it saves. BLE001, S110: code of the user's may raise anything.
 """Integers, booleans, floats and decimals, and what stands for them."""
 
 from __future__ import annotations
@@ -17,9 +15,9 @@ from .._limits import INT_MAX, INT_MIN
 if cython.compiled:
     import cython
 if cython.compiled:
-    from cython.cimports.cacheorm._speedups.convert._converter_c import Converter, expected
+    from cython.cimports.cacheorm._speedups.convert._converter_c import Converter, attempt, expected
 else:
-    from ._converter import Converter, expected
+    from ._converter import Converter, attempt, expected
 
 __all__ = ["Boolean", "DecimalText", "Integer", "Real"]
 
@@ -71,10 +69,9 @@ class Integer(Converter):
             raise expected("an integer", value)
         if INT_MIN <= number <= INT_MAX:
             return number
-        try:
-            return str(number)
-        except ValueError:
-            pass
+        text = attempt(str, number)
+        if text is not None:
+            return text
         raise expected("an integer with fewer digits (sys.set_int_max_str_digits sets the limit)", value)
 
     @cython.ccall
@@ -82,10 +79,9 @@ class Integer(Converter):
         if type(stored) is int:
             return stored
         if type(stored) is str and _INT_TEXT.fullmatch(stored) is not None:
-            try:
-                return int(stored)
-            except ValueError:
-                pass
+            number = attempt(int, stored)
+            if number is not None:
+                return number
         raise expected("an integer", stored)
 
     @cython.ccall

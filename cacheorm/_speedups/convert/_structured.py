@@ -1,6 +1,4 @@
 # cython: language_level=3, annotation_typing=False
-# ruff: noqa: SIM105, SIM113
-# A context manager or enumerate costs more than what it saves.
 """Lists of values of one kind, and JSON values."""
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
 # cython: language_level=3, annotation_typing=False
-# ruff: noqa: SIM105, BLE001, DTZ001, DTZ006, DTZ007
-# SIM105: a context manager costs more than what it saves. BLE001: code of the user's may raise anything. DTZ: naive
 # datetimes are the subject here.
 """Dates, times of day, and instants."""
 
@@ -16,10 +14,10 @@ from .. import _shim as cython
 if cython.compiled:
     import cython
 if cython.compiled:
-    from cython.cimports.cacheorm._speedups.convert._converter_c import Converter, expected
+    from cython.cimports.cacheorm._speedups.convert._converter_c import Converter, attempt, expected
     from cython.cimports.cacheorm._speedups.convert._numbers_c import to_decimal
 else:
-    from ._converter import Converter, expected
+    from ._converter import Converter, attempt, expected
     from ._numbers import to_decimal
 
 __all__ = ["Date", "DateTime", "DateTimeTZ", "Time", "Timestamp"]
@@ -46,10 +44,7 @@ def _parse(text: str, formats: Sequence[str]) -> datetime | None:
 def _parse_iso(text: str, formats: Sequence[str]) -> datetime | None:
     """Read text by the first format that fits it, or as ISO 8601."""
     found = _parse(text, formats)
-    try:
-        return datetime.fromisoformat(text) if found is None else found
-    except ValueError:
-        return None
+    return attempt(datetime.fromisoformat, text) if found is None else found
 
 
 @cython.cfunc
@@ -93,11 +88,7 @@ class DateTime(Converter):
     def load(self, stored: Any) -> Any:
         # Version 0.0.1 wrote a space for the T.
         if type(stored) is str and _is_naive_text(stored) and (stored[10] == "T" or stored[10] == " "):
-            found = None
-            try:
-                found = datetime.fromisoformat(stored)
-            except ValueError:
-                pass
+            found = attempt(datetime.fromisoformat, stored)
             if found is not None and found.tzinfo is None:
                 return found
         raise expected("the ISO text of a datetime without time zone", stored)
@@ -190,10 +181,9 @@ class Date(Converter):
     @cython.ccall
     def load(self, stored: Any) -> Any:
         if type(stored) is str and len(stored) == 10 and stored[4] == "-" and stored[7] == "-" and stored.isascii():
-            try:
-                return date.fromisoformat(stored)
-            except ValueError:
-                pass
+            found = attempt(date.fromisoformat, stored)
+            if found is not None:
+                return found
         raise expected("the ISO text of a date", stored)
 
     @cython.ccall
@@ -216,17 +206,11 @@ class Time(Converter):
         found = value
         if isinstance(value, str):
             found = _parse(value, self.formats)
+            # More than a date: its time would be a midnight that is not in the text.
+            if found is None and len(value) > 10 and value[10] in "T ":
+                found = attempt(datetime.fromisoformat, value)
             if found is None:
-                try:
-                    # More than a date, whose time would be a midnight that nobody asked for.
-                    found = datetime.fromisoformat(value) if len(value) > 10 and value[10] in "T " else None
-                except ValueError:
-                    pass
-            if found is None:
-                try:
-                    found = time.fromisoformat(value)
-                except ValueError:
-                    pass
+                found = attempt(time.fromisoformat, value)
         if not isinstance(found, (datetime, time)):
             raise expected("a time or the text of one", value)
         if found.tzinfo is not None:
@@ -245,11 +229,7 @@ class Time(Converter):
             and stored[:2] != "24"
             and stored.isascii()
         ):
-            found = None
-            try:
-                found = time.fromisoformat(stored)
-            except ValueError:
-                pass
+            found = attempt(time.fromisoformat, stored)
             if found is not None and found.tzinfo is None:
                 return found
         raise expected("the ISO text of a time without time zone", stored)

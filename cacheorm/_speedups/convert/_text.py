@@ -1,6 +1,4 @@
 # cython: language_level=3, annotation_typing=False
-# ruff: noqa: SIM105, BLE001, S110
-# SIM105: a context manager costs more than what it saves. BLE001, S110: code of the user's may raise anything.
 """Text, and bytes as they are or as base64 text."""
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
 # cython: language_level=3, annotation_typing=False
-# ruff: noqa: SIM105
-# SIM105: a context manager costs more than what it saves.
 """UUIDs, as hexadecimal digits or as digits of base 57."""
 
 from __future__ import annotations
@@ -13,9 +11,9 @@ from .. import _shim as cython
 if cython.compiled:
     import cython
 if cython.compiled:
-    from cython.cimports.cacheorm._speedups.convert._converter_c import Converter, expected
+    from cython.cimports.cacheorm._speedups.convert._converter_c import Converter, attempt, expected
 else:
-    from ._converter import Converter, expected
+    from ._converter import Converter, attempt, expected
 
 __all__ = ["ShortUuid", "Uuid"]
 
@@ -36,12 +34,7 @@ def _to_uuid(value: Any) -> Any:
     """Give the UUID that a value stands for, and ``None`` if it is none."""
     if isinstance(value, UUID):
         return value
-    if isinstance(value, str):
-        try:
-            return UUID(value)
-        except ValueError:
-            pass
-    return None
+    return attempt(UUID, value) if isinstance(value, str) else None
 
 
 @cython.cfunc
@@ -70,11 +63,7 @@ class Uuid(Converter):
     @cython.ccall
     def load(self, stored: Any) -> Any:
         if type(stored) is str and len(stored) == 32:
-            raw = None
-            try:
-                raw = bytes.fromhex(stored)
-            except ValueError:
-                pass
+            raw = attempt(bytes.fromhex, stored)
             if raw is not None and raw.hex() == stored:
                 return make_uuid(int.from_bytes(raw, "big"))
         raise expected("the 32 hexadecimal digits of a UUID", stored)

@@ -163,7 +163,7 @@ class MappingRows:
         for name, stored in row.items():
             try:
                 self._pack({name: stored})
-            except Exception as alone:  # noqa: BLE001 - as above
+            except Exception as alone:  # as above
                 what, found = f"{self.name}.{name}: the {self.serializer} serializer cannot hold it", alone
                 break
         # Texts of errors that are not meant for values, such as PicklingError, may hold any part of one.

@@ -101,32 +101,26 @@ cdef int put_stored(Buffer *buffer, object stored, int depth=0) except -1:
 
 
 cdef int put_list_header(Buffer *buffer, Py_ssize_t size) except -1:
-    reserve(buffer, 5)
-    if size < 16:
-        put(buffer, 0x90 | <uint8_t> size)
-    elif size <= 0xFFFF:
-        put(buffer, 0xDC)
-        put_big_endian(buffer, size, 2)
-    elif size <= 0xFFFFFFFF:
-        put(buffer, 0xDD)
-        put_big_endian(buffer, size, 4)
-    else:
-        raise ValueError("the list is longer than msgpack can hold")
-    return 0
+    return put_header(buffer, size, 0x90, 0xDC)
 
 
 cdef int put_map_header(Buffer *buffer, Py_ssize_t size) except -1:
+    return put_header(buffer, size, 0x80, 0xDE)
+
+
+cdef int put_header(Buffer *buffer, Py_ssize_t size, uint8_t fixed, uint8_t wide) except -1:
+    """Write the header of a container; :func:`take_header` says what the last two are."""
     reserve(buffer, 5)
     if size < 16:
-        put(buffer, 0x80 | <uint8_t> size)
+        put(buffer, fixed | <uint8_t> size)
     elif size <= 0xFFFF:
-        put(buffer, 0xDE)
+        put(buffer, wide)
         put_big_endian(buffer, size, 2)
     elif size <= 0xFFFFFFFF:
-        put(buffer, 0xDF)
+        put(buffer, wide + 1)
         put_big_endian(buffer, size, 4)
     else:
-        raise ValueError("the dict is longer than msgpack can hold")
+        raise ValueError("the container is longer than msgpack can hold")
     return 0
 
 

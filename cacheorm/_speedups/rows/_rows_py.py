@@ -85,7 +85,7 @@ class _ColumnRows(MappingRows):
         try:
             packed = [pack_row(dict(zip(names, row, strict=True))) for row in zip(*stored, strict=True)]
             return [self.prefix + body for body in packed] if self.prefix else packed
-        except Exception:  # noqa: BLE001 - a serializer's libraries have errors of their own, reported for single rows
+        except Exception:  # a serializer's libraries have errors of their own, reported for single rows
             return None
 
     def convert_many(self, instances: list[Any], many: bool = True) -> None:
@@ -143,7 +143,7 @@ class _ColumnRows(MappingRows):
             bodies = [payload[size:] for payload in present]
         try:
             documents = [*map(self._unpack, bodies)]
-        except Exception:  # noqa: BLE001 - as above
+        except Exception:  # as above
             return None
         if set(map(type, documents)) != {dict}:
             return None

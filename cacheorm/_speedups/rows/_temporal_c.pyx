@@ -1,46 +1,19 @@
 # cython: cdivision=True
 """The codecs of dates and times: what their own ``isoformat()`` writes, and nothing else."""
 
-from cpython.datetime cimport (
-    date_day,
-    date_month,
-    date_new,
-    date_year,
-    datetime_day,
-    datetime_fold,
-    datetime_hour,
-    datetime_microsecond,
-    datetime_minute,
-    datetime_month,
-    datetime_new,
-    datetime_second,
-    datetime_tzinfo,
-    datetime_year,
-    import_datetime,
-    time_fold,
-    time_hour,
-    time_microsecond,
-    time_minute,
-    time_new,
-    time_second,
-    time_tzinfo,
-)
+cimport cpython.datetime as dt
+from cpython.datetime cimport PyDate_CheckExact, PyDateTime_CheckExact, PyTime_CheckExact
 from libc.stdint cimport uint8_t
 from libc.string cimport memcmp, memcpy
-import datetime as _datetime
+from datetime import UTC
 
 from .._digits cimport put_digits
 from ..convert._temporal_c import Date, DateTime, DateTimeTZ, Time
 from ._codec_c cimport FormattedCodec, register
 
-import_datetime()
+dt.import_datetime()
 
 __all__ = []
-
-cdef object UTC = _datetime.timezone.utc
-cdef object DATE_TYPE = _datetime.date
-cdef object DATETIME_TYPE = _datetime.datetime
-cdef object TIME_TYPE = _datetime.time
 
 
 cdef inline char *put_day(char *at, int year, int month, int day) noexcept:
@@ -67,10 +40,10 @@ cdef inline char *put_clock(char *at, int hour, int minute, int second, int micr
 
 cdef Py_ssize_t format_datetime(char *text, value, bint utc) noexcept:
     """Write a datetime as its ``isoformat()``, of UTC with "+00:00" and else of none; return its size."""
-    cdef char *at = put_day(text, datetime_year(value), datetime_month(value), datetime_day(value))
+    cdef char *at = put_day(text, dt.datetime_year(value), dt.datetime_month(value), dt.datetime_day(value))
     at[0] = c"T"
     at = put_clock(
-        at + 1, datetime_hour(value), datetime_minute(value), datetime_second(value), datetime_microsecond(value)
+        at + 1, dt.datetime_hour(value), dt.datetime_minute(value), dt.datetime_second(value), dt.datetime_microsecond(value)
     )
     if utc:
         memcpy(at, b"+00:00", 6)
@@ -145,7 +118,7 @@ cdef object read_datetime(const char *text, Py_ssize_t size, zone):
     cdef Clock clock
     if size < 19 or text[10] != c"T" or not read_day(text, &day) or not read_clock(text + 11, size - 11, &clock):
         return None
-    return datetime_new(
+    return dt.datetime_new(
         day.year, day.month, day.day, clock.hour, clock.minute, clock.second, clock.microsecond, zone
     )
 
@@ -154,7 +127,7 @@ cdef class DateTimeCodec(FormattedCodec):
     """Naive datetimes."""
 
     cdef Py_ssize_t format(self, char *text, value) except -1:
-        if type(value) is DATETIME_TYPE and datetime_tzinfo(value) is None and not datetime_fold(value):
+        if PyDateTime_CheckExact(value) and dt.datetime_tzinfo(value) is None and not dt.datetime_fold(value):
             return format_datetime(text, value, False)
         return 0
 
@@ -166,7 +139,7 @@ cdef class DateTimeTZCodec(FormattedCodec):
     """Datetimes in UTC."""
 
     cdef Py_ssize_t format(self, char *text, value) except -1:
-        if type(value) is DATETIME_TYPE and datetime_tzinfo(value) is UTC and not datetime_fold(value):
+        if PyDateTime_CheckExact(value) and dt.datetime_tzinfo(value) is UTC and not dt.datetime_fold(value):
             return format_datetime(text, value, True)
         return 0
 
@@ -180,22 +153,22 @@ cdef class DateCodec(FormattedCodec):
     """Dates."""
 
     cdef Py_ssize_t format(self, char *text, value) except -1:
-        if type(value) is DATE_TYPE:
-            return put_day(text, date_year(value), date_month(value), date_day(value)) - text
+        if PyDate_CheckExact(value):
+            return put_day(text, dt.date_year(value), dt.date_month(value), dt.date_day(value)) - text
         return 0
 
     cdef object parse(self, const char *text, Py_ssize_t size):
         cdef Day day
-        return date_new(day.year, day.month, day.day) if size == 10 and read_day(text, &day) else None
+        return dt.date_new(day.year, day.month, day.day) if size == 10 and read_day(text, &day) else None
 
 
 cdef class TimeCodec(FormattedCodec):
     """Naive times of day."""
 
     cdef Py_ssize_t format(self, char *text, value) except -1:
-        if type(value) is TIME_TYPE and time_tzinfo(value) is None and not time_fold(value):
+        if PyTime_CheckExact(value) and dt.time_tzinfo(value) is None and not dt.time_fold(value):
             return put_clock(
-                text, time_hour(value), time_minute(value), time_second(value), time_microsecond(value)
+                text, dt.time_hour(value), dt.time_minute(value), dt.time_second(value), dt.time_microsecond(value)
             ) - text
         return 0
 
@@ -203,7 +176,7 @@ cdef class TimeCodec(FormattedCodec):
         cdef Clock clock
         if not read_clock(text, size, &clock):
             return None
-        return time_new(clock.hour, clock.minute, clock.second, clock.microsecond, None)
+        return dt.time_new(clock.hour, clock.minute, clock.second, clock.microsecond, None)
 
 
 register(DateTime, DateTimeCodec)
