@@ -54,8 +54,7 @@ COSTLY = {
     "urllib",
 }
 
-# About what fits in a head. The modules of _speedups are no exception out of laziness: each is one C translation
-# unit, and calls inside it are direct, while calls between two of them go through Python.
+# About what fits in a head.
 MAX_LINES = 450
 
 
@@ -112,6 +111,7 @@ def internal(path: Path) -> list[tuple[str, tuple[str, ...], int]]:
 
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
+COMPILED_SOURCES = sorted(path for kind in ("pyx", "pxd", "pxi") for path in PACKAGE.rglob(f"*.{kind}"))
 INSIDE = [path for path in MODULES if path != PACKAGE / "__init__.py"]
 
 
@@ -193,7 +193,7 @@ def test_drivers_are_loaded_where_they_are_first_used(path: Path) -> None:
     assert not early, "it loads a driver: import it inside the function that needs it"
 
 
-@pytest.mark.parametrize("path", [path for path in INSIDE if top_level(path) != "_speedups"], ids=by_name)
+@pytest.mark.parametrize("path", [*MODULES, *COMPILED_SOURCES], ids=by_name)
 def test_modules_stay_short(path: Path) -> None:
     lines = len(path.read_text(encoding="utf-8").splitlines())
     assert lines <= MAX_LINES, "split it: one idea per module"
