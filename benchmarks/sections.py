@@ -7,8 +7,7 @@ from typing import Any
 
 import cacheorm as co
 
-from . import footprint, read_through, related
-from . import further as beyond
+from . import atomic_updates, footprint, read_through, related_rows
 from .contests import CONTESTS, OURS, Contest, run_beside
 from .footprint import Figure
 from .measure import alternate
@@ -78,7 +77,7 @@ def ratios(this: Run) -> None:
 
 
 def peers(this: Run) -> None:
-    """Other libraries, and what their users pay in comparison."""
+    """Other libraries on the same stores: their time per row, and how many times ours it is."""
     rows = STANDARD.rows(1000)
     asked = STANDARD.asked(rows)
     own = {
@@ -128,7 +127,7 @@ def peers(this: Run) -> None:
 
 
 def loading(this: Run) -> None:
-    """Reading through: what it costs to have rows loaded that are not there, and to ask for it where all are."""
+    """Read-through: the time per row if all rows have to be loaded, and if none has to."""
     lines = []
     kept = []
     columns = (OURS, "without leases", "query_many", "by hand", "dogpile.cache")
@@ -147,14 +146,14 @@ def loading(this: Run) -> None:
 
 
 def preloading(this: Run) -> None:
-    """Rows with what they refer to: beside the two queries by themselves, and hand-written code."""
+    """Rows with their related rows, beside two separate queries and hand-written code."""
     lines = []
     kept = []
     columns = (OURS, "two queries", "by hand")
-    for backend in related.BACKENDS:
+    for backend in related_rows.BACKENDS:
         title = f"preload, {backend}"
         if this.wants("preloading", title):
-            found = related.times(this.stores, backend, 1000, this.rounds, this.seconds, this.step(title))
+            found = related_rows.times(this.stores, backend, 1000, this.rounds, this.seconds, this.step(title))
             lines.append((title, *(f"{found[name]:.2f}" for name in columns)))
             kept.append({"title": title, **found})
     if lines:
@@ -166,11 +165,11 @@ def further(this: Run) -> None:
     """Atomic updates and lifetimes, on Redis."""
     lines = []
     kept = []
-    for operation in beyond.OPERATIONS:
+    for operation in atomic_updates.OPERATIONS:
         if not this.wants("further", operation):
             continue
         tick = this.step(operation)
-        found = beyond.times(this.stores, operation, 1000, this.rounds, this.seconds, tick)
+        found = atomic_updates.times(this.stores, operation, 1000, this.rounds, this.seconds, tick)
         ours, hand = found.pop(OURS), found.pop("by hand")
         others = ", ".join(f"{name} {time:.2f}" for name, time in found.items())
         lines.append((operation, f"{ours:.2f}", f"{hand:.2f}", f"{ours / hand:.2f}", others))
@@ -181,7 +180,7 @@ def further(this: Run) -> None:
 
 
 def decode(this: Run) -> None:
-    """Decoding alone, beside the fastest decoder of typed rows that there is."""
+    """Decoding alone, beside the fastest decoder of typed rows."""
     if not this.wants("decode", "decode"):
         return
     this.step("decode")
@@ -193,7 +192,7 @@ def decode(this: Run) -> None:
 
 
 def shapes(this: Run) -> None:
-    """Rows with other fields: each has to gain about what the standard row gains that has as many fields."""
+    """Rows of other shapes: each has to reach about the ratio of the standard row with as many fields."""
     lines = []
     kept = []
     for backend in ("Simple", "Redis"):
