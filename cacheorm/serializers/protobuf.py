@@ -21,20 +21,20 @@ _LARGEST_SINGLE = (2 - 2**-24) * 2.0**127
 # library only for these numbers would make it a requirement.
 _DOUBLE, _FLOAT, _BOOL, _STRING = 1, 2, 8, 9
 
-# The kinds of converters whose stored values a member of this type returns unchanged, if it takes them at all.
-_FAITHFUL = {
+# The converters whose stored values a member of this type returns unchanged, if it takes them at all.
+_FAITHFUL: dict[int, set[type]] = {
     _STRING: {
-        convert.KIND_STR,
-        convert.KIND_UUID,
-        convert.KIND_DECIMAL,
-        convert.KIND_JSON,
-        convert.KIND_DATETIME,
-        convert.KIND_DATETIME_TZ,
-        convert.KIND_DATE,
-        convert.KIND_TIME,
+        convert.Text,
+        convert.Uuid,
+        convert.DecimalText,
+        convert.Json,
+        convert.DateTime,
+        convert.DateTimeTZ,
+        convert.Date,
+        convert.Time,
     },
-    _DOUBLE: {convert.KIND_FLOAT},
-    _BOOL: {convert.KIND_BOOL},
+    _DOUBLE: {convert.Real},
+    _BOOL: {convert.Boolean},
 }
 
 
@@ -246,7 +246,7 @@ class ProtobufSerializer(BaseSerializer):
         """Return the field's converter, or one that goes through the message if that may change values."""
         member = self._message_type.members[field.name]
         inner = field.converter
-        if not member.repeated and not member.is_map and inner.kind in _FAITHFUL.get(member.type, ()):
+        if not member.repeated and not member.is_map and type(inner) in _FAITHFUL.get(member.type, ()):
             return inner
         return _ThroughMessage(inner, member, self._message)
 

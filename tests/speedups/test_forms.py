@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cacheorm as co
-from cacheorm._speedups import _mapping_py, _rows_py
+from cacheorm._speedups.rows import _mapping, _rows_py
 from cacheorm.payload import COMPRESSED, SIGNED, Header
 from cacheorm.serializers import Envelope, base
 from cacheorm.serializers import json as json_module
@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "protos"))
 
 import user_pb2
 
-TWINS: dict[str, tuple[Any, Any]] = {"pure": (_mapping_py, _rows_py)}
+TWINS: dict[str, tuple[Any, Any]] = {"pure": (_mapping, _rows_py)}
 if co.speedups_enabled:
-    from cacheorm._speedups import _mapping_c, _rows_c
+    from cacheorm._speedups.rows import _mapping_c, _rows_c
 
     TWINS["compiled"] = (_mapping_c, _rows_c)
 
