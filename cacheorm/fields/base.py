@@ -80,7 +80,7 @@ class Field(slots.Slot, Generic[T]):
     # -- conversion ------------------------------------------------------------------------------
 
     def make_converter(self) -> Any:
-        """Return a new converter for this field's own conversions; see ``_speedups/_convert_py.py``."""
+        """Return a new converter for this field's own conversions; see ``_speedups/convert/``."""
         return convert.Anything()
 
     @property

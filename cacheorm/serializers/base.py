@@ -88,7 +88,7 @@ class BaseSerializer:
         skip_invalid: bool,
         **options: Any,
     ) -> Any:
-        """Return the codec, which packs and reads the rows of one model; see ``_speedups/_mapping_py.py``."""
+        """Return the codec, which packs and reads the rows of one model; see ``_speedups/rows/``."""
         pack, unpack, signer = self.row_format()
         # Signed payloads may be read only after the signature was checked. MappingRows reads all payloads with
         # options["read"], which checks it; DictRows would read those with the usual prefix without a check.
