@@ -80,7 +80,7 @@ class Field(slots.Slot, Generic[T]):
     # -- conversion ------------------------------------------------------------------------------
 
     def make_converter(self) -> Any:
-        """Build the converter that this field's own conversions use; see ``_speedups/_convert_py.py``."""
+        """Build the converter that this field's own conversions use; see ``_speedups/convert/``."""
         return convert.Anything()
 
     @property

@@ -88,7 +88,7 @@ class BaseSerializer:
         skip_invalid: bool,
         **options: Any,
     ) -> Any:
-        """Build what packs and reads the rows of one model; see ``_speedups/_mapping_py.py``."""
+        """Build what packs and reads the rows of one model; see ``_speedups/rows/_mapping.py``."""
         pack, unpack, signer = self.row_format()
         # What is signed is read only by what checks the signature first: the codec for unusual payloads, which asks
         # options["read"]. The other one would take what begins as usual for its own.
