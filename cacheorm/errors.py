@@ -7,6 +7,7 @@
     ├── PayloadError                   stored bytes that are no row of the model
     ├── InvalidKeyError (ValueError)   a key that the backend cannot hold
     ├── WriteError                     rows that the backend refused
+    │   └── ConflictError              rows that others kept changing during an atomic update
     ├── BackendError                   the backend failed; the driver's error is ``__cause__``
     └── DoesNotExist                   no such row; every model has its own subclass
 
@@ -22,6 +23,7 @@ from typing import Any, NamedTuple
 __all__ = [
     "BackendError",
     "CacheORMError",
+    "ConflictError",
     "DoesNotExist",
     "FailedRow",
     "InvalidKeyError",

@@ -6,9 +6,20 @@ import math
 import operator
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-__all__ = ["KEEP_TTL", "NEVER", "TTL", "KeepTTL", "Outcome", "Value", "check_ttl", "to_bytes"]
+__all__ = [
+    "KEEP_TTL",
+    "NEVER",
+    "TTL",
+    "BreakerState",
+    "KeepTTL",
+    "Outcome",
+    "PoolState",
+    "Value",
+    "check_ttl",
+    "to_bytes",
+]
 
 Value = bytes | str | int | float
 """What a backend stores; it is read back as ``bytes``."""
@@ -107,3 +118,35 @@ class Outcome(dict[str, bool]):
         super().__init__(stored or {})
         self.reasons: dict[str, str] = dict(reasons or {})
         self.unsure: set[str] = set()
+
+
+class PoolState(NamedTuple):
+    """How the connections to one server are used at the moment.
+
+    Attributes:
+        server: the server's name, as in error messages.
+        limit: how many connections there may be; ``None`` if their number is not limited.
+        in_use: how many of them are in use.
+        idle: how many are open and not in use.
+        waiting: how many callers wait for a connection because all are in use.
+    """
+
+    server: str
+    limit: int | None
+    in_use: int
+    idle: int
+    waiting: int
+
+
+class BreakerState(NamedTuple):
+    """Whether one server is left alone because it did not answer.
+
+    Attributes:
+        server: the server's name, as in error messages.
+        reason: why it is left alone; ``None`` while it answers.
+        failures: how often it did not answer until now.
+    """
+
+    server: str
+    reason: str | None
+    failures: int

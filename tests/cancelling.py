@@ -146,10 +146,11 @@ async def _go_down_with_a_group(work: Awaitable[Any], seconds: float) -> Any:
 _WAYS = [_cancel, _cancel_again_and_again, _run_out_of_time, _go_down_with_a_group]
 
 
-async def settled(what: Callable[[], bool]) -> bool:
-    """Wait until something holds that others bring about."""
-    for _ in range(1000):
-        if what():
+async def settled(what: Callable[[], bool | Awaitable[bool]]) -> bool:
+    """Wait until something holds that others bring about, for a minute at most."""
+    for _ in range(6000):
+        found = what()
+        if found if isinstance(found, bool) else await found:
             return True
         await asyncio.sleep(0.01)
-    return what()
+    return False

@@ -18,8 +18,8 @@ _HOST = "127.0.0.1"
 class _Listener:
     """Accepts connections and serves each in a thread of its own, until it is closed."""
 
-    def __init__(self) -> None:
-        self._socket = socket.create_server((_HOST, 0))
+    def __init__(self, port: int = 0) -> None:
+        self._socket = socket.create_server((_HOST, port))
         self.port = int(self._socket.getsockname()[1])
         self.accepted = 0
         self._open: list[socket.socket] = []
@@ -30,12 +30,16 @@ class _Listener:
         raise NotImplementedError
 
     def close(self) -> None:
+        self.refuse()
+        for thread in self._threads:
+            thread.join(HANG)
+
+    def refuse(self) -> None:
+        """Close all connections, and take no more."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self.drop()
-        for thread in self._threads:
-            thread.join(HANG)
 
     def drop(self) -> None:
         """Close all connections."""
@@ -74,13 +78,19 @@ class Proxy(_Listener):
         cut_after: how many further bytes of replies are let through; ``None`` for all.
         once: forget ``cut_after`` at the first cut, so that the next connection works.
         hang: at the cut, keep the connection open and silent instead of closing it.
+        silent: set when replies have been held back at a cut.
         requests: all bytes that clients sent.
+        before_request: called with what a client sent, before the server gets it.
+        before_reply: called before anything of a reply is passed on.
     """
 
     def __init__(self, port: int) -> None:
         self.cut_after: int | None = None
         self.once = self.hang = False
+        self.silent = threading.Event()
         self.requests = bytearray()
+        self.before_request: Callable[[bytes], object] = lambda data: None
+        self.before_reply: Callable[[], object] = lambda: None
         self._target = port
         super().__init__()
 
@@ -97,15 +107,19 @@ class Proxy(_Listener):
         with contextlib.suppress(OSError):
             while data := client.recv(1 << 16):
                 self.requests += data
+                self.before_request(data)
                 server.sendall(data)
             server.shutdown(socket.SHUT_RDWR)
 
     def _forward_replies(self, server: socket.socket, client: socket.socket) -> None:
         while data := server.recv(1 << 16):
+            self.before_reply()
             if self.cut_after is not None:
                 data, rest = data[: self.cut_after], data[self.cut_after :]
                 self.cut_after -= len(data)
                 client.sendall(data)
+                if rest:
+                    self.silent.set()
                 if rest and self.once:
                     self.cut_after = None
                 if rest and not self.hang:
@@ -115,11 +129,11 @@ class Proxy(_Listener):
 
 
 class ScriptedServer(_Listener):
-    """Runs ``script(connection)`` for each connection."""
+    """Runs ``script(connection)`` for each connection, on a given port or a free one."""
 
-    def __init__(self, script: Callable[[socket.socket], None]) -> None:
+    def __init__(self, script: Callable[[socket.socket], None], port: int = 0) -> None:
         self._script = script
-        super().__init__()
+        super().__init__(port)
 
     def serve(self, connection: socket.socket) -> None:
         self._script(connection)

@@ -117,6 +117,11 @@ class ServerProcess:
         assert self._process is not None, "the server was not started"
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the server was started, and not killed since."""
+        return self._process is not None
+
     def start(self) -> Self:
         """Start the server and wait until it answers; on the port it had before, if it had one."""
         program = shutil.which(self.program)

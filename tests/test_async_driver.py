@@ -196,6 +196,12 @@ class Work:
         return "theirs"
 
 
+async def until(true: Callable[[], bool]) -> None:
+    """Let the event loop go round until something holds."""
+    while not true():
+        await asyncio.sleep(0)
+
+
 def joined(work: Work) -> Steps:
     return (yield WaitFor(work))
 
@@ -204,7 +210,7 @@ def test_others_are_waited_for_without_blocking_the_loop() -> None:
     async def main() -> None:
         work = Work()
         task = asyncio.create_task(arun(joined(work)))
-        await asyncio.sleep(0.01)
+        await until(lambda: bool(work.calls))
         assert not task.done()
         threading.Thread(target=work.calls[0]).start()
         assert await task == "theirs"
@@ -228,11 +234,11 @@ def test_who_no_longer_waits_disturbs_nobody() -> None:
     work.calls[0]()  # after the end of the loop
 
 
-def gives_back(backend: co.BaseBackend, seconds: float) -> Steps:
+def gives_back(backend: co.BaseBackend, last: Sleep | WaitFor) -> Steps:
     try:
         yield Sleep(60)
     except BaseException:
-        yield Sleep(seconds)
+        yield last
         yield Call(backend, "set", ("given back", b"1", 60))
         raise
 
@@ -245,37 +251,43 @@ async def started(steps: Steps) -> asyncio.Task[Any]:
 
 def test_a_cancelled_operation_gives_back_before_its_task_ends(memory: co.SimpleBackend) -> None:
     async def main() -> None:
-        task = await started(gives_back(memory, 0.01))
+        work = Work()
+        task = await started(gives_back(memory, WaitFor(work)))
         task.cancel("enough")
+        await until(lambda: bool(work.calls))
+        assert not task.done()
+        work.calls[0]()
         with pytest.raises(asyncio.CancelledError):
             await task
         assert task.cancelled()
         assert memory.has("given back")
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
-                await arun(gives_back(memory, 0))
+                await arun(gives_back(memory, Sleep(0)))
 
     asyncio.run(main())
 
 
 def test_who_is_cancelled_twice_waits_no_longer_and_yet_it_is_given_back(memory: co.SimpleBackend) -> None:
     async def main() -> None:
-        task = await started(gives_back(memory, 0.01))
+        work = Work()
+        task = await started(gives_back(memory, WaitFor(work)))
         for _ in range(2):
             task.cancel()
             await asyncio.sleep(0)
         with pytest.raises(asyncio.CancelledError):
             await task
+        await until(lambda: bool(work.calls))
         assert not memory.has("given back")
-        await asyncio.sleep(0.05)
-        assert memory.has("given back")
+        work.calls[0]()
+        await until(lambda: memory.has("given back"))
 
     asyncio.run(main())
 
 
 def test_the_end_of_the_loop_ends_what_is_being_given_back(memory: co.SimpleBackend) -> None:
     async def main() -> None:
-        task = await started(gives_back(memory, 60))
+        task = await started(gives_back(memory, Sleep(60)))
         task.cancel()
         await asyncio.sleep(0)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
 import copy
 import pickle
+import re
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ ERRORS: list[Any] = [
     co.PayloadError("is empty"),
     co.InvalidKeyError("too long"),
     co.WriteError([co.FailedRow("User", "m:user:id:1", "too large")]),
+    co.ConflictError([co.FailedRow("User", "m:user:id:1", "others changed it")], done="updated"),
     co.BackendError("redis at host:6379: no reply", maybe_applied=True),
     co.BackendError("refused"),
     co.DoesNotExist("no row"),
@@ -35,13 +38,21 @@ def test_errors_pickle_and_copy_whole(error: Any) -> None:
 
 
 def test_the_tree_is_the_one_that_is_written_down() -> None:
-    for name in errors.__all__:
-        kind = getattr(errors, name)
+    members = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    kinds = {kind.__name__: kind for kind in members if issubclass(kind, Exception)}
+    assert sorted([*kinds, "FailedRow"]) == errors.__all__
+    # The lines of the tree in the docstring: indentation, the name, and a foreign base in brackets.
+    assert errors.__doc__ is not None
+    found = re.findall(r"^    ([│├└─ ]*)(\w+)(?: \((\w+)\))?", errors.__doc__, re.MULTILINE)
+    ancestors: list[type] = []
+    for indent, name, foreign in found:
+        kind = kinds.pop(name)
         assert getattr(co, name) is kind
-        if name != "FailedRow":
-            assert issubclass(kind, co.CacheORMError)
-    assert issubclass(co.ValidationError, ValueError)
-    assert issubclass(co.InvalidKeyError, ValueError)
+        del ancestors[len(indent) // 4 :]
+        expected = [*ancestors[-1:], *([getattr(builtins, foreign)] if foreign else [])]
+        assert list(kind.__bases__) == (expected or [Exception])
+        ancestors.append(kind)
+    assert kinds == {}
 
 
 @pytest.mark.parametrize(

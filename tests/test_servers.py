@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
 
+import pytest
 import redis
-from clusters import SLOTS, RedisCluster
+from clusters import SLOTS, RedisCluster, wait_until
 from delays import DelayingProxy
 from sentinels import SentinelGroup
 from servers import HOST, RedisServer
@@ -67,21 +67,13 @@ def test_a_failover_that_the_sentinels_give_up_is_asked_for_again() -> None:
 
 def test_a_proxy_delays_and_holds_back_replies(redis_server: RedisServer) -> None:
     with DelayingProxy(redis_server.port) as proxy:
-        with redis.Redis(host=HOST, port=proxy.port, socket_timeout=0.3, retry=None) as client:
+        with redis.Redis(host=HOST, port=proxy.port, socket_timeout=2, retry=None) as client:
             assert client.ping()
             assert (proxy.accepted, proxy.open) == (1, 1)
             proxy.hung = True
-            begun = time.monotonic()
-            try:
+            with pytest.raises(redis.TimeoutError):
                 client.ping()
-            except redis.TimeoutError:
-                assert time.monotonic() - begun >= 0.3
-            else:
-                raise AssertionError("a hung server answered")
             proxy.hung = False
             proxy.delay = 0.01
             assert client.echo("still there") == b"still there"
-        deadline = time.monotonic() + 10
-        while proxy.open and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert proxy.open == 0
+        wait_until("the connections are closed", lambda: proxy.open == 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..types import TTL, KeepTTL, Outcome, Value
+from ..types import TTL, KeepTTL, Outcome, PoolState, Value
 from ._driving import Chunks, iterate_blocking, run_blocking
 from .base import BaseBackend
 
@@ -45,6 +45,7 @@ class Commands(Protocol):
     async def clear(self) -> None: ...
     async def ping(self) -> bool: ...
     async def stats(self) -> dict[str, Any]: ...
+    def pools(self) -> list[PoolState]: ...
     async def close(self) -> None: ...
 
 
@@ -135,6 +136,9 @@ class NetworkBackend(BaseBackend):
     def stats(self) -> dict[str, Any]:
         return run_blocking(self._blocking.stats())
 
+    def pools(self) -> list[PoolState]:
+        return self._blocking.pools()
+
     def close(self) -> None:
         run_blocking(self._blocking.close())
 
@@ -162,6 +166,10 @@ class NetworkBackend(BaseBackend):
 
     def aget_chunks(self, keys: Sequence[str]) -> AsyncIterator[list[bytes | None]]:
         return self._awaited().get_chunks(keys)
+
+    async def apools(self) -> list[PoolState]:
+        """Return how the connections of the running event loop are used."""
+        return self._awaited().pools()
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop."""

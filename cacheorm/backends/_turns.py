@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from ..types import PoolState
 from ._busy import BusyError
 
 __all__ = ["Entrance", "Turns"]
@@ -53,6 +54,11 @@ class _Queue:
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    @property
+    def waiting(self) -> int:
+        """How many wait, without those who have given up and are still in the queue."""
+        return sum(not turn.done() for turn in self._waiting)
 
     async def wait(self) -> None:
         """Wait until it is given."""
@@ -124,6 +130,15 @@ class Turns:
         self._entrance = entrance
         entrance.add(self)
 
+    def state(self, idle: int) -> PoolState:
+        """Return how the places are used.
+
+        Args:
+            idle: how many connections are open and not in use.
+        """
+        waiting = self._queue.waiting + self._entrance.waiting
+        return PoolState(self._refusal[0], self.places, self.places - self.free, idle, waiting)
+
     def refuse(self) -> BusyError:
         """Give the error for those who have waited for so long."""
         return BusyError(*self._refusal)
@@ -173,6 +188,11 @@ class Entrance:
     def is_shut(self) -> bool:
         """Whether who comes now has to wait."""
         return bool(self._queue) or not self._has_room()
+
+    @property
+    def waiting(self) -> int:
+        """How many operations wait."""
+        return 0 if self._queue is None else self._queue.waiting
 
     def wait(self) -> Awaitable[None]:
         """Wait until it is worth beginning, for as long as for a place.

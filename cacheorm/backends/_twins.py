@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from ..types import TTL, KeepTTL, Value
+from ..types import TTL, KeepTTL, PoolState, Value
 from ._driving import OnePart
 
 if TYPE_CHECKING:
@@ -163,6 +163,11 @@ class Twins:
         """Await :meth:`stats`."""
         figures: dict[str, Any] = await self._await("stats")
         return figures
+
+    async def apools(self) -> list[PoolState]:
+        """Return what :meth:`pools` does; for the connections of the running event loop where it has its own."""
+        states: list[PoolState] = await self._await("pools")
+        return states
 
     async def aclose(self) -> None:
         """Await :meth:`close`."""

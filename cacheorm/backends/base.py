@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import BackendError
-from ..types import TTL, KeepTTL, Outcome, Value, check_ttl
+from ..types import TTL, KeepTTL, Outcome, PoolState, Value, check_ttl
 from ._twins import Twins
 
 __all__ = ["BaseBackend", "later_part", "next_count", "split_swaps"]
@@ -268,6 +268,14 @@ class BaseBackend(Twins):
     def stats(self) -> dict[str, Any]:
         """Return figures of the engine: of ``entries``, ``hits``, ``misses``, ``evictions`` what it counts."""
         return {}
+
+    def pools(self) -> list[PoolState]:
+        """Return how connections are used: a state for each server that is known by now, without asking any.
+
+        These are the connections that calls share. Awaited calls have their own in each event loop:
+        :meth:`apools` returns those of the running loop.
+        """
+        return []
 
     def close(self) -> None:
         """Release connections and files. A closed backend opens them again when it is used."""

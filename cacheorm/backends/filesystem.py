@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._speedups import entries, records
 from ..errors import BackendError
-from ..types import TTL, KeepTTL, Outcome, Value
+from ..types import TTL, KeepTTL, Outcome, PoolState, Value
 from ._file import table
 from .base import BaseBackend, next_count, split_swaps
 
@@ -58,12 +58,25 @@ class FileSystemBackend(BaseBackend):
         default_ttl: see :class:`~cacheorm.backends.base.BaseBackend`.
         busy_timeout: how long an operation waits while another process writes, in seconds, before it fails
             with :exc:`~cacheorm.errors.BackendError`.
+        clock: returns the time in seconds since the epoch, for lifetimes; :func:`time.time` unless given.
+
+    Attributes:
+        size_limit: how many bytes a key and its value may have together.
 
     Threads and processes may share the folder, and forked children may go on using the backend. Do not remove the
     folder while it is in use: ``clear`` empties it.
     """
 
-    def __init__(self, path: str | os.PathLike[str], default_ttl: int = 600, *, busy_timeout: float = 30.0) -> None:
+    size_limit: int = 10**9 - _ROW_OVERHEAD  # SQLITE_MAX_LENGTH, https://www.sqlite.org/limits.html
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        default_ttl: int = 600,
+        *,
+        busy_timeout: float = 30.0,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
         super().__init__(default_ttl)
         if isinstance(path, bytes) or not isinstance(path, (str, os.PathLike)):
             raise TypeError(f"path must be a str or os.PathLike, got {type(path).__name__}")
@@ -83,7 +96,7 @@ class FileSystemBackend(BaseBackend):
         self._connections = Connections(lambda: open_database(file, busy_timeout))
         # Without it, connections of a backend that is dropped unclosed would warn.
         weakref.finalize(self, self._connections.close)
-        self._clock = time.time
+        self._clock = clock or time.time
         self._sweeper = Sweeper()
 
     def __repr__(self) -> str:
@@ -221,6 +234,10 @@ class FileSystemBackend(BaseBackend):
                 size += os.stat(self._file + suffix).st_size
         return {"entries": live, "expired": rows - live, "bytes": size, "path": self.path}
 
+    def pools(self) -> list[PoolState]:
+        """Return how many SQLite connections are in use by operations, and how many are open for the next ones."""
+        return [self._connections.state(self._file)]
+
     def close(self) -> None:
         self._connections.close()
 
@@ -336,16 +353,14 @@ class FileSystemBackend(BaseBackend):
         return stored
 
     def _oversized(self, batch: Mapping[str, bytes]) -> list[str]:
-        limit = self._size_limit
+        limit = self.size_limit
         # The longest of each is a bound on every entry.
         if max(map(len, batch.values()), default=0) + 4 * max(map(len, batch), default=0) <= limit:
             return []
         return [key for key, value in batch.items() if len(key.encode()) + len(value) > limit]
 
-    _size_limit = 10**9 - _ROW_OVERHEAD  # SQLITE_MAX_LENGTH, https://www.sqlite.org/limits.html
-
     def _too_large(self, value: bytes) -> str:
-        return f"too large: {len(value)} bytes, and SQLite holds up to {self._size_limit} with the key"
+        return f"too large: {len(value)} bytes, and SQLite holds up to {self.size_limit} with the key"
 
 
 def _parts(keys: Sequence[str], size: int) -> Iterator[Sequence[str]]:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .._speedups import wire
-from ._memcached.addresses import DEFAULT_PORT, GivenServer, read_servers
+from ..types import BreakerState
+from ._memcached.addresses import DEFAULT_PORT, GivenServer, describe, read_servers
 from ._memcached.blocking import BlockingPool
 from ._memcached.commands import Engine, MemcachedCommands
 from ._memcached.ketama import DISTRIBUTIONS
@@ -85,6 +86,7 @@ class MemcachedBackend(NetworkBackend):
         if on_server_failure not in POLICIES:
             raise ValueError(f"on_server_failure must be one of {', '.join(POLICIES)}, got {on_server_failure!r}")
         self.client = client
+        self._rings: Rings | None = None
         if client is not None:
             from ._memcached._pylibmc import PylibmcEngine
 
@@ -107,7 +109,7 @@ class MemcachedBackend(NetworkBackend):
             raise NotImplementedError(
                 "a pylibmc.Client blocks, so nothing on it can be awaited: give servers= in place of client="
             )
-        if len(self._servers) == 1:
+        if self._rings is None:
             from ._memcached.awaited import AwaitedPool  # here, as it needs asyncio
 
             pool = AwaitedPool(self._servers[0].address, *self._limits, entrance)
@@ -137,6 +139,36 @@ class MemcachedBackend(NetworkBackend):
         ``entries`` counts those that expired and were not cleaned away yet, too.
         """
         return super().stats()
+
+    def servers_of(self, *keys: str) -> list[str]:
+        """Return the name of the server that each of ``keys`` is on, in their order, without asking any.
+
+        With ``on_server_failure="eject"``, these are servers that are not left alone at the moment.
+
+        Raises:
+            NotImplementedError: a client that was passed in decides.
+        """
+        if self.client is not None:
+            raise NotImplementedError("the client that was passed in decides which server has a key")
+        wire.check_memcached_keys(keys)
+        names = [describe(address) for address, _ in self._servers]
+        if self._rings is None:
+            return names * len(keys)
+        return [names[place] for place in self._rings.current().owners(keys)]
+
+    def breakers(self) -> list[BreakerState]:
+        """Return for each of several servers whether it is left alone because it did not answer."""
+        if self._rings is None:
+            return []
+        return [
+            BreakerState(describe(address), health.reason, health.failures)
+            for (address, _), health in zip(self._servers, self._rings.health, strict=True)
+        ]
+
+    def retry_failed_servers(self) -> None:
+        """Have the next operation try the servers that are left alone, without waiting for ``retry_after``."""
+        for health in [] if self._rings is None else self._rings.health:
+            health.expire()
 
     def close(self) -> None:
         """Close the idle connections that block; a client that was passed in stays open."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from .._speedups import wire
 from ._network import Commands, NetworkBackend
@@ -63,13 +63,14 @@ class RedisBackend(NetworkBackend):
         **kwargs: Any,
     ) -> None:
         super().__init__(default_ttl)
+        driver = _driver()
         if client is None:
-            made = _driver().Redis(host=host, port=port, password=password, db=db, **_options(kwargs))
-            self._connect_through(made, True)
+            client = _Owned(driver.Redis(host=host, port=port, password=password, db=db, **_options(kwargs)))
         elif kwargs:
             raise TypeError(f"a client takes no further options, got {', '.join(sorted(kwargs))}")
+        if isinstance(client, _Owned):
+            self._connect_through(client.client, True)
         else:
-            _driver()
             self._connect_through(client, False)
 
     def _connect_through(self, client: Any, owned: bool) -> None:
@@ -120,15 +121,19 @@ class RedisBackend(NetworkBackend):
                 "not a Redis URL: expected redis://, rediss:// or unix://, a numeric port, and special characters"
                 " of user and password percent-encoded"
             ) from None
-        backend = cls(client=client, default_ttl=default_ttl)
-        backend._connect_through(client, True)
-        return backend
+        return cls(client=_Owned(client), default_ttl=default_ttl)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._way.server}>"
 
     def check_key(self, key: str) -> None:
         wire.check_keys((key,))
+
+
+class _Owned(NamedTuple):
+    """A client that the backend has made, and closes."""
+
+    client: Any
 
 
 def _driver() -> Any:

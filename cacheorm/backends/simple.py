@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .._speedups import entries
@@ -52,6 +52,7 @@ class SimpleBackend(entries.Entries, BaseBackend):
             so the least recently used one. ``get``, ``get_many``, ``touch`` and every write that stores
             count as use; ``has``, ``ttl`` and refused writes do not.
         default_ttl: see :class:`~cacheorm.backends.base.BaseBackend`.
+        clock: returns the time in seconds, for lifetimes; :func:`time.monotonic` unless given.
 
     Raises:
         ValueError: ``threshold`` is less than 1.
@@ -62,12 +63,16 @@ class SimpleBackend(entries.Entries, BaseBackend):
 
     in_process = True
 
-    def __init__(self, threshold: int = 100_000, default_ttl: int = 300) -> None:
+    def __init__(
+        self, threshold: int = 100_000, default_ttl: int = 300, *, clock: Callable[[], float] | None = None
+    ) -> None:
         if isinstance(threshold, bool) or not isinstance(threshold, int):
             raise TypeError(f"threshold must be an int, got {type(threshold).__name__}")
         if threshold < 1:
             raise ValueError(f"threshold must be at least 1, got {threshold}")
         entries.Entries.__init__(self, threshold)
+        if clock is not None:
+            self._clock = clock
         BaseBackend.__init__(self, default_ttl)
         with _living_lock:
             _living.add(self)

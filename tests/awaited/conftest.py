@@ -24,7 +24,7 @@ def models(backend: co.BaseBackend) -> Models:
         visits = co.IntegerField(default=0)
 
         class Meta:
-            ttl = 1000
+            ttl = 4000
 
     class Article(co.Model):
         id = co.IntegerField(primary_key=True)

@@ -59,13 +59,17 @@ def test_models_and_instances_have_a_twin_of_each_method(name: str) -> None:
 @pytest.mark.parametrize("name", with_io(co.BaseBackend))
 def test_backends_have_a_twin_of_each_method(name: str) -> None:
     methods = public(co.BaseBackend)
-    assert same_parameters(methods[name], methods[f"a{name}"])
+    twin = methods[f"a{name}"]
+    assert same_parameters(methods[name], twin)
+    assert inspect.iscoroutinefunction(twin) is (name != "get_chunks")
+    expected = inspect.signature(methods[name]).return_annotation.replace("Iterator", "AsyncIterator")
+    assert inspect.signature(twin).return_annotation == expected
 
 
 @pytest.mark.parametrize("backend", [co.SimpleBackend, co.FileSystemBackend, co.RedisBackend, co.MemcachedBackend])
 def test_no_backend_has_methods_that_only_block(backend: Any) -> None:
-    added = {"from_url", "check_key"}
-    for name in with_io_of(backend) - added:
+    without_io = {"from_url", "check_key", "servers_of", "breakers", "retry_failed_servers"}
+    for name in with_io_of(backend) - without_io:
         assert hasattr(backend, f"a{name}"), f"{backend.__name__}.{name} has no twin"
 
 

@@ -9,7 +9,7 @@ from cacheorm.backends import BaseBackend
 from cacheorm.backends.base import next_count
 from cacheorm.errors import BackendError, InvalidKeyError
 from cacheorm.testing import BackendConformance
-from cacheorm.types import KEEP_TTL, TTL, Value, to_bytes
+from cacheorm.types import KEEP_TTL, TTL, Value, check_ttl, to_bytes
 
 
 class SmallestBackend(BaseBackend):
@@ -33,7 +33,7 @@ class SmallestBackend(BaseBackend):
         stored = to_bytes(value)
         if stored is None:
             raise TypeError("cannot store None")
-        seconds = self._seconds(ttl)
+        seconds = self.default_ttl if ttl is None else check_ttl(ttl)
         self.entries[key] = (stored, time.monotonic() + seconds if seconds else float("inf"))
         return True
 
@@ -137,3 +137,4 @@ def test_the_base_class_checks_no_keys_and_has_nothing_to_tell() -> None:
     backend.check_key("anything")
     assert backend.ping() is True
     assert backend.stats() == {}
+    assert backend.pools() == []

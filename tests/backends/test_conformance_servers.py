@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pylibmc
 import pytest
 import redis
 import redis.asyncio
 import redis.cluster
+from clusters import wait_until
+from observing import memcached_figure
 from servers import HOST, MemcachedServer, RedisServer
 
 from cacheorm.backends import BaseBackend, MemcachedBackend, RedisBackend
@@ -103,24 +104,14 @@ class OnMemcached(BackendConformance):
         return [memcached_server]
 
     @pytest.fixture(autouse=True)
-    def just_after_a_tick(self, request: pytest.FixtureRequest, clocks: list[MemcachedServer]) -> None:
-        """Start tests that look at entries of 1 second when memcached's clock, which counts seconds, has moved."""
-        if "expired" not in request.node.name:
-            return
-        with contextlib.ExitStack() as stack:
-            connections = [stack.enter_context(server.connect()) for server in clocks]
-            first = [self.server_time(connection) for connection in connections]
-            for connection, then in zip(connections, first, strict=True):
-                while self.server_time(connection) == then:
-                    time.sleep(0.01)
+    def watch(self, clocks: list[MemcachedServer]) -> None:
+        self.watched = clocks
 
-    @staticmethod
-    def server_time(connection: Any) -> str:
-        connection.sendall(b"stats\r\n")
-        reply = b""
-        while not reply.endswith(b"END\r\n"):
-            reply += connection.recv(1 << 16)
-        return reply.decode().partition("STAT time ")[2].split()[0]
+    def expire(self) -> None:
+        """Wait until the clocks of all servers, which count whole seconds, have moved."""
+        times = {server: memcached_figure(server, "time") for server in self.watched}
+        for server, then in times.items():
+            wait_until("time has passed", lambda server=server, then=then: memcached_figure(server, "time") > then)
 
 
 class TestMemcachedBackend(OnMemcached):
@@ -134,7 +125,7 @@ class TestMemcachedBackend(OnMemcached):
 
 @pytest.fixture(scope="module")
 def three_memcacheds() -> Iterator[list[MemcachedServer]]:
-    """Three servers whose clocks tick together, as they were started together."""
+    """Three servers, started at once."""
     servers = [MemcachedServer("-m", "64", "-t", "1") for _ in range(3)]
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(3) as pool:
         for server in servers:

@@ -10,7 +10,9 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +21,14 @@ from amounts import enough
 from children import fork_and_check
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lifetimes import Clock
+from servers import HANG
 
 from cacheorm._speedups import records
 from cacheorm.backends import FileSystemBackend
-from cacheorm.backends import filesystem as filesystem_module
-from cacheorm.backends._file import database
 from cacheorm.errors import BackendError, InvalidKeyError
 from cacheorm.testing._suite import in_threads
-from cacheorm.types import KEEP_TTL
+from cacheorm.types import KEEP_TTL, PoolState
 
 
 @pytest.fixture
@@ -35,19 +37,75 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def backend(folder: Path) -> Iterator[FileSystemBackend]:
-    with FileSystemBackend(folder) as backend:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def backend(folder: Path, clock: Clock) -> Iterator[FileSystemBackend]:
+    with FileSystemBackend(folder, clock=clock) as backend:
         yield backend
+
+
+class Faults:
+    """What goes wrong in SQLite, on connections that are opened from now on.
+
+    Attributes:
+        pages: how many the file may have; ``None`` does not limit it.
+        before: what is called with the connection before a statement that begins in some way.
+    """
+
+    def __init__(self) -> None:
+        self.pages: int | None = None
+        self.before: dict[str, Callable[[sqlite3.Connection], object]] = {}
+
+    def connect(self, real: Any, *args: Any, **options: Any) -> sqlite3.Connection:
+        faults = self
+
+        class Connection(sqlite3.Connection):
+            def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+                for begin, act in [*faults.before.items()]:
+                    if sql.startswith(begin):
+                        act(self)
+                return super().execute(sql, *parameters)
+
+        connection: sqlite3.Connection = real(*args, factory=Connection, **options)
+        if self.pages is not None:
+            connection.execute(f"PRAGMA max_page_count = {self.pages}")
+        return connection
+
+    def fail(self, statement: str, error: BaseException) -> None:
+        """Raise an error in place of a statement that begins so."""
+
+        def act(connection: sqlite3.Connection) -> None:
+            raise error
+
+        self.before[statement] = act
+
+
+@pytest.fixture
+def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
+    faults = Faults()
+    monkeypatch.setattr(sqlite3, "connect", partial(faults.connect, sqlite3.connect))
+    return faults
+
+
+def pages_of(folder: Path) -> int:
+    connection = sqlite3.connect(folder / "cache.sqlite3")
+    try:
+        return int(connection.execute("PRAGMA page_count").fetchone()[0])
+    finally:
+        connection.close()
 
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def rows_in_file(folder: Path) -> int:
+def rows_in_file(folder: Path, table: str = "entries") -> int:
     connection = sqlite3.connect(folder / "cache.sqlite3")
     try:
-        return connection.execute("SELECT count(*) FROM entries").fetchone()[0]
+        return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
     finally:
         connection.close()
 
@@ -202,51 +260,53 @@ def test_an_old_sqlite_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch)
         FileSystemBackend(folder).get("a")
 
 
-def test_a_full_disk_loses_the_write_and_nothing_else(backend: FileSystemBackend) -> None:
-    backend.set("a", b"1", 0)
-    connection = backend._connections.take()
-    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+def test_a_full_disk_loses_the_write_and_nothing_else(folder: Path, faults: Faults) -> None:
+    with FileSystemBackend(folder) as backend:
+        backend.set("a", b"1", 0)
     # The same error as that of a full disk, from the same place.
-    connection.execute(f"PRAGMA max_page_count = {pages + 10}")
-    backend._connections.give(connection)
-    with pytest.raises(BackendError, match="database or disk is full") as caught:
-        backend.set_many({str(i): b"x" * 1000 for i in range(1000)})
-    assert caught.value.maybe_applied is False
-    assert backend.get_many("a", "0", "999") == [b"1", None, None]
-    assert backend.set("b", b"2") is True
+    faults.pages = pages_of(folder) + 10
+    with FileSystemBackend(folder) as backend:
+        with pytest.raises(BackendError, match="database or disk is full") as caught:
+            backend.set_many({str(i): b"x" * 1000 for i in range(1000)})
+        assert caught.value.maybe_applied is False
+        assert backend.get_many("a", "0", "999") == [b"1", None, None]
+        assert backend.set("b", b"2") is True
 
 
-def test_an_error_after_the_first_transaction_says_that_something_was_written(
-    backend: FileSystemBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(filesystem_module, "_WRITE_SIZE", 10)
-    backend.ping()
-    connection = backend._connections.take()
-    pages = connection.execute("PRAGMA page_count").fetchone()[0]
-    connection.execute(f"PRAGMA max_page_count = {pages + 10}")
-    backend._connections.give(connection)
-    with pytest.raises(BackendError, match=r"full.*may have been applied") as caught:
-        backend.set_many({str(i): b"x" * 1000 for i in range(1000)})
-    assert caught.value.maybe_applied is True
-    assert backend.get("0") is not None
-    assert backend.get("999") is None
+def test_an_error_after_the_first_transaction_says_that_something_was_written(folder: Path, faults: Faults) -> None:
+    rows = {str(i): b"x" * 100 for i in range(25_000)}
+    with FileSystemBackend(folder) as backend:
+        backend.set_many(dict(islice(rows.items(), 12_000)))
+        faults.pages = pages_of(folder)
+        backend.clear()
+    with FileSystemBackend(folder) as backend:
+        with pytest.raises(BackendError, match=r"full.*may have been applied") as caught:
+            backend.set_many(rows)
+        assert caught.value.maybe_applied is True
+        assert backend.get("0") is not None
+        assert backend.get("24999") is None
 
 
-def test_an_io_error_in_a_write_leaves_open_whether_it_was_applied(backend: FileSystemBackend) -> None:
+def test_an_io_error_in_a_write_leaves_open_whether_it_was_applied(backend: FileSystemBackend, faults: Faults) -> None:
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorcode = sqlite3.SQLITE_IOERR_WRITE
-    with pytest.raises(BackendError, match="disk I/O error") as caught, backend._transaction():
-        raise error
+    backend.ping()
+    faults.fail("COMMIT", error)
+    with pytest.raises(BackendError, match="disk I/O error") as caught:
+        backend.set_many({"a": b"1", "b": b"2"})
     assert caught.value.maybe_applied is True
-    with pytest.raises(BackendError) as caught, backend._connection():
-        raise error
+    faults.before.clear()
+    backend.ping()
+    faults.fail("", error)
+    with pytest.raises(BackendError, match="disk I/O error") as caught:
+        backend.get("a")
     assert caught.value.maybe_applied is False
 
 
 def test_an_entry_over_the_limit_of_sqlite_is_refused_by_itself(
     backend: FileSystemBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(FileSystemBackend, "_size_limit", 1000)
+    monkeypatch.setattr(FileSystemBackend, "size_limit", 1000)
     for write in (backend.set, backend.add, backend.replace):
         with pytest.raises(BackendError, match="big: too large: 1001 bytes, and SQLite holds up to 1000"):
             write("big", b"x" * 1001)
@@ -256,10 +316,11 @@ def test_an_entry_over_the_limit_of_sqlite_is_refused_by_itself(
     assert backend.get_many("small", "big", "fits") == [b"1", None, b"x" * 996]
 
 
-def test_the_limit_of_sqlite_is_what_we_say(backend: FileSystemBackend) -> None:
-    connection = backend._connections.take()
-    assert connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) >= backend._size_limit
-    backend._connections.give(connection)
+def test_the_limit_of_sqlite_is_what_we_say(backend: FileSystemBackend, faults: Faults) -> None:
+    limits: list[int] = []
+    faults.before[""] = lambda connection: limits.append(connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH))
+    backend.ping()
+    assert min(limits) >= backend.size_limit
 
 
 # -- keys ------------------------------------------------------------------------------------------------
@@ -338,18 +399,15 @@ def test_a_key_whose_place_is_taken_keeps_its_own_when_the_other_goes(crowded: F
         assert crowded.stats()["entries"] == 9 - i
 
 
-def test_sweeping_forgets_the_places_of_keys_that_are_gone(crowded: FileSystemBackend, folder: Path) -> None:
-    now = time.time()
-    crowded._clock = lambda: now
+def test_sweeping_forgets_the_places_of_keys_that_are_gone(
+    crowded: FileSystemBackend, folder: Path, clock: Clock
+) -> None:
     crowded.set_many({f"row {i}": b"x" for i in range(100)}, 10)
-    crowded._clock = lambda: now + 10
+    clock.now += 10
     for _ in range(500):
         crowded.set("for ever", b"x", 0)
     assert rows_in_file(folder) == 1
-    connection = crowded._connections.take()
-    places = connection.execute("SELECT count(*) FROM moved").fetchone()[0]
-    crowded._connections.give(connection)
-    assert places <= 1
+    assert rows_in_file(folder, "moved") <= 1
     assert crowded.get_many("for ever", "row 1") == [b"x", None]
 
 
@@ -368,12 +426,12 @@ def test_two_keys_that_truly_share_an_id_do_not_meet(backend: FileSystemBackend)
 # -- expiry ------------------------------------------------------------------------------------------------
 
 
-def test_expired_rows_leave_the_file_as_others_are_written(backend: FileSystemBackend, folder: Path) -> None:
-    now = time.time()
-    backend._clock = lambda: now
+def test_expired_rows_leave_the_file_as_others_are_written(
+    backend: FileSystemBackend, folder: Path, clock: Clock
+) -> None:
     backend.set_many({f"brief {i}": b"x" for i in range(1000)}, 10)
     backend.set_many({f"for ever {i}": b"x" for i in range(100)}, 0)
-    backend._clock = lambda: now + 10
+    clock.now += 10
     assert backend.stats()["entries"] == 100
     assert backend.stats()["expired"] == 1000
     # At twice the speed of writing, two rounds of 1100 rows need as many writes.
@@ -384,36 +442,39 @@ def test_expired_rows_leave_the_file_as_others_are_written(backend: FileSystemBa
     assert backend.get("for ever 0") == b"x"
 
 
-def test_one_write_removes_a_bounded_number_of_rows(backend: FileSystemBackend) -> None:
-    now = time.time()
-    backend._clock = lambda: now
+def test_one_write_removes_a_bounded_number_of_rows(backend: FileSystemBackend, clock: Clock) -> None:
     backend.set_many({str(i): b"x" for i in range(5000)}, 10)
-    backend._sweeper.position = 0
-    backend._clock = lambda: now + 10
-    backend.set_many({f"new {i}": b"x" for i in range(100)})
-    # Of the 200 rows that it looked at, some were the new ones.
-    assert 4800 <= backend.stats()["expired"] < 5000
+    clock.now += 10
+    expired = [5000]
+    for _ in range(3):
+        backend.set_many({f"new {i}": b"x" for i in range(100)})
+        expired.append(backend.stats()["expired"])
+    # Of the 200 rows that each looked at, some were the new ones; and it may have come to the end of the file.
+    assert all(before - 200 <= after <= before for before, after in pairwise(expired))
+    assert expired[-1] < 5000
 
 
-def test_a_sweep_that_fails_does_not_fail_the_write(backend: FileSystemBackend) -> None:
-    backend._sweeper.position = "no number"  # type: ignore[assignment]
+def test_a_sweep_that_fails_does_not_fail_the_write(backend: FileSystemBackend, faults: Faults) -> None:
+    sweep = "DELETE FROM entries WHERE id > "
+    faults.fail(sweep, sqlite3.OperationalError("no"))
     for i in range(100):
         assert backend.set("a", i) is True
-    backend._sweeper.position = 2**70
+    faults.fail(sweep, OverflowError("no number of SQLite's"))
     with pytest.raises(OverflowError):
         # What is no error of the engine is a mistake of ours, and shows.
         [backend.set("a", i) for i in range(100)]
 
 
-def test_lifetimes_follow_the_clock_of_the_system(backend: FileSystemBackend) -> None:
-    now = time.time()
-    backend._clock = lambda: now
-    backend.set("a", 1, 10)
-    assert backend.ttl("a") == 10
-    backend._clock = lambda: now + 9.5
-    assert (backend.get("a"), backend.ttl("a")) == (b"1", 1)
-    backend._clock = lambda: now + 10.001
-    assert (backend.get("a"), backend.ttl("a")) == (None, None)
+def test_lifetimes_follow_the_clock_of_the_system(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(time, "time", clock)
+    with FileSystemBackend(folder) as backend:
+        backend.set("a", 1, 10)
+        assert backend.ttl("a") == 10
+        clock.now += 9.5
+        assert (backend.get("a"), backend.ttl("a")) == (b"1", 1)
+        clock.now += 0.501
+        assert (backend.get("a"), backend.ttl("a")) == (None, None)
 
 
 def test_a_lifetime_of_a_googol_fits(backend: FileSystemBackend) -> None:
@@ -437,7 +498,7 @@ def test_clear_succeeds_beside_a_reader(backend: FileSystemBackend, folder: Path
     reader = sqlite3.connect(folder / "cache.sqlite3", isolation_level=None)
     reader.execute("BEGIN")
     reader.execute("SELECT * FROM entries").fetchall()
-    backend._connections.close()
+    backend.close()
     with FileSystemBackend(folder, busy_timeout=0.1) as other:
         other.clear()
         assert other.get("a") is None
@@ -470,21 +531,46 @@ def test_processes_that_start_at_once_lose_no_count_and_no_row(folder: Path) -> 
         assert backend.get("count") == b"1200"
 
 
-def test_a_writer_in_another_process_is_waited_for_and_then_reported(folder: Path) -> None:
-    with FileSystemBackend(folder, busy_timeout=0.2) as backend:
+@pytest.fixture
+def locked(folder: Path) -> Iterator[sqlite3.Connection]:
+    """A writer that has the lock, as another process has it."""
+    with FileSystemBackend(folder) as backend:
         backend.set("a", 1)
-        other = sqlite3.connect(folder / "cache.sqlite3", isolation_level=None)
-        other.execute("BEGIN IMMEDIATE")
-        for write in (lambda: backend.set("a", 2), lambda: backend.incr("a"), lambda: backend.set_many({"a": 2})):
-            start = time.monotonic()
-            with pytest.raises(BackendError, match="locked") as caught:
-                write()
-            assert time.monotonic() - start > 0.15
-            assert caught.value.maybe_applied is False
+    other = sqlite3.connect(folder / "cache.sqlite3", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    yield other
+    other.close()
+
+
+WRITES: list[Callable[[FileSystemBackend], object]] = [
+    lambda backend: backend.set("a", 2),
+    lambda backend: backend.incr("a"),
+    lambda backend: backend.set_many({"a": 2}),
+]
+
+
+@pytest.mark.parametrize("write", WRITES, ids=["set", "incr", "set_many"])
+def test_a_writer_in_another_process_is_waited_for(
+    write: Callable[[FileSystemBackend], object], folder: Path, locked: sqlite3.Connection
+) -> None:
+    with FileSystemBackend(folder, busy_timeout=120) as backend:
+        threading.Timer(0.2, locked.execute, ["ROLLBACK"]).start()
+        write(backend)
+        assert backend.get("a") == b"2"
+
+
+@pytest.mark.parametrize("write", WRITES, ids=["set", "incr", "set_many"])
+def test_a_writer_in_another_process_that_does_not_end_is_reported(
+    write: Callable[[FileSystemBackend], object], folder: Path, locked: sqlite3.Connection
+) -> None:
+    with FileSystemBackend(folder, busy_timeout=0.2) as backend:
+        with pytest.raises(BackendError, match="locked") as caught:
+            write(backend)
+        assert caught.value.maybe_applied is False
         assert backend.get("a") == b"1"
-        other.execute("ROLLBACK")
-        other.close()
-        assert backend.incr("a") == 2
+        locked.execute("ROLLBACK")
+        write(backend)
+        assert backend.get("a") == b"2"
 
 
 def test_opening_waits_while_another_process_makes_the_file(folder: Path) -> None:
@@ -517,36 +603,42 @@ while True:
 """
 
 
-@pytest.mark.parametrize("seconds", [0.2, 0.5, 0.8])
-def test_what_was_acknowledged_survives_kill_9(folder: Path, seconds: float) -> None:
+@pytest.mark.parametrize("batches", [1, 10, 30])
+def test_what_was_acknowledged_survives_kill_9(folder: Path, batches: int) -> None:
     program = subprocess.Popen([sys.executable, "-c", WRITE_FOR_EVER, folder], stdout=subprocess.PIPE, text=True)
     assert program.stdout is not None
-    assert program.stdout.readline() == "0\n"
-    threading.Timer(seconds, program.send_signal, [signal.SIGKILL]).start()
+    lines = [program.stdout.readline() for _ in range(batches)]
+    program.kill()
     # A line that the kill cut short acknowledges nothing.
-    last = [int(line) for line in program.communicate()[0].splitlines(keepends=True) if line.endswith("\n")][-1]
+    lines += [line for line in program.communicate()[0].splitlines(keepends=True) if line.endswith("\n")]
+    assert lines == [f"{batch}\n" for batch in range(len(lines))]
     assert program.returncode == -signal.SIGKILL
     with FileSystemBackend(folder) as backend:
-        for batch in range(last + 1):
+        for batch in range(len(lines)):
             keys = [f"{batch}:{i}" for i in range(200)]
             assert backend.get_many(*keys) == [(key * 20).encode() for key in keys]
         # A batch is one transaction: of the one that was under way, all rows are there or none.
-        assert backend.get_many(*(f"{last + 1}:{i}" for i in range(200))).count(None) in (0, 200)
-        connection = backend._connections.take()
-        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        backend._connections.give(connection)
+        assert backend.get_many(*(f"{len(lines)}:{i}" for i in range(200))).count(None) in (0, 200)
+    connection = sqlite3.connect(folder / "cache.sqlite3")
+    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    connection.close()
 
 
 # -- fork ------------------------------------------------------------------------------------------------------
 
 
+def idle(backend: FileSystemBackend) -> int:
+    """Return how many connections are open, none of which is in use."""
+    (state,) = backend.pools()
+    assert state == PoolState(str(Path(backend.path, "cache.sqlite3")), None, 0, state.idle, 0)
+    return state.idle
+
+
 def test_no_connection_is_open_across_a_fork(backend: FileSystemBackend) -> None:
     backend.set("a", 1)
-    assert len(backend._connections._idle) == 1
-    wait = fork_and_check(
-        lambda: not backend._connections._idle and backend.get("a") == b"1" and backend.incr("a") == 2
-    )
-    assert backend._connections._idle == []
+    assert idle(backend) == 1
+    wait = fork_and_check(lambda: idle(backend) == 0 and backend.get("a") == b"1" and backend.incr("a") == 2)
+    assert idle(backend) == 0
     wait()
     assert backend.incr("a") == 3
 
@@ -577,79 +669,71 @@ def test_children_forked_amid_writing_threads_work_and_lose_nothing(backend: Fil
     assert backend.get("count") == b"%d" % (written[0] + 10)
 
 
-def test_a_child_forgets_what_threads_that_it_does_not_have_were_holding(
-    backend: FileSystemBackend, monkeypatch: pytest.MonkeyPatch
+def test_a_fork_does_not_wait_for_ever_for_an_operation_of_another_thread(
+    backend: FileSystemBackend, faults: Faults
 ) -> None:
-    # The steps of the fork above, in this process.
-    monkeypatch.setattr(database, "_FORK_PATIENCE", 0.05)
-    pool = backend._connections
-    connection = pool.take()
-    assert pool.write_lock.acquire()
-    database._before_fork()
-    database._after_fork_in_child()
-    connection.close()
-    assert pool._lent == 0
-    assert backend.incr("a") == 1
+    entered, go_on = threading.Event(), threading.Event()
 
+    def hold(connection: sqlite3.Connection) -> None:
+        if threading.current_thread() is writer:
+            entered.set()
+            assert go_on.wait(120)
 
-def test_a_fork_does_not_wait_for_ever_for_an_operation(
-    backend: FileSystemBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(database, "_FORK_PATIENCE", 0.05)
+    def use() -> bool:
+        # It has neither that thread, nor its connection and the lock among writers that it holds.
+        return backend.pools()[0].in_use == 0 and backend.get("a") == b"1" and backend.incr("a") == 2
+
     backend.set("a", 1)
-    with backend._connections.write_lock, backend._connection():
-        fork_and_check(lambda: backend.incr("a") == 2)()
-    assert backend.get("a") == b"2"
+    faults.before["BEGIN"] = hold
+    writer = threading.Thread(target=lambda: backend.set_many({"b": 1, "c": 2}))
+    writer.start()
+    assert entered.wait(120)
+    fork_and_check(use)()
+    go_on.set()
+    writer.join()
+    assert backend.get_many("a", "b", "c") == [b"2", b"1", b"2"]
 
 
 # -- interruption ------------------------------------------------------------------------------------------------
 
 
-def test_ctrl_c_in_a_transaction_rolls_it_back(backend: FileSystemBackend) -> None:
-    def interrupted() -> None:
-        with backend._transaction() as connection:
-            connection.execute("UPDATE entries SET record = 'half'")
-            raise KeyboardInterrupt
-
+def test_ctrl_c_in_a_transaction_rolls_it_back(backend: FileSystemBackend, faults: Faults) -> None:
     backend.set("a", 1)
+    faults.fail("COMMIT", KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert backend.get("a") == b"1"
+        backend.set_many({"a": 9, "b": 9})
+    faults.before.clear()
+    assert backend.get_many("a", "b") == [b"1", None]
     assert backend.incr("a") == 2
 
 
 INTERRUPTED = """
-import signal, sys, time
+import random, signal, sys
 from cacheorm.backends import FileSystemBackend
 backend = FileSystemBackend(sys.argv[1])
 rows = {str(i): b"x" for i in range(3000)}
 backend.set_many(rows)
-interrupted = 0
-deadline = time.monotonic() + 1.5
-while time.monotonic() < deadline:
-    signal.setitimer(signal.ITIMER_REAL, 0.003)
+chance = random.Random(1)
+for _ in range(150):
+    signal.setitimer(signal.ITIMER_REAL, 0.0005 + chance.random() * 0.01)
     try:
         while True:
             backend.set_many(rows)
             assert backend.get_many(*rows) == [b"x"] * 3000
             backend.incr("count")
     except KeyboardInterrupt:
-        interrupted += 1
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        pass
     assert backend.get("0") == b"x"
 assert backend.incr("after") == 1
-print(interrupted)
 """
 
 
 def test_ctrl_c_at_any_moment_leaves_a_usable_backend(folder: Path) -> None:
     program = "import signal; signal.signal(signal.SIGALRM, signal.default_int_handler)" + INTERRUPTED
     ended = subprocess.run(
-        [sys.executable, "-c", program, folder], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program, folder], capture_output=True, text=True, timeout=HANG, check=False
     )
-    assert ended.stderr == ""
-    assert int(ended.stdout) > 50
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 # -- connections -------------------------------------------------------------------------------------------------
@@ -657,25 +741,40 @@ def test_ctrl_c_at_any_moment_leaves_a_usable_backend(folder: Path) -> None:
 
 def test_threads_share_a_few_connections(backend: FileSystemBackend) -> None:
     in_threads(4, lambda i: [backend.get("a") for _ in range(20)])
-    assert 1 <= len(backend._connections._idle) <= 4
+    assert 1 <= idle(backend) <= 4
 
 
-def test_no_more_connections_are_kept_than_are_useful(
-    backend: FileSystemBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(database, "_MOST_IDLE", 1)
-    with backend._connection(), backend._connection():
-        pass
-    assert len(backend._connections._idle) == len(backend._connections._current) == 1
+def test_no_more_connections_are_kept_than_are_useful(backend: FileSystemBackend, faults: Faults) -> None:
+    together = threading.Barrier(20)
+    opened: set[int] = set()
+
+    def meet(connection: sqlite3.Connection) -> None:
+        if threading.get_ident() not in opened:
+            opened.add(threading.get_ident())
+            together.wait()  # each has a connection of its own
+
+    faults.before["PRAGMA"] = meet
+    in_threads(20, lambda i: backend.get("a"))
+    assert len(opened) == 20
+    assert idle(backend) == 16
 
 
-def test_a_connection_in_use_at_close_is_closed_on_its_return(backend: FileSystemBackend) -> None:
-    with backend._connection() as connection:
-        backend.close()
-        assert connection.execute("SELECT 1").fetchone() == (1,)
+def test_a_connection_in_use_at_close_is_closed_on_its_return(backend: FileSystemBackend, faults: Faults) -> None:
+    used: list[sqlite3.Connection] = []
+
+    def close(connection: sqlite3.Connection) -> None:
+        if not used:
+            used.append(connection)
+            assert backend.pools()[0].in_use == 1
+            backend.close()
+
+    backend.set("a", 1)
+    faults.before["COMMIT"] = close
+    assert backend.incr("a") == 2
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
-        connection.execute("SELECT 1")
-    assert backend._connections._idle == []
+        used[0].execute("SELECT 1")
+    assert idle(backend) == 0
+    assert backend.get("a") == b"2"
 
 
 def test_chunks_hold_no_connection_between_them(backend: FileSystemBackend) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import pylibmc
 import pytest
+from cancelling import settled
 from children import fork_and_check
 from faults import Proxy, say
+from lifetimes import left_of
 from loops import FACTORIES
+from observing import ain_use
 from servers import HOST, MemcachedServer
 
 from cacheorm.backends.memcached import MemcachedBackend
@@ -23,6 +25,9 @@ T = TypeVar("T")
 Run = Callable[[Coroutine[Any, Any, T]], T]
 
 BATCH = {f"key:{i}": b"%d" % i for i in range(2500)}
+
+# Seconds to wait for what does not come. Whatever does come is there far sooner, on a busy machine as well.
+SHORT = 2
 
 
 @pytest.fixture(params=FACTORIES)
@@ -44,22 +49,14 @@ def proxy(memcached_server: MemcachedServer) -> Iterator[Proxy]:
 
 
 def awaited(backend: MemcachedBackend, method: str, *args: Any) -> Awaitable[Any]:
-    return backend._await(method, *args)
+    found: Awaitable[Any] = getattr(backend, f"a{method}")(*args)
+    return found
 
 
-def pool_of(backend: MemcachedBackend) -> Any:
-    commands: Any = backend._awaited()
-    return commands._engine._pool
-
-
-def open_connections(server: MemcachedServer) -> int:
-    """How many connections the server has, the one that asks not counted."""
-    with server.connect() as connection:
-        connection.sendall(b"stats\r\n")
-        reply = b""
-        while not reply.endswith(b"END\r\n"):
-            reply += connection.recv(1 << 16)
-    return int(reply.partition(b"STAT curr_connections ")[2].split()[0]) - 1
+async def until_waiting(backend: MemcachedBackend, count: int) -> None:
+    """Let the event loop go round until so many callers wait for a connection."""
+    while (await backend.apools())[0].waiting < count:
+        await asyncio.sleep(0)
 
 
 # -- the same rows ---------------------------------------------------------------------------------------
@@ -75,11 +72,11 @@ def test_every_method_does_the_same_as_its_blocking_twin(backend: MemcachedBacke
         assert len(chunks) == 10
         assert [await do("get", "key:7"), await do("get", "absent")] == [b"7", None]
         assert [await do("has", "key:7"), await do("has", "absent")] == [True, False]
-        assert [await do("add", "key:7", b"x"), await do("add", "new", b"x", 50)] == [False, True]
+        assert [await do("add", "key:7", b"x"), await do("add", "new", b"x", 5000)] == [False, True]
         assert [await do("replace", "no", b"x"), await do("replace", "new", b"y", KEEP_TTL)] == [False, True]
-        assert 45 <= await do("ttl", "new") <= 50
-        assert await do("touch", "new", 900) is True
-        assert 895 <= await do("ttl", "new") <= 900
+        assert await do("ttl", "new") in left_of(5000, early=1)
+        assert await do("touch", "new", 9000) is True
+        assert await do("ttl", "new") in left_of(9000, early=1)
         assert [await do("incr", "n", 5), await do("incr", "n", -7), await do("incr", "n")] == [5, -2, -1]
         ((value, token),) = await do("get_many_cas", "new")
         assert value == b"y"
@@ -114,7 +111,7 @@ def test_full_buffers_on_both_sides_do_not_wait_for_each_other(run: Run[None]) -
         assert not any(outcome.values())
         assert len(outcome.reasons) == 60
 
-    with MemcachedServer("-m", "1024") as server, MemcachedBackend([server.address], timeout=5) as backend:
+    with MemcachedServer("-m", "1024") as server, MemcachedBackend([server.address], timeout=60) as backend:
         run(main(backend))
 
 
@@ -132,24 +129,22 @@ def test_a_unix_socket_works(run: Run[None]) -> None:
         run(main())
 
 
-def test_a_thousand_tasks_each_get_their_own_rows(
-    memcached_server: MemcachedServer, backend: MemcachedBackend, run: Run[None]
-) -> None:
+def test_a_thousand_tasks_each_get_their_own_rows(proxy: Proxy, backend: MemcachedBackend, run: Run[None]) -> None:
     backend.set_many(BATCH)
-    backend.close()
     keys = list(BATCH)
 
-    async def one(number: int) -> bool:
+    async def one(backend: MemcachedBackend, number: int) -> bool:
         mine = keys[number : number + 100]
         return bool(await awaited(backend, "get_many", *mine) == [BATCH[key] for key in mine])
 
-    async def main() -> None:
-        before = open_connections(memcached_server)
-        assert all(await asyncio.gather(*[one(number) for number in range(1000)]))
-        assert open_connections(memcached_server) - before <= 64
-        assert pool_of(backend).turns.free == 64
+    async def main(shaky: MemcachedBackend) -> None:
+        assert all(await asyncio.gather(*[one(shaky, number) for number in range(1000)]))
+        assert proxy.accepted <= 64
+        assert await ain_use(shaky) == [0]
+        await shaky.aclose()
 
-    run(main())
+    with MemcachedBackend([(HOST, proxy.port)], timeout=120, connect_timeout=60) as shaky:
+        run(main(shaky))
 
 
 # -- callers that are cancelled --------------------------------------------------------------------------
@@ -164,14 +159,15 @@ def test_a_caller_cancelled_while_its_reply_is_under_way_costs_the_connection(
         await awaited(shaky, "ping")
         for cut in (0, 3, 4000):
             proxy.cut_after, proxy.hang = cut, True
+            proxy.silent.clear()
             task = asyncio.ensure_future(awaited(shaky, "get_many", *BATCH))
-            await asyncio.sleep(0.05)
+            assert await settled(proxy.silent.is_set)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
             proxy.cut_after = None
             assert await awaited(shaky, "get_many", "key:1", "absent", "key:2") == [b"1", None, b"2"]
-            assert pool_of(shaky).turns.free == 64
+            assert await ain_use(shaky) == [0]
         await shaky.aclose()
 
     with MemcachedBackend([(HOST, proxy.port)]) as shaky:
@@ -186,7 +182,7 @@ def test_an_abandoned_read_leaves_nothing_for_the_next(backend: MemcachedBackend
         await anext(chunks)
         await chunks.aclose()
         assert await awaited(backend, "get", "key:5") == b"5"
-        assert pool_of(backend).turns.free == 64
+        assert await ain_use(backend) == [0]
 
     run(main())
 
@@ -199,11 +195,9 @@ def test_a_silent_server_is_given_up_after_the_timeout(run: Run[None]) -> None:
         await awaited(backend, "set", "k", b"v")
         server.pause()
         try:
-            start = time.monotonic()
-            with pytest.raises(BackendError, match=r"no answer within 0\.5 s") as caught:
+            with pytest.raises(BackendError, match=rf"no answer within {SHORT} s") as caught:
                 await awaited(backend, "set", "k", b"v")
             assert caught.value.maybe_applied is True
-            assert time.monotonic() - start > 0.4
             with pytest.raises(BackendError, match="no answer") as caught:
                 await awaited(backend, "get_many", *BATCH)
             assert caught.value.maybe_applied is False
@@ -211,7 +205,7 @@ def test_a_silent_server_is_given_up_after_the_timeout(run: Run[None]) -> None:
             server.resume()
         assert await awaited(backend, "get", "k") == b"v"
 
-    with MemcachedServer() as server, MemcachedBackend([server.address], timeout=0.5) as backend:
+    with MemcachedServer() as server, MemcachedBackend([server.address], timeout=SHORT) as backend:
         run(main(backend, server))
 
 
@@ -227,10 +221,20 @@ def test_a_read_on_a_stale_connection_is_repeated_and_a_write_is_not(run: Run[No
         with pytest.raises(BackendError) as caught:
             await awaited(backend, "set", "k", b"v")
         assert caught.value.maybe_applied is True
+        for seconds in (0.05, 0.5, 5):  # the first is enough unless the machine is very busy
+            if await noticed(backend, server, seconds):
+                return
+        pytest.fail("a connection that ended while it was idle was used for a write")
+
+    async def noticed(backend: MemcachedBackend, server: MemcachedServer, seconds: float) -> bool:
+        """Tell whether the loop finds within so many seconds that a connection has ended."""
         await awaited(backend, "ping")
         server.restart()
-        await asyncio.sleep(0.05)
-        assert await awaited(backend, "set", "k", b"v"), "the loop has noticed meanwhile"
+        await asyncio.sleep(seconds)
+        try:
+            return bool(await awaited(backend, "set", "k", b"v"))
+        except BackendError:
+            return False
 
     with MemcachedServer() as server, MemcachedBackend([server.address]) as backend:
         run(main(backend, server))
@@ -242,9 +246,9 @@ def test_a_server_that_is_not_there_is_an_error(run: Run[None]) -> None:
             with pytest.raises(BackendError, match=f"^memcached at {HOST}:1: cannot connect") as caught:
                 await awaited(backend, "set", "k", b"")
             assert caught.value.maybe_applied is False
-        assert pool_of(backend).turns.free == 1
+        assert await ain_use(backend) == [0]
 
-    with MemcachedBackend([(HOST, 1)], max_connections=1, timeout=0.1) as backend:
+    with MemcachedBackend([(HOST, 1)], max_connections=1) as backend:
         run(main(backend))
 
 
@@ -267,18 +271,31 @@ def test_a_full_pool_says_so_after_the_timeout(memcached_server: MemcachedServer
         await awaited(backend, "set_many", BATCH)
         chunks: Any = backend.aget_chunks(list(BATCH))
         await anext(chunks)
-        with pytest.raises(BackendError, match=r"all 1 connections stayed in use for 0\.5 s") as caught:
+        with pytest.raises(BackendError, match=rf"all 1 connections stayed in use for {SHORT} s") as caught:
             await awaited(backend, "set", "k", b"")
         assert caught.value.maybe_applied is False
+        await chunks.aclose()
+        assert await awaited(backend, "get", "key:1") == b"1"
+        assert await ain_use(backend) == [0]
+
+    with MemcachedBackend([memcached_server.address], max_connections=1, timeout=SHORT) as backend:
+        run(main(backend))
+
+
+def test_a_caller_that_gives_up_waiting_takes_no_connection(memcached_server: MemcachedServer, run: Run[None]) -> None:
+    async def main(backend: MemcachedBackend) -> None:
+        await awaited(backend, "set_many", BATCH)
+        chunks: Any = backend.aget_chunks(list(BATCH))
+        await anext(chunks)
         waiting = asyncio.ensure_future(awaited(backend, "get", "key:1"))
         given_up = asyncio.ensure_future(awaited(backend, "get", "key:2"))
-        await asyncio.sleep(0.01)
+        await until_waiting(backend, 2)
         given_up.cancel()
         await chunks.aclose()
         assert await waiting == b"1"
-        assert pool_of(backend).turns.free == 1
+        assert await ain_use(backend) == [0]
 
-    with MemcachedBackend([memcached_server.address], max_connections=1, timeout=0.5) as backend:
+    with MemcachedBackend([memcached_server.address], max_connections=1, timeout=60) as backend:
         run(main(backend))
 
 
@@ -286,18 +303,18 @@ def test_a_place_in_the_pool_that_is_given_to_a_cancelled_caller_goes_on(
     memcached_server: MemcachedServer, run: Run[None]
 ) -> None:
     async def main(backend: MemcachedBackend) -> None:
-        await awaited(backend, "ping")
-        pool = pool_of(backend)
-        connection = await pool.take()
+        await awaited(backend, "set_many", BATCH)
+        chunks: Any = backend.aget_chunks(list(BATCH))
+        await anext(chunks)
         waiting = [asyncio.ensure_future(awaited(backend, "get", "k")) for _ in range(2)]
-        await asyncio.sleep(0)
-        pool.give_back(connection, reusable=True)
+        await until_waiting(backend, 2)
+        await chunks.aclose()  # gives the place to the first one, which has not gone on yet
         waiting[0].cancel()
         assert await waiting[1] is None
         assert waiting[0].cancelled()
-        assert pool.turns.free == 1
+        assert await ain_use(backend) == [0]
 
-    with MemcachedBackend([memcached_server.address], max_connections=1, timeout=5) as backend:
+    with MemcachedBackend([memcached_server.address], max_connections=1, timeout=60) as backend:
         run(main(backend))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +16,9 @@ import redis.sentinel
 from amounts import enough
 from children import fork_and_check
 from faults import Proxy
+from interrupting import ctrl_c_after
+from lifetimes import left_of
+from observing import in_use
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from servers import HOST, RedisServer
@@ -27,6 +29,9 @@ from cacheorm.types import KEEP_TTL, Outcome
 
 NEVER_RETRY = Retry(NoBackoff(), 0)
 BATCH = {f"key:{i}": b"%d" % i for i in range(2500)}
+
+# Seconds to wait for what does not come. Whatever does come is there far sooner, on a busy machine as well.
+SHORT = 2
 
 
 @pytest.fixture
@@ -43,7 +48,7 @@ def proxy(redis_server: RedisServer) -> Iterator[Proxy]:
 @pytest.fixture
 def shaky(proxy: Proxy, backend: RedisBackend) -> Iterator[RedisBackend]:
     """A backend that reaches the server through the proxy."""
-    with RedisBackend(host=HOST, port=proxy.port, retry=NEVER_RETRY, socket_timeout=1) as shaky:
+    with RedisBackend(host=HOST, port=proxy.port, retry=NEVER_RETRY, socket_timeout=60) as shaky:
         yield shaky
 
 
@@ -69,7 +74,7 @@ def test_a_url_names_server_and_database(redis_server: RedisServer) -> None:
     with RedisBackend.from_url(f"redis://{HOST}:{redis_server.port}/3", default_ttl=700) as backend:
         backend.clear()
         backend.set("k", b"v")
-        assert 600 <= (backend.ttl("k") or 0) <= 700
+        assert backend.ttl("k") in left_of(700)
         assert backend.client.connection_pool.connection_kwargs["socket_timeout"] == 5
         assert repr(backend) == f"<RedisBackend Redis at {HOST}:{redis_server.port} db 3>"
 
@@ -106,9 +111,8 @@ def test_a_client_that_was_passed_in_stays_open(redis_server: RedisServer) -> No
     with redis.Redis(host=HOST, port=redis_server.port) as client:
         with RedisBackend(client=client) as backend:
             backend.set("k", b"v")
-            (connection,) = client.connection_pool._available_connections
-        assert connection._sock is not None
-        backend.client.close()
+            number = client.client_id()
+        assert client.client_id() == number, "it speaks over the same connection as before"
 
 
 def test_a_closed_backend_opens_again(backend: RedisBackend) -> None:
@@ -188,10 +192,10 @@ def test_an_abandoned_read_leaves_nothing_for_the_next(backend: RedisBackend) ->
     backend.set_many(BATCH)
     chunks = backend.get_chunks(list(BATCH))
     next(chunks)
+    assert in_use(backend) == [1]
     chunks.close()
     assert backend.get("key:5") == b"5"
-    backend.close()
-    assert not backend.client.connection_pool._in_use_connections
+    assert in_use(backend) == [0]
 
 
 def test_a_read_to_the_end_keeps_its_connection(backend: RedisBackend) -> None:
@@ -211,7 +215,7 @@ def test_half_of_the_connections_are_left_to_the_client(redis_server: RedisServe
 
 
 def test_a_server_that_does_not_answer_is_waited_for_no_longer_than_asked() -> None:
-    with RedisServer() as server, RedisBackend(host=HOST, port=server.port, socket_timeout=0.5) as backend:
+    with RedisServer() as server, RedisBackend(host=HOST, port=server.port, socket_timeout=SHORT) as backend:
         backend.set("k", b"v")
         server.pause()
         with pytest.raises(BackendError, match="Timeout reading") as caught:
@@ -352,9 +356,9 @@ def test_a_bad_value_anywhere_in_a_batch_stores_nothing(backend: RedisBackend) -
 
 
 def test_keeping_the_lifetime_is_the_servers_work(backend: RedisBackend) -> None:
-    backend.set_many({"a": b"1", "b": b"1"}, ttl=100)
+    backend.set_many({"a": b"1", "b": b"1"}, ttl=5000)
     assert backend.replace_many({"a": b"2", "b": b"2", "c": b"2"}, KEEP_TTL) == {"a": True, "b": True, "c": False}
-    assert 90 <= (backend.ttl("a") or 0) <= 100
+    assert backend.ttl("a") in left_of(5000)
     assert commands_run(backend, "pttl") >= 1
 
 
@@ -459,7 +463,7 @@ def test_replies_cut_off_anywhere_never_reach_the_next_caller(cut: int, proxy: P
 
 
 def test_a_silent_server_is_given_up_after_the_timeout(proxy: Proxy, redis_server: RedisServer) -> None:
-    with RedisBackend(host=HOST, port=proxy.port, retry=NEVER_RETRY, socket_timeout=0.5) as backend:
+    with RedisBackend(host=HOST, port=proxy.port, retry=NEVER_RETRY, socket_timeout=SHORT) as backend:
         backend.set_many(BATCH)
         proxy.hang = True
         proxy.cut_after = 0
@@ -478,56 +482,38 @@ def test_a_silent_server_is_given_up_after_the_timeout(proxy: Proxy, redis_serve
         assert backend.get("key:4") == b"4"
 
 
+@pytest.mark.parametrize("owner", ["the backend", "somebody else"])
 @pytest.mark.parametrize(
     ("call", "after"),
     [
         (lambda backend: backend.set_many(BATCH), 0),
         (lambda backend: backend.set_many(BATCH), 1),
-        (lambda backend: backend.set_many(BATCH), 1800),
+        (lambda backend: backend.set_many(BATCH), 9001),
         (lambda backend: backend.get("key:1"), 0),
-        (lambda backend: backend.incr("count"), 2),
+        (lambda backend: backend.get("key:1"), 5),
+        (lambda backend: backend.incr("count"), 6),
         (lambda backend: backend.get_many(*BATCH), 0),
         (lambda backend: backend.get_many(*BATCH), 1),
+        (lambda backend: backend.get_many(*BATCH), 9001),
     ],
 )
-def test_an_interrupt_in_mid_read_costs_the_connection(
-    call: Callable[[RedisBackend], Any], after: int, backend: RedisBackend, monkeypatch: pytest.MonkeyPatch
+def test_ctrl_c_while_replies_are_due_costs_the_connection(
+    call: Callable[[RedisBackend], Any], after: int, owner: str, proxy: Proxy, backend: RedisBackend
 ) -> None:
-    backend.close()
-    backend = RedisBackend(client=backend.client)  # somebody else's: redis-py reads for it
-    backend.set_many(BATCH)
-    real = redis.Connection.read_response
-    read = 0
-
-    def interrupted(self: redis.Connection, *args: Any, **kwargs: Any) -> Any:
-        nonlocal read
-        read += 1
-        if read > after:
-            raise KeyboardInterrupt
-        return real(self, *args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(redis.Connection, "read_response", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            call(backend)
-    assert backend.get("key:8") == b"8"
-    assert backend.get_many("key:1", "absent", "key:3") == [b"1", None, b"3"]
-    assert not backend.client.connection_pool._in_use_connections
-
-
-def test_ctrl_c_while_waiting_costs_the_connection() -> None:
-    with RedisServer() as server, RedisBackend(host=HOST, port=server.port) as backend:
-        backend.set_many({"a": b"1", "b": b"2"})
-        server.pause()
-        timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
-        timer.start()
-        try:
-            with pytest.raises(KeyboardInterrupt):
-                backend.get("a")
-        finally:
-            timer.join()
-            server.resume()
-        assert backend.get("b") == b"2"
+    with redis.Redis(host=HOST, port=proxy.port, socket_timeout=60) as client:
+        shaky = RedisBackend(client=client)  # redis-py reads for it
+        if owner == "the backend":
+            shaky = RedisBackend(host=HOST, port=proxy.port, socket_timeout=60)
+        with shaky:
+            shaky.set_many(BATCH)
+            proxy.cut_after, proxy.hang = after, True
+            with pytest.raises(KeyboardInterrupt), ctrl_c_after(proxy.silent):
+                call(shaky)
+            proxy.cut_after = None
+            assert in_use(shaky) == [0]
+            assert shaky.get("key:8") == b"8"
+            assert shaky.get_many("key:1", "absent", "key:3") == [b"1", None, b"3"]
+            assert proxy.accepted == 2
 
 
 def test_threads_share_a_backend_without_mixing_replies(backend: RedisBackend) -> None:
@@ -573,11 +559,11 @@ class Wrapped:
 def test_the_public_interface_is_enough(redis_server: RedisServer, backend: RedisBackend) -> None:
     with redis.Redis(host=HOST, port=redis_server.port, decode_responses=True) as client:
         wrapped = RedisBackend(client=Wrapped(client))
-        assert wrapped.set_many(BATCH, ttl=50) == dict.fromkeys(BATCH, True)
+        assert wrapped.set_many(BATCH, ttl=5000) == dict.fromkeys(BATCH, True)
         assert wrapped.get_many(*BATCH, "absent") == [*BATCH.values(), None]
         assert wrapped.replace_many({"key:1": b"one", "absent": b""}, KEEP_TTL) == {"key:1": True, "absent": False}
-        assert 45 <= (wrapped.ttl("key:1") or 0) <= 50
-        assert wrapped.incr("count", -4, ttl=9) == -4
+        assert wrapped.ttl("key:1") in left_of(5000)
+        assert wrapped.incr("count", -4, ttl=9000) == -4
         assert wrapped.add("key:2", b"") is False
         assert wrapped.touch("count", 0)
         assert wrapped.ttl("count") == 0

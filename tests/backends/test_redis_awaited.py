@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -23,6 +22,9 @@ from cacheorm.backends.redis import RedisBackend
 from cacheorm.errors import BackendError
 
 BATCH = {f"key:{i}": b"%d" % i for i in range(2500)}
+
+# Seconds to wait for what does not come. Whatever does come is there far sooner, on a busy machine as well.
+SHORT = 2
 
 
 @pytest.fixture(params=RUNNERS)
@@ -50,7 +52,7 @@ def test_a_write_that_is_cancelled_costs_its_connection_and_no_other(
     large = {f"large:{i}": bytes([i]) * 300_000 for i in range(30)}
 
     async def main() -> None:
-        with through(proxy) as backend:
+        with through(proxy, socket_timeout=60) as backend:
             await backend.aset("key:1", b"1")
             for wait in (0, 0.001, 0.004, 0.02):
                 proxy.hung = True
@@ -118,7 +120,7 @@ def test_who_waits_too_long_for_a_connection_is_told_why(run: Callable[..., Any]
 
 def test_a_silent_server_is_given_up_after_the_timeout(run: Callable[..., Any], proxy: DelayingProxy) -> None:
     async def main() -> None:
-        with through(proxy, socket_timeout=0.5) as backend:
+        with through(proxy, socket_timeout=SHORT) as backend:
             for call, maybe_applied in ((lambda: backend.aget("k"), False), (lambda: backend.aset("k", b"v"), True)):
                 await backend.aping()
                 proxy.hung = True
@@ -166,14 +168,26 @@ def test_replies_cut_off_anywhere_are_errors(cut: int, run: Callable[..., Any], 
     run(main())
 
 
-def test_an_idle_connection_is_checked_as_the_client_was_told(run: Callable[..., Any], proxy: DelayingProxy) -> None:
+def commands_run(backend: RedisBackend, name: str) -> int:
+    return int(backend.client.info("commandstats").get(f"cmdstat_{name}", {"calls": 0})["calls"])
+
+
+def test_an_idle_connection_is_checked_as_the_client_was_told(
+    run: Callable[..., Any], proxy: DelayingProxy, redis_backend: RedisBackend
+) -> None:
     async def main() -> None:
         with through(proxy, health_check_interval=1) as backend:
             for _ in range(2):
                 assert await backend.aset_many(BATCH) == dict.fromkeys(BATCH, True)
                 assert await backend.aget_many(*BATCH) == list(BATCH.values())
-                await asyncio.sleep(1.1)
-            assert await backend.aget("key:7") == b"7"
+                before = commands_run(redis_backend, "ping")
+                # Until the connection has been idle for so long that it is checked before it is used.
+                for seconds in (1.1, 3, 9):
+                    await asyncio.sleep(seconds)
+                    assert await backend.aget("key:7") == b"7"
+                    if commands_run(redis_backend, "ping") > before:
+                        break
+                assert commands_run(redis_backend, "ping") > before
             assert proxy.accepted == 1
             await backend.aclose()
 
@@ -230,9 +244,8 @@ def test_event_loops_in_turn_have_connections_of_their_own(run: Callable[..., An
             [asyncio.run, run][number % 2](use(number))
         gc.collect()
         assert proxy.accepted == 4
-        asyncio.run(asyncio.sleep(0.05))
         # Each loop's were closed when it ended, though nobody asked for that.
-        assert proxy.open == 0
+        assert asyncio.run(settled(lambda: proxy.open == 0))
 
 
 def test_event_loops_of_several_threads_work_side_by_side(redis_backend: RedisBackend) -> None:
@@ -337,25 +350,15 @@ def test_a_client_that_keeps_its_connections_to_itself_says_what_to_use_instead(
 
 def test_time_passes_for_others_while_a_server_is_silent(proxy: DelayingProxy) -> None:
     async def main() -> None:
-        with through(proxy, socket_timeout=0.4) as backend:
+        with through(proxy, socket_timeout=60) as backend:
             await backend.aping()
             proxy.hung = True
-            ticks = 0
-
-            async def tick() -> None:
-                nonlocal ticks
-                while True:
-                    await asyncio.sleep(0.01)
-                    ticks += 1
-
-            ticking = asyncio.create_task(tick())
-            begun = time.monotonic()
-            with pytest.raises(BackendError, match="Timeout"):
-                await backend.aget_many("a", "b")
-            assert time.monotonic() - begun >= 0.4
-            ticking.cancel()
-            assert ticks > 3
+            reading = asyncio.create_task(backend.aget_many("a", "b"))
+            for _ in range(10):
+                await asyncio.sleep(0.001)
+            assert not reading.done()
             proxy.hung = False
+            assert await reading == [None, None]
             await backend.aclose()
 
     asyncio.run(main())

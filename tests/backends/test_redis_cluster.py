@@ -6,7 +6,6 @@ import asyncio
 import random
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,15 +15,21 @@ from amounts import enough
 from children import fork_and_check
 from clusters import ClusterNode, RedisCluster, wait_until
 from faults import ScriptedServer
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from servers import HOST, RedisServer
 
 import cacheorm as co
 from cacheorm._speedups import wire
-from cacheorm.backends._redis.topology import Topology
 from cacheorm.backends.redis import RedisBackend
 from cacheorm.errors import BackendError
+from cacheorm.testing._suite import in_threads
 
+NEVER_RETRY = Retry(NoBackoff(), 0)
 BATCH = {f"key:{i}": b"%d" % i for i in range(3000)}
+
+# Seconds to wait for what does not come. Whatever does come is there far sooner, on a busy machine as well.
+SHORT = 2
 WAYS = ["called", "awaited"]
 
 
@@ -206,12 +211,14 @@ def test_requests_to_a_node_that_is_down_for_a_while_are_repeated(
 def test_who_waits_too_long_for_a_node_that_is_down_is_told_which_keys(redis_cluster: RedisCluster) -> None:
     key = key_in(6000)
     owner = redis_cluster.owner(6000)
-    with RedisBackend.from_url(redis_cluster.url, socket_timeout=0.5) as backend:
+    with RedisBackend.from_url(f"{redis_cluster.url}?socket_timeout={SHORT}") as backend:
         backend.set(key, b"before")
         owner.ask("CLUSTER", "DELSLOTS", 6000)
         try:
             for act in (lambda: backend.get_many(key), lambda: backend.set(key, b"after")):
-                with pytest.raises(BackendError, match=r"no answer for 0\.5 s, key .*: Hash slot not served") as caught:
+                with pytest.raises(
+                    BackendError, match=rf"no answer for {SHORT} s, key .*: Hash slot not served"
+                ) as caught:
                     act()
                 assert key in str(caught.value)
                 assert not caught.value.maybe_applied
@@ -253,11 +260,11 @@ def refused(node: ClusterNode, error: str) -> int:
 
 def test_who_waits_too_long_for_keys_to_come_together_is_told_which(redis_cluster: RedisCluster) -> None:
     keys = [key_in(6000, i) for i in range(20)]
-    with RedisBackend.from_url(redis_cluster.url, socket_timeout=0.5) as backend:
+    with RedisBackend.from_url(redis_cluster.url, socket_timeout=SHORT) as backend:
         backend.set_many(dict.fromkeys(keys, b"v"))
         with Moving(redis_cluster, 6000) as moving:
             redis_cluster.migrate_keys(6000, moving.source, moving.target, 10)
-            with pytest.raises(BackendError, match=r"no answer for 0\.5 s, key ") as caught:
+            with pytest.raises(BackendError, match=rf"no answer for {SHORT} s, key ") as caught:
                 backend.delete_many(*keys)
             assert keys[0] in str(caught.value)
             assert not caught.value.maybe_applied
@@ -265,38 +272,30 @@ def test_who_waits_too_long_for_keys_to_come_together_is_told_which(redis_cluste
 
 
 def test_redirections_without_end_are_an_error_that_names_some_keys(
-    backend: RedisBackend, monkeypatch: pytest.MonkeyPatch
+    redis_cluster: RedisCluster, backend: RedisBackend
 ) -> None:
     backend.set_many(BATCH)
-    asked = 0
-
-    def astray(self: Topology, host: str, port: int, who: Any) -> Any:
-        nonlocal asked
-        asked += 1
-        return who
-
-    # Whoever is named, the one who named it is asked again.
-    monkeypatch.setattr(Topology, "reached_at", astray)
-    monkeypatch.setattr(Topology, "relearn", lambda self, seen, suspects: self.slots())
-    topology: Topology = backend._blocking._transport._topology  # type: ignore[attr-defined]
-    slots = topology._slots
-    assert slots is not None
-    first, second, *_ = slots.addresses
-    mine = [key for key in BATCH if slots.owner(key) == first]
-    topology.move(dict.fromkeys(wire.key_slots(mine), second))
-    for act, maybe_applied in (
-        (lambda: backend.get_many(*mine), False),
-        (lambda: backend.set_many(dict.fromkeys(mine, b"x")), False),
-        (lambda: backend.set_many(dict.fromkeys(BATCH, b"x")), True),
-        (lambda: backend.incr(mine[0]), False),
-    ):
-        asked = 0
-        with pytest.raises(BackendError, match="redirected more than 5 times, key") as caught:
-            act()
-        assert any(key in str(caught.value) for key in mine)
-        assert caught.value.maybe_applied is maybe_applied
-        assert len(str(caught.value)) < 500
-    assert asked == 5
+    first, second, *_ = redis_cluster.primaries()
+    # Each of the two is taken for the other: whoever is named is the one who named it.
+    other = {first.address: second.address, second.address: first.address}
+    mine = [key for key in BATCH if redis_cluster.owner(*wire.key_slots([key])) is first]
+    remap: Callable[[Any], Any] = lambda address: other.get(address, address)  # noqa: E731
+    with RedisBackend.from_url(redis_cluster.url, address_remap=remap, socket_timeout=120) as astray:
+        for act, maybe_applied in (
+            (lambda: astray.get_many(*mine), False),
+            (lambda: astray.set_many(dict.fromkeys(mine, b"x")), False),
+            (lambda: astray.set_many(dict.fromkeys(BATCH, b"x")), True),
+            (lambda: astray.incr(mine[0]), False),
+        ):
+            with pytest.raises(BackendError, match="redirected more than 5 times, key") as caught:
+                act()
+            assert any(key in str(caught.value) for key in mine)
+            assert caught.value.maybe_applied is maybe_applied
+            assert len(str(caught.value)) < 500
+        before = refused(second, "MOVED")
+        with pytest.raises(BackendError, match="redirected more than 5 times, key"):
+            astray.get(mine[0])
+        assert refused(second, "MOVED") - before == 6
 
 
 class Traffic:
@@ -355,19 +354,18 @@ class Traffic:
             thread.start()
         try:
             wait()
+            wait_until("each has done something", lambda: all(self.rounds) or bool(self.failures))
         finally:
             self.stop.set()
             for thread in threads:
                 thread.join()
         assert not self.failures, self.failures[0]
-        assert all(self.rounds)
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_slots_move_and_no_row_is_wrong_lost_or_out_of_order(
     way: str, redis_cluster: RedisCluster, backend: RedisBackend
 ) -> None:
-    traffic = Traffic(backend, 2, 600)
     used = {*wire.key_slots([Moved.key(id=i) for i in range(2 * 600)])}
     slots = random.Random(5).sample(sorted(used), enough(1000, 60, "slot moves") // 2)
     primaries = redis_cluster.primaries()
@@ -387,7 +385,7 @@ def test_slots_move_and_no_row_is_wrong_lost_or_out_of_order(
         return True
 
     with co.bind([Moved], backend=backend, serializer="msgpack"):
-        traffic.run(way, move)
+        Traffic(backend, 2, 600).run(way, move)
     assert [redis_cluster.owner(slot) for slot in slots] == list(homes.values())
 
 
@@ -397,15 +395,22 @@ def moves(nodes: list[ClusterNode]) -> set[str]:
     return {name for name in ("ASK", "MOVED") if any(f"errorstat_{name}" in each for each in figures)}
 
 
+def has_replicated(primary: ClusterNode) -> bool:
+    """Tell whether the replica of a primary to which nothing is written at the moment has all that it has."""
+    figures = primary.figures("INFO replication")
+    told = dict(pair.split("=", 1) for pair in figures["slave0"].split(","))
+    return told["state"] == "online" and told["offset"] == figures["master_repl_offset"]
+
+
 # -- nodes that fail ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_reads_and_writes_outlast_a_primary_that_is_killed(way: str, own_cluster: RedisCluster) -> None:
-    with RedisBackend.from_url(own_cluster.url, socket_timeout=20) as backend:
+    with RedisBackend.from_url(own_cluster.url, socket_timeout=120) as backend:
         backend.set_many(BATCH)
         for node in own_cluster.primaries():
-            node.ask("WAIT", 1, 10_000)
+            wait_until("its replica has all rows", lambda node=node: has_replicated(node))
         primary = own_cluster.primaries()[0]
         replica = own_cluster.kill(primary)
         # Both begin when nobody has taken over yet, and end when somebody has.
@@ -421,7 +426,7 @@ def test_reads_and_writes_outlast_a_primary_that_is_killed(way: str, own_cluster
 def test_what_must_not_be_run_twice_is_an_error_when_its_connection_is_lost() -> None:
     with (
         RedisCluster(replicas=False) as cluster,
-        RedisBackend.from_url(cluster.url, socket_timeout=0.5) as backend,
+        RedisBackend.from_url(cluster.url, socket_timeout=SHORT, retry=NEVER_RETRY) as backend,
     ):
         primary = cluster.primaries()[0]
         mine = next(key for key in BATCH if cluster.owner(*wire.key_slots([key])) is primary)
@@ -444,16 +449,14 @@ def test_what_must_not_be_run_twice_is_an_error_when_its_connection_is_lost() ->
 def test_a_cluster_that_has_lost_a_primary_for_good_names_the_keys_that_have_no_home() -> None:
     with (
         RedisCluster(replicas=False) as cluster,
-        RedisBackend.from_url(cluster.url, socket_timeout=0.5) as backend,
+        RedisBackend.from_url(cluster.url, socket_timeout=SHORT) as backend,
     ):
         backend.set_many(BATCH)
         primary = cluster.primaries()[0]
         lost = [key for key in BATCH if cluster.owner(*wire.key_slots([key])) is primary]
         primary.kill()
-        begun = time.monotonic()
         with pytest.raises(BackendError, match=r"Redis Cluster at .* keys key:.* and \d+ more: ") as caught:
             backend.get_many(*lost)
-        assert time.monotonic() - begun >= 0.4
         assert not caught.value.maybe_applied
         with pytest.raises(BackendError) as caught:
             backend.set(lost[0], b"")
@@ -461,71 +464,40 @@ def test_a_cluster_that_has_lost_a_primary_for_good_names_the_keys_that_have_no_
         assert lost[0] in str(caught.value)
 
 
-def test_a_stale_map_is_learnt_anew_by_one_of_many_threads(
-    redis_cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = 0
-    real = Topology._ask
+def asked_for_slots(cluster: RedisCluster) -> int:
+    """Return how often nodes have been asked for the map of slots until now."""
+    figures = [node.figures("INFO commandstats").get("cmdstat_cluster|slots", "calls=0,") for node in cluster.nodes]
+    return sum(int(figure.partition("=")[2].partition(",")[0]) for figure in figures)
 
-    async def counted(self: Topology, address: Any) -> Any:
-        nonlocal asked
-        asked += 1
-        return await real(self, address)
 
-    monkeypatch.setattr(Topology, "_ask", counted)
+def test_the_map_is_learnt_by_one_of_many_threads(redis_cluster: RedisCluster) -> None:
+    def work(number: int) -> None:
+        for _ in range(5):
+            batch = {f"{number}:{i}": b"%d" % i for i in range(100)}
+            backend.set_many(batch)
+            assert backend.get_many(*batch) == list(batch.values())
+
+    before = asked_for_slots(redis_cluster)
     with RedisBackend.from_url(redis_cluster.url) as backend:
-        failures: list[BaseException] = []
-        barrier = threading.Barrier(32)
-
-        def work(number: int) -> None:
-            try:
-                barrier.wait()
-                for _ in range(5):
-                    batch = {f"{number}:{i}": b"%d" % i for i in range(100)}
-                    backend.set_many(batch)
-                    assert backend.get_many(*batch) == list(batch.values())
-            except BaseException as error:  # noqa: BLE001 - shown in the main thread
-                failures.append(error)
-
-        threads = [threading.Thread(target=work, args=(number,)) for number in range(32)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert not failures, failures[0]
-        assert asked == 1
+        in_threads(32, work)
+    assert asked_for_slots(redis_cluster) - before == 1
 
 
-def test_threads_that_find_nobody_do_not_each_wait_for_every_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = 0
-    real = Topology._ask
+def test_threads_that_find_nobody_do_not_each_wait_for_every_node() -> None:
+    told: list[str] = []
 
-    async def counted(self: Topology, address: Any) -> Any:
-        nonlocal asked
-        asked += 1
-        return await real(self, address)
+    def work(number: int) -> None:
+        with pytest.raises(BackendError) as caught:
+            backend.get("k")
+        told.append(str(caught.value))
 
-    monkeypatch.setattr(Topology, "_ask", counted)
     silent = ScriptedServer(swallow)
-    with silent, RedisBackend.from_url(f"redis+cluster://{HOST}:{silent.port}", socket_timeout=1) as backend:
-        told: list[str] = []
-        barrier = threading.Barrier(16)
-
-        def work() -> None:
-            barrier.wait()
-            try:
-                backend.get("k")
-            except BackendError as error:
-                told.append(str(error))
-
-        threads = [threading.Thread(target=work) for _ in range(16)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert len(told) == 16
+    url = f"redis+cluster://{HOST}:{silent.port}"
+    with silent, RedisBackend.from_url(url, socket_timeout=SHORT, retry=NEVER_RETRY) as backend:
+        in_threads(16, work)
     assert all("no node can be reached" in words for words in told)
-    assert asked < 16
+    # Those that came while one was asking, and that is nearly all of them, share what it found.
+    assert silent.accepted < 16
 
 
 def test_threads_that_share_one_connection_to_each_node_do_not_wait_for_one_another_for_ever(

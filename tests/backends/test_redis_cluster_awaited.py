@@ -80,7 +80,7 @@ def test_a_write_that_is_cancelled_costs_its_connections_and_no_other(run: Calla
     large = {f"large:{i}": bytes([i]) * 300_000 for i in range(30)}
 
     async def main() -> None:
-        with delays.backend() as backend:
+        with delays.backend(socket_timeout=60) as backend:
             await backend.aset_many(BATCH)
             for wait in (0, 0.001, 0.004, 0.02):
                 for proxy in delays.proxies:

@@ -77,7 +77,7 @@ class Writer:
             self.counted += 1
         if isinstance(written, list):
             self.acknowledged += 1
-            if before is not None and before == self._server() and _has_replicated(before[1]):
+            if before is not None and before == self._server() and _has_replicated(before):
                 self.settled.append(number)
                 if isinstance(count, int):
                     self.settled_count = count
@@ -112,19 +112,15 @@ class Writer:
             return getattr(self.backend, method)(*args)
         return self.run(getattr(self.backend, f"a{method}")(*args))
 
-    def _server(self) -> tuple[str, int] | None:
-        """Give the server that the backend speaks to at the moment."""
-
-        async def commands() -> Any:
-            return self.backend._awaited()
-
-        spoken: Any = self.backend._blocking if self.run is None else self.run(commands())
-        current = spoken._transport._current
-        return None if current is None else current.address
+    def _server(self) -> str | None:
+        """Give the name of the server that the backend speaks to at the moment."""
+        pools = self.backend.pools() if self.run is None else self.run(self.backend.apools())
+        return pools[0].server if pools else None
 
 
-def _has_replicated(port: int) -> bool:
+def _has_replicated(server: str) -> bool:
     """Tell whether the replica of a primary has all that was written to it until now."""
+    port = int(server.split(":")[1].split()[0])
     try:
         with redis.Redis(host=HOST, port=port, retry=None) as client:
             # WAIT tells of what its own connection wrote, and of all before it.
@@ -171,7 +167,7 @@ def test_what_was_acknowledged_outlives_failovers_or_an_error_said_so() -> None:
     writers: list[Writer] = []
 
     def wait(true: Callable[[], bool]) -> None:
-        wait_until("the writers go on", lambda: true() or any(writer.wrong for writer in writers), 60)
+        wait_until("the writers go on", lambda: true() or any(writer.wrong for writer in writers), 120)
         assert [wrong for writer in writers for wrong in writer.wrong] == []
 
     with (

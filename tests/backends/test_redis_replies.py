@@ -3,182 +3,238 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from typing import Any
 
 import pytest
 import redis
-from faults import Proxy, say
+from clusters import wait_until
+from faults import Proxy, ScriptedServer
+from interrupting import ctrl_c_after
+from observing import in_use
 from redis import _parsers
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from servers import HOST, RedisServer
 
-from cacheorm.backends._driving import run_blocking
-from cacheorm.backends._redis.blocking import BlockingLink
-from cacheorm.backends._redis.replies import Replies
+import cacheorm as co
 from cacheorm.backends.redis import RedisBackend
 from cacheorm.errors import BackendError
 
 BATCH = {f"key:{i}": b"%d" % i for i in range(2500)}
+# The first and the last one speak the third version of the protocol, in which servers push messages.
 PARSERS = [_parsers._HiredisParser, _parsers._RESP2Parser, _parsers._RESP3Parser]
 PUSH = b">2\r\n$4\r\nnews\r\n$5\r\nfresh\r\n"
 
 
-class Blocking(Replies):
-    """Replies whose methods are called as a backend's synchronous methods call them."""
+class Piecewise:
+    """A socket that gives a first piece of what has arrived, and the rest when it is read again.
 
-    def values(self, count: int) -> list[bytes | None]:
-        return run_blocking(self.read_values(count))
+    Args:
+        source: the socket.
+        line: says how long the piece is.
+    """
 
-    def statuses(self, statuses: list[Any], count: int) -> None:
-        run_blocking(self.read_statuses(statuses, count))
+    def __init__(self, source: socket.socket, line: Line) -> None:
+        self.source = source
+        self.line = line
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.source, name)
+
+    def recv_into(self, buffer: Any, size: int = 0) -> int:
+        piece = self.line.take_piece()
+        return self.source.recv_into(buffer, size if piece is None else min(piece, len(memoryview(buffer))))
+
+    def recv(self, size: int, *flags: int) -> bytes:
+        piece = self.line.take_piece() if not flags else None
+        return self.source.recv(size if piece is None else min(piece, size), *flags)
 
 
-class Wire:
-    """A connection of redis-py whose server is the test."""
+class Line:
+    """A backend whose server says what the test tells it to, over connections that give it in pieces.
 
-    def __init__(self, parser: type) -> None:
-        protocol = 2 if parser is _parsers._RESP2Parser else 3
-        self.null = b"$-1\r\n" if protocol == 2 else b"_\r\n"
+    Args:
+        parser: the parser of redis-py.
+        options: of the connections.
+
+    Attributes:
+        reply: what each request is answered with, once so many have come as it has to answer.
+        requests: how many that are.
+        piece: how many bytes the next read from a socket gives; ``None`` for all that there are.
+        pushed: what was given to redis-py as pushed by the server.
+    """
+
+    def __init__(self, parser: type, **options: Any) -> None:
+        self.protocol = 2 if parser is _parsers._RESP2Parser else 3
+        self.null = b"$-1\r\n" if self.protocol == 2 else b"_\r\n"
         self.values = b"*3\r\n$1\r\na\r\n" + self.null + b"$2\r\nbc\r\n"
-        self.connection = redis.Connection(protocol=protocol, parser_class=parser, socket_timeout=0.2)
-        self.server, self.connection._sock = socket.socketpair()
-        self.connection._sock.settimeout(0.2)
-        self.connection._parser.on_connect(self.connection)
+        self.reply = b""
+        self.requests = 1
+        self.piece: int | None = None
         self.pushed: list[Any] = []
-        # Otherwise it is logged. The second name is that of older versions.
-        self.connection._parser.pubsub_push_handler_func = self.pushed.append
-        self.connection._parser.push_handler_func = self.pushed.append
+        line = self
 
-    def replies(self) -> Blocking:
-        return Blocking(BlockingLink(self.connection, True, None), [])
+        class Connection(redis.Connection):
+            def _connect(self) -> Any:
+                return Piecewise(super()._connect(), line)
+
+        def greet(connection: Any) -> None:
+            connection._parser.on_connect(connection)
+            # Otherwise it is logged. The second name is that of older versions.
+            connection._parser.pubsub_push_handler_func = self.pushed.append
+            connection._parser.push_handler_func = self.pushed.append
+
+        self.server = ScriptedServer(self.answer)
+        pool = redis.ConnectionPool(
+            connection_class=Connection,
+            host=HOST,
+            port=self.server.port,
+            protocol=self.protocol,
+            parser_class=parser,
+            redis_connect_func=greet,
+            retry=Retry(NoBackoff(), 0),
+            **{"socket_timeout": 60} | options,
+        )
+        self.client = redis.Redis(connection_pool=pool)
+        self.backend = RedisBackend(client=self.client)
+
+    def take_piece(self) -> int | None:
+        piece, self.piece = self.piece, None
+        return piece
+
+    def answer(self, connection: socket.socket) -> None:
+        asked = b""
+        while data := connection.recv(1 << 16):
+            asked += data
+            if asked.count(b"MGET") + asked.count(b"SET") >= self.requests:
+                asked = b""
+                connection.sendall(self.reply)
+                if not self.reply.endswith(b"\r\n"):
+                    return
 
     def close(self) -> None:
+        self.backend.close()
+        self.client.connection_pool.disconnect()
         self.server.close()
-        self.connection.disconnect()
 
 
-@pytest.fixture(params=PARSERS, ids=lambda parser: parser.__name__)
-def line(request: pytest.FixtureRequest) -> Iterator[Wire]:
-    line = Wire(request.param)
+@pytest.fixture(params=PARSERS)
+def parser(request: pytest.FixtureRequest) -> type:
+    found: type = request.param
+    return found
+
+
+@pytest.fixture
+def line(parser: type) -> Iterator[Line]:
+    line = Line(parser)
     yield line
     line.close()
 
 
-def in_pieces(line: Wire, data: bytes, cuts: list[int], read: Callable[[], Any]) -> Any:
-    """Read while the bytes arrive piece by piece: the next one when the one before was taken off the socket."""
-    pieces = iter([data[begin:end] for begin, end in pairwise([0, *cuts, len(data)]) if begin < end])
-    source = line.connection._sock
-
-    class Slow:
-        """The socket, which gets something to read whenever it is read from."""
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(source, name)
-
-        def recv_into(self, *args: Any) -> int:
-            line.server.sendall(next(pieces, b""))
-            return int(source.recv_into(*args))
-
-        def recv(self, *args: Any) -> bytes:
-            line.server.sendall(next(pieces, b""))
-            return bytes(source.recv(*args))
-
-    slow = Slow()
-    line.connection._sock = line.connection._parser._sock = slow
-    if isinstance(getattr(line.connection._parser, "_buffer", None), _parsers.socket.SocketBuffer):
-        line.connection._parser._buffer._sock = slow
-    return read()
+def test_values_come_whole_from_any_pieces(line: Line) -> None:
+    line.reply = line.values
+    for size in range(1, len(line.values)):
+        line.piece = size
+        assert line.backend.get_many("x", "y", "z") == [b"a", None, b"bc"]
+        assert line.piece is None
+    assert line.server.accepted == 1
 
 
-def test_values_come_whole_from_any_pieces(line: Wire) -> None:
-    for cut in range(1, len(line.values)):
-        replies = line.replies()
-        assert in_pieces(line, line.values, [cut], lambda replies=replies: replies.values(3)) == [
-            b"a",
-            None,
-            b"bc",
-        ]
-        replies.finish()
+def test_refusals_among_statuses_keep_their_places_and_words(line: Line) -> None:
+    line.reply = b"+OK\r\n" + line.null + b"-OOM too much\r\n+OK\r\n-ERR no\r\n"
+    line.requests = 5
+    for size in range(1, len(line.reply)):
+        line.piece = size
+        outcome: Any = line.backend.set_many(dict.fromkeys("abcde", b""))
+        assert list(outcome.values()) == [True, False, False, True, False]
+        assert list(outcome.reasons) == ["c", "e"]
+        assert "too much" in outcome.reasons["c"]
+        assert outcome.reasons["e"] == "no"
+    assert line.server.accepted == 1
 
 
-def test_refusals_among_statuses_keep_their_places_and_classes(line: Wire) -> None:
-    data = b"+OK\r\n" + line.null + b"-OOM too much\r\n+OK\r\n-ERR no\r\n"
-    for cut in range(1, len(data)):
-        replies = line.replies()
-        statuses: list[Any] = []
-        in_pieces(line, data, [cut], lambda replies=replies, found=statuses: replies.statuses(found, 5))
-        replies.finish()
-        assert statuses[:2] == [b"OK", None]
-        assert [type(status) for status in statuses[2:]] == [
-            redis.exceptions.OutOfMemoryError,
-            bytes,
-            redis.exceptions.ResponseError,
-        ]
-        assert str(statuses[4]) == "no"
+def test_a_refused_read_raises_what_the_driver_raises(line: Line) -> None:
+    line.reply = b"-NOPERM not you\r\n"
+    with pytest.raises(BackendError, match="not you") as caught:
+        line.backend.get_many("x", "y", "z")
+    assert isinstance(caught.value.__cause__, redis.exceptions.NoPermissionError)
 
 
-def test_a_refused_read_raises_what_the_driver_raises(line: Wire) -> None:
-    line.server.sendall(b"-NOPERM not you\r\n")
-    with pytest.raises(redis.exceptions.NoPermissionError, match="not you"):
-        line.replies().values(3)
-
-
-def test_what_the_server_pushes_goes_to_the_drivers_parser(line: Wire) -> None:
-    if isinstance(line.connection._parser, _parsers._RESP2Parser):
-        pytest.skip("the second version of the protocol pushes nothing")
-    data = (PUSH + line.values) * 2
-    for cut in range(1, len(data), 3):
+@pytest.mark.parametrize("parser", PARSERS[::2], indirect=True)
+def test_what_the_server_pushes_goes_to_the_drivers_parser(line: Line) -> None:
+    keys = [str(i) for i in range(1000)]
+    line.reply = (PUSH + b"*500\r\n" + b"$1\r\na\r\n" * 500) * 2
+    line.requests = 2
+    # Around each message, and elsewhere now and then.
+    for size in [*range(1, 50), *range(50, 3500, 97), *range(3500, 3600), *range(3600, len(line.reply), 97)]:
+        line.piece = size
         line.pushed.clear()
-        replies = line.replies()
-        read = [
-            in_pieces(line, data, [cut], lambda replies=replies: replies.values(3)),
-            replies.values(3),
-        ]
-        replies.finish()
-        assert read == [[b"a", None, b"bc"]] * 2
+        assert line.backend.get_many(*keys) == [b"a"] * 1000
         assert line.pushed == [[b"news", b"fresh"]] * 2
+    assert line.server.accepted == 1
 
 
-def test_what_follows_the_last_reply_is_left_to_the_driver(line: Wire) -> None:
-    replies = line.replies()
-    line.server.sendall(line.values + b"+PONG\r\n")
-    assert replies.values(3) == [b"a", None, b"bc"]
-    replies.finish()
-    assert line.connection.can_read()
-    # Something is waiting there: the next exchange leaves everything to the driver.
-    replies = line.replies()
-    line.server.sendall(b"*1\r\n$1\r\nz\r\n")
-    assert line.connection.read_response() == b"PONG"
-    assert replies.values(1) == [b"z"]
-    replies.finish()
+@pytest.mark.parametrize("parser", PARSERS[1:2], indirect=True)
+@pytest.mark.parametrize("at_once", [True, False])
+def test_what_follows_the_last_reply_is_nobodys_reply(at_once: bool, line: Line) -> None:
+    line.reply = line.values + b"*3\r\n" + b"$5\r\nwrong\r\n" * 3
+    for _ in range(3):
+        line.piece = None if at_once else len(line.values)
+        assert line.backend.get_many("x", "y", "z") == [b"a", None, b"bc"]
+    assert line.server.accepted == 3
 
 
-def test_a_server_that_falls_silent_is_a_timeout(line: Wire) -> None:
-    replies = line.replies()
-    line.server.sendall(line.values[:-3])
-    with pytest.raises(redis.TimeoutError, match="Timeout reading"):
-        replies.values(3)
+@pytest.mark.parametrize("parser", PARSERS[::2], indirect=True)
+@pytest.mark.parametrize("at_once", [True, False])
+def test_what_is_pushed_after_the_last_reply_is_left_to_the_drivers_parser(at_once: bool, line: Line) -> None:
+    line.reply = line.values + PUSH
+    for count in range(3):
+        line.piece = None if at_once else len(line.values)
+        assert line.backend.get_many("x", "y", "z") == [b"a", None, b"bc"]
+        assert len(line.pushed) in (count, count + 1), "it is read now, or before the next reply"
+    assert line.server.accepted == 1
+
+
+def test_a_server_that_falls_silent_is_a_timeout(parser: type) -> None:
+    line = Line(parser, socket_timeout=1)
+    line.requests = 1000
+    try:
+        with pytest.raises(BackendError, match="Timeout reading") as caught:
+            line.backend.get_many("x", "y", "z")
+        assert isinstance(caught.value.__cause__, redis.TimeoutError)
+    finally:
+        line.close()
 
 
 @pytest.mark.parametrize("sent", [0, 5])
-def test_a_server_that_leaves_is_a_connection_error(sent: int, line: Wire) -> None:
-    replies = line.replies()
-    line.server.sendall(line.values[:sent])
-    line.server.close()
-    with pytest.raises(redis.ConnectionError, match=r"losed|reset"):
-        replies.values(3)
+def test_a_server_that_leaves_is_a_connection_error(sent: int, line: Line) -> None:
+    line.reply = line.values[:sent]
+    with pytest.raises(BackendError, match=r"losed|reset") as caught:
+        line.backend.get_many("x", "y", "z")
+    assert isinstance(caught.value.__cause__, redis.ConnectionError)
+    assert line.server.accepted == 2, "a read is repeated once"
 
 
-def test_a_connection_that_another_thread_disconnects_is_a_connection_error(line: Wire) -> None:
-    replies = line.replies()
-    if replies._reader is None:
-        pytest.skip("the driver reads by itself")
-    line.connection.disconnect()
-    with pytest.raises(redis.ConnectionError, match="losed"):
-        replies.values(3)
+def test_a_connection_that_another_thread_disconnects_is_a_connection_error(parser: type) -> None:
+    line = Line(parser)
+    line.requests = 1000
+    told: list[BaseException] = []
+
+    def write() -> None:
+        with pytest.raises(BackendError) as caught:
+            line.backend.set("k", b"v")
+        told.append(caught.value)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    wait_until("the write is under way", lambda: line.server.accepted == 1 and in_use(line.backend) == [1])
+    while thread.is_alive():  # it may not read yet
+        line.client.connection_pool.disconnect()
+        thread.join(0.05)
+    line.close()
+    assert isinstance(told[0].__cause__, redis.ConnectionError)
 
 
 def test_a_connection_that_somebody_has_changed_is_read_through_its_own_methods() -> None:
@@ -218,7 +274,7 @@ def plain(request: pytest.FixtureRequest, proxy: Proxy) -> Iterator[RedisBackend
         protocol=request.param,
         parser_class=_parsers._RESP2Parser,
         retry=Retry(NoBackoff(), 0),
-        socket_timeout=1,
+        socket_timeout=60,
     )
     with redis.Redis(connection_pool=pool) as client:
         backend = RedisBackend(client=client)
@@ -235,30 +291,21 @@ def test_batches_are_the_same_without_hiredis(plain: RedisBackend) -> None:
     assert plain.get_many(*large) == list(large.values())
 
 
-@pytest.mark.parametrize("after", [0, 1])
+@pytest.mark.parametrize("after", [0, 1, 9001])
 @pytest.mark.parametrize("call", [lambda b: b.set_many(BATCH), lambda b: b.get_many(*BATCH)], ids=["write", "read"])
-def test_an_interrupt_between_two_receives_costs_the_connection(
-    call: Callable[[RedisBackend], Any], after: int, plain: RedisBackend, monkeypatch: pytest.MonkeyPatch
+def test_ctrl_c_while_replies_are_due_costs_the_connection(
+    call: Callable[[RedisBackend], Any], after: int, plain: RedisBackend, proxy: Proxy
 ) -> None:
     plain.set_many(BATCH)
-    real = Replies._go_on
-    received = 0
-
-    async def interrupted(self: Replies, reader: Any) -> None:
-        nonlocal received
-        received += 1
-        if received > after:
-            raise KeyboardInterrupt
-        await real(self, reader)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Replies, "_go_on", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            call(plain)
+    before = proxy.accepted
+    proxy.cut_after, proxy.hang = after, True
+    with pytest.raises(KeyboardInterrupt), ctrl_c_after(proxy.silent):
+        call(plain)
+    proxy.cut_after = None
+    assert in_use(plain) == [0]
     assert plain.get("key:8") == b"8"
     assert plain.get_many("key:1", "absent", "key:3") == [b"1", None, b"3"]
-    plain.close()
-    assert not plain.client.connection_pool._in_use_connections
+    assert proxy.accepted == before + 1
 
 
 @pytest.mark.parametrize("cut", [0, 1, 3, 5, 4999, 5000, 5001, 12_000])
@@ -283,29 +330,13 @@ def test_an_abandoned_read_leaves_nothing_behind(plain: RedisBackend) -> None:
         assert plain.get_many("key:5", "key:6") == [b"5", b"6"]
 
 
-def test_replies_that_make_no_sense_are_errors(line: Wire) -> None:
-    replies = line.replies()
-    if replies._reader is None:
-        pytest.skip("the driver reads by itself")
-    line.server.sendall(line.values)
-    with pytest.raises(ValueError, match="expected 2 values, got 3"):
-        replies.values(2)
-
-
-def test_replies_that_make_no_sense_cost_the_connection() -> None:
-    with say(b"*3\r\n" + b"$1\r\na\r\n" * 3) as server:
-        pool = redis.ConnectionPool(
-            host=HOST,
-            port=server.port,
-            protocol=2,
-            parser_class=_parsers._RESP2Parser,
-            redis_connect_func=lambda connection: connection._parser.on_connect(connection),
-        )
-        with (
-            redis.Redis(connection_pool=pool) as client,
-            pytest.raises(BackendError, match="expected 2 values") as caught,
-        ):
-            RedisBackend(client=client).get_many("a", "b")
+# Without extensions the driver reads by itself where it has hiredis.
+@pytest.mark.parametrize("parser", PARSERS if co.speedups_enabled else PARSERS[1:], indirect=True)
+def test_replies_that_make_no_sense_cost_the_connection(line: Line) -> None:
+    line.reply = line.values
+    for count in (1, 2):
+        with pytest.raises(BackendError, match="expected 2 values, got 3") as caught:
+            line.backend.get_many("a", "b")
         assert caught.value.maybe_applied is False
-        assert not pool._in_use_connections
-        assert all(connection._sock is None for connection in pool._available_connections)
+        assert in_use(line.backend) == [0]
+        assert line.server.accepted == count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import Iterator
@@ -9,12 +10,14 @@ from typing import Any
 
 import pytest
 from children import fork_and_check
+from clusters import wait_until
 from faults import Proxy
 from servers import HOST, MemcachedServer, RedisServer
 
 from cacheorm.backends import MemcachedBackend, RedisBackend
 from cacheorm.errors import BackendError
 from cacheorm.testing._suite import in_threads
+from cacheorm.types import PoolState
 
 BATCH = {f"key:{i}": b"%d" % i for i in range(5000)}
 
@@ -60,16 +63,74 @@ def test_thirty_two_threads_share_four_connections(proxy: Any) -> None:
         assert proxy.accepted <= 4
 
 
-def test_a_full_pool_waits_and_then_says_which_option_to_raise(proxy: Any) -> None:
-    with proxy.make(max_connections=1, socket_timeout=1) as backend:
+def test_a_full_pool_says_which_option_to_raise(proxy: Any) -> None:
+    with proxy.make(max_connections=1, socket_timeout=2) as backend:
         backend.set_many(BATCH)
         chunks = backend.get_chunks(list(BATCH))
         next(chunks)
-        with pytest.raises(BackendError, match=r"all 1 connections stayed in use for 1 s; raise max_conn") as caught:
+        with pytest.raises(BackendError, match=r"all 1 connections stayed in use for 2 s; raise max_conn") as caught:
             backend.set("k", b"v")
         assert caught.value.maybe_applied is False
-        threading.Timer(0.2, chunks.close).start()
-        assert backend.get("k") is None
+        chunks.close()
+
+
+def test_a_connection_that_is_given_back_goes_to_who_waits_for_it(proxy: Any) -> None:
+    with proxy.make(max_connections=1, socket_timeout=120) as backend:
+        backend.set_many(BATCH)
+        chunks = backend.get_chunks(list(BATCH))
+        next(chunks)
+        found: list[Any] = []
+        thread = threading.Thread(target=lambda: found.append(backend.get("key:7")))
+        thread.start()
+        wait_until("the thread waits", lambda: backend.pools()[0].waiting == 1)
+        assert found == []
+        chunks.close()
+        thread.join()
+        assert found == [b"7"]
+
+
+@pytest.mark.parametrize("way", ["called", "awaited"])
+def test_how_connections_are_used_is_told(way: str, proxy: Any) -> None:
+    async def main() -> None:
+        chunks: Any = backend.aget_chunks(list(BATCH))
+        await anext(chunks)
+        (state,) = await backend.apools()
+        assert state[1:] == PoolState(state.server, 2, in_use=1, idle=0, waiting=0)[1:]
+        others: Any = backend.aget_chunks(list(BATCH))
+        await anext(others)
+        waiting = [asyncio.ensure_future(backend.aget("key:1")) for _ in range(3)]
+        while (await backend.apools())[0] != state._replace(in_use=2, waiting=3):
+            await asyncio.sleep(0)
+        await chunks.aclose()
+        await others.aclose()
+        assert await asyncio.gather(*waiting) == [b"1"] * 3
+        (after,) = await backend.apools()
+        assert after in [state._replace(in_use=0, idle=idle) for idle in (1, 2)]
+        await backend.aclose()
+
+    with proxy.make(max_connections=2, socket_timeout=120) as backend:
+        assert f"127.0.0.1:{proxy.port}" in backend.pools()[0].server
+        if way == "awaited":
+            backend.set_many(BATCH)
+            asyncio.run(main())
+            return
+        (state,) = backend.pools()
+        assert state == PoolState(state.server, limit=2, in_use=0, idle=0, waiting=0)
+        backend.set_many(BATCH)
+        assert backend.pools() == [state._replace(idle=1)]
+        chunks, others = backend.get_chunks(list(BATCH)), backend.get_chunks(list(BATCH))
+        next(chunks)
+        assert backend.pools() == [state._replace(in_use=1)]
+        next(others)
+        threads = [threading.Thread(target=lambda: backend.get("key:1")) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        wait_until("all wait", lambda: backend.pools() == [state._replace(in_use=2, waiting=3)])
+        chunks.close()
+        others.close()
+        for thread in threads:
+            thread.join()
+        assert backend.pools()[0] in [state._replace(idle=idle) for idle in (1, 2)]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,23 +24,38 @@ class StopsAtTheFirstMiss(SimpleBackend):
 
 
 class LosesCounts(SimpleBackend):
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = itertools.count()
+        self.both = threading.Barrier(2)
+
     def incr(self, key: str, delta: int = 1, ttl: TTL = None) -> int:
         count = int(self.get(key) or 0) + delta
-        time.sleep(0.0001)
+        if next(self.calls) < 2:
+            self.both.wait()  # until another thread has read the same
         self.set(key, count, ttl)
         return count
 
 
 class SeesExpiredEntries(SimpleBackend):
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: set[str] = set()
+
+    def set(self, key: str, value: Value, ttl: TTL = None) -> bool:
+        self.kept.add(key)
+        return super().set(key, value, ttl)
+
     def delete(self, key: str) -> bool:
-        existed = key in self._store
         super().delete(key)
+        existed = key in self.kept
+        self.kept.discard(key)
         return existed
 
 
 class NegativeIsForEver(SimpleBackend):
-    def _seconds(self, ttl: TTL) -> int:
-        return max(0, int(ttl or 0))
+    def set(self, key: str, value: Value, ttl: TTL = None) -> bool:
+        return super().set(key, value, 0 if ttl == -1 else ttl)
 
 
 class CutsLongKeys(SimpleBackend):

@@ -1,18 +1,18 @@
-"""Places for connections in an event loop, and the entrance where operations wait for them."""
+"""Places for connections in an event loop: who gets one, and how operations wait for them before they begin."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 from servers import HOST, MemcachedServer, RedisServer
 
 import cacheorm as co
-from cacheorm.backends._busy import BusyError
-from cacheorm.backends._turns import Entrance, Turns
 
-PATIENCE = 30.0
+KEYS = [f"key:{i}" for i in range(2500)]
 
 
 class Row(co.Model):
@@ -24,256 +24,344 @@ class Row(co.Model):
         ttl = 600
 
 
-def servers_of(entrance: Entrance, count: int, places: int, patience: float = PATIENCE) -> list[Turns]:
-    return [Turns(places, patience, f"server {number}", "timeout", entrance) for number in range(count)]
+async def hold(backend: Any, keys: list[str] | None = None) -> Any:
+    """Take connections, by reading a part of a batch; closing what is returned gives them back."""
+    chunks = backend.aget_chunks(KEYS if keys is None else keys)
+    await anext(chunks)
+    return chunks
 
 
-async def pass_entrance(entrance: Entrance) -> None:
-    """Wait as an operation does before it begins."""
-    if entrance.is_shut:
-        await entrance.wait()
+async def until(true: Callable[[], Awaitable[bool]]) -> None:
+    """Let the event loop go round until something holds."""
+    while not await true():
+        await asyncio.sleep(0)
 
 
-async def rounds(count: int = 5) -> None:
-    """Let the event loop go round, so that everybody gets on who can."""
+async def until_waiting(backend: Any, count: int) -> None:
+    """Let the event loop go round until so many callers wait for a connection."""
+
+    async def wait() -> bool:
+        return max(state.waiting for state in await backend.apools()) == count
+
+    await until(wait)
+
+
+async def rounds(count: int = 10) -> None:
+    """Let the event loop go round, so that everybody gets on who can without waiting for a server."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    async def limited() -> None:
-        await main()
+class Operations:
+    """Operations of a model that are awaited; each tells when it begins, which is when it looks at its keys."""
 
-    asyncio.run(limited())
+    def __init__(self) -> None:
+        self.begun: list[int] = []
+
+    def start(self, number: int) -> asyncio.Task[Any]:
+        def keys() -> Iterator[dict[str, int]]:
+            self.begun.append(number)
+            yield {"id": number}
+
+        return asyncio.create_task(Row.query_many(keys()).aexecute())
 
 
-# -- places --------------------------------------------------------------------------------------------
+# -- one server ----------------------------------------------------------------------------------------
 
 
-def test_places_go_to_those_who_wait_in_the_order_they_came() -> None:
+@pytest.fixture(params=["redis", "memcached"])
+def make(
+    request: pytest.FixtureRequest, redis_server: RedisServer, memcached_server: MemcachedServer
+) -> Iterator[Callable[..., Any]]:
+    """What makes a backend on one server, with so many connections, each of which is waited for so long."""
+    made: list[Any] = []
+
+    def make(places: int = 1, patience: float = 60) -> Any:
+        backend: Any
+        if request.param == "redis":
+            backend = co.RedisBackend(
+                host=HOST, port=redis_server.port, max_connections=places, socket_timeout=patience
+            )
+        else:
+            backend = co.MemcachedBackend(
+                servers=[(HOST, memcached_server.port)], max_connections=places, timeout=patience
+            )
+        if not made:
+            backend.clear()
+            backend.set_many(dict.fromkeys(KEYS, b"v" * 100))
+        made.append(backend)
+        return backend
+
+    yield make
+    for backend in made:
+        backend.close()
+
+
+def test_connections_go_to_those_who_wait_in_the_order_they_came(make: Callable[..., Any]) -> None:
     async def main() -> None:
-        (turns,) = servers_of(Entrance(), 1, 1)
-        assert turns.take()
-        assert not turns.take()
+        held = await hold(backend)
         got: list[int] = []
 
         async def one(number: int) -> None:
-            await turns.wait()
+            assert await backend.aget("key:1")
             got.append(number)
-            turns.give_back()
 
         tasks = [asyncio.create_task(one(number)) for number in range(5)]
-        await rounds()
+        await until_waiting(backend, 5)
         assert got == []
-        turns.give_back()
+        await held.aclose()
         await asyncio.gather(*tasks)
         assert got == [0, 1, 2, 3, 4]
-        assert turns.free == 1
+        assert (await backend.apools())[0].in_use == 0
+        await backend.aclose()
 
-    run(main)
+    backend = make()
+    asyncio.run(main())
 
 
-def test_whose_patience_ends_is_told_which_places_were_taken() -> None:
+def test_who_waits_too_long_is_told_which_connections_were_in_use(make: Callable[..., Any]) -> None:
     async def main() -> None:
-        entrance = Entrance()
-        (turns,) = servers_of(entrance, 1, 1, patience=0.01)
-        assert turns.take()
-        expected = r"server 0: all 1 connections stayed in use for 0\.01 s; raise max_connections or timeout"
-        with pytest.raises(BusyError, match=expected):
-            await turns.wait()
-        with pytest.raises(BusyError, match=expected):
-            await pass_entrance(entrance)
-        turns.give_back()
-        assert turns.free == 1
-        await pass_entrance(entrance)
+        held = await hold(backend)
+        expected = r"all 1 connections stayed in use for 2 s; raise max_connections or (socket_)?timeout"
+        # One has begun, the other has not.
+        outcomes = await asyncio.gather(backend.aget("k"), Row.aget(id=1), return_exceptions=True)
+        for outcome in outcomes:
+            with pytest.raises(co.BackendError, match=expected):
+                raise outcome  # type: ignore[misc]
+        await held.aclose()
+        assert (await backend.apools())[0].in_use == 0
+        assert await Row.aget_or_none(id=1) is None
+        await backend.aclose()
 
-    run(main)
+    backend = make(patience=2)
+    with co.bind([Row], backend=backend):
+        asyncio.run(main())
 
 
-def test_a_place_for_somebody_who_has_been_cancelled_goes_to_the_next() -> None:
+def test_a_place_for_somebody_who_has_been_cancelled_goes_to_the_next(make: Callable[..., Any]) -> None:
     async def main() -> None:
-        (turns,) = servers_of(Entrance(), 1, 1)
-        assert turns.take()
-        first, second = (asyncio.ensure_future(turns.wait()) for _ in range(2))
-        await rounds()
-        turns.give_back()
+        held = await hold(backend)
+        first, second = (asyncio.ensure_future(backend.aget("key:1")) for _ in range(2))
+        await until_waiting(backend, 2)
+        await held.aclose()
         first.cancel()
-        await second
+        assert await second
         with pytest.raises(asyncio.CancelledError):
             await first
-        turns.give_back()
-        assert turns.free == 1
+        assert (await backend.apools())[0].in_use == 0
+        await backend.aclose()
 
-    run(main)
-
-
-# -- the entrance --------------------------------------------------------------------------------------
+    backend = make()
+    asyncio.run(main())
 
 
-def test_the_entrance_is_open_as_long_as_there_are_places() -> None:
+# -- operations begin when there is a connection for them ------------------------------------------------
+
+
+def test_operations_begin_at_once_as_long_as_there_are_connections(make: Callable[..., Any]) -> None:
     async def main() -> None:
-        entrance = Entrance()
-        assert not entrance.is_shut  # nothing is known of any server
-        (turns,) = servers_of(entrance, 1, 2)
-        assert not entrance.is_shut
-        assert turns.take()
-        assert not entrance.is_shut
-        assert turns.take()
-        assert entrance.is_shut
-        turns.give_back()
-        assert not entrance.is_shut
+        operations = Operations()
+        assert await operations.start(0) == [None]  # nothing is known of the server before
+        held = await hold(backend)
+        assert await operations.start(1) == [None]
+        other = await hold(backend)
+        last = operations.start(2)
+        await rounds()
+        assert operations.begun == [0, 1]
+        await held.aclose()
+        assert await last == [None]
+        await other.aclose()
+        await backend.aclose()
 
-    run(main)
+    backend = make(places=2)
+    with co.bind([Row], backend=backend):
+        asyncio.run(main())
 
 
-def test_one_begins_for_each_place_that_is_given_back() -> None:
+def test_one_begins_for_each_connection_that_is_given_back(make: Callable[..., Any]) -> None:
     async def main() -> None:
-        entrance = Entrance()
-        (turns,) = servers_of(entrance, 1, 2)
-        assert turns.take()
-        assert turns.take()
-        begun: list[int] = []
-
-        async def operation(number: int) -> None:
-            await pass_entrance(entrance)
-            begun.append(number)
-            assert turns.take()
-
-        tasks = [asyncio.create_task(operation(number)) for number in range(4)]
-        await rounds()
-        assert begun == []
-        turns.give_back()
-        await rounds()
-        assert begun == [0]
-        turns.give_back()
-        turns.give_back()
-        await rounds()
-        assert begun == [0, 1, 2]
-        turns.give_back()
+        operations = Operations()
+        held = [await hold(backend) for _ in range(2)]
+        tasks = [operations.start(number) for number in range(4)]
+        await until_waiting(backend, 4)
+        assert operations.begun == []
+        await held[0].aclose()
+        await asyncio.wait(tasks[:1])
+        assert operations.begun[0] == 0
+        await held[1].aclose()
         await asyncio.gather(*tasks)
-        assert begun == [0, 1, 2, 3]
+        assert operations.begun == [0, 1, 2, 3]
+        await backend.aclose()
 
-    run(main)
+    backend = make(places=2)
+    with co.bind([Row], backend=backend):
+        asyncio.run(main())
 
 
-def test_who_comes_later_waits_behind_those_who_are_called() -> None:
+def test_who_comes_later_waits_behind_those_who_may_begin(make: Callable[..., Any]) -> None:
     async def main() -> None:
-        entrance = Entrance()
-        (turns,) = servers_of(entrance, 1, 1)
-        assert turns.take()
-        early = asyncio.create_task(pass_entrance(entrance))
-        await rounds()
-        turns.give_back()
-        # Called, but its task has not gone on yet: the place is as good as taken.
-        assert entrance.is_shut
-        await early
-        assert turns.take()
+        operations = Operations()
+        held = await hold(backend)
+        early = operations.start(0)
+        await until_waiting(backend, 1)
+        await held.aclose()
+        # Its place is as good as taken, though its task has not gone on yet.
+        late = operations.start(1)
+        await asyncio.gather(early, late)
+        assert operations.begun == [0, 1]
+        await backend.aclose()
 
-    run(main)
+    backend = make()
+    with co.bind([Row], backend=backend):
+        asyncio.run(main())
 
 
-def test_operations_that_have_begun_come_before_those_that_have_not() -> None:
+def test_operations_that_have_begun_come_before_those_that_have_not(make: Callable[..., Any]) -> None:
     async def main() -> None:
-        entrance = Entrance()
-        (turns,) = servers_of(entrance, 1, 1)
-        assert turns.take()
-        outside = asyncio.create_task(pass_entrance(entrance))
-        await rounds()
-        inside = asyncio.ensure_future(turns.wait())
-        await rounds()
-        turns.give_back()
-        await rounds()
-        assert inside.done()
-        assert not outside.done()
-        turns.give_back()
-        await outside
+        operations = Operations()
+        held = await hold(backend)
+        outside = operations.start(0)
+        await until_waiting(backend, 1)
 
-    run(main)
+        async def go_on() -> list[int]:  # as an operation that has begun does
+            assert await backend.aget("key:1")
+            return [*operations.begun]
+
+        inside = asyncio.create_task(go_on())
+        await until_waiting(backend, 2)
+        await held.aclose()
+        assert await inside == []
+        assert await outside == [None]
+        await backend.aclose()
+
+    backend = make()
+    with co.bind([Row], backend=backend):
+        asyncio.run(main())
 
 
-def test_those_who_turn_out_to_need_no_place_let_the_next_begin() -> None:
+def test_operations_that_turn_out_to_need_no_connection_let_the_next_begin(make: Callable[..., Any]) -> None:
     async def main() -> None:
-        entrance = Entrance()
-        (turns,) = servers_of(entrance, 1, 1)
-        assert turns.take()
-        waiting = [asyncio.create_task(pass_entrance(entrance)) for _ in range(100)]
+        held = await hold(backend)
+        waiting = [asyncio.create_task(Row.query_many([]).aexecute()) for _ in range(50)]
+        waiting += [asyncio.create_task(Row.aget(id="no number")) for _ in range(50)]
         await rounds()
-        turns.give_back()
-        await asyncio.gather(*waiting)
-        assert turns.free == 1
+        await held.aclose()
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        assert outcomes[:50] == [[]] * 50
+        assert {type(outcome) for outcome in outcomes[50:]} == {co.ValidationError}
+        assert (await backend.apools())[0][2:] == (0, (await backend.apools())[0].idle, 0)
+        await backend.aclose()
 
-    run(main)
+    backend = make()
+    with co.bind([Row], backend=backend):
+        asyncio.run(main())
 
 
-def test_those_who_are_cancelled_at_the_entrance_let_the_next_begin() -> None:
+def test_operations_that_are_cancelled_before_they_begin_let_the_next_begin(make: Callable[..., Any]) -> None:
     async def main() -> None:
-        entrance = Entrance()
-        (turns,) = servers_of(entrance, 1, 1)
-        assert turns.take()
-        waiting = [asyncio.create_task(pass_entrance(entrance)) for _ in range(6)]
-        await rounds()
+        operations = Operations()
+        held = await hold(backend)
+        waiting = [operations.start(number) for number in range(6)]
+        await until_waiting(backend, 6)
         waiting[0].cancel()  # while it waits
-        turns.give_back()
-        waiting[1].cancel()  # called, and not there yet
+        await held.aclose()
+        waiting[1].cancel()  # it may begin, and has not yet
         done = await asyncio.gather(*waiting, return_exceptions=True)
         assert [isinstance(each, asyncio.CancelledError) for each in done] == [True, True] + [False] * 4
-        assert not entrance.is_shut
+        assert operations.begun == [2, 3, 4, 5]
+        assert (await backend.apools())[0].waiting == 0
+        await backend.aclose()
 
-    run(main)
+    backend = make()
+    with co.bind([Row], backend=backend):
+        asyncio.run(main())
 
 
-def test_with_several_servers_one_begins_for_as_many_places() -> None:
+def test_operations_do_not_wait_for_connections_that_are_given_up(make: Callable[..., Any]) -> None:
     async def main() -> None:
-        entrance = Entrance()
-        servers = servers_of(entrance, 3, 4)
-        for turns in servers:
-            for _ in range(4):
-                assert turns.take()
-        waiting = [asyncio.create_task(pass_entrance(entrance)) for _ in range(2)]
-        await rounds()
-        servers[0].give_back()
-        servers[1].give_back()
-        await rounds()
-        assert not waiting[0].done()
-        servers[1].give_back()
-        await rounds()
-        assert waiting[0].done()
+        operations = Operations()
+        held = await hold(backend)
+        waiting = operations.start(0)
+        await until_waiting(backend, 1)
+        await backend.aclose()
+        # It began with the connections of before, and finds that there are new ones.
+        with contextlib.suppress(co.BackendError):
+            await waiting
+        assert operations.begun == [0]
+        await held.aclose()
+        assert await operations.start(1) == [None]
+        await backend.aclose()
 
-    run(main)
+    backend = make()
+    with co.bind([Row], backend=backend):
+        asyncio.run(main())
 
 
-def test_a_server_that_keeps_all_its_places_keeps_nobody_from_the_others() -> None:
+# -- several servers -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def three() -> Iterator[list[MemcachedServer]]:
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(MemcachedServer("-m", "64", "-t", "1")) for _ in range(3)]
+
+
+async def hold_of(backend: Any, server: int) -> Any:
+    """Take a connection to one of several servers."""
+    name = backend.pools()[server].server
+    mine = [key for key, owner in zip(KEYS, backend.servers_of(*KEYS), strict=True) if owner == name]
+    return await hold(backend, mine * 3)
+
+
+def test_with_several_servers_one_begins_for_as_many_connections(three: list[MemcachedServer]) -> None:
     async def main() -> None:
-        entrance = Entrance()
-        hung, alive, idle = servers_of(entrance, 3, 1)
-        for turns in (hung, alive, idle):
-            assert turns.take()
-        waiting = asyncio.create_task(pass_entrance(entrance))
+        operations = Operations()
+        held = [[await hold_of(backend, server) for _ in range(4)] for server in range(3)]
+        waiting = operations.start(0)
+        await until_waiting(backend, 1)
+        await held[0].pop().aclose()
+        await held[1].pop().aclose()
         await rounds()
-        assert not waiting.done()
-        alive.give_back()
-        await waiting
-        assert not entrance.is_shut
+        assert operations.begun == []
+        await held[1].pop().aclose()
 
-    run(main)
+        async def has_begun() -> bool:
+            return operations.begun == [0]
+
+        await until(has_begun)
+        for each in [*held[0], *held[1], *held[2]]:
+            await each.aclose()
+        assert await waiting == [None]
+        await backend.aclose()
+
+    with co.MemcachedBackend([(HOST, server.port) for server in three], max_connections=4, timeout=60) as backend:
+        backend.set_many(dict.fromkeys(KEYS, b"x" * 1000))
+        with co.bind([Row], backend=backend):
+            asyncio.run(main())
 
 
-def test_places_of_a_server_that_is_given_up_are_waited_for_no_longer() -> None:
+def test_a_server_that_keeps_all_its_connections_keeps_nobody_from_the_others(three: list[MemcachedServer]) -> None:
+    def owner(number: int) -> str:
+        return str(backend.servers_of(Row.key(id=number))[0])
+
     async def main() -> None:
-        entrance = Entrance()
-        (old,) = servers_of(entrance, 1, 1)
-        assert old.take()
-        waiting = asyncio.create_task(pass_entrance(entrance))
-        await rounds()
-        old.close()
-        await waiting
-        (new,) = servers_of(entrance, 1, 1)
-        old.give_back()
-        assert not entrance.is_shut
-        assert new.take()
-        assert entrance.is_shut
+        held = [await hold_of(backend, server) for server in range(3)]
+        operations = Operations()
+        waiting = [operations.start(number) for number in range(9)]
+        await until_waiting(backend, 9)
+        await held[1].aclose()
+        # Rows of the servers that are busy come later.
+        free = [number for number in range(9) if owner(number) == backend.pools()[1].server]
+        await asyncio.gather(*[waiting[number] for number in free])
+        await held[0].aclose()
+        await held[2].aclose()
+        assert await asyncio.gather(*waiting) == [[None]] * 9
+        await backend.aclose()
 
-    run(main)
+    with co.MemcachedBackend([(HOST, server.port) for server in three], max_connections=1, timeout=60) as backend:
+        backend.set_many(dict.fromkeys(KEYS, b"x" * 1000))
+        with co.bind([Row], backend=backend):
+            asyncio.run(main())
 
 
 # -- operations ----------------------------------------------------------------------------------------

@@ -1,9 +1,8 @@
-"""The methods that are awaited: one for each that does I/O, on every backend, whatever of it is overridden."""
+"""The methods that are awaited: where they run, what of them may be overridden, and how they are cancelled."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import threading
 from collections.abc import AsyncIterator
 from typing import Any
@@ -13,22 +12,6 @@ import pytest
 from cacheorm.backends import BaseBackend, SimpleBackend
 
 from .test_base import SmallestBackend
-
-WITHOUT_IO = {"check_key"}
-METHODS = sorted(
-    name
-    for name, member in vars(BaseBackend).items()
-    if inspect.isfunction(member) and not name.startswith("_") and name not in WITHOUT_IO
-)
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_every_method_has_a_twin_that_takes_the_same(name: str) -> None:
-    method, twin = getattr(BaseBackend, name), getattr(BaseBackend, f"a{name}")
-    assert inspect.signature(twin).parameters == inspect.signature(method).parameters
-    assert inspect.iscoroutinefunction(twin) is (name != "get_chunks")
-    expected = inspect.signature(method).return_annotation.replace("Iterator", "AsyncIterator")
-    assert inspect.signature(twin).return_annotation == expected
 
 
 def test_memory_answers_on_the_spot_and_others_in_threads() -> None:

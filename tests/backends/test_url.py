@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from faults import ScriptedServer
 
 from cacheorm.backends import (
     FileSystemBackend,
@@ -12,10 +15,8 @@ from cacheorm.backends import (
     SimpleBackend,
     backend_from_url,
 )
-from cacheorm.backends import (
-    url as url_module,
-)
 from cacheorm.errors import BackendError
+from cacheorm.types import PoolState
 
 
 def test_memory_is_the_simple_backend() -> None:
@@ -37,7 +38,11 @@ def test_file_is_a_folder_with_its_name_percent_decoded(tmp_path: Path) -> None:
 def test_memcached_takes_several_hosts_and_their_weights() -> None:
     backend = backend_from_url("memcached://h1:1,[::1]:2,h3?weights=1,2,3&on_server_failure=eject&retry_after=0.5")
     assert repr(backend) == "<MemcachedBackend memcached at h1:1, [::1]:2, h3:11211>"
-    assert [weight for _, weight in backend._servers] == [1, 2, 3]  # type: ignore[attr-defined]
+    assert isinstance(backend, MemcachedBackend)
+    same = MemcachedBackend([("h1", 1, 1), ("::1", 2, 2), ("h3", 11211, 3)])
+    other = MemcachedBackend([("h1", 1), ("::1", 2), ("h3", 11211)])
+    keys = [str(i) for i in range(1000)]
+    assert backend.servers_of(*keys) == same.servers_of(*keys) != other.servers_of(*keys)
 
 
 @pytest.mark.parametrize("url", ["file://relative", "file://", "file://relative/path", "file://%2Fabsolute"])
@@ -46,9 +51,11 @@ def test_a_relative_file_is_refused_with_a_hint(url: str) -> None:
         backend_from_url(url)
 
 
-def test_a_path_on_windows_loses_the_slash_before_its_drive() -> None:
-    assert url_module._without_slash_before_drive("/C:/cache") == "C:/cache"
-    assert url_module._without_slash_before_drive("/cache") == "/cache"
+def test_a_path_on_windows_loses_the_slash_before_its_drive(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "name", "nt")
+        backends: list[Any] = [backend_from_url(url) for url in ("file:///C:/cache", "file:///cache")]
+    assert [backend.path for backend in backends] == [os.path.abspath("C:/cache"), os.path.abspath("/cache")]
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss"])
@@ -71,11 +78,22 @@ def test_a_cluster_takes_several_nodes_and_connects_to_none(scheme: str) -> None
     assert backend.default_ttl == 60
     assert backend.client is None
     assert repr(backend) == "<RedisBackend Redis Cluster at h1:6379, [fe80::1]:7001, h3:7002>"
-    endpoint = backend._way._endpoint  # type: ignore[attr-defined]
-    assert endpoint.kind == ("SSLConnection" if scheme == "rediss+cluster" else "Connection")
-    assert endpoint.max_connections == 7
-    assert (endpoint.options["username"], endpoint.options["password"]) == ("app", "p@ss")
-    assert endpoint.options["socket_timeout"] == 9
+
+
+@pytest.mark.parametrize("scheme", ["redis+cluster", "rediss+cluster"])
+def test_the_nodes_of_a_cluster_are_spoken_to_as_the_url_says(scheme: str) -> None:
+    said: list[bytes] = []
+    with ScriptedServer(lambda connection: said.append(connection.recv(1 << 16))) as server:
+        url = f"{scheme}://app:p%40ss@127.0.0.1:{server.port}?socket_timeout=9"
+        with backend_from_url(url, max_connections=7) as backend:
+            with pytest.raises(BackendError, match="no node can be reached"):
+                backend.get("k")
+            (state,) = backend.pools()
+            assert state == PoolState(f"Redis at 127.0.0.1:{server.port} db 0", 7, 0, 0, 0)
+    if scheme == "redis+cluster":
+        assert re.search(rb"AUTH\r\n\$3\r\napp\r\n\$4\r\np@ss\r\n", said[0])
+    else:
+        assert said[0].startswith(b"\x16\x03"), "it begins a TLS connection"
 
 
 def test_redis_takes_a_unix_socket() -> None:
@@ -99,13 +117,7 @@ def test_memcached_takes_one_host(place: str, server: str) -> None:
     backend = backend_from_url(f"memcached://{place}?default_ttl=30&timeout=0.5&connect_timeout=1&max_connections=3")
     assert isinstance(backend, MemcachedBackend)
     assert backend.default_ttl == 30
-    assert _matches(server, repr(backend))
-
-
-def _matches(pattern: str, text: str) -> bool:
-    import re
-
-    return re.search(pattern, text) is not None
+    assert re.search(server, repr(backend))
 
 
 def test_backends_from_urls_reach_their_servers(redis_server: Any, memcached_server: Any) -> None:

@@ -150,7 +150,7 @@ def test_bind_moves_models_at_once_and_for_good(memory: co.SimpleBackend) -> Non
     co.bind([user, other], backend=memory, serializer="json")
     user.create(id=1)
     other.create(id=1)
-    assert sorted(memory._store) == ["m:other:id:1", "m:user:id:1"]
+    assert (len(memory), memory.has("m:other:id:1"), memory.has("m:user:id:1")) == (2, True, True)
     assert memory.get("m:user:id:1") == b'{"name":"x"}'
 
 

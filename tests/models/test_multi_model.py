@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
+from lifetimes import left_of
 from servers import HOST, RedisServer
 
 import cacheorm as co
@@ -126,7 +127,7 @@ def test_rows_may_be_given_one_by_one_and_by_generators() -> None:
 
 
 def test_updates_read_and_write_once_per_backend() -> None:
-    co.Insert([(User, [{"id": i} for i in range(4)]), (Badge, {"label": "x"}), (Item, {"id": 1})]).ttl(100).execute()
+    co.Insert([(User, [{"id": i} for i in range(4)]), (Badge, {"label": "x"}), (Item, {"id": 1})]).ttl(5000).execute()
     HERE.requests.clear()
     THERE.requests.clear()
     rows = co.Update(
@@ -141,7 +142,7 @@ def test_updates_read_and_write_once_per_backend() -> None:
     assert [request[0] for request in HERE.requests[:2]] == ["get_chunks", "replace_many"]
     assert [request[0] for request in THERE.requests[:2]] == ["get_chunks", "replace_many"]
     co.Update([(User, {"id": 1, "name": "kept"}), (Item, {"id": 1})]).keep_ttl().execute()
-    assert 90 <= (User.get(id=1).ttl() or 0) <= 100
+    assert User.get(id=1).ttl() in left_of(5000)
 
 
 def test_deletes_remove_all_and_tell_whether_all_existed() -> None:
@@ -157,10 +158,10 @@ def test_deletes_remove_all_and_tell_whether_all_existed() -> None:
 def test_modifiers_are_handed_on() -> None:
     users = [{"id": i, "name": "new"} for i in range(5)]
     User.create(id=2, name="old")
-    rows = co.Insert([(User, users), Item(id=1)]).if_absent().ttl(500).execute()
+    rows = co.Insert([(User, users), Item(id=1)]).if_absent().ttl(5000).execute()
     assert [row is not None for row in rows] == [True, True, False, True, True, True]
     assert User.get(id=2).name == "old"
-    assert 490 <= (Item.get(id=1).ttl() or 0) <= 500
+    assert Item.get(id=1).ttl() in left_of(5000)
 
     def bump(row: Any) -> None:
         if isinstance(row, Item):

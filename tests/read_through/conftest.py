@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import cacheorm as co
+from cacheorm.operations import single_flight
 
 
 class Source:
@@ -80,6 +81,22 @@ def together() -> Callable[..., list[Any]]:
         return results
 
     return run
+
+
+@pytest.fixture
+def waiters(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Grows by one with each caller, thread or task, that begins to wait for the load of another."""
+    waiting: list[Any] = []
+
+    def note(method: Any) -> Any:
+        def noted(load: Any, *args: Any) -> Any:
+            waiting.append(threading.get_ident())
+            return method(load, *args)
+
+        return noted
+
+    monkeypatch.setattr(single_flight.SharedLoad, "wait", note(single_flight.SharedLoad.wait))
+    return waiting
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from cacheorm.sync_driver import perform
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from children import fork_and_check
+from clusters import wait_until
 
 Together = Callable[..., list[Any]]
 
@@ -139,7 +140,9 @@ def test_batches_in_different_order_never_wait_for_each_other(user: Any, source:
 
 
 @pytest.mark.parametrize("lease", [5, None])
-def test_an_error_reaches_all_who_wait_and_the_next_tries_again(memory: Any, source: Any, lease: int | None) -> None:
+def test_an_error_reaches_all_who_wait_and_the_next_tries_again(
+    memory: Any, source: Any, waiters: list[Any], lease: int | None
+) -> None:
     user = a_user(memory)
     mistake = LookupError("the database is down")
 
@@ -150,7 +153,7 @@ def test_an_error_reaches_all_who_wait_and_the_next_tries_again(memory: Any, sou
     first = in_thread(lambda: user.query_many({"id": 1}, {"id": 2}).load_missing(gate, lease=lease).execute())
     assert gate.entered.wait(60)
     waiting = [in_thread(lambda: user.get_or_load(2, source.one, lease=lease)) for _ in range(3)]
-    time.sleep(0.05)
+    wait_until("all wait", lambda: len(waiters) == 3)
     gate.open.set()
     for result in [first, *waiting]:
         with pytest.raises(LookupError) as caught:
@@ -161,7 +164,9 @@ def test_an_error_reaches_all_who_wait_and_the_next_tries_again(memory: Any, sou
 
 
 @pytest.mark.parametrize("lease", [5, None])
-def test_an_interruption_is_its_own_callers_alone(memory: Any, source: Any, lease: int | None) -> None:
+def test_an_interruption_is_its_own_callers_alone(
+    memory: Any, source: Any, waiters: list[Any], lease: int | None
+) -> None:
     """As Ctrl-C does; those who wait load themselves, once."""
     user = a_user(memory)
 
@@ -172,7 +177,7 @@ def test_an_interruption_is_its_own_callers_alone(memory: Any, source: Any, leas
     first = in_thread(lambda: user.query_many({"id": 1}, {"id": 2}).load_missing(gate, lease=lease).execute())
     assert gate.entered.wait(60)
     waiting = [in_thread(lambda: user.query_many({"id": 2}).load_missing(source, lease=lease).execute()) for _ in "123"]
-    time.sleep(0.05)
+    wait_until("all wait", lambda: len(waiters) == 3)
     gate.open.set()
     with pytest.raises(KeyboardInterrupt):
         first()
@@ -246,7 +251,7 @@ def test_a_loader_that_asks_for_what_it_is_loading_is_told(user: Any, source: An
     assert user.get_or_load(1, source.one).name == "user 1"
 
 
-@pytest.mark.parametrize("lease", [1, None])
+@pytest.mark.parametrize("lease", [60, None])
 def test_loaders_that_ask_for_each_others_rows_do_not_wait_for_ever(
     memory: Any, source: Any, together: Together, lease: int | None
 ) -> None:
@@ -345,7 +350,9 @@ def test_a_load_that_outlasts_its_lease_is_stored_all_the_same(user: Any, source
     assert user.get(id=1).name == "user 1"
 
 
-def test_a_load_that_outlasts_its_lease_is_still_the_only_one_of_its_process(memory: Any, source: Any) -> None:
+def test_a_load_that_outlasts_its_lease_is_still_the_only_one_of_its_process(
+    memory: Any, source: Any, waiters: list[Any]
+) -> None:
     user = a_user(memory)
     gate = Gate(source)
     first = in_thread(lambda: user.query_many({"id": 1}).load_missing(gate, lease=1).execute())
@@ -353,7 +360,7 @@ def test_a_load_that_outlasts_its_lease_is_still_the_only_one_of_its_process(mem
     while memory.get(user.key(id=1)) is not None:
         time.sleep(0.05)
     second = in_thread(lambda: user.get_or_load(1, source.one, lease=1))
-    time.sleep(0.05)
+    wait_until("it waits", lambda: len(waiters) == 1)
     gate.open.set()
     assert first()[0] == second()
     assert source.asked == [[1]]

@@ -194,16 +194,23 @@ def test_a_cancelled_load_gives_its_leases_back_and_another_task_loads(user: Any
 
 
 def test_cancelling_who_only_waits_stops_nobody_else(user: Any, source: Any) -> None:
-    slow = Slow(source, 0.1)
-
     async def main() -> list[Any]:
-        first = asyncio.create_task(load(user, [1], slow).aexecute())
-        await asyncio.to_thread(slow.entered.wait)
-        second = asyncio.create_task(load(user, [1], slow).aexecute())
+        entered, opened = asyncio.Event(), asyncio.Event()
+
+        async def loader(pks: list[Any]) -> Any:
+            entered.set()
+            await opened.wait()
+            return source(pks)
+
+        first = asyncio.create_task(load(user, [1], loader).aexecute())
+        await entered.wait()
+        second = asyncio.create_task(load(user, [1], loader).aexecute())
         await asyncio.sleep(0.02)
+        assert not second.done()
         second.cancel()
         with pytest.raises(asyncio.CancelledError):
             await second
+        opened.set()
         return await first
 
     assert names(asyncio.run(main())) == ["user 1"]

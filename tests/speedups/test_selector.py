@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from measuring import measured
+from servers import HANG
 
 import cacheorm as co
 
@@ -39,7 +40,7 @@ def run(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CACHEORM_")} | measured()
     command = [sys.executable, "-c", code]
     return subprocess.run(
-        command, env={**environment, **variables}, capture_output=True, text=True, timeout=120, check=False
+        command, env={**environment, **variables}, capture_output=True, text=True, timeout=HANG, check=False
     )
 
 

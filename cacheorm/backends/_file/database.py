@@ -13,6 +13,8 @@ import time
 import weakref
 from collections.abc import Callable
 
+from ...types import PoolState
+
 __all__ = ["Connections", "open_database"]
 
 # Most idle connections to keep; one is made per thread that is at work at the same time.
@@ -167,6 +169,15 @@ class Connections:
             connection.close()
         finally:
             self._returned()
+
+    def state(self, server: str) -> PoolState:
+        """Return how the connections are used.
+
+        Args:
+            server: the name of the file in the state.
+        """
+        with self._changed:
+            return PoolState(server, None, self._lent, len(self._idle), 0)
 
     def close(self) -> None:
         """Close all connections; those that are lent, once they are returned."""

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import pylibmc
 
 from ...errors import BackendError
-from ...types import KeepTTL, to_bytes
+from ...types import KeepTTL, PoolState, to_bytes
 from ..base import next_count
 from .meta import exptime
 
@@ -201,6 +201,10 @@ class PylibmcEngine:
         """Return the figures of the first server."""
         _, figures = self._call(lambda client: client.get_stats(), write=False)[0]
         return {_bytes(name): _bytes(figure) for name, figure in figures.items()}
+
+    def pools(self) -> list[PoolState]:
+        """Return nothing: the client keeps its connections to itself."""
+        return []
 
     async def close(self) -> None:
         """Drop what was made here; whoever made the client closes it."""

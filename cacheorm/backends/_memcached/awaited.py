@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import ClassVar, TypeVar, cast
 
 from ..._speedups import wire
+from ...types import PoolState
 from .._turns import Entrance, Turns
 from .addresses import Address, describe
 from .exchange import UnreachableError
@@ -205,6 +206,10 @@ class AwaitedPool:
         else:
             connection.close()
         self.turns.give_back()
+
+    def state(self) -> PoolState:
+        """Return how the connections are used."""
+        return self.turns.state(len(self._idle))
 
     async def close(self) -> None:
         """Close the idle connections, and those in use when they are given back."""

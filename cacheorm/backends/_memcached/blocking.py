@@ -10,10 +10,12 @@ import select
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Self
 
 from ..._speedups import wire
+from ...types import PoolState
 from .._busy import BusyError
 from .addresses import Address, describe
 from .exchange import UnreachableError
@@ -161,6 +163,7 @@ class _Members:
         self.changed = threading.Condition()
         self.idle: list[Connection] = []
         self.taken = 0
+        self.waiting = 0
 
     def take(self, most: int) -> bool:
         """Count one more connection as taken, unless there are so many."""
@@ -169,6 +172,17 @@ class _Members:
                 return False
             self.taken += 1
             return True
+
+    @contextmanager
+    def waiter(self) -> Iterator[None]:
+        """Count one more caller as waiting."""
+        with self.changed:
+            self.waiting += 1
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.waiting -= 1
 
     def pop(self) -> Connection | None:
         """Give an idle connection, if there is one."""
@@ -203,7 +217,8 @@ class BlockingPool:
     async def take(self) -> Connection:
         members = self._current()
         if not members.take(self._max_connections):
-            await self._wait_for_turn(members)
+            with members.waiter():
+                await self._wait_for_turn(members)
         try:
             idle = members.pop()
             while idle is not None:
@@ -239,6 +254,12 @@ class BlockingPool:
         else:
             connection.close()
         self._free(members)
+
+    def state(self) -> PoolState:
+        """Return how the connections are used."""
+        members = self._current()
+        with members.changed:
+            return PoolState(self.server, self._max_connections, members.taken, len(members.idle), members.waiting)
 
     async def close(self) -> None:
         self.drop_idle()

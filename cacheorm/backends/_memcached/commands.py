@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from ..._speedups import wire
 from ...errors import BackendError
-from ...types import KEEP_TTL, TTL, KeepTTL, Outcome, Value, check_ttl
+from ...types import KEEP_TTL, TTL, KeepTTL, Outcome, PoolState, Value, check_ttl
 from .._driving import Chunks
 from ..base import next_count, split_swaps
 from .unwritten import Unwritten
@@ -38,6 +38,7 @@ class Engine(Protocol):
     async def clear(self) -> None: ...
     async def ping(self) -> bool: ...
     async def stats(self) -> dict[bytes, bytes]: ...
+    def pools(self) -> list[PoolState]: ...
     async def close(self) -> None: ...
 
 
@@ -161,6 +162,9 @@ class MemcachedCommands:
             "evictions": int(figures[b"evictions"]),
             "memory_bytes": int(figures[b"bytes"]),
         }
+
+    def pools(self) -> list[PoolState]:
+        return self._engine.pools()
 
     async def close(self) -> None:
         await self._engine.close()

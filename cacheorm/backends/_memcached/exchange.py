@@ -7,6 +7,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 
 from ..._speedups import wire
 from ...errors import BackendError
+from ...types import PoolState
 
 __all__ = [
     "RACES",
@@ -113,6 +114,9 @@ class Pool(Protocol[C]):
 
     def give_back(self, connection: C, reusable: bool) -> None:
         """Take a connection back, and close it unless it is ``reusable``."""
+
+    def state(self) -> PoolState:
+        """Return how the connections are used."""
 
     async def close(self) -> None:
         """Close the idle connections. Those in use are not touched."""

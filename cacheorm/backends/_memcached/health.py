@@ -60,6 +60,10 @@ class Health:
         self.failures += 1
         self.reason = reason
 
+    def expire(self) -> None:
+        """Let the time be over for which a server is left alone."""
+        self._until = 0.0
+
     def succeed(self) -> None:
         """Tell that the server answers again."""
         self.reason = None

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 
 from ..._speedups import wire
-from ...types import KeepTTL
+from ...types import KeepTTL, PoolState
 from .._driving import Chunks, OnePart
 from ..base import later_part, next_count
 from .exchange import RACES, WRITE_CHUNK, Connection, Exchange, Reply, is_stale, number_of, numbers_of, read_stats
@@ -333,6 +333,10 @@ class MetaEngine(Exchange):
     async def stats(self) -> dict[bytes, bytes]:
         """Return the server's general figures."""
         return (await self._exchange(lambda connection: read_stats(connection, b""), write=False))[0]
+
+    def pools(self) -> list[PoolState]:
+        """Return how the connections are used."""
+        return [self._pool.state()]
 
     async def close(self) -> None:
         """Close the idle connections."""

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 
 from ..._speedups import hash_ring
 from ...errors import BackendError
-from ...types import KeepTTL
+from ...types import KeepTTL, PoolState
 from .._driving import Chunks, OnePart
 from .exchange import UnreachableError
 from .meta import READ_CHUNK, MetaEngine
@@ -266,6 +266,10 @@ class RingEngine:
                 if figure.isdigit():
                     sums[name] = sums.get(name, 0) + int(figure)
         return {name: b"%d" % figure for name, figure in sums.items()}
+
+    def pools(self) -> list[PoolState]:
+        """Return how the connections to each server are used."""
+        return [pool.state() for pool in self._pools]
 
     async def close(self) -> None:
         """Close the idle connections to all servers."""

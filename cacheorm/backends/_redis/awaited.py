@@ -17,6 +17,7 @@ from redis.exceptions import (
 
 from ..._speedups import wire
 from ...errors import BackendError
+from ...types import PoolState
 from .._turns import Entrance, Turns
 from .endpoint import Endpoint
 from .replies import find_feed
@@ -243,6 +244,10 @@ class AwaitedLinks:
             self._idle.append(link)
         else:
             await link.drop()
+
+    def state(self) -> PoolState:
+        """Return how the connections are used."""
+        return self.turns.state(len(self._idle))
 
     async def close(self) -> None:
         """Close the idle connections, and those in use when they are given back."""

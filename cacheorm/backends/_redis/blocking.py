@@ -16,6 +16,7 @@ from redis.exceptions import (
 
 from ..._speedups import wire
 from ...errors import BackendError
+from ...types import PoolState
 from .._busy import BusyError
 from .direct import DirectLink, receive_from
 from .replies import find_feed
@@ -92,6 +93,7 @@ class BlockingLinks:
     def _renew(self) -> None:
         self._pid = os.getpid()
         self._kept: list[DirectLink] = []
+        self._waiting: list[None] = []
         self._permits: SimpleQueue[None] | None = None
         if self._limit < _UNBOUNDED:
             # redis-py's pool refuses when it is exhausted: those who wait for a permit first are not refused.
@@ -105,9 +107,9 @@ class BlockingLinks:
         permits = self._permits
         if permits is not None:
             try:
-                permits.get(timeout=self._patience)
+                permits.get_nowait()
             except Empty:
-                raise BusyError(self.server, self._limit, self._patience, "socket_timeout") from None
+                self._wait_for(permits)
         try:
             return self._kept_link(sure) or self._pooled_link(permits)
         except BaseException as error:
@@ -116,6 +118,15 @@ class BlockingLinks:
             if isinstance(error, (RedisError, OSError)):
                 raise BackendError(f"{self.server}: {error}") from error
             raise
+
+    def _wait_for(self, permits: SimpleQueue[None]) -> None:
+        self._waiting.append(None)
+        try:
+            permits.get(timeout=self._patience)
+        except Empty:
+            raise BusyError(self.server, self._limit, self._patience, "socket_timeout") from None
+        finally:
+            self._waiting.pop()
 
     def _kept_link(self, sure: bool) -> DirectLink | None:
         while self._kept:
@@ -158,6 +169,16 @@ class BlockingLinks:
         elif isinstance(link, DirectLink) and link.keepable:
             link.part()
         self._pool.release(link.connection)
+
+    def state(self) -> PoolState:
+        idle = len(self._kept) + sum(
+            getattr(connection, "_sock", None) is not None
+            for connection in [*getattr(self._pool, "_available_connections", ())]
+        )
+        if self._permits is None:
+            in_use = len(getattr(self._pool, "_in_use_connections", ())) - len(self._kept)
+            return PoolState(self.server, None, in_use, idle, 0)
+        return PoolState(self.server, self._limit, self._limit - self._permits.qsize(), idle, len(self._waiting))
 
     async def close(self) -> None:
         while self._kept:

@@ -12,6 +12,7 @@ from typing import Any
 from redis.exceptions import RedisError, ResponseError
 
 from ...errors import BackendError
+from ...types import PoolState
 from .server import as_replies
 from .transport import Command, Effect, set_options
 
@@ -65,6 +66,10 @@ class ClientTransport:
         for start in range(0, len(keys), _CHUNK):
             (values,) = as_replies(self.server, self._run([("MGET", *keys[start : start + _CHUNK])], Effect.READ))
             yield values
+
+    def pools(self) -> list[PoolState]:
+        """Return nothing: the client keeps its connections to itself."""
+        return []
 
     async def close(self) -> None:
         """Close the client, if it is ours to close."""

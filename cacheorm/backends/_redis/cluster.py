@@ -33,6 +33,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..._speedups import wire
 from ...errors import BackendError
+from ...types import PoolState
 from .._driving import Chunks, OnePart
 from .flight import Flight
 from .jobs import DUE, READ_CHUNK, Asked, Job, Reads, Stray, Units, Writes
@@ -126,6 +127,10 @@ class Cluster:
         async with aclosing(self._run(job)) as chunks:
             async for start, stop in chunks:
                 yield job.take(start, stop)
+
+    def pools(self) -> list[PoolState]:
+        """Return how the connections to each node are used."""
+        return self._topology.pools()
 
     async def close(self) -> None:
         """Close the connections."""

@@ -9,7 +9,7 @@ from redis.exceptions import NoScriptError
 
 from ..._speedups import wire
 from ...errors import BackendError
-from ...types import TTL, KeepTTL, Outcome, Value
+from ...types import TTL, KeepTTL, Outcome, PoolState, Value
 from .._driving import Chunks
 from ..base import later_part, next_count, split_swaps
 from . import swap
@@ -154,6 +154,9 @@ class RedisCommands:
             total["evictions"] += int(figures["evicted_keys"])
             total["memory_bytes"] += int(figures["used_memory"])
         return total
+
+    def pools(self) -> list[PoolState]:
+        return self._transport.pools()
 
     async def close(self) -> None:
         await self._transport.close()

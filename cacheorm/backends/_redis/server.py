@@ -28,6 +28,7 @@ from redis.exceptions import (
 
 from ..._speedups import wire
 from ...errors import BackendError, CacheORMError
+from ...types import PoolState
 from .._driving import Chunks, OnePart
 from .replies import Replies
 from .transport import Command, Effect, Link, Links
@@ -271,6 +272,10 @@ class Server:
         finally:
             # Also where the caller abandons the iterator half-way.
             await self._links.give_back(link, complete)
+
+    def pools(self) -> list[PoolState]:
+        """Return how the connections are used."""
+        return [self._links.state()]
 
     async def close(self) -> None:
         """Close the connections."""

@@ -9,6 +9,7 @@ from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from ..._speedups import wire
 from ...errors import BackendError
+from ...types import PoolState
 from .endpoint import Endpoint
 from .reach import Reach
 from .slots import Address, Remap, SlotMap, parse_slots
@@ -115,6 +116,10 @@ class Topology:
         """
         address = (host.strip("[]") if host and host != "?" else (asked or self._nodes[0])[0], port)
         return address if self._remap is None else self._remap(address)
+
+    def pools(self) -> list[PoolState]:
+        """Return how the connections to each node are used that there have been any to, in the order of addresses."""
+        return [links.state() for _, links in sorted(self._links.items())]
 
     async def close(self) -> None:
         """Close all connections."""

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from ..._speedups import wire
+from ...types import PoolState
 from .._driving import Chunks
 
 __all__ = ["MOMENT", "Command", "Effect", "Link", "Links", "Transport", "set_options"]
@@ -70,6 +71,9 @@ class Links(Protocol):
     async def give_back(self, link: Any, reusable: bool) -> None:
         """Take a connection back, and close it unless every reply that was due was read."""
 
+    def state(self) -> PoolState:
+        """Return how the connections are used."""
+
     async def close(self) -> None:
         """Close the connections."""
 
@@ -114,6 +118,9 @@ class Transport(Protocol):
 
     def read_chunks(self, keys: Sequence[str]) -> Chunks[list[bytes | None]]:
         """Yield the values of ``keys`` in their order, in lists, while the server makes the next."""
+
+    def pools(self) -> list[PoolState]:
+        """Return how the connections to each server that is known are used."""
 
     async def close(self) -> None:
         """Close the connections, unless somebody else made them."""

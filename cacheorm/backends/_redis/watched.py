@@ -31,6 +31,7 @@ from redis.exceptions import (
 )
 
 from ...errors import BackendError
+from ...types import PoolState
 from .._driving import Chunks, OnePart
 from ..base import later_part
 from .reach import Reach
@@ -134,6 +135,10 @@ class Watched:
                 await self._leave(server)
                 if attempt == 2:
                     raise
+
+    def pools(self) -> list[PoolState]:
+        """Return how the connections to the primary are used, if it is known."""
+        return [] if self._current is None else self._current.pools()
 
     async def close(self) -> None:
         """Close the connections; the next operation makes new ones."""
