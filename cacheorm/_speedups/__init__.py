@@ -9,15 +9,15 @@ makes missing extensions an error. Otherwise the compiled versions are taken whe
 ``rows``    rows to payloads and back, straight from and to the slots; with ``adopt`` (the rows that users pass, as
             instances), ``mapping`` (rows to payloads and back, through any serializer) and ``slots`` (the descriptor
             over an instance's hidden slots)
-``wire``    the protocols of Redis and memcached: requests packed, replies parsed, no I/O; with ``ring`` (keys to the
-            servers of a consistent-hash ring)
+``wire``    the protocols of Redis and memcached: requests packed, replies parsed, no I/O; with ``hash_ring`` (keys to
+            the servers of a consistent-hash ring)
 ``memory``  ``entries`` (what the in-memory backend holds) and ``records`` (keys and values as the file backend holds
             them)
 =========== ================================================================================================
 
 Each is a folder, whose ``__init__`` imports the versions that :data:`enabled` asks for. ``_X.py`` is one source for
-both builds: Python, also compiled as ``_X_c``. ``_X_py.py`` and ``_X_c.pyx`` are twins: the readable reference, and C
-buffers. A ``.pxd`` is what compiled modules know of each other.
+both builds: Python, also compiled as ``_X_c``. ``_X_py.py`` and ``_X_c.pyx`` are two versions: one is the
+readable reference, the other works on C buffers. A ``.pxd`` declares what compiled modules call of each other.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-__all__ = ["adopt", "convert", "enabled", "entries", "keys", "mapping", "records", "ring", "rows", "slots", "wire"]
+__all__ = ["adopt", "convert", "enabled", "entries", "hash_ring", "keys", "mapping", "records", "rows", "slots", "wire"]
 
 
 def _set(variable: str) -> bool:
     return os.environ.get(variable, "0") not in ("", "0")
 
 
-def _forget_rooms() -> None:
-    """Let the rooms that were imported be imported anew."""
+def _forget_folders() -> None:
+    """Remove the folders that were imported, so that they can be imported again."""
     for name in [name for name in sys.modules if name.startswith(f"{__name__}.")]:
         del sys.modules[name]
         globals().pop(name.removeprefix(f"{__name__}."), None)
@@ -54,9 +54,9 @@ if not TYPE_CHECKING and not _set("CACHEORM_NO_EXTENSIONS"):
                 "install a prebuilt wheel, or a C compiler and run: pip install --force-reinstall cacheorm"
             ) from error
         enabled = False
-        _forget_rooms()
+        _forget_folders()
 
 from . import convert, keys, rows, wire  # noqa: E402
 from .memory import entries, records  # noqa: E402
 from .rows import adopt, mapping, slots  # noqa: E402
-from .wire import ring  # noqa: E402
+from .wire import hash_ring  # noqa: E402

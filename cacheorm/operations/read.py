@@ -34,7 +34,7 @@ class _RowDecoder:
     __slots__ = ("codec", "keys", "pks")
 
     def __init__(self, codec: Any, pks: list[Any], keys: list[str]) -> None:
-        if key_makers.has_repeats(keys):
+        if key_makers.has_duplicates(keys):
             pk_of = dict(zip(keys, pks, strict=True))
             pks, keys = [*pk_of.values()], [*pk_of]
         self.codec = codec
@@ -70,7 +70,7 @@ class _GapDecoder(_RowDecoder):
     def __call__(self, payloads: list[bytes | None], start: int) -> list[Any]:
         """Return the rows of consecutive keys, and collect those without one."""
         rows = super().__call__(payloads, start)
-        for index in key_makers.gaps(rows):
+        for index in key_makers.missing_positions(rows):
             if payloads[index] != ABSENT:
                 self.gaps[self.keys[start + index]] = self.pks[start + index], payloads[index]
         return rows

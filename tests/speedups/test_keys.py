@@ -340,15 +340,15 @@ def test_keys_of_any_length_are_made_alike(length: int) -> None:
 @given(st.lists(st.text(alphabet="ab:1", max_size=20) | st.text(max_size=3), max_size=60))
 def test_repeated_keys_are_noticed(keys: list[str]) -> None:
     for twin in TWINS.values():
-        assert twin.has_repeats(keys) is (len(set(keys)) < len(keys))
+        assert twin.has_duplicates(keys) is (len(set(keys)) < len(keys))
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 31, 32, 33, 1000, 100_000])
 def test_repeats_are_noticed_in_batches_of_any_size(count: int) -> None:
     keys = [f"m:user:id:{number}" for number in range(count)]
     for twin in TWINS.values():
-        assert twin.has_repeats(keys) is False
-        assert twin.has_repeats([*keys, "m:user:id:0"]) is (count > 0)
+        assert twin.has_duplicates(keys) is False
+        assert twin.has_duplicates([*keys, "m:user:id:0"]) is (count > 0)
 
 
 @MANY
@@ -409,4 +409,4 @@ def test_what_a_row_loses_while_its_key_is_made_is_held() -> None:
 @pytest.mark.parametrize("rows", [[], [None], [1, None, 0, "", False, None], [object()] * 3])
 def test_gaps_are_found_by_identity_with_none(rows: list[Any]) -> None:
     for twin in TWINS.values():
-        assert twin.gaps(rows) == [position for position, row in enumerate(rows) if row is None]
+        assert twin.missing_positions(rows) == [position for position, row in enumerate(rows) if row is None]

@@ -16,7 +16,7 @@ import cacheorm as co
 OFFERED = (
     *("convert.Anything", "convert.Date", "convert.Enumeration", "convert.Integer", "convert.Json", "convert.Text"),
     *("convert.Uuid", "keys.Identity", "rows.MsgpackRows", "adopt.Adopter", "mapping.MappingRows", "slots.Slot"),
-    *("wire.MetaReader", "wire.RespReader", "wire.check_keys", "wire.pack_keys", "ring.Ring"),
+    *("wire.MetaReader", "wire.RespReader", "wire.check_keys", "wire.pack_keys", "hash_ring.HashRing"),
     *("entries.Entries", "records.pick"),
 )
 

@@ -4,15 +4,15 @@
 There is one :class:`Converter` per kind of field. It has three methods:
 
 ``dump(value)``
-    gives the stored form: str, int, float, bytes, lists and dicts of them. It takes all that the field does.
+    returns the stored form: str, int, float, bytes, lists and dicts of them. It takes all that the field does.
 ``load(stored)``
-    gives the Python value. It trusts nothing: what neither ``dump`` nor cacheorm 0.0.1 writes is an error.
+    returns the Python value. What neither ``dump`` nor cacheorm 0.0.1 writes is an error.
 ``canonical(value, stored)``
-    gives what ``load(stored)`` gives, sooner where ``value`` already is that.
+    returns what ``load(stored)`` returns, sooner where ``value`` already is that.
 
 All raise :exc:`ValueError` with "expected ..., got <type>"; the caller adds model and field. Messages
 never hold any part of a value, and errors whose text does (``int("...")``, ``strptime``) are not
-chained. ``None`` never gets here: null is the caller's business.
+chained. ``None`` is never passed: callers handle null.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def attempt(function: Callable[[Any], Any], argument: Any) -> Any:
 
 @cython.cfunc
 def encodable(text: str) -> bool:
-    """Whether text has a form in UTF-8: lone surrogates have none."""
+    """Tell whether UTF-8 can encode a text: it cannot encode lone surrogates."""
     if text.isascii():
         return True
     try:
@@ -59,7 +59,7 @@ def encodable(text: str) -> bool:
 @cython.cfunc
 @cython.locals(depth=cython.longlong)
 def plain(stored: Any, depth: int) -> Any:
-    """Copy what custom code gave as it will be read back: tuples as lists, subclasses as their base."""
+    """Copy what custom code returned as it will be read back: tuples as lists, subclasses as their base."""
     kind = type(stored)
     if stored is None or kind is str or kind is int or kind is float or kind is bool or kind is bytes:
         return stored
@@ -129,13 +129,13 @@ class Anything(Converter):
 
 @cython.cclass
 class Pair(Converter):
-    """Calls a pair of functions: what one makes of a value is stored, and the other makes the value of that.
+    """Calls two functions of the application: one converts values to stored forms, the other converts them back.
 
-    A :exc:`ValidationError` of theirs is taken at its word. Of any other error only the type is
-    reported, as its text may quote the value.
+    The problems of a :exc:`ValidationError` are reported as they are. Of any other error only the type is reported,
+    as its text may quote the value.
 
     Attributes:
-        to_stored, to_value: the two.
+        to_stored, to_value: the two functions.
         names: what they are called in messages.
     """
 

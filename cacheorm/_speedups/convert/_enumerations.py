@@ -115,7 +115,7 @@ class Enumeration(Converter):
 
 @cython.cfunc
 def _storable(stored: Any) -> bool:
-    """Whether every serializer gives this scalar back as it is (bytes: every one that takes them)."""
+    """Tell whether every serializer reads a scalar back as it was (bytes: every one that takes them)."""
     kind = type(stored)
     if kind is int:
         return bool(INT_MIN <= stored <= INT_MAX)

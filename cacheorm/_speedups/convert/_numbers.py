@@ -28,14 +28,14 @@ _DECIMAL_TEXT = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 
 @cython.cfunc
 def _number_text(value: str) -> str:
-    """Give a number's text ready to be parsed, and "" for forms that Python takes only in programs."""
+    """Strip the text of a number; return "" for forms that Python takes only in programs."""
     text = value.strip()
     return text if text.isascii() and "_" not in text else ""
 
 
 @cython.cfunc
 def _to_int(value: Any) -> Any:
-    """Give the int that a value stands for, and ``None`` if it is none."""
+    """Convert a value to the int that it stands for, ``None`` if it stands for none."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
@@ -163,7 +163,7 @@ class Real(Converter):
 
 @cython.cfunc
 def _to_float(value: Any) -> Any:
-    """Give the float that a value stands for, and ``None`` if it is none or too large."""
+    """Convert a value to the float that it stands for, ``None`` if it stands for none or is too large."""
     if isinstance(value, bool):
         return None
     try:
@@ -178,7 +178,7 @@ def _to_float(value: Any) -> Any:
 
 @cython.cfunc
 def to_decimal(value: Any) -> Any:
-    """Give the exact decimal that a value stands for, and ``None`` if it is none or not finite."""
+    """Convert a value to the exact Decimal that it stands for, ``None`` if it stands for none or is not finite."""
     if isinstance(value, bool):
         return None
     try:
@@ -198,7 +198,7 @@ def to_decimal(value: Any) -> Any:
 
 @cython.cfunc
 def _precision(digits: int) -> Context:
-    """Give a context for numbers of any magnitude, whatever the current thread's own one is."""
+    """Make a decimal context for numbers of any magnitude, independent of the current thread's."""
     return Context(prec=digits, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[InvalidOperation])
 
 

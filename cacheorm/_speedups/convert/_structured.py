@@ -41,7 +41,7 @@ class ListOf(Converter):
 
     @property
     def packable(self) -> bool:
-        """Whether those of the elements are."""
+        """Whether those of the elements are packable."""
         return self.element.packable
 
     @cython.ccall
@@ -102,7 +102,7 @@ _json_codec: list[Callable[[Any], Any]] = []
 
 
 def json_codec() -> list[Callable[[Any], Any]]:
-    """Give the functions that encode and decode JSON: msgspec's, which most programs never need, so loaded late."""
+    """Return the functions that encode and decode JSON: msgspec's, loaded when they are first needed."""
     if not _json_codec:
         import msgspec.json
 
@@ -117,8 +117,8 @@ def check_json(value: Any, path: str = "$") -> None:
 
     Args:
         value: str, int, finite float, bool, None, and lists, tuples and str-keyed dicts of them.
-        path: name of the value in messages. They give the way to the culprit as ``$.*[3]``: the keys of
-            dicts are data, and not shown.
+        path: name of the value in messages. They locate a wrong part as ``$.*[3]``: the keys of dicts are data,
+            and not shown.
 
     Raises:
         TypeError: some part is of another type.
@@ -132,7 +132,7 @@ def check_json(value: Any, path: str = "$") -> None:
 
 @cython.cfunc
 def _json_problem(value: Any, depth: Any) -> Any:
-    """Give ``None``, or the way to the culprit, the class of the error and what is wrong."""
+    """Return the path of a wrong part, the class of the error and its text; ``None`` if nothing is wrong."""
     kind = type(value)
     if kind is str:
         if not encodable(value):

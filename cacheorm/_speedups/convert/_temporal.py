@@ -142,7 +142,7 @@ class DateTimeTZ(Converter):
 
 @cython.cfunc
 def _to_utc(value: datetime) -> datetime:
-    """Give the same instant in UTC."""
+    """Convert a datetime to UTC."""
     raised = ""
     try:
         if value.utcoffset() is not None:
@@ -150,7 +150,7 @@ def _to_utc(value: datetime) -> datetime:
     except OverflowError:
         raised = "expected a datetime within the years 1 to 9999 in UTC, got one beyond"
     except Exception as error:
-        # Time zones are classes that anybody may write.
+        # Applications may write time zones of their own.
         raised = f"the time zone of the {type(value).__name__} raised {type(error).__name__}"
     if raised:
         raise ValueError(raised)

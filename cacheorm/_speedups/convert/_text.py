@@ -24,7 +24,7 @@ __all__ = ["Binary", "Text"]
 
 @cython.cfunc
 def _to_text(value: Any) -> Any:
-    """Give the text that a value stands for, and ``None`` if there is none."""
+    """Convert a value to the text that it stands for, ``None`` if it stands for none."""
     if isinstance(value, str):
         return str.__str__(value)
     try:

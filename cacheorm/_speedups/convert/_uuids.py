@@ -31,7 +31,7 @@ _UNKNOWN_SAFETY = SafeUUID.unknown
 
 @cython.cfunc
 def _to_uuid(value: Any) -> Any:
-    """Give the UUID that a value stands for, and ``None`` if it is none."""
+    """Convert a value to the UUID that it stands for, ``None`` if it stands for none."""
     if isinstance(value, UUID):
         return value
     return attempt(UUID, value) if isinstance(value, str) else None

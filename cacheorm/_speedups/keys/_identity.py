@@ -6,7 +6,7 @@ percent-encoded (RFC 3986) wherever they are not printable ASCII, or hold ``%`` 
 primary keys share a key and a key is always legal in memcached and on a Redis command line.
 
 This takes every key field and every wrong input, and makes all errors about keys. ``_keys_py.py`` and its
-compiled twin do the common keys of whole batches faster, and hand everything else to this one.
+C version do the common keys of whole batches faster, and leave everything else to this one.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _text(stored: Any) -> str:
 
 
 def _mixed_text(stored: Any) -> str:
-    """Do what :func:`_text` does for a field that stores values of more than one type."""
+    """Return the text of a value in keys, for a field that stores values of more than one type."""
     if type(stored) is str:
         if _LOOKS_LIKE_ANOTHER.match(stored) is None:
             return escape(stored)
@@ -75,7 +75,7 @@ def _mixed_text(stored: Any) -> str:
 
 
 def _flat(values: Iterable[Any]) -> list[Any]:
-    """Give key values with those of composite keys, which are lists, in their place."""
+    """Replace composite keys, which are lists, by their values."""
     flat: list[Any] = []
     for value in values:
         if type(value) is list:
@@ -138,7 +138,7 @@ class Identity:
             position: which row of its batch it is, for errors; ``None`` for a single one.
 
         Returns:
-            The primary key as a read would give it (a tuple for a composite one), and the backend key.
+            The primary key as a read returns it (a tuple for a composite one), and the backend key.
 
         Raises:
             ValidationError: a key value is missing or of the wrong type.

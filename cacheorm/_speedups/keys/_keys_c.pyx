@@ -1,5 +1,5 @@
 # cython: cdivision=True
-"""The keys of whole batches, on C buffers. Twin of ``_keys_py.py``, which explains it."""
+"""The keys of whole batches, on C buffers: the C version of ``_keys_py.py``, which documents it."""
 
 from cpython.dict cimport PyDict_GetItemWithError, PyDict_Next
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
@@ -38,7 +38,7 @@ cdef extern from *:
     """
     dict new_dict(Py_ssize_t size)
 
-__all__ = ["MAX_KEY_BYTES", "Identity", "RowReader", "batch", "escape", "found", "gaps", "has_repeats"]
+__all__ = ["MAX_KEY_BYTES", "Identity", "RowReader", "batch", "escape", "found", "missing_positions", "has_duplicates"]
 
 # The longest key that is made here; a longer one gets a digest. Not Python's number: the buffers below have this size.
 cdef enum:
@@ -110,7 +110,7 @@ cdef class Steps:
         return True
 
     cdef bint find(self, row, bint strict, PyObject **pk_found, PyObject **key_found) except -1:
-        """Give new references to primary key and key of one row; false, and none, if the general path has to."""
+        """Find primary key and key of one row, new references; false, with none set, if the general path has to."""
         cdef char text[LONGEST]
         cdef Py_ssize_t i
         cdef Py_ssize_t size = 0
@@ -190,7 +190,7 @@ cdef class Steps:
                 value = pk if self.count == 1 else (<tuple> pk)[i]
                 stored.append((<ValueCodec> self.steps[i].codec).to_stored(value, &canonical))
                 if canonical is not NULL:
-                    # The value is not what a read gives.
+                    # The value is not what a read returns.
                     Py_XDECREF(canonical)
                     return None
         except ValueError:
@@ -204,7 +204,7 @@ class Identity(GeneralIdentity):
     _steps_of_rows = None
 
     def identify_one(self, row, bint strict):
-        """Find the primary key of one row; see the twin."""
+        """Find the primary key of one row."""
         cdef PyObject *pk
         cdef PyObject *key
         cdef Steps steps = self._steps_of_rows or steps_of(self)
@@ -216,7 +216,7 @@ class Identity(GeneralIdentity):
         return found
 
     def identify(self, rows, bint strict, bint many=True):
-        """Find the primary keys of rows; see the twin."""
+        """Find the primary keys of rows."""
         cdef PyObject *pk
         cdef PyObject *key
         cdef list pks = []
@@ -244,7 +244,7 @@ class Identity(GeneralIdentity):
         return pks, keys
 
     def identify_pks(self, pks):
-        """Find the keys of rows by their primary keys; see the twin."""
+        """Find the keys of rows by their primary keys."""
         cdef list found = []
         cdef list keys = []
         cdef Py_ssize_t position = 0
@@ -273,7 +273,7 @@ cdef Steps steps_of(identity):
 
 
 cdef class RowReader:
-    """Reads rows one at a time; see the twin."""
+    """Reads rows one at a time."""
 
     cdef object identity
     cdef object resolve
@@ -289,7 +289,7 @@ cdef class RowReader:
         self.defaults = defaults
 
     def read(self, row):
-        """Read one row; see the twin."""
+        """Read one row."""
         cdef PyObject *pk_found
         cdef PyObject *key_found
         generation = self.defaults.generation
@@ -309,8 +309,8 @@ cdef class RowReader:
         return None if payload is None else self.load(payload, pk, key)
 
 
-def gaps(list rows):
-    """Give the positions where there is no row but ``None``; see the twin."""
+def missing_positions(list rows):
+    """Return the positions where there is no row but ``None``."""
     cdef Py_ssize_t position
     cdef list found = []
     for position in range(len(rows)):
@@ -320,7 +320,7 @@ def gaps(list rows):
 
 
 def found(list pks, list rows):
-    """Return the rows that there are by primary key; see the twin."""
+    """Return the rows that there are by primary key."""
     cdef dict by_pk = new_dict(len(pks))
     cdef Py_ssize_t at
     if len(pks) != len(rows):
@@ -334,7 +334,7 @@ def found(list pks, list rows):
 
 
 def batch(list keys, list values, Py_ssize_t start, Py_ssize_t stop):
-    """Give some keys with their values; see the twin."""
+    """Return some keys with their values."""
     cdef Py_ssize_t at
     if len(keys) != len(values):
         raise ValueError("keys and values must be of one length")
@@ -345,8 +345,8 @@ def batch(list keys, list values, Py_ssize_t start, Py_ssize_t stop):
     return found
 
 
-def has_repeats(list keys):
-    """Tell whether a key is in ``keys`` more than once; see the twin."""
+def has_duplicates(list keys):
+    """Tell whether a key is in ``keys`` more than once."""
     cdef Py_ssize_t count = len(keys)
     cdef Py_ssize_t size = 64
     cdef Py_ssize_t mask, place
@@ -380,7 +380,7 @@ def has_repeats(list keys):
 cdef inline uint64_t mixed(const char *data, Py_ssize_t size) noexcept:
     """Make a number of a text, other than zero: quicker than its hash, which a set would have to compute and keep.
 
-    The secret keeps those who choose keys from choosing ones that lie in one place.
+    The secret keeps keys from being chosen so that they collide.
     """
     cdef uint64_t number = SECRET ^ <uint64_t> size
     cdef uint64_t word = 0

@@ -1,4 +1,4 @@
-"""The keys of whole batches: the readable twin of ``_keys_c.pyx``.
+"""The keys of whole batches: the Python version of ``_keys_c.pyx``.
 
 Both do the rows themselves whose key values are plain ints, UUIDs and ASCII texts, given in dicts or instances,
 and leave every other row, and every error, to :class:`~._identity.Identity`.
@@ -14,7 +14,7 @@ from uuid import UUID
 from . import _identity
 from ._identity import MAX_KEY_BYTES, escape, shortened
 
-__all__ = ["MAX_KEY_BYTES", "Identity", "RowReader", "batch", "escape", "found", "gaps", "has_repeats"]
+__all__ = ["MAX_KEY_BYTES", "Identity", "RowReader", "batch", "escape", "found", "has_duplicates", "missing_positions"]
 
 
 class _Step(NamedTuple):
@@ -48,7 +48,7 @@ class Identity(_identity.Identity):
             many: whether errors should say which row it is.
 
         Returns:
-            The primary keys, Python values as a read would give them (tuples of a composite key's), and the
+            The primary keys, Python values as a read returns them (tuples of a composite key's), and the
             backend keys, both as long as ``rows``.
 
         Raises:
@@ -84,7 +84,7 @@ class Identity(_identity.Identity):
             pks: primary keys, tuples for composite ones.
 
         Returns:
-            The primary keys as a read would give them, and as many backend keys.
+            The primary keys as a read returns them, and as many backend keys.
 
         Raises:
             TypeError, ValueError: a composite key that is no tuple, or of the wrong length.
@@ -165,8 +165,8 @@ class RowReader:
 
     Args:
         identity: the model's :class:`Identity`.
-        resolve: gives what is resolved now, with the attributes ``generation``, ``backend`` and ``codec``.
-        defaults: its attribute ``generation`` says when that has to be asked again.
+        resolve: returns what is resolved now, with the attributes ``generation``, ``backend`` and ``codec``.
+        defaults: its attribute ``generation`` says when that has changed.
     """
 
     def __init__(self, identity: Identity, resolve: Callable[[], Any], defaults: Any) -> None:
@@ -197,7 +197,7 @@ class RowReader:
 
 
 def batch(keys: list[str], values: list[Any], start: int, stop: int) -> dict[str, Any]:
-    """Give those keys from ``start`` to ``stop`` with their values; of a key that is there twice, the last one.
+    """Return the keys from ``start`` to ``stop`` with their values; of a key that is there twice, the last value.
 
     Raises:
         ValueError: there are not as many values as keys.
@@ -220,13 +220,13 @@ def found(pks: list[Any], rows: list[Any]) -> dict[Any, Any]:
     return {tuple(pk) if isinstance(pk, list) else pk: row for pk, row in pairs if row is not None}
 
 
-def has_repeats(keys: list[str]) -> bool:
+def has_duplicates(keys: list[str]) -> bool:
     """Tell whether a key is in ``keys`` more than once."""
     return len(set(keys)) < len(keys)
 
 
-def gaps(rows: list[Any]) -> list[int]:
-    """Give the positions where there is no row but ``None``."""
+def missing_positions(rows: list[Any]) -> list[int]:
+    """Return the positions where there is no row but ``None``."""
     return [position for position, row in enumerate(rows) if row is None]
 
 

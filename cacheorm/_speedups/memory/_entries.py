@@ -39,7 +39,7 @@ def check_types(keys: Iterable[object]) -> None:
 
 
 def stored_value(key: str, value: Value) -> bytes:
-    """Give the bytes to store under ``key``.
+    """Return the bytes to store under ``key``.
 
     Raises:
         InvalidKeyError: ``key`` is no ``str``.
@@ -58,7 +58,7 @@ def stored_value(key: str, value: Value) -> bytes:
 
 
 def stored_batch(mapping: Mapping[str, Value]) -> Mapping[str, bytes]:
-    """Give the bytes to store under each key, in the order of ``mapping``; errors as :func:`stored_value`.
+    """Return the bytes to store under each key, in the order of ``mapping``; errors as :func:`stored_value`.
 
     The result may be ``mapping`` itself: read it before the caller gets control back, and do not change it.
     """
@@ -93,7 +93,7 @@ class Entries:
     def __init__(self, threshold: int) -> None:
         self.threshold = threshold
         self._clock = time.monotonic
-        # Reentrant: a signal handler or destructor that uses the backend must not wait for its own thread.
+        # Reentrant: a signal handler or destructor that uses the backend must not deadlock with its own thread.
         self._lock = threading.RLock()
         self._busy = 0
         self._store = LruTable()
@@ -195,7 +195,7 @@ class Entries:
             if present is not None and (key in self._store) is not present:
                 return False
             self._store.put(key, value, self._deadline(seconds))
-            self._settle()
+            self._evict_surplus()
         return True
 
     def _put_many(self, batch: Mapping[str, bytes], seconds: int | None, present: bool | None = None) -> Outcome:
@@ -216,7 +216,7 @@ class Entries:
             chosen = {key: value for key, value in batch.items() if (key in store) is present}
         if chosen:
             store.put_many(chosen, self._deadline(seconds))
-        self._settle()
+        self._evict_surplus()
         outcome = Outcome(dict.fromkeys(batch, True) if chosen is batch else {key: key in chosen for key in batch})
         if len(chosen) > self.threshold:
             # The tail of the batch took its head's place. To call the head stored would be a silent loss.
@@ -240,7 +240,7 @@ class Entries:
             return outcome
 
     def _expire_many(self, keys: Iterable[str], seconds: int) -> dict[str, bool]:
-        """Give entries another lifetime, as a use of them; return for each whether it exists."""
+        """Set another lifetime for entries, as a use of them; return for each whether it exists."""
         batch = [*dict.fromkeys(keys)]
         return dict(zip(batch, self._expire_all(batch, seconds), strict=True))
 
@@ -249,11 +249,11 @@ class Entries:
             self._drop_expired()
             found = self._store.set_deadlines(keys, self._deadline(seconds))
             self._store.use_many(keys)
-            self._settle()
+            self._evict_surplus()
         return found
 
     def _change(self, key: str, make: Callable[[bytes | None], bytes], seconds: int) -> bytes:
-        """Store what ``make`` gives for the present value, in one step; a new entry lives for ``seconds``."""
+        """Store what ``make`` returns for the present value, in one step; a new entry lives for ``seconds``."""
         with self._lock:
             self._drop_expired()
             current = self._store.get(key)
@@ -262,7 +262,7 @@ class Entries:
         return made
 
     def _expire(self, key: str, seconds: int) -> bool:
-        """Give an entry another lifetime, as a use of it; return whether it exists."""
+        """Set another lifetime for an entry, as a use of it; return whether it exists."""
         check_types((key,))
         return self._expire_all((key,), seconds)[0]
 
@@ -281,7 +281,7 @@ class Entries:
             self._busy += 1
             try:
                 self._drop_expired()
-                # Asked beforehand, as a key may be given twice.
+                # Looked up beforehand, as a key may be there twice.
                 all_existed = all(key in store for key in keys)
                 for key in keys:
                     store.remove(key)
@@ -293,13 +293,13 @@ class Entries:
         """Remove every entry."""
         with self._lock:
             self._store.clear()
-            self._settle()
+            self._evict_surplus()
 
     # -- all below with the lock held ------------------------------------------------------------
 
     @cython.cfunc
     def _deadline(self, seconds: Any) -> Any:
-        """Give the deadline of a lifetime that begins now, ``None`` for that which an entry has."""
+        """Return the deadline of a lifetime that begins now, ``None`` to keep that of an entry."""
         if not seconds:
             return None if seconds is None else inf
         return self._clock() + min(seconds, _LONGEST)
@@ -314,7 +314,7 @@ class Entries:
         self._next_deadline = self._store.next_deadline
 
     @cython.cfunc
-    def _settle(self) -> Any:
+    def _evict_surplus(self) -> Any:
         """Make room after a write, and see when the next entry expires."""
         store = self._store
         while len(store) > self.threshold:

@@ -2,13 +2,12 @@
 
 A table of its own and not a ``dict``, for two reasons. Where a value lies, its place in the order of use and its
 deadline are one entry, 40 bytes in one array: one look finds all, and what is written over leaves nothing behind. And
-who reads many keys can say beforehand where it is going to look. In a table that is larger than the processor's caches,
-each of the four looks that a key takes waits for memory; of keys that are known beforehand, those of one are fetched
-while others are looked at ("group prefetching", Chen, Ailamaki, Gibbons and Mowry, "Improving Hash Join Performance
-through Prefetching", ICDE 2004).
+its memory can be prefetched. In a table that is larger than the processor's caches, each of the four accesses that a
+key takes stalls until memory has answered. When many keys are read, what later keys need is fetched meanwhile ("group
+prefetching", Chen, Ailamaki, Gibbons and Mowry, "Improving Hash Join Performance through Prefetching", ICDE 2004).
 
-Only exact ``str`` and ``bytes`` are held, so none of their references runs any code when it is given up, and there is
-nothing for the garbage collector to visit. No other code runs in any of these functions.
+Only exact ``str`` and ``bytes`` are held, so releasing a reference runs no code, and the garbage collector has nothing
+to visit. No other code runs in any of these functions.
 """
 
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
@@ -24,12 +23,12 @@ from ._timers cimport *
 cdef extern from *:
     """
     #if defined(__GNUC__) || defined(__clang__)
-    #define CACHEORM_FETCH(at) __builtin_prefetch(at)
+    #define CACHEORM_PREFETCH(at) __builtin_prefetch(at)
     #else
-    #define CACHEORM_FETCH(at) ((void)(at))
+    #define CACHEORM_PREFETCH(at) ((void)(at))
     #endif
     """
-    void fetch "CACHEORM_FETCH"(const void *at) noexcept
+    void prefetch "CACHEORM_PREFETCH"(const void *at) noexcept
 
 
 cdef struct Entry:
@@ -63,7 +62,7 @@ cdef enum:
     MOST_ENTRIES = 1 << 30
 
 
-cdef inline bint same(PyObject *one, PyObject *other) noexcept:
+cdef inline bint equal_text(PyObject *one, PyObject *other) noexcept:
     """Tell whether two exact strings are equal."""
     if one == other:
         return True
@@ -92,7 +91,7 @@ cdef inline void reset(Table *table) noexcept:
 
 
 cdef inline void release(Table *table, Entry *entries) noexcept:
-    """Give up the references of all entries in use."""
+    """Release the references of all entries in use."""
     cdef uint32_t at
     for at in range(1, table.begun):
         Py_XDECREF(entries[at].key)
@@ -120,7 +119,7 @@ cdef inline void deallocate(Table *table) noexcept:
 
 
 cdef inline bint empty(Table *table) noexcept:
-    """Remove all entries, and give back what they took; false, with nothing changed, if there is no memory."""
+    """Remove all entries, and free their memory; false, with nothing changed, if there is no memory."""
     cdef Entry *entries = table.entries
     cdef uint64_t *slots = table.slots
     cdef Entry *few = <Entry *> PyMem_Malloc(FEWEST_ENTRIES * sizeof(Entry))
@@ -138,46 +137,45 @@ cdef inline bint empty(Table *table) noexcept:
 
 
 cdef inline uint32_t find(Table *table, PyObject *key) noexcept:
-    """Give the entry of an exact string (or ``None``, which has none), 0 without one."""
+    """Return the entry of an exact string, 0 without one and for ``None``."""
     if not PyUnicode_CheckExact(<object> key):
         return 0
     cdef uint32_t hash = hash_of(key)
     cdef uint32_t slot = hash & table.mask
     cdef uint64_t held = table.slots[slot]
     while held:
-        if <uint32_t> (held >> 32) == hash and same(table.entries[<uint32_t> held].key, key):
+        if <uint32_t> (held >> 32) == hash and equal_text(table.entries[<uint32_t> held].key, key):
             return <uint32_t> held
         slot = (slot + 1) & table.mask
         held = table.slots[slot]
     return 0
 
-# These have fetched from memory what a look for a key takes. What lies there is another's at worst, which does no
-# harm; nearly always it is the first slot that has it.
 
+# What follows prefetches what a lookup needs, by the first slot of a key. It may be that of another, which does no harm.
 
-cdef inline void fetch_slot(Table *table, PyObject *key) noexcept:
+cdef inline void prefetch_slot(Table *table, PyObject *key) noexcept:
     if PyUnicode_CheckExact(<object> key):
-        fetch(&table.slots[hash_of(key) & table.mask])
+        prefetch(&table.slots[hash_of(key) & table.mask])
 
 
-cdef inline void fetch_entry(Table *table, PyObject *key) noexcept:
+cdef inline void prefetch_entry(Table *table, PyObject *key) noexcept:
     if PyUnicode_CheckExact(<object> key):
-        fetch(&table.entries[<uint32_t> table.slots[hash_of(key) & table.mask]])
+        prefetch(&table.entries[<uint32_t> table.slots[hash_of(key) & table.mask]])
 
 
-cdef inline void fetch_value(Table *table, PyObject *key) noexcept:
+cdef inline void prefetch_value(Table *table, PyObject *key) noexcept:
     cdef uint64_t held
     cdef Entry *entry
     if PyUnicode_CheckExact(<object> key):
         held = table.slots[hash_of(key) & table.mask]
         entry = &table.entries[<uint32_t> held]
         if <uint32_t> (held >> 32) == hash_of(key):
-            fetch(entry.key)
-            fetch(entry.value)
-            fetch(<char *> entry.value + 64)
-            fetch(<char *> entry.value + 128)
-            fetch(&table.entries[entry.before])
-            fetch(&table.entries[entry.after])
+            prefetch(entry.key)
+            prefetch(entry.value)
+            prefetch(<char *> entry.value + 64)
+            prefetch(<char *> entry.value + 128)
+            prefetch(&table.entries[entry.before])
+            prefetch(&table.entries[entry.after])
 
 
 cdef inline void move_to_end(Table *table, uint32_t at) noexcept:
@@ -232,7 +230,7 @@ cdef inline int store(Table *table, PyObject *key, PyObject *value, double deadl
         table.entries[at].hash = hash_of(key)
         table.entries[at].timer = 0
         link(table, at)
-        enter(table, at)
+        insert_slot(table, at)
         table.count += 1
     if timed:
         if not timer[0]:
@@ -242,7 +240,7 @@ cdef inline int store(Table *table, PyObject *key, PyObject *value, double deadl
 
 
 cdef inline int reserve_entry(Table *table) except -1:
-    """See that there is room for one more entry, and a slot for it."""
+    """Make room for one more entry, and a slot for it."""
     # At most two of three slots are in use, so that looks stay short.
     if 3 * (<uint64_t> table.count + 1) > 2 * (<uint64_t> table.mask + 1):
         double_slots(table)
@@ -252,7 +250,7 @@ cdef inline int reserve_entry(Table *table) except -1:
 
 
 cdef inline uint32_t take_entry(Table *table) noexcept:
-    """Give a free entry, of those that there is room for."""
+    """Return a free entry; :func:`reserve_entry` has made room for it."""
     cdef uint32_t at = table.free
     if at:
         table.free = table.entries[at].after
@@ -285,12 +283,12 @@ cdef inline int double_slots(Table *table) except -1:
     table.slots, table.mask = slots, <uint32_t> (count - 1)
     for at in range(1, table.begun):
         if table.entries[at].key is not NULL:
-            enter(table, at)
+            insert_slot(table, at)
     return 0
 
 
-cdef inline void enter(Table *table, uint32_t at) noexcept:
-    """Have an entry found."""
+cdef inline void insert_slot(Table *table, uint32_t at) noexcept:
+    """Insert an entry into the slots."""
     cdef uint32_t hash = table.entries[at].hash
     cdef uint32_t slot = hash & table.mask
     while table.slots[slot]:
@@ -302,7 +300,7 @@ cdef inline void remove(Table *table, uint32_t at) noexcept:
     cdef Entry *entry = &table.entries[at]
     cdef PyObject *key = entry.key
     cdef PyObject *value = entry.value
-    leave(table, at)
+    delete_slot(table, at)
     unlink(table, at)
     remove_from_timer(table, at)
     entry.key = entry.value = NULL
@@ -313,8 +311,8 @@ cdef inline void remove(Table *table, uint32_t at) noexcept:
     Py_DECREF(<object> value)
 
 
-cdef inline void leave(Table *table, uint32_t at) noexcept:
-    """Have an entry no longer found, and close the gap that it leaves (Knuth, volume 3, 6.4, algorithm R)."""
+cdef inline void delete_slot(Table *table, uint32_t at) noexcept:
+    """Delete an entry from the slots, and close the gap that it leaves (Knuth, volume 3, 6.4, algorithm R)."""
     cdef uint32_t mask = table.mask
     cdef uint32_t gap = table.entries[at].hash & mask
     cdef uint32_t slot, home

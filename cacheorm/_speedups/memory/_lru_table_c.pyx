@@ -1,4 +1,4 @@
-"""Values by key in order of use, with deadlines: twin of ``_lru_table_py.py``, which says what they do.
+"""Values by key in order of use, with deadlines: the C version of ``_lru_table_py.py``, which documents it.
 
 While the table is changed, nothing is called that could let other code run.
 """
@@ -22,16 +22,16 @@ cdef extern from "Python.h":
 __all__ = ["LruTable", "is_exact"]
 
 cdef enum:
-    # Slots of a table that outgrows the caches: below, fetching beforehand takes more than it saves.
+    # Slots of a table that outgrows the caches: below, to prefetch takes more than it saves.
     LARGE = 1 << 14
-    # How many keys beforehand its slot, its entry, and what the entry refers to are fetched.
-    SLOT_AHEAD = 24
-    ENTRY_AHEAD = 16
-    VALUE_AHEAD = 8
+    # How many keys before its turn the slot of a key, its entry, and what that refers to are prefetched.
+    SLOT_DISTANCE = 24
+    ENTRY_DISTANCE = 16
+    VALUE_DISTANCE = 8
 
 
 cdef object text(object key):
-    """Give the text of a key as an exact ``str``, and ``None`` for what is no ``str``."""
+    """Return the text of a key as an exact ``str``, ``None`` for what is no ``str``."""
     if PyUnicode_CheckExact(key):
         return key
     return PyUnicode_FromObject(key) if isinstance(key, str) else None
@@ -57,7 +57,7 @@ cpdef bint is_exact(object batch):
 
 
 cdef object exact_batch(object batch):
-    """Give a batch as a ``dict`` of exact strings and bytes: itself if it is one."""
+    """Convert a batch to a ``dict`` of exact strings and bytes: itself if it is one."""
     if is_exact(batch):
         return batch
     made = {}
@@ -71,7 +71,7 @@ cdef object exact_batch(object batch):
 
 
 cdef class LruTable:
-    """Bytes under ``str`` keys, the least recently used first: see the twin."""
+    """Bytes under ``str`` keys, the least recently used first."""
 
     cdef Table table
 
@@ -136,15 +136,15 @@ cdef class LruTable:
         if PySequence_Fast_GET_SIZE(keys) != count:
             # To make the list may let other code run. From here on nothing runs but this loop.
             raise RuntimeError("keys changed size while they were read")
-        cdef bint ahead = self.table.mask >= LARGE
+        cdef bint prefetching = self.table.mask >= LARGE
         for i in range(count):
-            if ahead:
-                if i + SLOT_AHEAD < count:
-                    fetch_slot(&self.table, PySequence_Fast_GET_ITEM(keys, i + SLOT_AHEAD))
-                if i + ENTRY_AHEAD < count:
-                    fetch_entry(&self.table, PySequence_Fast_GET_ITEM(keys, i + ENTRY_AHEAD))
-                if i + VALUE_AHEAD < count:
-                    fetch_value(&self.table, PySequence_Fast_GET_ITEM(keys, i + VALUE_AHEAD))
+            if prefetching:
+                if i + SLOT_DISTANCE < count:
+                    prefetch_slot(&self.table, PySequence_Fast_GET_ITEM(keys, i + SLOT_DISTANCE))
+                if i + ENTRY_DISTANCE < count:
+                    prefetch_entry(&self.table, PySequence_Fast_GET_ITEM(keys, i + ENTRY_DISTANCE))
+                if i + VALUE_DISTANCE < count:
+                    prefetch_value(&self.table, PySequence_Fast_GET_ITEM(keys, i + VALUE_DISTANCE))
             at = find(&self.table, PySequence_Fast_GET_ITEM(keys, i))
             if at:
                 move_to_end(&self.table, at)
@@ -173,24 +173,24 @@ cdef class LruTable:
         cdef uint32_t timer = 0
         cdef double until = NAN if deadline is None else deadline
         batch = exact_batch(batch)
-        cdef bint ahead = self.table.mask >= LARGE
-        # So far ahead of the one that is stored go those for which something is fetched.
-        for i in range(SLOT_AHEAD if ahead else 0):
+        cdef bint prefetching = self.table.mask >= LARGE
+        # The positions of the prefetches stay so far in front of the one that is stored.
+        for i in range(SLOT_DISTANCE if prefetching else 0):
             if PyDict_Next(batch, &slot_at, &key, NULL):
-                fetch_slot(&self.table, key)
-            if i >= SLOT_AHEAD - ENTRY_AHEAD and PyDict_Next(batch, &entry_at, &key, NULL):
-                fetch_entry(&self.table, key)
-            if i >= SLOT_AHEAD - VALUE_AHEAD and PyDict_Next(batch, &value_at, &key, NULL):
-                fetch_value(&self.table, key)
+                prefetch_slot(&self.table, key)
+            if i >= SLOT_DISTANCE - ENTRY_DISTANCE and PyDict_Next(batch, &entry_at, &key, NULL):
+                prefetch_entry(&self.table, key)
+            if i >= SLOT_DISTANCE - VALUE_DISTANCE and PyDict_Next(batch, &value_at, &key, NULL):
+                prefetch_value(&self.table, key)
         while PyDict_Next(batch, &at, &key, &value):
             store(&self.table, key, value, until, &timer)
-            if ahead:
+            if prefetching:
                 if PyDict_Next(batch, &slot_at, &key, NULL):
-                    fetch_slot(&self.table, key)
+                    prefetch_slot(&self.table, key)
                 if PyDict_Next(batch, &entry_at, &key, NULL):
-                    fetch_entry(&self.table, key)
+                    prefetch_entry(&self.table, key)
                 if PyDict_Next(batch, &value_at, &key, NULL):
-                    fetch_value(&self.table, key)
+                    prefetch_value(&self.table, key)
 
     def remove(self, key):
         """Remove a value. Return whether there was one."""
@@ -206,7 +206,7 @@ cdef class LruTable:
             remove(&self.table, self.table.entries[0].after)
 
     def clear(self):
-        """Remove all values, and give back what they took."""
+        """Remove all values, and free their memory."""
         if not empty(&self.table):
             raise MemoryError
 
@@ -219,8 +219,8 @@ cdef class LruTable:
 
     @property
     def timers(self):
-        """How many deadlines there are to wait for; it does not grow with what was written over."""
-        return self.table.timers.waiting
+        """How many timers are pending; it does not grow with what was written over."""
+        return self.table.timers.pending
 
     @property
     def next_deadline(self):
@@ -236,7 +236,7 @@ cdef class LruTable:
         return self.table.timers.all[timer].deadline if timer else INFINITY
 
     def set_deadlines(self, keys, double deadline):
-        """Give values another deadline, which is no use of them. Return for each key whether it has one."""
+        """Set another deadline for values, which is no use of them. Return for each key whether it has a value."""
         if not isinstance(keys, (list, tuple)):
             raise TypeError("keys are a list or a tuple")
         cdef list texts = [text(key) for key in keys]
@@ -265,13 +265,13 @@ cdef class LruTable:
         """Remove the values whose deadlines are not after ``now``. Return how many."""
         cdef Py_ssize_t count = 0
         # A timer goes with the last of its values.
-        while self.table.timers.waiting and next_deadline(&self.table.timers) <= now:
+        while self.table.timers.pending and next_deadline(&self.table.timers) <= now:
             remove(&self.table, self.table.timers.all[self.table.timers.heap[0]].first)
             count += 1
         return count
 
     cdef uint32_t _find(self, object key):
-        """Give the entry of a key of any kind, 0 without one."""
+        """Return the entry of a key of any type, 0 without one."""
         if PyUnicode_CheckExact(key):
             return find(&self.table, <PyObject *> key)
         key = text(key)

@@ -1,7 +1,7 @@
-"""Values by key in order of use, each with a deadline, pure Python: the readable twin of ``_lru_table_c.pyx``.
+"""Values by key in order of use, each with a deadline, pure Python: the Python version of ``_lru_table_c.pyx``.
 
-A method that takes several keys is as good as one step to other threads and to a destructor: in the twin none of their
-code can run in the middle of it. Here the caller's lock sees to that.
+A method that takes several keys is atomic to other threads and to destructors: in the C version none of their code can
+run in the middle of it. Here the caller's lock ensures that.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 __all__ = ["LruTable", "is_exact"]
 
-# How many outdated entries of timers are let be before the timers are made anew.
+# How many outdated entries of timers there may be before the timers are rebuilt.
 _SLACK = 1024
 
 
@@ -33,7 +33,7 @@ class LruTable:
     Deadlines are what the caller makes of them: infinity by default, which is none.
     """
 
-    __slots__ = ("_deadlines", "_serial", "_timers", "_values", "_waiting")
+    __slots__ = ("_deadlines", "_serial", "_timed_keys", "_timers", "_values")
 
     def __init__(self) -> None:
         # Apart from each other, so that the garbage collector has no object per value to visit.
@@ -44,7 +44,7 @@ class LruTable:
         self._timers: list[tuple[float, int, list[str]]] = []
         self._serial = 0
         # Keys in all timers.
-        self._waiting = 0
+        self._timed_keys = 0
 
     def __len__(self) -> int:
         return len(self._values)
@@ -124,7 +124,7 @@ class LruTable:
 
     @property
     def timers(self) -> int:
-        """How many deadlines there are to wait for; it does not grow with what was written over."""
+        """How many timers are pending; it does not grow with what was written over."""
         return len(self._timers)
 
     @property
@@ -137,7 +137,7 @@ class LruTable:
         return self._deadlines.get(_text(key), inf) if isinstance(key, str) and key in self else None
 
     def set_deadlines(self, keys: list[Any] | tuple[Any, ...], deadline: float) -> list[bool]:
-        """Give values another deadline, which is no use of them. Return for each key whether it has one."""
+        """Set another deadline for values, which is no use of them. Return for each key whether it has a value."""
         if not isinstance(keys, (list, tuple)):
             raise TypeError("keys are a list or a tuple")
         found = [key in self for key in keys]
@@ -156,7 +156,7 @@ class LruTable:
                 if self._deadlines.get(key) == deadline:
                     count += self.remove(key)
             heapq.heappop(self._timers)
-            self._waiting -= len(keys)
+            self._timed_keys -= len(keys)
         return count
 
     def _time(self, keys: list[str], deadline: float) -> None:
@@ -164,12 +164,12 @@ class LruTable:
             for key in keys:
                 self._deadlines.pop(key, None)
             return
-        if self._waiting > 2 * len(self._deadlines) + _SLACK:
+        if self._timed_keys > 2 * len(self._deadlines) + _SLACK:
             self._forget_outdated()
         # In this order, an interruption (Ctrl-C) between two steps leaves a timer without values, which does no harm,
         # and never a value without a timer. The serial keeps the heap's comparisons from reaching the keys.
         self._serial += 1
-        self._waiting += len(keys)
+        self._timed_keys += len(keys)
         heapq.heappush(self._timers, (deadline, self._serial, keys))
         self._deadlines.update(dict.fromkeys(keys, deadline))
 
@@ -181,9 +181,9 @@ class LruTable:
         # Sorted is a heap.
         self._timers = [(when, i, keys) for i, (when, keys) in enumerate(sorted(keys_by_deadline.items()))]
         self._serial = len(self._timers)
-        self._waiting = len(self._deadlines)
+        self._timed_keys = len(self._deadlines)
 
 
 def _text(key: str) -> str:
-    """Give the text of a key, without what a class of its own would make of it."""
+    """Return the text of a key as an exact ``str``, whatever methods its class overrides."""
     return key if type(key) is str else str.__str__(key)

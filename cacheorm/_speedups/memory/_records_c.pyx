@@ -1,4 +1,4 @@
-"""Records of the file backend: twin of ``_records_py.py``, which explains them."""
+"""Records of the file backend: the C version of ``_records_py.py``, which documents it."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t
@@ -47,7 +47,7 @@ cdef uint32_t crc32(const unsigned char *at, Py_ssize_t size) noexcept:
 
 
 cdef const char *encoded(object key, Py_ssize_t *size) except NULL:
-    """Give the UTF-8 of a key, which the key owns."""
+    """Return the UTF-8 of a key, which the key owns."""
     cdef const char *start
     if not isinstance(key, str):
         raise InvalidKeyError(f"a key must be a str, got {type(key).__name__}")
@@ -71,7 +71,7 @@ cdef unsigned long long key_id(const char *start, Py_ssize_t size) noexcept:
 
 
 def key_ids(keys):
-    """Give the ids of keys; see the twin."""
+    """Return the ids of keys."""
     cdef Py_ssize_t size = 0
     cdef const char *start
     cdef list ids = []
@@ -82,7 +82,7 @@ def key_ids(keys):
 
 
 def make_record(key, bytes value not None):
-    """Give the record of an entry; see the twin."""
+    """Return the record of an entry."""
     cdef Py_ssize_t size = 0
     cdef Py_ssize_t length = PyBytes_GET_SIZE(value)
     cdef const char *start = encoded(key, &size)
@@ -96,7 +96,7 @@ def make_record(key, bytes value not None):
 
 
 def make_parameters(batch, ids, expires):
-    """Give what a batch is written with; see the twin."""
+    """Return what a batch is written with."""
     cdef list parameters = []
     for (key, value), number in zip(batch.items(), ids, strict=True):
         parameters.append(number)
@@ -106,7 +106,7 @@ def make_parameters(batch, ids, expires):
 
 
 def pick(keys, rows):
-    """Give the values of keys; see the twin."""
+    """Return the values of keys."""
     cdef Py_ssize_t size = 0
     cdef Py_ssize_t length
     cdef const char *start

@@ -1,4 +1,4 @@
-"""Records of the file backend: readable twin of ``_records_c.pyx``.
+"""Records of the file backend: the Python version of ``_records_c.pyx``.
 
 An entry lies under a number that is made of its key, its *id*, so that finding it compares numbers. Its record holds
 the key, NUL, and the value: two keys can have one id, and the record tells whose it is.
@@ -37,7 +37,7 @@ def _id(encoded: bytes) -> int:
 
 
 def key_ids(keys: Iterable[str]) -> list[int]:
-    """Give the ids of keys.
+    """Return the ids of keys.
 
     Raises:
         InvalidKeyError: one is no ``str``, has a NUL, or has no form in UTF-8.
@@ -46,12 +46,12 @@ def key_ids(keys: Iterable[str]) -> list[int]:
 
 
 def make_record(key: str, value: bytes) -> bytes:
-    """Give the record of an entry; errors as :func:`key_ids`."""
+    """Return the record of an entry; errors as :func:`key_ids`."""
     return _encoded(key) + b"\0" + value
 
 
 def make_parameters(batch: Mapping[str, bytes], ids: Sequence[int], expires: int) -> list[Any]:
-    """Give id, deadline and record of each entry of a batch, one list in its order.
+    """Return id, deadline and record of each entry of a batch, one list in its order.
 
     Raises:
         InvalidKeyError: as :func:`key_ids`.
@@ -64,7 +64,7 @@ def make_parameters(batch: Mapping[str, bytes], ids: Sequence[int], expires: int
 
 
 def pick(keys: Sequence[str], rows: Iterable[Sequence[bytes | None]]) -> list[bytes | None]:
-    """Give the values of keys, ``None`` where the record is missing or belongs to another key.
+    """Return the values of keys, ``None`` where the record is missing or belongs to another key.
 
     Args:
         keys: checked already.

@@ -24,7 +24,7 @@ cdef struct Timers:
     uint32_t room       # timers that there is memory for
     uint32_t begun      # timers that have ever been used
     uint32_t free       # the first free one of those
-    uint32_t waiting    # timers in the heap
+    uint32_t pending    # timers in the heap
 
 
 cdef inline bint allocate_timers(Timers *timers) noexcept:
@@ -42,17 +42,17 @@ cdef inline void deallocate_timers(Timers *timers) noexcept:
 
 cdef inline double next_deadline(const Timers *timers) noexcept:
     """Return the earliest deadline, infinity if there is none."""
-    return timers.all[timers.heap[0]].deadline if timers.waiting else INFINITY
+    return timers.all[timers.heap[0]].deadline if timers.pending else INFINITY
 
 
 cdef inline void forget_timers(Timers *timers) noexcept:
     """End all timers."""
     timers.begun = 1
-    timers.free = timers.waiting = 0
+    timers.free = timers.pending = 0
 
 
 cdef inline int reserve_timer(Timers *timers) except -1:
-    """See that there is room for one more timer."""
+    """Make room for one more timer."""
     cdef size_t room
     cdef void *grown
     if timers.free or timers.begun < timers.room:
@@ -72,7 +72,7 @@ cdef inline int reserve_timer(Timers *timers) except -1:
 
 
 cdef inline uint32_t begin_timer(Timers *timers, double deadline) noexcept:
-    """Give a new timer, of those that there is room for."""
+    """Start a timer; :func:`reserve_timer` has made room for it."""
     cdef uint32_t timer = timers.free
     if timer:
         timers.free = timers.all[timer].first
@@ -81,25 +81,25 @@ cdef inline uint32_t begin_timer(Timers *timers, double deadline) noexcept:
         timers.begun += 1
     timers.all[timer].deadline = deadline
     timers.all[timer].first = 0
-    timers.waiting += 1
-    rise(timers, timers.waiting - 1, timer)
+    timers.pending += 1
+    sift_up(timers, timers.pending - 1, timer)
     return timer
 
 
 cdef inline void end_timer(Timers *timers, uint32_t timer) noexcept:
     cdef uint32_t place = timers.all[timer].place
     cdef uint32_t last
-    timers.waiting -= 1
-    if place != timers.waiting:
+    timers.pending -= 1
+    if place != timers.pending:
         # The last one takes its place, from where it has to go up or down.
-        last = timers.heap[timers.waiting]
-        sink(timers, place, last)
-        rise(timers, timers.all[last].place, last)
+        last = timers.heap[timers.pending]
+        sift_down(timers, place, last)
+        sift_up(timers, timers.all[last].place, last)
     timers.all[timer].first = timers.free
     timers.free = timer
 
 
-cdef inline void rise(Timers *timers, uint32_t place, uint32_t timer) noexcept:
+cdef inline void sift_up(Timers *timers, uint32_t place, uint32_t timer) noexcept:
     """Put a timer in a place of the heap, or where those above it are earlier."""
     cdef double deadline = timers.all[timer].deadline
     cdef uint32_t above
@@ -112,15 +112,15 @@ cdef inline void rise(Timers *timers, uint32_t place, uint32_t timer) noexcept:
     set_place(timers, place, timer)
 
 
-cdef inline void sink(Timers *timers, uint32_t place, uint32_t timer) noexcept:
+cdef inline void sift_down(Timers *timers, uint32_t place, uint32_t timer) noexcept:
     """Put a timer in a place of the heap, or where those below it are later."""
     cdef double deadline = timers.all[timer].deadline
     cdef uint64_t below
     while True:
         below = 2 * <uint64_t> place + 1
-        if below >= timers.waiting:
+        if below >= timers.pending:
             break
-        if below + 1 < timers.waiting and (
+        if below + 1 < timers.pending and (
             timers.all[timers.heap[below + 1]].deadline < timers.all[timers.heap[below]].deadline
         ):
             below += 1

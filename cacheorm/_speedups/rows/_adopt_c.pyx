@@ -1,4 +1,4 @@
-"""The rows that users pass, as instances: twin of ``_adopt_py.py``, which explains it.
+"""The rows that users pass, as instances: the C version of ``_adopt_py.py``, which documents it.
 
 Values go straight into the slots where writing a field does no more than that.
 """
@@ -68,7 +68,7 @@ cdef class Adopter:
         PyMem_Free(self.table)
 
     def adopt(self, rows):
-        """Give rows as instances; see the twin."""
+        """Return rows as instances."""
         cdef list instances = []
         # Off for lists only: what makes the rows of a generator may need the collector.
         cdef bint collecting = type(rows) in (list, tuple) and PyGC_Disable()

@@ -1,4 +1,4 @@
-"""The rows that users pass, as instances: the readable twin of ``_adopt_c.pyx``."""
+"""The rows that users pass, as instances: the Python version of ``_adopt_c.pyx``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Adopter:
         self._setters: dict[str, Any] = {}
 
     def adopt(self, rows: Iterable[Any]) -> list[Any]:
-        """Give rows as instances: instances as they are, mappings as new ones.
+        """Return rows as instances: instances as they are, mappings as new ones.
 
         Foreign keys take over the keys that their related instances got since they were assigned.
 

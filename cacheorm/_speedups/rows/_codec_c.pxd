@@ -18,7 +18,7 @@ cdef class ValueCodec:
     cdef object from_stored(self, stored)
     cdef object key_value(self, value)
     cdef Py_ssize_t put_key(self, char *to, Py_ssize_t room, value) except -2
-    cdef void share_no_texts(self) noexcept
+    cdef void intern_nothing(self) noexcept
     cdef object dump(self, value)
     cdef object load(self, stored)
     cdef object canonical(self, value, stored)

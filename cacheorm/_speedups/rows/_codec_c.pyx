@@ -1,7 +1,7 @@
 """The codec of one kind of value: one is registered for each converter, and does its common values on C buffers.
 
-A codec gives what its converter gives, or leaves the value to it. A :class:`ValueCodec` leaves all of them to it. What
-raises in any of the methods is done by the general path, which makes all errors that users see.
+A codec returns what its converter returns, or calls it; :class:`ValueCodec` itself calls it for every value. When a
+method raises, the general path converts the row again, and raises the errors that users see.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING
@@ -45,7 +45,7 @@ cdef ValueCodec codec_of(converter, bint null):
 
 
 cdef class ValueCodec:
-    """Leaves all values to their converter.
+    """Calls the converter for every value.
 
     Args:
         converter: the converter.
@@ -59,7 +59,7 @@ cdef class ValueCodec:
         self.compiled = isinstance(converter, Converter)
 
     cdef object encode(self, Buffer *buffer, value):
-        """Write a value that is not ``None`` as msgpack, and return what a read gives."""
+        """Write a value that is not ``None`` as msgpack, and return what a read returns."""
         stored = self.dump(value)
         canonical = self.canonical(value, stored)
         put_stored(buffer, stored)
@@ -72,7 +72,7 @@ cdef class ValueCodec:
     cdef object to_stored(self, value, PyObject **canonical):
         """Return the stored form of a value that is not ``None``, for a format that a library packs.
 
-        ``canonical`` becomes a new reference to what a read gives, or stays as it is where that is the value itself.
+        ``canonical`` becomes a new reference to what a read returns, or stays as it is where that is the value itself.
         """
         stored = self.dump(value)
         found = self.canonical(value, stored)
@@ -85,7 +85,7 @@ cdef class ValueCodec:
         return self.load(stored)
 
     cdef object key_value(self, value):
-        """Return what a read gives for a part of a primary key."""
+        """Return what a read returns for a part of a primary key."""
         return self.canonical(value, self.dump(value))
 
     cdef Py_ssize_t put_key(self, char *to, Py_ssize_t room, value) except -2:
@@ -95,11 +95,11 @@ cdef class ValueCodec:
         """
         return -1
 
-    cdef void share_no_texts(self) noexcept:
-        """Keep no text that is read: for secrets, which are kept nowhere but in the rows."""
+    cdef void intern_nothing(self) noexcept:
+        """Keep no text that is read: secrets may be kept nowhere but in the rows."""
 
     cdef object dump(self, value):
-        """Return the stored form that the converter gives."""
+        """Return the stored form, by the converter."""
         # Compiled converters without a detour through Python.
         stored = (<Converter> self.converter).dump(value) if self.compiled else self.converter.dump(value)
         if stored is None and not self.null:
@@ -107,11 +107,11 @@ cdef class ValueCodec:
         return stored
 
     cdef object load(self, stored):
-        """Return the value that the converter gives."""
+        """Return the value, by the converter."""
         return (<Converter> self.converter).load(stored) if self.compiled else self.converter.load(stored)
 
     cdef object canonical(self, value, stored):
-        """Return what a read gives, by the converter."""
+        """Return what a read returns, by the converter."""
         if self.compiled:
             return (<Converter> self.converter).canonical(value, stored)
         return self.converter.canonical(value, stored)
@@ -120,7 +120,7 @@ cdef class ValueCodec:
 cdef class FormattedCodec(ValueCodec):
     """The values of a kind that is stored as ASCII text of one form, such as dates.
 
-    Subclasses format and parse the values of exactly one type. Any other value or text is left to the converter.
+    Subclasses format and parse the values of exactly one type. The converter is called for any other value or text.
     """
 
     def __cinit__(self):
@@ -201,7 +201,7 @@ register(Methods, PairCodec)
 
 cdef extern from *:
     """
-    /* Whether a list that a function gave belongs to whoever has got it, and to nobody else. */
+    /* Whether the only reference to a list is the caller's. */
     static inline int only_reference(PyObject *list)
     {
     #if defined(Py_GIL_DISABLED) || defined(PYPY_VERSION)
@@ -215,7 +215,7 @@ cdef extern from *:
 
 
 cdef bint is_own(PyObject *stored) noexcept:
-    """Tell whether what a function gave is as :func:`plain` would copy it, and referred to from nowhere else."""
+    """Tell whether what a function returned equals its :func:`plain` copy, and has no other reference."""
     cdef PyTypeObject *kind = Py_TYPE(stored)
     cdef Py_ssize_t i
     if kind is not &PyList_Type:

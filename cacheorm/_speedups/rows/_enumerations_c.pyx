@@ -79,7 +79,7 @@ cdef class EnumerationCodec(ValueCodec):
         cdef Py_ssize_t i
         for i in range(self.count):
             entry = &self.few[i]
-            if entry.size <= left and same(start, entry.packed, entry.size):
+            if entry.size <= left and equal_bytes(start, entry.packed, entry.size):
                 reader.at += entry.size
                 return <object> entry.member
         return self.from_stored(take_any(reader, 0))

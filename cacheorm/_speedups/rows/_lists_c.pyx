@@ -23,22 +23,22 @@ cdef class ListCodec(ValueCodec):
     def __cinit__(self, converter, bint null):
         self.element = codec_of(converter.element, converter.null)
 
-    cdef void share_no_texts(self) noexcept:
-        self.element.share_no_texts()
+    cdef void intern_nothing(self) noexcept:
+        self.element.intern_nothing()
 
     cdef object encode(self, Buffer *buffer, value):
         if type(value) is not list:
             return ValueCodec.encode(self, buffer, value)
-        # What a read gives is mostly what is there.
+        # What a read returns is mostly what is there.
         cdef list canonical = (<list> value)[:]
         cdef Py_ssize_t i
         put_list_header(buffer, len(canonical))
         for i in range(len(canonical)):
             # Held meanwhile: a converter may run any code.
-            given = canonical[i]
-            if given is not None:
-                found = self.element.encode(buffer, given)
-                if found is not given:
+            item = canonical[i]
+            if item is not None:
+                found = self.element.encode(buffer, item)
+                if found is not item:
                     canonical[i] = found
             elif self.element.null:
                 put_null(buffer)

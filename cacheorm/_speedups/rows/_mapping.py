@@ -23,7 +23,7 @@ _ABSENT: Any = object()
 class MappingRows:
     """Packs the rows of one model as ``{field name: stored value}`` and reads them back.
 
-    The primary key is not part of a payload: whoever reads a row knows its key.
+    The primary key is not part of a payload: it is known wherever a row is read.
 
     Args:
         model: the model class.
@@ -34,7 +34,7 @@ class MappingRows:
         pack: ``{name: stored}`` to bytes.
         unpack: bytes to a mapping.
         skip_invalid: whether a payload that cannot be read counts as no row rather than as an error.
-        converter_of: gives the converter of a field that is part of the payload; by default its own.
+        converter_of: returns the converter of a field that is part of the payload; by default its own.
         prefix: what every payload begins with, before what ``pack`` gave.
         read: a payload and its key to a mapping and the name of the serializer it was read with, whatever wrote it;
             may raise :exc:`PayloadError` and :exc:`ImportError`. By default payloads have no prefix and ``unpack``
@@ -74,7 +74,7 @@ class MappingRows:
     # -- writing ---------------------------------------------------------------------------------
 
     def dump_many(self, instances: list[Any], many: bool = True) -> list[bytes]:
-        """Pack instances, filling in defaults and turning their values into what a read gives.
+        """Pack instances, filling in defaults and replacing their values by what a read returns.
 
         Args:
             instances: instances of the model.
@@ -87,7 +87,7 @@ class MappingRows:
         return [self.dump(instance, place if many else None) for place, instance in enumerate(instances)]
 
     def convert_many(self, instances: list[Any], many: bool = True) -> None:
-        """Turn the values that are set into what a read gives, and leave the others unset.
+        """Replace the values that are set by what a read returns, and leave the others unset.
 
         Args:
             instances: instances of the model.
@@ -108,7 +108,7 @@ class MappingRows:
             raise self._unpackable(row, error) from error
 
     def convert(self, instance: Any, position: int | None, complete: bool) -> dict[str, Any]:
-        """Convert an instance's values in place and give the stored ones.
+        """Convert an instance's values in place and return the stored ones by field name.
 
         Args:
             instance: an instance of the model.
@@ -202,7 +202,7 @@ class MappingRows:
     def load(self, payload: bytes, pk: Any, key: str) -> Any:
         """Read one payload as an instance.
 
-        Gives ``None`` for a remembered miss, and with ``skip_invalid`` for what cannot be read.
+        Returns ``None`` for a remembered miss, and with ``skip_invalid`` for what cannot be read.
         """
         try:
             return self._load(payload, pk, key)
@@ -244,7 +244,7 @@ class MappingRows:
         return instance
 
     def _late_default(self, field: Any, converter: Any, key: str, serializer: str) -> Any:
-        """Give the value of a field that the model did not have when the row was written."""
+        """Return the value of a field that the model did not have when the row was written."""
         value = field.make_default()
         if value is None:
             if not field.null:

@@ -1,6 +1,6 @@
-"""msgpack in C buffers: values written into a growing one, and read within the bounds of a given one.
+"""msgpack in C buffers: values are written into a growing buffer, and read within the bounds of another.
 
-Format: https://github.com/msgpack/msgpack/blob/master/spec.md. What is written or read for nearly every value is inline.
+Format: https://github.com/msgpack/msgpack/blob/master/spec.md. What most values need is inline.
 """
 
 from cpython.long cimport PyLong_AsLongLongAndOverflow
@@ -128,7 +128,7 @@ cdef inline int put_float(Buffer *buffer, double value) except -1:
 
 
 cdef inline object put_null(Buffer *buffer):
-    """Write a null, and give it."""
+    """Write a null, and return it."""
     reserve(buffer, 1)
     put(buffer, 0xC0)
     return None
@@ -177,7 +177,7 @@ cdef inline int take_text(Reader *reader, const char **data, Py_ssize_t *size) n
 
 
 cdef inline object take_int(Reader *reader):
-    """Read an int, or give ``None`` if the next value is none."""
+    """Read an int; ``None`` if the next value is none."""
     cdef Py_ssize_t left = reader.end - reader.at
     cdef uint8_t head
     cdef int width
@@ -214,7 +214,7 @@ cdef inline int take_float(Reader *reader, double *value) noexcept:
     return 1
 
 
-cdef inline bint same(const char *one, const char *other, Py_ssize_t size) noexcept:
+cdef inline bint equal_bytes(const char *one, const char *other, Py_ssize_t size) noexcept:
     """Compare ``size`` bytes: sooner than a call where they are as few as those of a name."""
     cdef uint64_t a, b
     cdef uint32_t c, d

@@ -186,7 +186,7 @@ cdef enum:
     WORD_DIGITS = 19    # of a Decimal's word, which is less than 10**19
     NEGATIVE = 1        # flags of an mpd_t
     NOT_FINITE = 14
-    LEAST_ADJUSTED = -6  # below this exponent of the first digit, str() gives an exponent
+    LEAST_ADJUSTED = -6  # below this exponent of the first digit, str() writes an exponent
 
 # A context's method takes text sooner than the type does, which looks for the thread's own context first. Of no more
 # digits than this one has nothing is rounded and no flag set, so that threads can share it.
@@ -256,7 +256,7 @@ cdef object parse_decimal(const char *text, Py_ssize_t size):
 
 
 cdef Py_ssize_t format_decimal(char *text, value) noexcept:
-    """Write a Decimal as its ``str()``, at most 32 bytes; 0 where that has an exponent, is longer or to be asked for."""
+    """Write a Decimal as its ``str()``, at most 32 bytes; 0 where that has an exponent or is longer."""
     cdef const DecimalObject *number = <const DecimalObject *> <PyObject *> value
     cdef Py_ssize_t places, count
     if KNOWN_DECIMAL is NULL or number.flags & NOT_FINITE or number.length != 1 or number.exponent > 0:
@@ -277,7 +277,7 @@ cdef Py_ssize_t format_decimal(char *text, value) noexcept:
 
 
 cdef PyTypeObject *known_decimal() except? NULL:
-    """Compare the layout with what the library makes; give the type, or ``NULL`` if anything differs."""
+    """Compare the layout with what the library makes; return the type, ``NULL`` if anything differs."""
     cdef PyTypeObject *kind = plain_type(DECIMAL_TYPE)
     cdef const DecimalObject *zero = <const DecimalObject *> <PyObject *> DECIMAL_ZERO
     cdef const DecimalObject *made

@@ -1,8 +1,8 @@
-"""Rows to payloads and back, on C buffers: the compiled twin of ``_rows_py.py``.
+"""Rows to payloads and back, on C buffers: the C version of ``_rows_py.py``.
 
 Decoding expects a map with the model's columns in plan order, one ``memcmp`` per name, and writes each value straight
-into the instance's slot. Encoding reads the slots and writes msgpack into a growing buffer. What is not expected goes to
-the general path; see ``_slot_rows_c.pyx``.
+into the instance's slot. Encoding reads the slots and writes msgpack into a growing buffer. The general path takes what
+is not expected; see ``_slot_rows_c.pyx``.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -59,7 +59,7 @@ cdef class MsgpackRows(SlotRows):
                     continue
                 if reader.end - reader.at <= column.packed_size:
                     return False
-                if not same(<const char *> reader.at, column.packed_name, column.packed_size):
+                if not equal_bytes(<const char *> reader.at, column.packed_name, column.packed_size):
                     return False
                 reader.at += column.packed_size
                 if reader.at[0] == 0xC0:

@@ -1,4 +1,4 @@
-"""Rows to payloads and back, pure Python: the readable twin of ``_rows_c.pyx``.
+"""Rows to payloads and back, pure Python: the Python version of ``_rows_c.pyx``.
 
 Payloads of msgpack are maps of field names to stored values, as the msgpack library writes them. Batches are taken a
 column at a time (:mod:`._columns_py`) where all fields are of kinds whose values need no code of the user's; what is
@@ -41,7 +41,7 @@ class _ColumnRows(MappingRows):
 
     Args:
         arguments, options: of :class:`~._mapping.MappingRows`.
-        packer: gives a function that packs the rows of one batch, whose values are text, ints and finite floats.
+        packer: makes a function that packs the rows of one batch, whose values are text, ints and finite floats.
     """
 
     def __init__(

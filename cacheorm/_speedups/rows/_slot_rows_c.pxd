@@ -39,7 +39,7 @@ cdef class SlotRows:
     cdef int describe_columns(self, general, fields, list converters, tuple names) except -1
     cdef int _add(self, field) except -1
     cdef list _convert_many(self, list instances, bint many, bint complete)
-    cdef void settle(self, instance, PyObject **changed, bint done) noexcept
+    cdef void replace_values(self, instance, PyObject **changed, bint done) noexcept
     cdef bint holds_leaves(self, PyObject *instance) noexcept
     cdef object dump_row(self, Buffer *buffer, PyObject **changed, Py_ssize_t *changes, instance, bint complete)
     cdef object write(self, dict row, Column *column, value)

@@ -80,14 +80,14 @@ cdef class SlotRows:
         column.leaf = codec.leaf
         # Secrets are kept nowhere but in the rows.
         if getattr(field, "secret", False) or getattr(getattr(field, "field", None), "secret", False):
-            codec.share_no_texts()
+            codec.intern_nothing()
         self.count += 1
         return 0
 
     # -- writing -------------------------------------------------------------------------------------
 
     def dump_many(self, list instances, bint many=True):
-        """Pack instances, filling in defaults and turning their values into what a read gives."""
+        """Pack instances, filling in defaults and replacing their values by what a read returns."""
         return self._convert_many(instances, many, True)
 
     def dump(self, instance, position=None):
@@ -95,7 +95,7 @@ cdef class SlotRows:
         return self.general.dump(instance, position)
 
     def convert_many(self, list instances, bint many=True):
-        """Turn the values that are set into what a read gives, and leave the others unset."""
+        """Replace the values that are set by what a read returns, and leave the others unset."""
         # What is packed on the way is thrown away: converting and packing are one step here.
         self._convert_many(instances, many, False)
 
@@ -125,7 +125,7 @@ cdef class SlotRows:
                     changes = 0
                     payload = self.dump_row(&buffer, changed, &changes, instance, complete)
                     if changes:
-                        self.settle(instance, changed, payload is not None)
+                        self.replace_values(instance, changed, payload is not None)
                 if payload is not None:
                     payloads.append(payload)
                 elif complete:
@@ -143,8 +143,8 @@ cdef class SlotRows:
             PyMem_Free(buffer.data)
         return payloads
 
-    cdef void settle(self, instance, PyObject **changed, bint done) noexcept:
-        """Give an instance the values that a read gives in place of others, or forget them."""
+    cdef void replace_values(self, instance, PyObject **changed, bint done) noexcept:
+        """Put the values that a read returns into the slots of an instance, or forget them."""
         cdef Py_ssize_t i
         cdef PyObject *value
         cdef bint listed = False
@@ -176,8 +176,8 @@ cdef class SlotRows:
         """Pack one instance; ``None`` if the general path has to.
 
         ``buffer`` holds what the payload begins with. ``changed`` has a place for each column, for a new reference to
-        what a read gives, where that is not what the slot holds; ``changes`` counts them. Those values are kept back
-        until the row is packed: should the general path have to do it, it must convert the values that were given, as a
+        what a read returns, where that is not what the slot holds; ``changes`` counts them. Those values are kept back
+        until the row is packed: should the general path have to do it, it must convert the values as they were, as a
         converter may make something else of its own result. ``complete`` says whether values that were never set get
         their defaults, or are left out.
         """
@@ -212,7 +212,7 @@ cdef class SlotRows:
                         (<ValueCodec> column.codec).encode(buffer, value) if value is not None else put_null(buffer)
                     )
                 if column.validators is not NULL and canonical is not None:
-                    seen(NULL, <PyObject *> canonical)
+                    expose(NULL, <PyObject *> canonical)
                     for validator in <tuple> column.validators:
                         validator(canonical)
                 if <PyObject *> canonical is not slot:
@@ -227,17 +227,17 @@ cdef class SlotRows:
             return None
 
     cdef object write(self, dict row, Column *column, value):
-        """Add a value to a row, and give what a read gives; raises where the general path has to."""
+        """Add a value to a row, and return what a read returns; raises where the general path has to."""
         raise NotImplementedError
 
     cdef object finish(self, dict row):
-        """Give the payload of a row."""
+        """Return the payload of a row."""
         raise NotImplementedError
 
     cdef bint value_of(self, Column *column, PyObject *slot, bint complete, PyObject **value) except -1:
-        """Give what a column is written with whose slot is empty or ``None``; false if the row cannot be written.
+        """Find the value to write for a column whose slot is empty or ``None``; false if the row cannot be written.
 
-        It is a new reference, or ``NULL`` where nothing is written.
+        ``value`` becomes a new reference to it, or ``NULL`` where nothing is written.
         """
         value[0] = NULL
         if slot is NULL and not complete:

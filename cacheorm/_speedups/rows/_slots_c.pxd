@@ -47,7 +47,7 @@ cdef Py_ssize_t slot_offset(member, model) except -1
 cdef bint is_collectable_leaf(PyObject *value) noexcept
 cdef void keep_tracked(PyObject *instance, PyObject *value) noexcept
 cdef void leave_untracked(PyObject *found) noexcept
-cdef object seen(PyObject *instance, PyObject *value)
+cdef object expose(PyObject *instance, PyObject *value)
 
 
 cdef class Slot:

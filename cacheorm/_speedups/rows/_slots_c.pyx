@@ -1,6 +1,6 @@
 """The descriptor behind every field, compiled: reads and writes one hidden slot by its offset.
 
-Twin of ``_slots_py.py``. The offset comes from the slot's own member descriptor, and an instance is
+The C version of ``_slots_py.py``. The offset comes from the slot's own member descriptor, and an instance is
 touched only after its type was checked against the type that the descriptor belongs to, so the
 address is always inside an object that has this slot.
 
@@ -9,10 +9,10 @@ cycle. Those that come from a batch are left out of its lists, as CPython does w
 values, so that a million rows cost a collection nothing. Every write to a slot puts its instance back where the new
 value may refer to something. This is safe only for instances that are nothing but such slots (``_sealed``).
 
-A list of such values is left out too, as long as nobody but its instance has it: what nobody has seen, nobody can have
-changed. Whoever reads it from its slot may put anything into it, so it is put back, with its instance, before it is
-given away. Every function here that gives the value of a slot does that by :func:`seen`; code elsewhere that reads
-slots by their offset may look at such a list, but not hand it on.
+A list of such values is left out too, as long as only its instance refers to it. Code that reads it from its slot may
+put anything into it, so it is put back, with its instance, before it is returned. Every function here that returns the
+value of a slot does that by :func:`expose`. Code elsewhere that reads slots by their offset may look at such a list,
+but not return it.
 """
 
 from cpython.dict cimport PyDict_GetItemWithError
@@ -55,7 +55,7 @@ cdef PyTypeObject *ENUM_TYPE = <PyTypeObject *> <PyObject *> EnumMeta
 
 
 cdef bint is_collectable_leaf(PyObject *value) noexcept:
-    """Tell the same of a value whose type the collector knows about."""
+    """Tell the same as :func:`is_leaf`, of a value whose type the collector knows about."""
     cdef PyTypeObject *kind
     if not PyObject_IS_GC(value):
         return True
@@ -68,21 +68,24 @@ cdef bint is_collectable_leaf(PyObject *value) noexcept:
 
 
 cdef void keep_tracked(PyObject *instance, PyObject *value) noexcept:
-    """Let the collector know of an instance that is about to hold ``value``, if it has to."""
+    """Have the collector track an instance that is about to hold ``value``, if that may be part of a cycle."""
     if not PyObject_GC_IsTracked(instance) and not is_leaf(value):
         PyObject_GC_Track(instance)
 
 
 cdef void leave_untracked(PyObject *found) noexcept:
-    """Take an instance of a sealed model, or a list that nobody has seen yet, off the collector's lists.
+    """Remove an instance of a sealed model, or a list that has no other reference, from the collector's lists.
 
     All values in it have to be leaves.
     """
     PyObject_GC_UnTrack(found)
 
 
-cdef object seen(PyObject *instance, PyObject *value):
-    """Give the value of a slot away, ``instance`` being what has the slot, or ``NULL`` for a value that has none yet."""
+cdef object expose(PyObject *instance, PyObject *value):
+    """Return the value of a slot to code that may change it.
+
+    ``instance`` is what has the slot, ``NULL`` for a value that is in none yet.
+    """
     if PyList_CheckExact(value) and not PyObject_GC_IsTracked(value):
         PyObject_GC_Track(value)
         if instance is not NULL and not PyObject_GC_IsTracked(instance):
@@ -91,7 +94,7 @@ cdef object seen(PyObject *instance, PyObject *value):
 
 
 cdef Py_ssize_t slot_offset(member, model) except -1:
-    """Give where a slot lies in the instances of ``model``."""
+    """Return the offset of a slot in the instances of ``model``."""
     cdef PyMemberDef *definition
     if type(member) is not MemberDescriptorType:
         raise TypeError("the field has no slot")
@@ -106,8 +109,8 @@ cdef Py_ssize_t slot_offset(member, model) except -1:
 cdef class Slot:
     """Data descriptor over a ``__slots__`` member that the class hides under another name."""
 
-    # ``plain`` says whether no subclass does more than to write the slot, ``holds_ids`` whether that is also all it does
-    # for an id on an instance without related rows.
+    # ``plain``: setting the field writes the slot and does no more. ``holds_ids``: likewise for an id, on an instance
+    # without related rows.
 
     def attach(self, member):
         """Read and write through ``member``, the descriptor of the hidden slot."""
@@ -134,13 +137,13 @@ cdef class Slot:
         return self.place(instance)[0] is not NULL
 
     def unset(self, instance):
-        """Give what reading an instance without a value gives; subclasses override it."""
+        """Return what reading an instance without a value returns; subclasses override it."""
         return None
 
     def peek(self, instance, absent=None):
         """Read the slot as it is: its value, or ``absent`` where nothing was stored."""
         cdef PyObject *value = self.place(instance)[0]
-        return absent if value is NULL else seen(<PyObject *> instance, value)
+        return absent if value is NULL else expose(<PyObject *> instance, value)
 
     def poke(self, instance, value):
         """Write the slot as it is."""
@@ -160,7 +163,7 @@ cdef class Slot:
         if instance is None:
             return self
         cdef PyObject *value = self.place(instance)[0]
-        return self.unset(instance) if value is NULL else seen(<PyObject *> instance, value)
+        return self.unset(instance) if value is NULL else expose(<PyObject *> instance, value)
 
     def __set__(self, instance, value):
         self.write(instance, value)
@@ -175,7 +178,7 @@ cdef class Slot:
 
 
 def overlay(tuple fields, list sources, list targets, Slot related):
-    """Copy the slots that instances have values in to other instances; see the twin."""
+    """Copy the slots that instances have values in to other instances."""
     cdef PyObject *found
     cdef Slot field
     if len(sources) != len(targets):
@@ -188,7 +191,7 @@ def overlay(tuple fields, list sources, list targets, Slot related):
             found = field.place(source)[0]
             if found is NULL:
                 continue
-            value = seen(<PyObject *> source, found)
+            value = expose(<PyObject *> source, found)
             if stale:
                 stale.pop(field.name, None)
             field.write(target, value)
@@ -198,7 +201,7 @@ def overlay(tuple fields, list sources, list targets, Slot related):
 
 
 def holds(Slot slot, list instances):
-    """Tell whether one of many instances has a value in a slot; see the twin."""
+    """Tell whether one of many instances has a value in a slot."""
     for instance in instances:
         if instance is not None and slot.place(instance)[0] is not NULL:
             return True
@@ -206,7 +209,7 @@ def holds(Slot slot, list instances):
 
 
 def distinct(Slot slot, list instances):
-    """Give the values in one slot of many instances, each once and without ``None``; see the twin."""
+    """Return the values in one slot of many instances, each once and without ``None``."""
     cdef PyObject *value
     cdef dict values = {}
     for instance in instances:
@@ -217,7 +220,7 @@ def distinct(Slot slot, list instances):
 
 
 def relate(Slot related, Slot slot, str name, list instances, dict found):
-    """Put related instances where their rows keep them; see the twin."""
+    """Put related instances where their rows keep them."""
     cdef PyObject *value
     cdef PyObject *target
     cdef PyObject *there

@@ -1,6 +1,6 @@
 """The descriptor behind every field, pure Python: reads and writes one hidden slot of an instance.
 
-Twin of ``_slots_c.pyx``, which reads the slot's memory directly.
+The Python version of ``_slots_c.pyx``, which reads the slot's memory directly.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Slot:
         self._member = member
 
     def unset(self, instance: Any) -> Any:
-        """Give what reading an instance without a value gives; subclasses override it."""
+        """Return what reading an instance without a value returns; subclasses override it."""
         return None
 
     def peek(self, instance: Any, absent: Any = None) -> Any:
@@ -117,7 +117,7 @@ def _peek_many(slot: Slot, instances: list[Any]) -> list[Any]:
 
 
 def distinct(slot: Slot, instances: list[Any]) -> dict[Any, None]:
-    """Give the values in one slot of many instances, each once and without ``None``.
+    """Return the values in one slot of many instances, each once and without ``None``.
 
     Args:
         slot: a slot of the instances' class.

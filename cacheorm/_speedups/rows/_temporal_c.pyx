@@ -43,7 +43,11 @@ cdef Py_ssize_t format_datetime(char *text, value, bint utc) noexcept:
     cdef char *at = put_day(text, dt.datetime_year(value), dt.datetime_month(value), dt.datetime_day(value))
     at[0] = c"T"
     at = put_clock(
-        at + 1, dt.datetime_hour(value), dt.datetime_minute(value), dt.datetime_second(value), dt.datetime_microsecond(value)
+        at + 1,
+        dt.datetime_hour(value),
+        dt.datetime_minute(value),
+        dt.datetime_second(value),
+        dt.datetime_microsecond(value),
     )
     if utc:
         memcpy(at, b"+00:00", 6)

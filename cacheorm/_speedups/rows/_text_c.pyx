@@ -2,7 +2,7 @@
 
 A column may have the same texts again and again, such as countries and states: those are made once, and shared by the
 rows that hold them. A str of its own takes longer to make and to free than its bytes to be found in a table of the last
-ones, and memory for each row. Of columns whose texts are all different nothing comes of it: their table is given up for
+ones, and memory for each row. Of columns whose texts are all different nothing comes of it: their table is dropped for
 good after a few rows.
 """
 
@@ -34,49 +34,51 @@ cdef extern from *:
     const int MOST_NEW "NEW_TEXTS"
 
 cdef enum:
-    KEPT = 256          # places of a table: as many as a byte has values
-    LONGEST_KEPT = 32   # bytes of a text
-    GAIN = 3            # how many new texts one that is found makes up for
+    PLACES = 256            # places of a table: as many as a byte has values
+    LONGEST_INTERNED = 32   # bytes of a text
+    GAIN = 3                # how many new texts one that is found makes up for
 
-cdef struct Texts:
+cdef struct InternTable:
     PyObject **kept     # owned, and so are its references, all of ASCII; NULL while there is no table
-    int left            # how many may still be new; 0 once the table is given up
+    int left            # how many may still be new; 0 once the table is dropped
 
 
-cdef inline void begin(Texts *texts) noexcept:
+cdef inline void begin(InternTable *texts) noexcept:
     texts.kept = NULL
     texts.left = MOST_NEW
 
 
-cdef void give_up(Texts *texts) noexcept:
+cdef void drop_table(InternTable *texts) noexcept:
     cdef int i
     texts.left = 0
     if texts.kept is not NULL:
-        for i in range(KEPT):
+        for i in range(PLACES):
             Py_XDECREF(texts.kept[i])
         PyMem_Free(texts.kept)
         texts.kept = NULL
 
 
-cdef inline PyObject *text_in(Texts *texts, const char *data, Py_ssize_t size) except NULL:
-    """Give the str of some UTF-8, a new reference; raises where it is none."""
+cdef inline PyObject *intern_text(InternTable *texts, const char *data, Py_ssize_t size) except NULL:
+    """Return UTF-8 as a str, a new reference, of the table if it is there; raises where it is no UTF-8."""
     # Python itself shares texts of one character.
-    if texts.left and 2 <= size <= LONGEST_KEPT:
+    if texts.left and 2 <= size <= LONGEST_INTERNED:
         return shared_text(texts, data, size)
     return new_text(data, size)
 
 
-cdef PyObject *shared_text(Texts *texts, const char *data, Py_ssize_t size) except NULL:
+cdef PyObject *shared_text(InternTable *texts, const char *data, Py_ssize_t size) except NULL:
     # No other code runs between a look at the table and what comes of it.
     cdef PyObject *text
     cdef PyObject *old
     cdef uint8_t place = place_of(data, size)
     if texts.kept is NULL:
-        texts.kept = <PyObject **> PyMem_Calloc(KEPT, sizeof(PyObject *))
+        texts.kept = <PyObject **> PyMem_Calloc(PLACES, sizeof(PyObject *))
         if texts.kept is NULL:
             raise MemoryError
     text = texts.kept[place]
-    if text is not NULL and PyUnicode_GET_LENGTH(text) == size and same(<const char *> PyUnicode_DATA(text), data, size):
+    if text is not NULL and PyUnicode_GET_LENGTH(text) == size and (
+        equal_bytes(<const char *> PyUnicode_DATA(text), data, size)
+    ):
         if texts.left <= MOST_NEW - GAIN:
             texts.left += GAIN
         Py_XINCREF(text)
@@ -89,12 +91,12 @@ cdef PyObject *shared_text(Texts *texts, const char *data, Py_ssize_t size) exce
         Py_XDECREF(old)
     texts.left -= 1
     if not texts.left:
-        give_up(texts)
+        drop_table(texts)
     return text
 
 
 cdef inline uint8_t place_of(const char *data, Py_ssize_t size) noexcept:
-    """Give the place of a text of two bytes or more, by its ends: what differs in the middle alone has the same one."""
+    """Return the place of a text of two bytes or more, by its ends: what differs only in the middle shares one."""
     cdef uint64_t first = 0
     cdef uint64_t last = 0
     if size >= 8:
@@ -114,7 +116,7 @@ cdef class TextCodec(ValueCodec):
     """strs without lone surrogates, of at most ``max_length`` characters."""
 
     cdef Py_ssize_t max_length  # -1 for any
-    cdef Texts texts
+    cdef InternTable texts
 
     def __cinit__(self, converter, bint null):
         self.leaf = True
@@ -122,10 +124,10 @@ cdef class TextCodec(ValueCodec):
         begin(&self.texts)
 
     def __dealloc__(self):
-        give_up(&self.texts)
+        drop_table(&self.texts)
 
-    cdef void share_no_texts(self) noexcept:
-        give_up(&self.texts)
+    cdef void intern_nothing(self) noexcept:
+        drop_table(&self.texts)
 
     cdef inline bint takes(self, value) noexcept:
         return type(value) is str and (self.max_length < 0 or len(<str> value) <= self.max_length)
@@ -142,7 +144,7 @@ cdef class TextCodec(ValueCodec):
         cdef PyObject *text
         if not take_text(reader, &data, &size):
             return ValueCodec.decode(self, reader)
-        text = text_in(&self.texts, data, size)
+        text = intern_text(&self.texts, data, size)
         value = <object> text
         Py_XDECREF(text)
         return value

@@ -1,4 +1,4 @@
-"""Keys and values before anything is sent: twin of ``_checks_py.py``, which explains it."""
+"""Keys and values before anything is sent: the C version of ``_checks_py.py``, which documents it."""
 
 from cpython.bytes cimport PyBytes_CheckExact
 from cpython.object cimport PyObject
@@ -51,7 +51,7 @@ def check_memcached_keys(keys):
 
 
 def encode_values(keys, list values):
-    """Give all values as bytes: the list itself where they are, a new one otherwise."""
+    """Convert all values to bytes: the list itself where they are, a new one otherwise."""
     for value in values:
         if not PyBytes_CheckExact(value):
             return [encode_value(key, value) for key, value in zip(keys, values, strict=True)]
@@ -71,7 +71,7 @@ cdef object encode_value(key, value):
 
 
 def total_size(values):
-    """Give the bytes in ``values`` together, where ``None`` is none."""
+    """Return the total size of values in bytes; that of ``None`` is 0."""
     cdef Py_ssize_t i, total = 0
     values = PySequence_Fast(values, "values must be a sequence")
     for i in range(PySequence_Fast_GET_SIZE(values)):

@@ -1,4 +1,4 @@
-"""Keys and values before anything is sent: the readable twin of ``_checks_c.pyx``."""
+"""Keys and values before anything is sent: the Python version of ``_checks_c.pyx``."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def check_memcached_keys(keys: Sequence[str]) -> None:
 
 
 def encode_values(keys: Sequence[str], values: list[Value]) -> list[bytes]:
-    """Give all values as bytes: the list itself where they are, a new one otherwise.
+    """Convert all values to bytes: the list itself where they are, a new one otherwise.
 
     Raises:
         TypeError: a value is of another type than :data:`~cacheorm.types.Value` names.
@@ -68,5 +68,5 @@ def _encode_value(key: str, value: Value) -> bytes:
 
 
 def total_size(values: Sequence[bytes | None]) -> int:
-    """Give the bytes in ``values`` together, where ``None`` is none."""
+    """Return the total size of values in bytes; that of ``None`` is 0."""
     return sum(len(value) for value in values if value is not None)

@@ -8,7 +8,7 @@ _MAX_LINE = 4096
 
 
 def find_line_end(buffer: bytearray, at: int, stop: int) -> int:
-    """Give the place of the line's CR LF, -1 where it has not arrived."""
+    """Find the line's CR LF, -1 where it has not arrived."""
     end = buffer.find(b"\r\n", at, min(at + _MAX_LINE, stop))
     if end < 0 and stop - at >= _MAX_LINE:
         raise ValueError(f"a line is longer than {_MAX_LINE} bytes")

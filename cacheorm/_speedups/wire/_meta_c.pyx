@@ -1,4 +1,4 @@
-"""memcached's meta commands on C buffers: twin of ``_meta_py.py``, which explains it."""
+"""memcached's meta commands on C buffers: the C version of ``_meta_py.py``, which documents it."""
 
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -121,7 +121,7 @@ cdef class MetaReader:
                 name = find_flag(data + at, end - at, b"k", &name_size)
                 if name is NULL:
                     raise ValueError("a value came without its key")
-                # Misses are silent and hits come in the order of the request: what is not ahead was not asked.
+                # Misses are silent and hits come in the order of the request: a key further back was not requested.
                 while position < stop:
                     known = key_bytes(keys, position, &known_size)
                     if known_size == name_size and memcmp(known, name, name_size) == 0:
@@ -201,7 +201,7 @@ cdef Py_ssize_t claimed_size(const char *line, Py_ssize_t length) except -1:
 cdef const char *find_flag(
     const char *line, Py_ssize_t length, char flag, Py_ssize_t *size
 ) noexcept:
-    """Find the first of the words after a value's size that starts with ``flag``; give what follows it."""
+    """Find the first of the words after a value's size that starts with ``flag``; return what follows it."""
     cdef Py_ssize_t i = 3, start
     while i < length and line[i] != b" ":
         i += 1

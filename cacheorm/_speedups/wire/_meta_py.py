@@ -1,4 +1,4 @@
-"""memcached's meta commands: the readable twin of ``_meta_c.pyx``.
+"""memcached's meta commands: the Python version of ``_meta_c.pyx``.
 
 The protocol: https://github.com/memcached/memcached/blob/master/doc/protocol.txt. Arguments are as those of
 :mod:`._resp_py`.
@@ -133,7 +133,7 @@ class MetaReader:
                     raise ValueError("a value is not as long as its size says")
                 if key is None:
                     raise ValueError("a value came without its key")
-                # Misses are silent and hits come in the order of the request: what is not ahead was not asked.
+                # Misses are silent and hits come in the order of the request: a key further back was not requested.
                 while position < stop and keys[position].encode("utf-8") != key:
                     position += 1
                 if position >= stop:

@@ -7,7 +7,7 @@ cdef enum:
 
 
 cdef inline Py_ssize_t line_end(const char *data, Py_ssize_t at, Py_ssize_t length) except -2:
-    """Give the place of the line's CR LF, -1 where it has not arrived."""
+    """Find the line's CR LF, -1 where it has not arrived."""
     cdef Py_ssize_t limit = min(length, at + MAX_LINE), i = at
     cdef const char *found
     while i < limit - 1:

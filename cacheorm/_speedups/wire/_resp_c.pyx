@@ -1,4 +1,4 @@
-"""RESP requests on C buffers: twin of ``_resp_py.py``, which explains it."""
+"""RESP requests on C buffers: the C version of ``_resp_py.py``, which documents it."""
 
 from cpython cimport array
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -76,7 +76,7 @@ def pack_set(keys, values, ttl, bytes condition, Py_ssize_t start, Py_ssize_t st
 
 
 cdef tuple set_frame(ttl, bytes condition):
-    """Give what stands before and after key and value in a ``SET``."""
+    """Return what stands before and after key and value in a ``SET``."""
     cdef Py_ssize_t options
     cdef bytes tail
     if ttl > 0:
@@ -123,7 +123,7 @@ fill_crc16()
 
 
 cdef int slot_of(const char *data, Py_ssize_t size) noexcept nogil:
-    """Give the hash slot of a key."""
+    """Return the hash slot of a key."""
     cdef const char *opened = <const char *> memchr(data, b"{", size)
     cdef const char *closed
     cdef unsigned int crc = 0
@@ -139,7 +139,7 @@ cdef int slot_of(const char *data, Py_ssize_t size) noexcept nogil:
 
 
 def key_slots(keys):
-    """Give the hash slot of each key."""
+    """Return the hash slot of each key."""
     cdef Py_ssize_t i, size = 0
     cdef const char *data
     cdef list slots = []

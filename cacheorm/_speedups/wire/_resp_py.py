@@ -1,4 +1,4 @@
-"""RESP requests, the readable twin of ``_resp_c.pyx``: whole batches are packed into one buffer.
+"""RESP requests, the Python version of ``_resp_c.pyx``: whole batches are packed into one buffer.
 
 * RESP, the Redis protocol: https://redis.io/docs/latest/develop/reference/protocol-spec/
 * hash slots of Redis Cluster: https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/
@@ -76,7 +76,7 @@ def pack_set(
 
 
 def _set_frame(ttl: int, condition: bytes) -> tuple[bytes, bytes]:
-    """Give what stands before and after key and value in a ``SET``."""
+    """Return what stands before and after key and value in a ``SET``."""
     if ttl > 0:
         seconds = b"%d" % ttl
         options, tail = 2, b"$2\r\nEX\r\n$%d\r\n%b\r\n" % (len(seconds), seconds)
@@ -99,7 +99,7 @@ def _pack_entry(head: bytes, name: str, value: bytes, tail: bytes) -> bytes:
 
 
 def key_slots(keys: Sequence[str]) -> list[int]:
-    """Give the hash slot of each key: the CRC16 of its hash tag, or of the whole key, modulo :data:`SLOTS`."""
+    """Return the hash slot of each key: the CRC16 of its hash tag, or of the whole key, modulo :data:`SLOTS`."""
     return [_slot(key) for key in keys]
 
 

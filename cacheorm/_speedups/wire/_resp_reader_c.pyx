@@ -1,4 +1,4 @@
-"""RESP replies on C buffers: twin of ``_resp_reader_py.py``, which explains it."""
+"""RESP replies on C buffers: the C version of ``_resp_reader_py.py``, which documents it."""
 
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -38,7 +38,7 @@ cdef class RespReader:
         return PyByteArray_GET_SIZE(self.buffer)
 
     def room(self):
-        """Give a view of free memory for bytes that arrive."""
+        """Return a view of free memory for bytes that arrive."""
         cdef Py_ssize_t capacity = PyByteArray_GET_SIZE(self.buffer), size = self.end - self.start
         cdef bytearray grown
         if capacity - size < capacity // 2:
@@ -58,7 +58,7 @@ cdef class RespReader:
         self.end += size
 
     def take(self):
-        """Give the bytes that were not consumed, and forget them."""
+        """Return the bytes that were not consumed, and forget them."""
         cdef bytes rest = PyByteArray_AS_STRING(self.buffer)[self.start : self.end]
         self.start = self.end
         return rest

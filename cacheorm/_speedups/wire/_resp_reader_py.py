@@ -1,4 +1,4 @@
-"""RESP replies, the readable twin of ``_resp_reader_c.pyx``: parsed as they arrive, in any pieces."""
+"""RESP replies, the Python version of ``_resp_reader_c.pyx``: parsed as they arrive, in any pieces."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class RespReader:
     Bytes are received straight into :meth:`room` and counted with :meth:`fill`. Each ``read_`` method takes what is
     complete, keeps the rest, and can be called again after more has arrived. They know the replies that their
     commands get when all is well. Where another one comes next (a refusal, a message that the server pushed) they
-    stop before it and set :attr:`foreign`; :meth:`take` gives the bytes to whoever understands it.
+    stop before it and set :attr:`foreign`; :meth:`take` returns the bytes for a general parser.
 
     Raises (all ``read_`` methods):
         ValueError: the bytes are not what the protocol allows at this place. The connection is useless then.
@@ -41,7 +41,7 @@ class RespReader:
         return len(self._buffer)
 
     def room(self) -> memoryview:
-        """Give a view of free memory for bytes that arrive. Calling it again may move what is in there."""
+        """Return a view of free memory for bytes that arrive. Calling it again may move what is in there."""
         capacity, rest = len(self._buffer), self._buffer[self._start : self._end]
         if capacity - len(rest) < capacity // 2:
             # A new one: views of the old one may be about.
@@ -57,7 +57,7 @@ class RespReader:
         self._end += size
 
     def take(self) -> bytes:
-        """Give the bytes that were not consumed, and forget them."""
+        """Return the bytes that were not consumed, and forget them."""
         rest = bytes(self._buffer[self._start : self._end])
         self._start = self._end
         return rest

@@ -16,7 +16,7 @@ import struct
 from collections.abc import Collection, Sequence
 from hashlib import md5
 
-from ..._speedups import ring
+from ..._speedups import hash_ring
 from .addresses import DEFAULT_PORT, Server
 
 __all__ = ["DISTRIBUTIONS", "make_ring"]
@@ -27,7 +27,7 @@ _POINTS = 100
 _POINTS_WEIGHTED = 160
 
 
-def make_ring(servers: Sequence[Server], distribution: str, live: Collection[int] | None = None) -> ring.Ring:
+def make_ring(servers: Sequence[Server], distribution: str, live: Collection[int] | None = None) -> hash_ring.HashRing:
     """Make the ring of some servers.
 
     Args:
@@ -47,8 +47,8 @@ def make_ring(servers: Sequence[Server], distribution: str, live: Collection[int
                 made = md5(f"{name}-{i}".encode(), usedforsecurity=False).digest()
                 points += [(number, place) for number in struct.unpack("<4I", made)]
         else:
-            points += [(ring.one_at_a_time(f"{name}-{i}".encode()), place) for i in range(_POINTS)]
-    return ring.Ring(points, digest)
+            points += [(hash_ring.one_at_a_time(f"{name}-{i}".encode()), place) for i in range(_POINTS)]
+    return hash_ring.HashRing(points, digest)
 
 
 def _name(server: Server) -> str:

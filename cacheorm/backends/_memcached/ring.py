@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar, cast
 
-from ..._speedups import ring
+from ..._speedups import hash_ring
 from ...errors import BackendError
 from ...types import KeepTTL, PoolState
 from .._driving import Chunks, OnePart
@@ -46,7 +46,7 @@ class _Reading:
     __slots__ = ("_collected", "_owners", "_position", "_taken", "errors", "found", "parts")
 
     def __init__(self, owners: bytes, keys: Sequence[str], servers: int) -> None:
-        self.parts: list[list[str]] = ring.deal(owners, keys, servers)
+        self.parts: list[list[str]] = hash_ring.partition(owners, keys, servers)
         self.found: list[list[bytes | None]] = [[] for _ in self.parts]
         self.errors: dict[int, BackendError] = {}
         self._owners = owners
@@ -56,7 +56,7 @@ class _Reading:
 
     def collect(self) -> int:
         """Put values in the order of the batch, up to the first that is missing. Return how many are to be taken."""
-        self._position = ring.collect(self._owners, self._position, self.found, self._taken, self._collected)
+        self._position = hash_ring.reassemble(self._owners, self._position, self.found, self._taken, self._collected)
         return len(self._collected)
 
     def take(self) -> list[bytes | None]:
@@ -312,7 +312,7 @@ class RingEngine:
         left = list(range(len(keys)))
         for _ in self._nodes:
             owners = self._rings.current().owners([keys[i] for i in left])
-            parts = ring.deal(owners, left, len(self._nodes))
+            parts = hash_ring.partition(owners, left, len(self._nodes))
             failed: list[int] = []
 
             async def lane(server: int, part: list[int], failed: list[int] = failed) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..._speedups import ring
+from ..._speedups import hash_ring
 from ...errors import BackendError
 from .._busy import BusyError
 from .addresses import Server
@@ -34,9 +34,9 @@ class Rings:
         self.health = [Health(retry_after) for _ in servers]
         self._distribution = distribution
         self.whole = make_ring(servers, distribution)
-        self._kept: dict[tuple[int, ...], ring.Ring] = {}
+        self._kept: dict[tuple[int, ...], hash_ring.HashRing] = {}
 
-    def current(self) -> ring.Ring:
+    def current(self) -> hash_ring.HashRing:
         """Give the ring to find keys on: without the servers that are out, where those are ejected."""
         if self.policy != "eject" or not any(health.out for health in self.health):
             return self.whole

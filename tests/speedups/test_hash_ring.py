@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cacheorm import _speedups
-from cacheorm._speedups.wire import _ring_py as pure
+from cacheorm._speedups.wire import _hash_ring_py as pure
 
 if _speedups.enabled:
-    from cacheorm._speedups.wire import _ring_c as compiled
+    from cacheorm._speedups.wire import _hash_ring_c as compiled
 else:
     compiled = pure
 
@@ -44,14 +44,14 @@ def test_the_hash_is_the_same_in_both(data: bytes) -> None:
 
 @given(points, st.booleans(), st.lists(texts))
 def test_keys_have_the_same_owners_in_both(points: list[tuple[int, int]], digest: bool, keys: list[str]) -> None:
-    rings = [twin.Ring(points, digest) for twin in (pure, compiled)]
+    rings = [twin.HashRing(points, digest) for twin in (pure, compiled)]
     assert rings[0].owners(keys) == rings[1].owners(keys) == bytes([rings[1].owner(key) for key in keys])
 
 
 @given(st.lists(st.tuples(st.integers(-1, 1 << 33), st.integers(-1, 300)), max_size=3))
 def test_bad_points_are_refused_alike(points: list[tuple[int, int]]) -> None:
     def made(twin: Any) -> Any:
-        return outcome(lambda: bool(twin.Ring(points, False)))
+        return outcome(lambda: bool(twin.HashRing(points, False)))
 
     assert made(pure) == made(compiled)
 
@@ -59,15 +59,15 @@ def test_bad_points_are_refused_alike(points: list[tuple[int, int]]) -> None:
 @given(st.binary(max_size=50), st.integers(0, 256), st.integers(-2, 3))
 def test_dealing_and_collecting_are_the_same_in_both(owners: bytes, servers: int, more: int) -> None:
     items = list(range(len(owners) + more))
-    dealt = [outcome(lambda twin=twin: twin.deal(owners, items, servers)) for twin in (pure, compiled)]  # type: ignore[misc]
+    dealt = [outcome(lambda twin=twin: twin.partition(owners, items, servers)) for twin in (pure, compiled)]  # type: ignore[misc]
     assert dealt[0] == dealt[1]
     if isinstance(dealt[0], list):
         for twin in (pure, compiled):
             parts = [part[: len(part) // 2] for part in dealt[0]]
             taken, result = [0] * servers, []  # type: ignore[var-annotated]
-            position = twin.collect(owners, 0, parts, taken, result)
+            position = twin.reassemble(owners, 0, parts, taken, result)
             assert result == items[:position]
-            assert twin.collect(owners, position, dealt[0], taken, result) == len(owners)
+            assert twin.reassemble(owners, position, dealt[0], taken, result) == len(owners)
             assert result == items
 
 
@@ -75,5 +75,5 @@ def test_dealing_and_collecting_are_the_same_in_both(owners: bytes, servers: int
 def test_owners_that_are_no_servers_are_refused(twin: Any) -> None:
     for taken in ([0], [0, 0]):
         with pytest.raises(ValueError, match="not among the servers"):
-            twin.collect(b"\1", 0, [[]], taken, [])
-    assert twin.collect(b"\0", 0, [[1]], [-1], []) == 0
+            twin.reassemble(b"\1", 0, [[]], taken, [])
+    assert twin.reassemble(b"\0", 0, [[1]], [-1], []) == 0

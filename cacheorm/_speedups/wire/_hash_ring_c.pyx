@@ -1,4 +1,4 @@
-"""Keys to servers of a consistent-hash ring, on C buffers. Twin of ``_ring_py.py``, which explains it."""
+"""Keys to servers of a consistent-hash ring: the C version of ``_hash_ring_py.py``, which documents it."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_SIZE
@@ -12,7 +12,7 @@ cdef extern from "Python.h":
     Py_ssize_t PySequence_Fast_GET_SIZE(object items)
     PyObject *PySequence_Fast_GET_ITEM(object items, Py_ssize_t index)
 
-__all__ = ["Ring", "collect", "deal", "one_at_a_time"]
+__all__ = ["HashRing", "reassemble", "partition", "one_at_a_time"]
 
 
 cdef uint32_t hashed(const char *data, Py_ssize_t size) noexcept nogil:
@@ -32,7 +32,7 @@ def one_at_a_time(bytes data not None):
     return hashed(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
 
 
-cdef class Ring:
+cdef class HashRing:
     """Points on a circle of 32-bit numbers; a key belongs to the server of the first point at or after its hash."""
 
     cdef uint32_t *numbers
@@ -87,11 +87,11 @@ cdef class Ring:
         return <unsigned char> PyBytes_AS_STRING(self.servers)[low if low < self.size else 0]
 
     def owner(self, str key not None):
-        """Give the server of a key."""
+        """Return the server of a key."""
         return self.find(key)
 
     def owners(self, keys):
-        """Give the servers of many keys, a byte each."""
+        """Return the servers of many keys, a byte each."""
         cdef Py_ssize_t i, count
         keys = PySequence_Fast(keys, "keys must be a sequence")
         count = PySequence_Fast_GET_SIZE(keys)
@@ -102,8 +102,8 @@ cdef class Ring:
         return found
 
 
-def deal(bytes owners not None, items, Py_ssize_t servers):
-    """Give each server the items that are its own, in their order: a list for each."""
+def partition(bytes owners not None, items, Py_ssize_t servers):
+    """Divide items by their servers: a list for each server, in the order of the batch."""
     cdef Py_ssize_t i, owner
     cdef const unsigned char *of = <const unsigned char *> PyBytes_AS_STRING(owners)
     items = PySequence_Fast(items, "items must be a sequence")
@@ -118,8 +118,8 @@ def deal(bytes owners not None, items, Py_ssize_t servers):
     return parts
 
 
-def collect(bytes owners not None, Py_ssize_t start, parts, list taken not None, list result not None):
-    """Undo :func:`deal` for as much as is there: append to ``result`` what comes next in the order of the batch."""
+def reassemble(bytes owners not None, Py_ssize_t start, parts, list taken not None, list result not None):
+    """Reverse :func:`partition` for the items that have arrived: append to ``result`` those next in the batch."""
     cdef Py_ssize_t position = max(start, 0), owner, at
     cdef const unsigned char *of = <const unsigned char *> PyBytes_AS_STRING(owners)
     cdef list known = list(parts), part

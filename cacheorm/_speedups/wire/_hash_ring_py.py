@@ -1,8 +1,8 @@
-"""Keys to servers of a consistent-hash ring, pure Python: the readable twin of ``_ring_c.pyx``.
+"""Keys to servers of a consistent-hash ring: the Python version of ``_hash_ring_c.pyx``.
 
 The hash functions and the search are libmemcached's (``libhashkit/one_at_a_time.cc``, ``libmemcached/hash.cc``):
-https://github.com/awesomized/libmemcached. Batches go out to the servers with :meth:`Ring.owners` and :func:`deal`,
-and what comes back is put in order with :func:`collect`.
+https://github.com/awesomized/libmemcached. A batch is divided by :meth:`HashRing.owners` and :func:`partition`, and its
+replies are put in order by :func:`reassemble`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ["Ring", "collect", "deal", "one_at_a_time"]
+__all__ = ["HashRing", "one_at_a_time", "partition", "reassemble"]
 
 _MASK = 0xFFFFFFFF
 
@@ -31,7 +31,7 @@ def one_at_a_time(data: bytes) -> int:
     return (value + (value << 15)) & _MASK
 
 
-class Ring:
+class HashRing:
     """Points on a circle of 32-bit numbers; a key belongs to the server of the first point at or after its hash.
 
     Args:
@@ -55,7 +55,7 @@ class Ring:
             self._md5 = md5
 
     def owner(self, key: str) -> int:
-        """Give the server of a key."""
+        """Return the server of a key."""
         data = key.encode("utf-8")
         if self._md5 is not None:
             number = int.from_bytes(self._md5(data, usedforsecurity=False).digest()[:4], "little")
@@ -65,12 +65,12 @@ class Ring:
         return self._servers[place if place < len(self._servers) else 0]
 
     def owners(self, keys: Sequence[str]) -> bytes:
-        """Give the servers of many keys, a byte each."""
+        """Return the servers of many keys, a byte each."""
         return bytes([self.owner(key) for key in keys])
 
 
-def deal(owners: bytes, items: Sequence[Any], servers: int) -> list[list[Any]]:
-    """Give each server the items that are its own, in their order: a list for each."""
+def partition(owners: bytes, items: Sequence[Any], servers: int) -> list[list[Any]]:
+    """Divide items by their servers: a list for each server, in the order of the batch."""
     if len(owners) != len(items):
         raise ValueError("owners and items must be as many")
     parts: list[list[Any]] = [[] for _ in range(servers)]
@@ -81,8 +81,8 @@ def deal(owners: bytes, items: Sequence[Any], servers: int) -> list[list[Any]]:
     return parts
 
 
-def collect(owners: bytes, start: int, parts: Sequence[list[Any]], taken: list[int], result: list[Any]) -> int:
-    """Undo :func:`deal` for as much as is there: append to ``result`` what comes next in the order of the batch.
+def reassemble(owners: bytes, start: int, parts: Sequence[list[Any]], taken: list[int], result: list[Any]) -> int:
+    """Reverse :func:`partition` for the items that have arrived: append to ``result`` those next in the batch.
 
     Args:
         owners: of the whole batch.
