@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 
 import nox
@@ -28,11 +29,14 @@ PURE = {"CACHEORM_REQUIRE_EXTENSIONS": None, "CACHEORM_NO_EXTENSIONS": "1"}
 
 def install_wheel(session: nox.Session, extras: str) -> None:
     """Build a compiled wheel by way of a source distribution, and install that, as a user would."""
-    session.install("build")
+    # Without isolation the build takes its requirements from here, where they stay for the next one.
+    session.install("build", *tomllib.loads(Path("pyproject.toml").read_text())["build-system"]["requires"])
     dist = Path(session.create_tmp(), "dist").resolve()
     shutil.rmtree(dist, ignore_errors=True)
     # Optimising takes most of the time of a build, and speed is not what is tested here.
-    session.run("python", "-m", "build", "--outdir", str(dist), silent=True, env={**COMPILED, "CFLAGS": "-O0"})
+    session.run(
+        "python", "-m", "build", "--no-isolation", "--outdir", str(dist), silent=True, env={**COMPILED, "CFLAGS": "-O0"}
+    )
     (wheel,) = dist.glob("*.whl")
     # pip keeps what is installed when the version is the same.
     session.install("--force-reinstall", "--no-deps", str(wheel))

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cacheorm as co
+
 from .hand import (
     FileHand,
     Hand,
@@ -32,7 +34,7 @@ class Contest:
     """One line of a table.
 
     Attributes:
-        operation: ``query_many``, ``insert_many``, ``update_many`` or ``get``.
+        operation: ``query_many``, ``get_many``, ``co.Query``, ``insert_many``, ``update_many`` or ``get``.
         backend: one of :data:`benchmarks.stores.BACKENDS`.
         count: rows in one call; for ``get``, how many single calls are timed together.
         bar: the ratio to hand-written code that the compiled build has to stay at or below.
@@ -53,7 +55,7 @@ class Contest:
 
     @property
     def title(self) -> str:
-        """What the line is called."""
+        """The label of the line."""
         text = f"{self.operation}, {self.backend}"
         if self.serializer != "msgpack":
             text += f", {self.serializer}"
@@ -71,7 +73,7 @@ class Contest:
 
 @dataclass(frozen=True)
 class Result:
-    """What a contest came to: medians of microseconds per row."""
+    """The result of a contest: medians of microseconds per row."""
 
     contest: Contest
     ours: float
@@ -89,7 +91,7 @@ class Result:
 
 
 def _hands(contest: Contest, stores: Stores) -> dict[str, Hand]:
-    """Give the hand-written versions by what they are made with; the fastest one counts."""
+    """Return the hand-written versions by the library that they use; the fastest one counts."""
     shape = contest.shape
     packers: tuple[Any, ...] = (json_pack, json.loads) if contest.serializer == "json" else ()
     if contest.backend in ("Simple", "large Simple"):
@@ -109,7 +111,7 @@ def _hands(contest: Contest, stores: Stores) -> dict[str, Hand]:
 
 @contextlib.contextmanager
 def contestants(contest: Contest, stores: Stores, clear: bool = True) -> Iterator[dict[str, Call]]:
-    """Set the store up with the rows, and give the calls, ours under :data:`OURS`."""
+    """Store the rows, and yield the calls to compare, ours under :data:`OURS`."""
     shape = contest.shape
     rows = shape.rows(contest.count)
     asked, pks = shape.asked(rows), shape.pks(rows)
@@ -119,11 +121,11 @@ def contestants(contest: Contest, stores: Stores, clear: bool = True) -> Iterato
         for hand in hands.values():
             hand.insert_many(rows)
         calls: dict[str, Call]
-        if contest.operation in ("query_many", "get"):
+        if contest.operation in (*OUR_READS, "get"):
             # Their dicts would give the garbage collector work that no reader of rows has.
             rows.clear()
-        if contest.operation == "query_many":
-            calls = {OURS: lambda: model.query_many(asked).execute()}
+        if contest.operation in OUR_READS:
+            calls = {OURS: _bind(OUR_READS[contest.operation], (model, asked, pks))}
             calls |= {name: _bind(hand.query_many, pks) for name, hand in hands.items()}
         elif contest.operation == "insert_many":
             calls = {OURS: lambda: model.insert_many(rows).execute()}
@@ -138,6 +140,14 @@ def contestants(contest: Contest, stores: Stores, clear: bool = True) -> Iterato
         yield calls
 
 
+# The bulk reads, given the model, what query_many is asked for, and the primary keys. By hand they are the same.
+OUR_READS: dict[str, Callable[[Any], Any]] = {
+    "query_many": lambda args: args[0].query_many(args[1]).execute(),
+    "get_many": lambda args: args[0].get_many(args[2]),
+    "co.Query": lambda args: co.Query([(args[0], args[1])]).execute(),
+}
+
+
 def _bind(call: Callable[[Any], Any], argument: Any) -> Call:
     return lambda: call(argument)
 
@@ -148,7 +158,7 @@ def _get_each(get: Callable[..., Any], pks: list[int]) -> None:
 
 
 def run(contest: Contest, stores: Stores, rounds: int, seconds: float, tick: Callable[[], None]) -> Result:
-    """Hold one contest."""
+    """Run one contest."""
     (result,) = run_beside([contest], stores, rounds, seconds, tick)
     return result
 
@@ -156,7 +166,7 @@ def run(contest: Contest, stores: Stores, rounds: int, seconds: float, tick: Cal
 def run_beside(
     contests: Sequence[Contest], stores: Stores, rounds: int, seconds: float, tick: Callable[[], None]
 ) -> list[Result]:
-    """Hold contests in the same rounds, so that their results can be compared."""
+    """Run contests in the same rounds, so that their results can be compared."""
     with contextlib.ExitStack() as stack:
         entered = [
             stack.enter_context(contestants(contest, stores, clear=at == 0)) for at, contest in enumerate(contests)
@@ -175,6 +185,8 @@ def run_beside(
 CONTESTS = [
     Contest("query_many", "Redis", 1000, 0.50, 9.4 / 2),
     Contest("query_many", "Redis", 100_000, 0.35, 6.2 / 2),
+    Contest("get_many", "Redis", 1000),
+    Contest("co.Query", "Redis", 1000),
     Contest("insert_many", "Redis", 1000, 0.25, 1.9 / 2),
     Contest("update_many", "Redis", 1000, 0.35, 3.0 / 2),
     Contest("query_many", "Redis Cluster", 1000, 0.60),

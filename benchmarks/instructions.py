@@ -28,6 +28,10 @@ PATHS = [
     Contest("query_many", "Redis"),
     Contest("insert_many", "Redis"),
     Contest("query_many", "Redis Cluster"),
+    Contest("get_many", "Simple"),
+    Contest("co.Query", "Simple"),
+    Contest("get_many", "Redis"),
+    Contest("co.Query", "Redis"),
 ]
 
 # A function of libc that nothing else here calls: callgrind writes down what it has counted whenever it is called,
@@ -36,7 +40,7 @@ _MARK = "getppid"
 
 
 def counted() -> bool:
-    """Tell whether instructions can be counted here."""
+    """Return whether instructions can be counted on this machine."""
     return shutil.which("valgrind") is not None
 
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 sys.path.insert(0, str(Path(__file__).parent))
 
 from amounts import LONG, enough, tried
-from hypothesis import settings
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from servers import MemcachedServer, RedisServer
 
 # How long an example takes depends on what else the machine does. A long run looks for new inputs, and prints how to
@@ -97,8 +98,15 @@ def _is_below(item: pytest.Item, places: tuple[str, ...]) -> bool:
     return any(item.path.is_relative_to(_TESTS / place) for place in places)
 
 
+@settings(max_examples=1)
+@given(st.none())
+def _use_hypothesis(value: None) -> None:
+    """Let Hypothesis make what it makes once, and expects the garbage collector to know."""
+
+
 def pytest_collection_finish() -> None:
     """Keep all that collecting made out of the garbage collector's way: thousands of tests, that stay to the end."""
+    _use_hypothesis()
     gc.collect()
     gc.freeze()
 

@@ -22,6 +22,7 @@ from children import fork_and_check
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lifetimes import Clock
+from servers import HANG
 
 from cacheorm._speedups import records
 from cacheorm.backends import FileSystemBackend
@@ -730,7 +731,7 @@ assert backend.incr("after") == 1
 def test_ctrl_c_at_any_moment_leaves_a_usable_backend(folder: Path) -> None:
     program = "import signal; signal.signal(signal.SIGALRM, signal.default_int_handler)" + INTERRUPTED
     ended = subprocess.run(
-        [sys.executable, "-c", program, folder], capture_output=True, text=True, timeout=280, check=False
+        [sys.executable, "-c", program, folder], capture_output=True, text=True, timeout=HANG, check=False
     )
     assert (ended.returncode, ended.stderr) == (0, "")
 
