@@ -33,7 +33,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The steps share .venv, build/ and the machine's cores.
 .NOTPARALLEL:
 
-EXTENSION_SOURCES = $(wildcard cacheorm/_speedups/_*_c.pyx cacheorm/_speedups/_*_py.py cacheorm/_speedups/*.pxd)
+EXTENSION_SOURCES = $(foreach kind,py pyx pxd pxi,$(wildcard cacheorm/_speedups/*/_*.$(kind)))
 
 .PHONY: help
 help: ## list the targets
@@ -81,7 +81,7 @@ $(VENV)/.built: setup.py $(EXTENSION_SOURCES) $(VENV)/.build-requirements
 	@echo "Building the extensions"
 	$(BIN)/python setup.py --quiet build_ext --inplace
 	@# Without a compiler there are none, and the next run tries again.
-	@if ls cacheorm/_speedups/_*_c.*.so >/dev/null 2>&1; then touch $@; fi
+	@if ls cacheorm/_speedups/*/_*_c.*.so >/dev/null 2>&1; then touch $@; fi
 
 .PHONY: servers
 servers: ## install redis-server and memcached if they are missing

@@ -25,14 +25,17 @@ def is_set(variable: str) -> bool:
 def find_extensions() -> list[Extension]:
     """Find what to compile, by name: nobody has to list a new module here.
 
-    Every ``_X_c.pyx`` is a twin of ``_X_py.py`` and compiled. A ``_X_py.py`` without a twin is a source for both
-    versions: importable as it is, and compiled under a second name.
+    In the folders of the package, ``_X_c.pyx`` is the twin of ``_X_py.py`` and compiled. ``_X.py`` is a source for both
+    versions: importable as it is, and compiled under the name ``_X_c``.
     """
-    folder = Path(*PACKAGE.split("."))
-    sources = {path.stem: path for path in folder.glob("_*_c.pyx")}
-    for path in folder.glob("_*_py.py"):
-        sources.setdefault(path.stem.removesuffix("_py") + "_c", path)
-    return [Extension(f"{PACKAGE}.{name}", [path.as_posix()]) for name, path in sorted(sources.items())]
+    extensions = []
+    for folder in sorted(path.parent for path in Path(*PACKAGE.split(".")).glob("*/__init__.py")):
+        sources = {path.stem: path for path in folder.glob("_*_c.pyx")}
+        sources |= {f"{path.stem}_c": path for path in folder.glob("_[a-z]*.py") if not path.stem.endswith("_py")}
+        extensions += [
+            Extension(f"{PACKAGE}.{folder.name}.{name}", [path.as_posix()]) for name, path in sorted(sources.items())
+        ]
+    return extensions
 
 
 class BuildExtensions(build_ext):

@@ -21,8 +21,16 @@ COMPILED_WHEEL = pytest.mark.xdist_group("compiled wheel")
 SPEEDUPS = ROOT / "cacheorm" / "_speedups"
 BUILD_VARIABLES = ("CACHEORM_NO_EXTENSIONS", "CACHEORM_REQUIRE_EXTENSIONS")
 SMOKE = ROOT / "scripts" / "smoke.py"
-TWINS = {path.stem for path in SPEEDUPS.glob("_*_c.pyx")}
-EXTENSIONS = TWINS | {path.stem.removesuffix("_py") + "_c" for path in SPEEDUPS.glob("_*_py.py")}
+COMPILED_SOURCES = {
+    path.relative_to(ROOT).as_posix() for kind in ("pyx", "pxd", "pxi") for path in SPEEDUPS.rglob(f"*.{kind}")
+}
+ROOMS = sorted(path.name for path in SPEEDUPS.iterdir() if (path / "__init__.py").exists())
+EXTENSIONS = {
+    f"cacheorm/_speedups/{room}/{path.stem.removesuffix('_c')}_c"
+    for room in ROOMS
+    for path in [*(SPEEDUPS / room).glob("_*_c.pyx"), *(SPEEDUPS / room).glob("_[a-z]*.py")]
+    if not path.stem.endswith("_py")
+}
 
 
 def names(archive: Path) -> set[str]:
@@ -34,7 +42,7 @@ def names(archive: Path) -> set[str]:
 
 
 def extensions(wheel: Path) -> set[str]:
-    return {Path(name).name.partition(".")[0] for name in names(wheel) if name.endswith((".so", ".pyd"))}
+    return {name.partition(".")[0] for name in names(wheel) if name.endswith((".so", ".pyd"))}
 
 
 def metadata(wheel: Path) -> Message:
@@ -50,7 +58,7 @@ def python_sources() -> set[str]:
 def test_the_source_distribution_holds_all_that_builds_and_tests_the_package(sdist: Path) -> None:
     content = names(sdist)
     assert python_sources() <= content
-    assert {f"cacheorm/_speedups/{twin}.pyx" for twin in TWINS} <= content
+    assert content >= COMPILED_SOURCES
     assert {"setup.py", "pyproject.toml", "LICENSE", "README.md", "Makefile", "cacheorm/py.typed"} <= content
     assert {"scripts/smoke.py", "tests/packaging/test_distributions.py"} <= content
 
@@ -75,7 +83,7 @@ def test_the_pure_wheel_runs_anywhere(pure_wheel: Path) -> None:
 def test_wheels_are_typed_and_hold_no_sources_of_extensions(wheel: str, request: pytest.FixtureRequest) -> None:
     content = names(request.getfixturevalue(wheel))
     assert "cacheorm/py.typed" in content
-    assert [name for name in content if name.endswith((".c", ".pyx", ".pxd"))] == []
+    assert [name for name in content if name.endswith((".c", ".pyx", ".pxd", ".pxi"))] == []
     assert {name.partition("/")[0].partition("-")[0] for name in content} == {"cacheorm"}
 
 

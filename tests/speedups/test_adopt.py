@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cacheorm as co
-from cacheorm._speedups import _adopt_py
+from cacheorm._speedups.rows import _adopt_py
 
 TWINS: dict[str, Any] = {"pure": _adopt_py}
 if co.speedups_enabled:
-    from cacheorm._speedups import _adopt_c
+    from cacheorm._speedups.rows import _adopt_c
 
     TWINS["compiled"] = _adopt_c
 

@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cacheorm as co
-from cacheorm._speedups import _columns, _rows_py
-from cacheorm._speedups._mapping_py import MappingRows
+from cacheorm._speedups.rows import _columns_py, _rows_py
+from cacheorm._speedups.rows._mapping import MappingRows
 
 pytestmark = pytest.mark.skipif(co.speedups_enabled, reason="the extensions do not work by columns")
 
@@ -351,8 +351,8 @@ def test_fields_with_code_of_their_own_make_no_columns() -> None:
         assert outcome(partial(columns.dump_many, rows)) == outcome(partial(single.dump_many, rows))
         assert columns._row_columns == []
     field = Shouted._meta.fields["name"]
-    with pytest.raises(_columns.UNUSUAL):
-        _columns.Column(field, field.converter)
+    with pytest.raises(_columns_py.UNUSUAL):
+        _columns_py.Column(field, field.converter)
 
 
 def test_threads_pack_batches_of_their_own() -> None:

@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import enum
-import importlib
 import json
 import math
-import os
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
-from types import ModuleType
 from typing import Any
 
 import msgpack
 import pytest
 from amounts import enough
+from builds import compiled_build, pure_build
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cacheorm._speedups import _convert_py as pure
 from cacheorm.errors import ValidationError
 
-try:
-    compiled: ModuleType | None = importlib.import_module("cacheorm._speedups._convert_c")
-except ImportError:
-    if os.environ.get("CACHEORM_REQUIRE_EXTENSIONS", "0") not in ("", "0"):
-        raise
-    compiled = None
+pure = pure_build("convert")
+compiled = compiled_build("convert")
 
 needs_compiled = pytest.mark.skipif(compiled is None, reason="the extensions are not built")
 
@@ -424,7 +417,7 @@ class TestBothModules:
         assert listed.dump(["ab", "cd"]) == ["ba", "dc"]
         assert element.calls == 2
         assert listed.canonical(["ab"], ["ba"]) == ["ab"]
-        assert element.kind == module.KIND_OTHER
+        assert (element.packable, element.mixed, element.key_type) == (False, False, None)
 
     def test_the_base_converts_nothing(self, module: Any) -> None:
         base = module.Converter()
@@ -437,7 +430,7 @@ class TestBothModules:
         assert module.Timestamp(1000, True).resolution == 1000
         assert module.Binary(False).ensure_str is False
         assert module.ListOf(module.Uuid(), True).null is True
-        assert module.ListOf(module.Uuid()).element.kind == module.KIND_UUID
+        assert module.ListOf(module.Uuid()).element.key_type is uuid.UUID
 
     def test_a_list_needs_a_converter_for_its_elements(self, module: Any) -> None:
         with pytest.raises(TypeError, match="expected the element's converter, got int"):

@@ -16,7 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import cacheorm as co
-from cacheorm._speedups import _rows_py
+from cacheorm._speedups.rows import _rows_py
 
 # Enough for every number here: what it computes is exact, but for quotients.
 EXACT = Context(prec=500, Emax=MAX_EMAX, Emin=MIN_EMIN)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from lifetimes import Clock
 
-from cacheorm._speedups import _recent_py
+from cacheorm._speedups.memory import _lru_table_py
 from cacheorm.backends import SimpleBackend
 from cacheorm.errors import BackendError
 from cacheorm.testing._suite import in_threads
@@ -111,12 +111,12 @@ class Model:
 class SimpleBackendAgainstModel(RuleBasedStateMachine):
     @initialize(threshold=st.integers(1, 6), slack=st.sampled_from([0, 3, 1024]))
     def make(self, threshold: int, slack: int) -> None:
-        self.slack, _recent_py._SLACK = _recent_py._SLACK, slack
+        self.slack, _lru_table_py._SLACK = _lru_table_py._SLACK, slack
         self.backend, self.clock = backend_and_clock(threshold=threshold, default_ttl=3)
         self.model = Model(threshold, self.clock)
 
     def teardown(self) -> None:
-        _recent_py._SLACK = self.slack
+        _lru_table_py._SLACK = self.slack
 
     @rule(seconds=st.sampled_from([0.25, 1, 2, 10]))
     def wait(self, seconds: float) -> None:

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cacheorm as co
-from cacheorm._speedups import _keys_py
+from cacheorm._speedups.keys import _keys_py
 
 TWINS: dict[str, Any] = {"pure": _keys_py}
 if co.speedups_enabled:
-    from cacheorm._speedups import _keys_c
+    from cacheorm._speedups.keys import _keys_c
 
     TWINS["compiled"] = _keys_c
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cacheorm._speedups import _records_py as pure
 from cacheorm._speedups import records
+from cacheorm._speedups.memory import _records_py as pure
 from cacheorm.errors import InvalidKeyError
 
 ANY_TEXT = st.text(st.characters(exclude_categories=())) | st.text(st.sampled_from("aé\U0001f600\0\ud800"))

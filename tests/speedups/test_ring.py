@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cacheorm import _speedups
-from cacheorm._speedups import _ring_py as pure
+from cacheorm._speedups.wire import _ring_py as pure
 
 if _speedups.enabled:
-    from cacheorm._speedups import _ring_c as compiled
+    from cacheorm._speedups.wire import _ring_c as compiled
 else:
     compiled = pure
 

@@ -30,13 +30,13 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import cacheorm as co
-from cacheorm._speedups import _rows_py
+from cacheorm._speedups.rows import _rows_py
 
 MARK = "S3CRET"
 
 TWINS: dict[str, Any] = {"pure": _rows_py.MsgpackRows}
 if co.speedups_enabled:
-    from cacheorm._speedups import _rows_c
+    from cacheorm._speedups.rows import _rows_c
 
     TWINS["compiled"] = _rows_c.MsgpackRows
 

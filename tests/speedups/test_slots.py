@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 import cacheorm as co
-from cacheorm._speedups import _slots_py
+from cacheorm._speedups.rows import _slots_py
 
 TWINS: dict[str, Any] = {"pure": _slots_py}
 if co.speedups_enabled:
-    from cacheorm._speedups import _slots_c
+    from cacheorm._speedups.rows import _slots_c
 
     TWINS["compiled"] = _slots_c
 

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
-import os
 from array import array
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
-from types import ModuleType
 from typing import Any
 
 import pytest
 from amounts import enough
+from builds import compiled_build, pure_build
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
-from cacheorm._speedups import _wire_py as pure
 from cacheorm._speedups import wire
 from cacheorm.errors import InvalidKeyError
 
-try:
-    compiled: ModuleType | None = importlib.import_module("cacheorm._speedups._wire_c")
-except ImportError:
-    if os.environ.get("CACHEORM_REQUIRE_EXTENSIONS", "0") not in ("", "0"):
-        raise
-    compiled = None
+pure = pure_build("wire")
+compiled = compiled_build("wire")
 
 needs_compiled = pytest.mark.skipif(compiled is None, reason="the extensions are not built")
 
@@ -679,7 +672,7 @@ def test_compiled_parsing_of_damaged_values_equals_the_pure_one(data: st.DataObj
 @needs_compiled
 def test_twins_offer_the_same_names() -> None:
     assert compiled is not None
-    assert pure.__all__ == compiled.__all__
+    assert vars(pure).keys() == vars(compiled).keys()
 
 
 @needs_compiled

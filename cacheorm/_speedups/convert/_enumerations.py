@@ -1,0 +1,126 @@
+# cython: language_level=3, annotation_typing=False
+"""Members of enumerations, by their values."""
+
+from __future__ import annotations
+
+import math
+from enum import Enum, Flag
+from typing import Any
+
+from .. import _shim as cython
+from .._limits import INT_MAX, INT_MIN
+
+if cython.compiled:
+    import cython
+if cython.compiled:
+    from cython.cimports.cacheorm._speedups.convert._converter_c import Converter, encodable, expected, plain
+else:
+    from ._converter import Converter, encodable, expected, plain
+
+__all__ = ["Enumeration"]
+
+
+@cython.cclass
+class Enumeration(Converter):
+    """A member of an enumeration, as its value.
+
+    Attributes:
+        enum: the enumeration.
+        members: the member for each stored value. True equals 1 and 1.0 as a key: look at the type too.
+        flag: whether unnamed combinations of members are values as well.
+    """
+
+    enum: type[Enum] = cython.declare(object, visibility="public")
+    members: dict[Any, Enum] = cython.declare(object, visibility="public")
+    flag: bool = cython.declare(object, visibility="public")
+
+    def __init__(self, enum: Any) -> None:
+        if not isinstance(enum, type) or not issubclass(enum, Enum):
+            raise TypeError(f"expected a subclass of enum.Enum, got {enum!r}")
+        if not enum.__members__:
+            raise TypeError(f"{enum.__name__} has no members, so that no value could be stored")
+        self.enum = enum
+        self.flag = issubclass(enum, Flag)
+        self.members = {}
+        for name, member in enum.__members__.items():
+            stored = plain(member._value_, 0)
+            if not _storable(stored):
+                raise TypeError(
+                    f"{enum.__name__}.{name} cannot be stored by its value, "
+                    f"of type {type(member._value_).__name__}: give it a finite number within 64 bits, "
+                    "a str or bytes, or use StructField"
+                )
+            self.members[stored] = member
+
+    @property
+    def packable(self) -> bool:
+        """Whether the values are text and ints."""
+        return all(type(stored) in (int, str) for stored in self.members)
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the values are of several types."""
+        return len({type(stored) for stored in self.members}) > 1
+
+    @cython.ccall
+    def dump(self, value: Any) -> Any:
+        member = value
+        if type(value) is not self.enum:
+            member = None
+            if isinstance(value, bool):
+                # Not through the class: a flag would make and keep a member whose value is the bool.
+                member = self.members.get(value)
+                if member is not None and type(member._value_) is not bool:
+                    member = None
+            else:
+                try:
+                    member = self.enum(value)
+                except Exception:
+                    pass  # a _missing_ hook may raise anything
+            if type(member) is not self.enum:
+                raise expected(f"a member of {self.enum.__name__} or the value of one", value)
+        stored = member._value_
+        if self.flag and type(stored) is bool:
+            stored = int(stored)
+        kind = type(stored)
+        if kind is str:
+            return stored
+        if kind is not int:
+            stored = plain(stored, 0)
+        if self.flag and not _storable(stored):
+            raise expected(f"a combination of {self.enum.__name__} within 64 bits", value)
+        return stored
+
+    @cython.ccall
+    def load(self, stored: Any) -> Any:
+        kind = type(stored)
+        if kind is str or kind is int or kind is float or kind is bool or kind is bytes:
+            member = self.members.get(stored)
+            if member is not None:
+                if type(member._value_) is kind or type(plain(member._value_, 0)) is kind:
+                    return member
+            elif self.flag and kind is int:
+                try:
+                    member = self.enum(stored)
+                except Exception:
+                    pass
+                if type(member) is self.enum and member._value_ == stored and _storable(stored):
+                    return member
+        raise expected(f"the value of a member of {self.enum.__name__}", stored)
+
+    @cython.ccall
+    def canonical(self, value: Any, stored: Any) -> Any:
+        return value if type(value) is self.enum else self.load(stored)
+
+
+@cython.cfunc
+def _storable(stored: Any) -> bool:
+    """Whether every serializer gives this scalar back as it is (bytes: every one that takes them)."""
+    kind = type(stored)
+    if kind is int:
+        return bool(INT_MIN <= stored <= INT_MAX)
+    if kind is float:
+        return math.isfinite(stored)
+    if kind is str:
+        return encodable(stored)
+    return kind is bool or kind is bytes

@@ -1,0 +1,1 @@
+cdef to_decimal(value)

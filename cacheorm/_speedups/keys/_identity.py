@@ -1,0 +1,213 @@
+# cython: language_level=3, annotation_typing=False
+"""Primary keys to backend keys: the general path. One source, also compiled under a second name.
+
+A key is ``<prefix>:<field>:<value>`` for each key field, such as ``m:user:id:7``. Values are
+percent-encoded (RFC 3986) wherever they are not printable ASCII, or hold ``%`` or ``:``, so that no two
+primary keys share a key and a key is always legal in memcached and on a Redis command line.
+
+This takes every key field and every wrong input, and makes all errors about keys. ``_keys_py.py`` and its
+compiled twin do the common keys of whole batches faster, and hand everything else to this one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ...errors import ValidationError
+from .. import _shim as cython
+
+if cython.compiled:
+    import cython
+
+__all__ = ["MAX_KEY_BYTES", "Identity", "escape"]
+
+MAX_KEY_BYTES = 250
+"""The longest key that memcached takes; generated keys keep to it on every backend."""
+
+_DIGEST_BYTES = 16
+# No escaped text holds "%~" ("%" is always followed by two hex digits), so a digested key never equals
+# one that was short enough to stay as it is.
+_DIGEST_MARK = "%~"
+
+_UNSAFE = re.compile(r"[^!-$&-9;-~]")
+_UNSAFE_BUT_COLON = re.compile(r"[^!-$&-~]")
+
+# What the texts of numbers, constants, bytes, lists and dicts start with.
+_LOOKS_LIKE_ANOTHER = re.compile(r"-?[0-9]|-?inf$|nan$|True$|False$|None$|b['\"]|[\[{]")
+
+
+def _percent(match: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in match.group().encode("utf-8", "surrogatepass"))
+
+
+def escape(text: str, colon: bool = False) -> str:
+    """Percent-encode what is not printable ASCII, and ``%``, and ``:`` unless ``colon`` allows it."""
+    pattern = _UNSAFE_BUT_COLON if colon else _UNSAFE
+    return text if pattern.search(text) is None else pattern.sub(_percent, text)
+
+
+def _text(stored: Any) -> str:
+    if type(stored) is str:
+        return escape(stored)
+    if type(stored) is int:
+        return str(stored)
+    if type(stored) is list:
+        # A reference to a composite key. How many values it has is fixed by its model, so writing them one after
+        # another keeps keys apart.
+        return ":".join([_text(part) for part in stored])
+    if isinstance(stored, bytes):
+        return escape(stored.decode("latin-1"))
+    return escape(str(stored))
+
+
+def _mixed_text(stored: Any) -> str:
+    """Do what :func:`_text` does for a field that stores values of more than one type."""
+    if type(stored) is str:
+        if _LOOKS_LIKE_ANOTHER.match(stored) is None:
+            return escape(stored)
+        # An escaped text never encodes such a character, so this is the text of nothing else.
+        return f"%{ord(stored[0]):02X}{escape(stored[1:])}"
+    if type(stored) is bytes or type(stored) is list or type(stored) is dict:
+        return escape(repr(stored))
+    return _text(stored)
+
+
+def _flat(values: Iterable[Any]) -> list[Any]:
+    """Give key values with those of composite keys, which are lists, in their place."""
+    flat: list[Any] = []
+    for value in values:
+        if type(value) is list:
+            flat.extend(_flat(value))
+        else:
+            flat.append(value)
+    return flat
+
+
+def shortened(key: str) -> str:
+    """Replace the tail of a key that is too long by a digest of the whole."""
+    if len(key) <= MAX_KEY_BYTES:
+        return key
+    from hashlib import blake2b  # here, because few keys are that long: it loads OpenSSL
+
+    digest = blake2b(key.encode("ascii"), digest_size=_DIGEST_BYTES).hexdigest()
+    return key[: MAX_KEY_BYTES - len(_DIGEST_MARK) - len(digest)] + _DIGEST_MARK + digest
+
+
+@cython.cclass
+class Identity:
+    """Tells rows of one model apart: finds the primary key in a row and makes its key.
+
+    Args:
+        model: the model class.
+        fields: its primary-key fields, in key order.
+        prefix: what every key starts with, escaped; not used with a formatter.
+        formatter: a ``%``-format string or a callable of the stored key values, or ``None``.
+    """
+
+    model: Any = cython.declare(object, visibility="readonly")
+    name: str = cython.declare(object, visibility="readonly")
+    fields: tuple[Any, ...] = cython.declare(tuple, visibility="readonly")
+    formatter: str | Callable[..., str] | None = cython.declare(object, visibility="readonly")
+    _steps: list[tuple[Any, tuple[str, ...], Any, str]] = cython.declare(list)
+    _texts: list[Callable[[Any], str]] = cython.declare(list)
+    prefix: str = cython.declare(object, visibility="readonly")
+    _names: set[str] = cython.declare(set)
+
+    def __init__(
+        self, model: Any, fields: Iterable[Any], prefix: str, formatter: str | Callable[..., str] | None
+    ) -> None:
+        self.model = model
+        self.name = model.__name__
+        self.fields = tuple(fields)
+        self.formatter = formatter
+        self._steps = [
+            (field, field.accepted_names, field.converter, f":{escape(field.name)}:") for field in self.fields
+        ]
+        self._texts = [_mixed_text if converter.mixed else _text for _, _, converter, _ in self._steps]
+        self.prefix = prefix
+        self._names = {name for field in self.fields for name in field.accepted_names}
+
+    def identify_row(self, row: Any, strict: bool, position: int | None) -> tuple[Any, str]:
+        """Find the primary key of one row.
+
+        Args:
+            row: a mapping, or an instance of the model.
+            strict: whether a mapping may hold nothing but the primary key.
+            position: which row of its batch it is, for errors; ``None`` for a single one.
+
+        Returns:
+            The primary key as a read would give it (a tuple for a composite one), and the backend key.
+
+        Raises:
+            ValidationError: a key value is missing or of the wrong type.
+            TypeError: something that is no row, or names that are not the primary key's.
+        """
+        try:
+            pk, stored = self._find(row, strict)
+        except ValidationError as error:
+            raise ValidationError(self.name, error.problems, position) from error.__cause__
+        return (pk if len(self.fields) > 1 else pk[0]), self.key(stored)
+
+    def _find(self, row: Any, strict: bool) -> tuple[tuple[Any, ...], list[Any]]:
+        # The check for what most rows are comes first: asking an abstract class costs more than all the rest.
+        is_mapping = type(row) is dict or isinstance(row, Mapping)
+        if not is_mapping and type(row) is not self.model:
+            raise self.model._meta.not_a_row(row)
+        pk = []
+        stored = []
+        problems = []
+        for field, names, converter, _ in self._steps:
+            value: Any = None
+            if is_mapping:
+                for name in names:
+                    value = row.get(name)
+                    if value is not None:
+                        break
+            else:
+                value = field.peek(row)
+            if value is None:
+                problems.append((field.name, f"missing value for <Field: {self.name}.{field.name}>"))
+                continue
+            try:
+                one = converter.dump(value)
+                pk.append(converter.canonical(value, one))
+                stored.append(one)
+            except ValueError as error:
+                problems.append((field.name, str(error)))
+        if strict and is_mapping and (len(row) > len(self.fields) or not self._names.issuperset(row)):
+            self._refuse_extra(row)
+        if problems:
+            raise ValidationError(self.name, problems)
+        return tuple(pk), stored
+
+    def _refuse_extra(self, row: Mapping[str, Any]) -> None:
+        extra = ", ".join(repr(name) for name in row if name not in self._names)
+        key = ", ".join(field.name for field in self.fields)
+        if extra:
+            raise TypeError(f"{self.name}: {extra} does not belong to the primary key ({key})")
+        raise TypeError(f"{self.name}: a part of the primary key ({key}) is given twice")
+
+    def key(self, stored: list[Any]) -> str:
+        """Make the key of a row from the stored forms of its key values."""
+        if self.formatter is not None:
+            return self.format(stored)
+        key = self.prefix
+        for position, (_, _, _, label) in enumerate(self._steps):
+            key += label + self._texts[position](stored[position])
+        return shortened(key)
+
+    def format(self, stored: Iterable[Any]) -> str:
+        """Make the key of a row with the model's own formatter."""
+        values = _flat(stored)
+        formatter = self.formatter
+        try:
+            key = formatter % tuple(values) if isinstance(formatter, str) else formatter(*values)  # type: ignore[misc]
+        except Exception as error:
+            raise ValueError(
+                f"{self.name}: index_formatter cannot format the primary key: {type(error).__name__}"
+            ) from error
+        if type(key) is not str or not key:
+            raise ValueError(f"{self.name}: index_formatter gave {type(key).__name__}, expected a key (str)")
+        return key

@@ -1,0 +1,120 @@
+"""The codec of lists, by the codec of their elements."""
+
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF, Py_XDECREF
+
+from ..convert._structured_c import ListOf
+from ._codec_c cimport ValueCodec, codec_of, register
+from ._msgpack_c cimport *
+from ._slots_c cimport leave_untracked
+
+cdef extern from "Python.h":
+    object PyList_New(Py_ssize_t size)
+    void PyList_SET_ITEM(object items, Py_ssize_t index, object item)
+
+__all__ = []
+
+
+cdef class ListCodec(ValueCodec):
+    """Lists. Those that are returned are referred to from nowhere else."""
+
+    cdef ValueCodec element
+
+    def __cinit__(self, converter, bint null):
+        self.element = codec_of(converter.element, converter.null)
+
+    cdef void share_no_texts(self) noexcept:
+        self.element.share_no_texts()
+
+    cdef object encode(self, Buffer *buffer, value):
+        if type(value) is not list:
+            return ValueCodec.encode(self, buffer, value)
+        # What a read gives is mostly what is there.
+        cdef list canonical = (<list> value)[:]
+        cdef Py_ssize_t i
+        put_list_header(buffer, len(canonical))
+        for i in range(len(canonical)):
+            # Held meanwhile: a converter may run any code.
+            given = canonical[i]
+            if given is not None:
+                found = self.element.encode(buffer, given)
+                if found is not given:
+                    canonical[i] = found
+            elif self.element.null:
+                put_null(buffer)
+            else:
+                raise ValueError("null")
+        if self.element.leaf:
+            leave_untracked(<PyObject *> canonical)
+        return canonical
+
+    cdef object decode(self, Reader *reader):
+        cdef list value
+        cdef Py_ssize_t i, size
+        if not take_list_header(reader, &size):
+            return ValueCodec.decode(self, reader)
+        if self.element.leaf:
+            value = PyList_New(size)
+            for i in range(size):
+                item = self.decode_item(reader)
+                Py_INCREF(item)
+                PyList_SET_ITEM(value, i, item)
+            leave_untracked(<PyObject *> value)
+            return value
+        # Code that is not ours may see the list meanwhile: it must have no gaps.
+        value = []
+        for i in range(size):
+            value.append(self.decode_item(reader))
+        return value
+
+    cdef inline object decode_item(self, Reader *reader):
+        if reader.at >= reader.end:
+            raise ValueError("truncated")
+        if reader.at[0] != 0xC0:
+            return self.element.decode(reader)
+        if not self.element.null:
+            raise ValueError("null")
+        reader.at += 1
+        return None
+
+    cdef object to_stored(self, value, PyObject **canonical):
+        if type(value) is not list:
+            return ValueCodec.to_stored(self, value, canonical)
+        cdef list items = (<list> value)[:]
+        cdef list stored = []
+        cdef PyObject *changed = NULL
+        cdef Py_ssize_t i
+        for i in range(len(items)):
+            if items[i] is not None:
+                stored.append(self.element.to_stored(items[i], &changed))
+                if changed is not NULL:
+                    items[i] = <object> changed
+                    Py_XDECREF(changed)
+                    changed = NULL
+            elif self.element.null:
+                stored.append(None)
+            else:
+                raise ValueError("null")
+        if self.element.leaf:
+            leave_untracked(<PyObject *> items)
+        Py_INCREF(items)
+        canonical[0] = <PyObject *> items
+        return stored
+
+    cdef object from_stored(self, stored):
+        if type(stored) is not list:
+            return self.load(stored)
+        cdef list value = []
+        for item in <list> stored:
+            if item is not None:
+                value.append(self.element.from_stored(item))
+            elif self.element.null:
+                value.append(None)
+            else:
+                raise ValueError("null")
+        if self.element.leaf:
+            leave_untracked(<PyObject *> value)
+        return value
+
+
+register(ListOf, ListCodec)

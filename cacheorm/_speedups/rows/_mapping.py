@@ -1,0 +1,260 @@
+# cython: language_level=3, annotation_typing=False
+"""Rows to payloads and back, through any serializer. One source, also compiled under a second name.
+
+This is the general path: it takes every field, every serializer and every malformed input, and it is
+where all errors about rows are made. The codec of :mod:`._rows_py` does the common cases of msgpack
+faster and hands everything else to this one.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ...errors import PayloadError, ValidationError
+from ...payload import is_absence
+
+__all__ = ["MappingRows"]
+
+_ABSENT: Any = object()
+
+
+class MappingRows:
+    """Packs the rows of one model as ``{field name: stored value}`` and reads them back.
+
+    The primary key is not part of a payload: whoever reads a row knows its key.
+
+    Args:
+        model: the model class.
+        fields: all its fields, in declaration order.
+        key_fields: those of the primary key.
+        identity: the model's :class:`~..keys._keys_py.Identity`, to name the row in errors.
+        serializer: name of the serializer, for errors.
+        pack: ``{name: stored}`` to bytes.
+        unpack: bytes to a mapping.
+        skip_invalid: whether a payload that cannot be read counts as no row rather than as an error.
+        converter_of: gives the converter of a field that is part of the payload; by default its own.
+        prefix: what every payload begins with, before what ``pack`` gave.
+        read: a payload and its key to a mapping and the name of the serializer it was read with, whatever wrote it;
+            may raise :exc:`PayloadError` and :exc:`ImportError`. By default payloads have no prefix and ``unpack``
+            reads them.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        fields: Iterable[Any],
+        key_fields: Iterable[Any],
+        identity: Any,
+        serializer: str,
+        pack: Callable[[dict[str, Any]], bytes],
+        unpack: Callable[[bytes], Any],
+        skip_invalid: bool,
+        converter_of: Callable[[Any], Any] | None = None,
+        prefix: bytes = b"",
+        read: Callable[[bytes, str], tuple[Any, str]] | None = None,
+    ) -> None:
+        self.model = model
+        self.name = model.__name__
+        self.key_fields = tuple(key_fields)
+        self.columns = tuple(field for field in fields if field not in self.key_fields)
+        self.identity = identity
+        self.serializer = serializer
+        self.skip_invalid = skip_invalid
+        pick = converter_of or (lambda field: field.converter)
+        self.steps = [
+            (field, pick(field), True) if field in self.columns else (field, field.converter, False) for field in fields
+        ]
+        self._pack = pack
+        self._unpack = unpack
+        self.prefix = prefix
+        self._read = read or (lambda payload, key: (unpack(payload), serializer))
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def dump_many(self, instances: list[Any], many: bool = True) -> list[bytes]:
+        """Pack instances, filling in defaults and turning their values into what a read gives.
+
+        Args:
+            instances: instances of the model.
+            many: whether errors should say which row it is.
+
+        Raises:
+            ValidationError: all bad fields of the first bad row.
+            TypeError: the serializer cannot hold the type of a stored value.
+        """
+        return [self.dump(instance, place if many else None) for place, instance in enumerate(instances)]
+
+    def convert_many(self, instances: list[Any], many: bool = True) -> None:
+        """Turn the values that are set into what a read gives, and leave the others unset.
+
+        Args:
+            instances: instances of the model.
+            many: whether errors should say which row it is.
+
+        Raises:
+            ValidationError: all bad fields of the first bad row.
+        """
+        for place, instance in enumerate(instances):
+            self.convert(instance, place if many else None, False)
+
+    def dump(self, instance: Any, position: int | None = None) -> bytes:
+        """Pack one instance; ``position`` is its place in a bulk call."""
+        row = self.convert(instance, position, True)
+        try:
+            return self.prefix + self._pack(row)
+        except Exception as error:  # a serializer's libraries have errors of their own
+            raise self._unpackable(row, error) from error
+
+    def convert(self, instance: Any, position: int | None, complete: bool) -> dict[str, Any]:
+        """Convert an instance's values in place and give the stored ones.
+
+        Args:
+            instance: an instance of the model.
+            position: its place in a bulk call, for errors.
+            complete: whether values that were never set get their defaults or are missing;
+                ``False`` leaves them out.
+        """
+        row: dict[str, Any] = {}
+        problems = []
+        cause: BaseException | None = None
+        for field, converter, in_payload in self.steps:
+            value = field.peek(instance, _ABSENT)
+            if value is _ABSENT:
+                if not complete:
+                    continue
+                value = None if field.null and field.default is None else field.make_default()
+            elif value is None and not field.null:
+                value = field.make_default()
+            try:
+                if value is None:
+                    if not field.null:
+                        problems.append((field.name, f"missing value for <Field: {self.name}.{field.name}>"))
+                        continue
+                    stored = canonical = None
+                else:
+                    stored = converter.dump(value)
+                    if stored is None and not field.null:
+                        problems.append((field.name, "its stored form is null, and the field takes no null"))
+                        continue
+                    canonical = converter.canonical(value, stored)
+                    for validator in field.validators:
+                        validator(canonical)
+            except ValueError as error:
+                problems.append((field.name, str(error)))
+                cause = cause or error.__cause__
+                continue
+            field.poke(instance, canonical)
+            if in_payload:
+                row[field.name] = stored
+        if problems:
+            raise ValidationError(self.name, problems, position, self._key_of(instance)) from cause
+        return row
+
+    def _key_of(self, instance: Any) -> str | None:
+        try:
+            return self.identity.identify([instance], False)[1][0]  # type: ignore[no-any-return]
+        except (TypeError, ValueError):
+            return None
+
+    def _unpackable(self, row: dict[str, Any], error: Exception) -> Exception:
+        what, found = f"{self.name}: the {self.serializer} serializer cannot hold the row", error
+        for name, stored in row.items():
+            try:
+                self._pack({name: stored})
+            except Exception as alone:  # as above
+                what, found = f"{self.name}.{name}: the {self.serializer} serializer cannot hold it", alone
+                break
+        # Texts of errors that are not meant for values, such as PicklingError, may hold any part of one.
+        known = isinstance(found, (TypeError, ValueError, OverflowError))
+        kind = TypeError if isinstance(found, TypeError) else ValueError
+        return kind(f"{what}: {found if known else type(found).__name__}")
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def load_many(self, payloads: list[bytes | None], pks: list[Any], keys: list[str]) -> list[Any]:
+        """Read payloads as instances.
+
+        Args:
+            payloads: as a backend gave them, ``None`` for a miss.
+            pks: the primary keys, as :meth:`Identity.identify` gave them: tuples for composite ones.
+            keys: the keys, for errors.
+
+        Returns:
+            A list as long as ``payloads``: an instance, or ``None`` for a miss.
+
+        Raises:
+            PayloadError: a payload that is no row of the model (a miss with ``skip_invalid``).
+        """
+        # Everything made here lives on, so that a collection in between would only walk it in vain.
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            return [
+                None if payload is None else self.load(payload, pk, key)
+                for payload, pk, key in zip(payloads, pks, keys, strict=True)
+            ]
+        finally:
+            if collecting:
+                gc.enable()
+
+    def load(self, payload: bytes, pk: Any, key: str) -> Any:
+        """Read one payload as an instance.
+
+        Gives ``None`` for a remembered miss, and with ``skip_invalid`` for what cannot be read.
+        """
+        try:
+            return self._load(payload, pk, key)
+        except PayloadError:
+            if self.skip_invalid:
+                return None
+            raise
+
+    def _load(self, payload: bytes, pk: Any, key: str) -> Any:
+        if is_absence(payload):
+            return None
+        try:
+            row, serializer = self._read(payload, key)
+        except (PayloadError, ImportError):
+            # A library that is not installed says nothing about the payload.
+            raise
+        except Exception as error:
+            raise self._invalid(f"cannot be decoded ({type(error).__name__})", key, self.serializer) from error
+        if not isinstance(row, Mapping):
+            raise self._invalid(f"expected a map of fields, got {type(row).__name__}", key, serializer)
+        instance = self.model.__new__(self.model)
+        for field, value in zip(self.key_fields, pk if len(self.key_fields) > 1 else (pk,), strict=True):
+            field.poke(instance, value)
+        for field, converter, in_payload in self.steps:
+            if not in_payload:
+                continue
+            stored = row.get(field.name, _ABSENT)
+            if stored is None and field.null:
+                value = None
+            elif stored is None or stored is _ABSENT:
+                # Null where the field takes none (any more) is what a write makes of it: no value.
+                value = self._late_default(field, converter, key, serializer)
+            else:
+                try:
+                    value = converter.load(stored)
+                except ValueError as error:
+                    raise self._invalid(str(error), key, serializer, field.name) from error
+            field.poke(instance, value)
+        return instance
+
+    def _late_default(self, field: Any, converter: Any, key: str, serializer: str) -> Any:
+        """Give the value of a field that the model did not have when the row was written."""
+        value = field.make_default()
+        if value is None:
+            if not field.null:
+                raise self._invalid("has no value, and the field no default", key, serializer, field.name)
+            return None
+        try:
+            return converter.canonical(value, converter.dump(value))
+        except ValueError as error:
+            reason = f"has no value, and its default is wrong: {error}"
+            raise self._invalid(reason, key, serializer, field.name) from error
+
+    def _invalid(self, reason: str, key: str, serializer: str, field: str | None = None) -> PayloadError:
+        return PayloadError(reason, model=self.name, key=key, field=field, serializer=serializer)

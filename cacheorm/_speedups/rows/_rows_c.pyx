@@ -1,0 +1,174 @@
+"""Rows to payloads and back, on C buffers: the compiled twin of ``_rows_py.py``.
+
+Decoding expects a map with the model's columns in plan order, one ``memcmp`` per name, and writes each value straight
+into the instance's slot. Encoding reads the slots and writes msgpack into a growing buffer. What is not expected goes to
+the general path; see ``_slot_rows_c.pyx``.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_XDECREF
+from libc.stdint cimport uint8_t
+from libc.string cimport memcmp
+
+# Each registers the codecs of its kinds of value.
+from . import _enumerations_c, _lists_c, _numbers_c, _temporal_c, _text_c, _uuids_c
+from ._codec_c cimport ValueCodec
+from ._mapping_c import MappingRows
+from ._msgpack_c cimport *
+from ._msgpack_c import pack, unpack
+from ._slot_rows_c cimport Column, SlotRows
+from ._slots_c cimport is_leaf, put_new
+
+__all__ = ["DictRows", "MsgpackRows", "pack", "unpack"]
+
+
+cdef class MsgpackRows(SlotRows):
+    """The :class:`~._mapping.MappingRows` of the msgpack serializer."""
+
+    def __init__(self, model, fields, key_fields, identity, skip_invalid, *, prefix=b"", read=None):
+        fields = tuple(fields)
+        general = MappingRows(
+            model, fields, key_fields, identity, "msgpack", pack, unpack, skip_invalid, prefix=prefix, read=read
+        )
+        converters = [field.slot_converter for field in fields]
+        self.describe_columns(general, fields, converters, tuple([pack(field.name) for field in fields]))
+        size = len(self.columns)
+        # As the library writes an empty map, with the count of ours: 0x80, 0xDE or 0xDF.
+        if size < 16:
+            self.header = prefix + bytes([0x80 | size])
+        elif size <= 0xFFFF:
+            self.header = prefix + b"\xde" + size.to_bytes(2, "big")
+        else:
+            self.header = prefix + b"\xdf" + size.to_bytes(4, "big")
+
+    cdef bint load_row(self, bytes payload, instance, bint *leaves) except -1:
+        cdef Reader reader
+        cdef Py_ssize_t i
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(self.header)
+        cdef Column *column
+        reader.at = <const uint8_t *> PyBytes_AS_STRING(payload)
+        reader.end = reader.at + PyBytes_GET_SIZE(payload)
+        if reader.end - reader.at < size or memcmp(reader.at, PyBytes_AS_STRING(self.header), size) != 0:
+            return False
+        reader.at += size
+        try:
+            for i in range(self.count):
+                column = &self.plan[i]
+                if not column.in_payload:
+                    continue
+                if reader.end - reader.at <= column.packed_size:
+                    return False
+                if not same(<const char *> reader.at, column.packed_name, column.packed_size):
+                    return False
+                reader.at += column.packed_size
+                if reader.at[0] == 0xC0:
+                    if not column.null:
+                        return False
+                    reader.at += 1
+                    put_new(<PyObject *> instance, column.offset, None)
+                    continue
+                value = (<ValueCodec> column.codec).decode(&reader)
+                if value is None:
+                    return False
+                if not column.leaf and not is_leaf(<PyObject *> value):
+                    leaves[0] = False
+                put_new(<PyObject *> instance, column.offset, value)
+        except Exception:
+            # Whatever it was, the general path meets it too, and says what it was.
+            return False
+        return reader.at == reader.end
+
+
+cdef class DictRows(SlotRows):
+    """The :class:`~._mapping.MappingRows` of any other serializer: rows to dicts of stored values and back."""
+
+    cdef object pack
+    cdef object unpack
+    cdef object check
+    cdef bytes prefix
+
+    def __init__(
+        self,
+        model,
+        fields,
+        key_fields,
+        identity,
+        serializer,
+        pack,
+        unpack,
+        skip_invalid,
+        converter_of=None,
+        check=None,
+        pack_checked=None,
+        prefix=b"",
+        read=None,
+    ):
+        fields = tuple(fields)
+        general = MappingRows(
+            model, fields, key_fields, identity, serializer, pack, unpack, skip_invalid, converter_of, prefix, read
+        )
+        self.prefix = prefix
+        self.pack = pack if pack_checked is None else pack_checked
+        self.unpack = unpack
+        self.check = check
+        converters = [
+            field.slot_converter if converter is field.converter else converter
+            for field, converter, _ in general.steps
+        ]
+        self.describe_columns(general, fields, converters, tuple([field.name for field in fields]))
+
+    cdef object write(self, dict row, Column *column, value):
+        cdef ValueCodec codec = <ValueCodec> column.codec
+        cdef PyObject *canonical = NULL
+        if value is None:
+            row[<object> column.name] = None
+            return None
+        stored = codec.to_stored(value, &canonical)
+        if canonical is not NULL:
+            value = <object> canonical
+            Py_XDECREF(canonical)
+        if self.check is not None and not codec.packable:
+            self.check(stored)
+        row[<object> column.name] = stored
+        return value
+
+    cdef object finish(self, dict row):
+        packed = self.pack(row)
+        return self.prefix + packed if PyBytes_GET_SIZE(self.prefix) else packed
+
+    cdef bint load_row(self, bytes payload, instance, bint *leaves) except -1:
+        cdef Py_ssize_t i
+        cdef Column *column
+        cdef dict row
+        cdef Py_ssize_t before = PyBytes_GET_SIZE(self.prefix)
+        if before:
+            if PyBytes_GET_SIZE(payload) < before:
+                return False
+            if memcmp(PyBytes_AS_STRING(payload), PyBytes_AS_STRING(self.prefix), before) != 0:
+                return False
+            payload = PyBytes_FromStringAndSize(PyBytes_AS_STRING(payload) + before, PyBytes_GET_SIZE(payload) - before)
+        try:
+            unpacked = self.unpack(payload)
+            if type(unpacked) is not dict:
+                return False
+            row = <dict> unpacked
+            for i in range(self.count):
+                column = &self.plan[i]
+                if not column.in_payload:
+                    continue
+                stored = row.get(<object> column.name)
+                if stored is not None:
+                    value = (<ValueCodec> column.codec).from_stored(stored)
+                    if value is None:
+                        return False
+                elif column.null and not column.has_default:
+                    value = None
+                else:
+                    return False
+                if not column.leaf and not is_leaf(<PyObject *> value):
+                    leaves[0] = False
+                put_new(<PyObject *> instance, column.offset, value)
+        except Exception:
+            return False
+        return True

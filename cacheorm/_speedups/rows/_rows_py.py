@@ -1,0 +1,203 @@
+"""Rows to payloads and back, pure Python: the readable twin of ``_rows_c.pyx``.
+
+Payloads of msgpack are maps of field names to stored values, as the msgpack library writes them. Batches are taken a
+column at a time (:mod:`._columns_py`) where all fields are of kinds whose values need no code of the user's; what is
+unusual goes to :class:`~._mapping.MappingRows`.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterable
+from itertools import repeat
+from operator import itemgetter
+from typing import Any
+
+import msgpack
+
+from ...payload import ABSENT
+from ._columns_py import UNUSUAL, Column, fill, read, read_set
+from ._mapping import MappingRows
+
+__all__ = ["DictRows", "MsgpackRows", "pack", "unpack"]
+
+# Rows that are taken together. Fewer than the least are faster one by one; more than the most gain nothing.
+_LEAST = 4
+_MOST = 1000
+
+
+def pack(value: Any) -> bytes:
+    """Pack a value as msgpack, text as ``str`` and bytes as ``bin``."""
+    return msgpack.packb(value, use_bin_type=True)  # type: ignore[no-any-return]
+
+
+def unpack(payload: bytes) -> Any:
+    """Read one msgpack value; anything after it is an error."""
+    return msgpack.unpackb(payload, raw=False, strict_map_key=False)
+
+
+class _ColumnRows(MappingRows):
+    """Rows that are taken by columns where they can be.
+
+    Args:
+        arguments, options: of :class:`~._mapping.MappingRows`.
+        packer: gives a function that packs the rows of one batch, whose values are text, ints and finite floats.
+    """
+
+    def __init__(
+        self, *arguments: Any, packer: Callable[[], Callable[[dict[str, Any]], bytes]], **options: Any
+    ) -> None:
+        super().__init__(*arguments, **options)
+        self._packer = packer
+        self._key_columns: list[Column] = []
+        self._row_columns: list[Column] = []
+        try:
+            for field, converter, in_payload in self.steps:
+                of_slot = field.slot_converter if converter is field.converter else converter
+                (self._row_columns if in_payload else self._key_columns).append(Column(field, of_slot))
+        except UNUSUAL:
+            self._row_columns = []
+        self._key_columns.sort(key=lambda column: [field.name for field in self.key_fields].index(column.name))
+
+    def dump_many(self, instances: list[Any], many: bool = True) -> list[bytes]:
+        """Do what :meth:`~._mapping.MappingRows.dump_many` does."""
+        payloads: list[bytes] = []
+        for start in range(0, len(instances), _MOST):
+            part = instances[start : start + _MOST]
+            packed = self._dump_columns(part)
+            if packed is None:
+                packed = [self.dump(instance, place if many else None) for place, instance in enumerate(part, start)]
+            payloads += packed
+        return payloads
+
+    def _dump_columns(self, instances: list[Any]) -> list[bytes] | None:
+        columns = self._row_columns
+        if not columns or len(instances) < _LEAST:
+            return None
+        try:
+            for column in self._key_columns:
+                column.dump(read(column.member, instances))
+            stored = [column.dump(read(column.member, instances)) for column in columns]
+        except UNUSUAL:
+            return None
+        names = [column.name for column in columns]
+        pack_row = self._packer()
+        try:
+            packed = [pack_row(dict(zip(names, row, strict=True))) for row in zip(*stored, strict=True)]
+            return [self.prefix + body for body in packed] if self.prefix else packed
+        except Exception:  # a serializer's libraries have errors of their own, reported for single rows
+            return None
+
+    def convert_many(self, instances: list[Any], many: bool = True) -> None:
+        """Do what :meth:`~._mapping.MappingRows.convert_many` does."""
+        columns = self._key_columns + self._row_columns
+        if self._row_columns and len(instances) >= _LEAST:
+            try:
+                for column in columns:
+                    values = read_set(column.member, instances)
+                    if values:
+                        column.dump(values)
+            except UNUSUAL:
+                pass
+            else:
+                return
+        super().convert_many(instances, many)
+
+    def load_many(self, payloads: list[bytes | None], pks: list[Any], keys: list[str]) -> list[Any]:
+        """Do what :meth:`~._mapping.MappingRows.load_many` does."""
+        if not len(payloads) == len(pks) == len(keys):
+            return super().load_many(payloads, pks, keys)
+        rows: list[Any] = []
+        # Everything made here lives on, so that a collection in between would only walk it in vain.
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            if ABSENT in payloads:
+                payloads = [None if payload == ABSENT else payload for payload in payloads]
+            for start in range(0, len(payloads), _MOST):
+                part = slice(start, start + _MOST)
+                loaded = self._load_columns(payloads[part], pks[part])
+                rows += super().load_many(payloads[part], pks[part], keys[part]) if loaded is None else loaded
+        finally:
+            if collecting:
+                gc.enable()
+        return rows
+
+    def _load_columns(self, payloads: list[bytes | None], pks: list[Any]) -> list[Any] | None:
+        columns = self._row_columns
+        if not columns or len(payloads) < _LEAST:
+            return None
+        present = [payload for payload in payloads if payload is not None]
+        if len(present) < len(payloads):
+            of_present = [pk for pk, payload in zip(pks, payloads, strict=True) if payload is not None]
+            found = self._load_columns(list[bytes | None](present), of_present)
+            if found is None:
+                return None
+            rest = iter(found)
+            return [None if payload is None else next(rest) for payload in payloads]
+        bodies: list[bytes] = present
+        if self.prefix:
+            size = len(self.prefix)
+            if any(payload[:size] != self.prefix for payload in present):
+                return None
+            bodies = [payload[size:] for payload in present]
+        try:
+            documents = [*map(self._unpack, bodies)]
+        except Exception:  # as above
+            return None
+        if set(map(type, documents)) != {dict}:
+            return None
+        try:
+            values = [column.load([*map(itemgetter(column.name), documents)]) for column in columns]
+        except UNUSUAL:
+            return None
+        model = self.model
+        rows = [*map(model.__new__, repeat(model, len(payloads)))]
+        key_values = zip(*pks, strict=True) if len(self._key_columns) > 1 else (pks,)
+        for column, parts in zip(self._key_columns, key_values, strict=True):
+            fill(column.member, rows, parts)
+        for column, loaded in zip(columns, values, strict=True):
+            fill(column.member, rows, loaded)
+        return rows
+
+
+class DictRows(_ColumnRows):
+    """The :class:`~._mapping.MappingRows` of any other serializer.
+
+    Args:
+        check: what ``pack`` does to refuse values before it packs them, where it does.
+        pack_checked: ``pack`` without that, for rows whose values are known to be text and finite numbers;
+            ``check`` is for the compiled codec, which knows it of single values.
+    """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        check: Callable[[Any], None] | None = None,
+        pack_checked: Callable[[dict[str, Any]], bytes] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(*arguments, packer=lambda: pack_checked or self._pack, **options)
+
+
+class MsgpackRows(_ColumnRows):
+    """The :class:`~._mapping.MappingRows` of the msgpack serializer."""
+
+    def __init__(
+        self,
+        model: Any,
+        fields: Iterable[Any],
+        key_fields: Iterable[Any],
+        identity: Any,
+        skip_invalid: bool,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            model, fields, key_fields, identity, "msgpack", pack, unpack, skip_invalid, packer=_batch_packer, **options
+        )
+
+
+def _batch_packer() -> Callable[[dict[str, Any]], bytes]:
+    # Not one for all: it has a buffer, which threads would share.
+    packer: Callable[[dict[str, Any]], bytes] = msgpack.Packer(use_bin_type=True).pack
+    return packer

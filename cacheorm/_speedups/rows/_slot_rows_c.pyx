@@ -1,0 +1,327 @@
+"""What the codecs of rows share: the columns of a model, by the slots that they live in.
+
+Whatever is not expected (wrong types, broken bytes, a value that needs a default) goes to the general path, which reads
+or converts the row from the start and makes all errors. So nothing here raises an error about a row, and both paths
+agree by construction.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
+from cpython.object cimport PyObject, PyObject_TypeCheck, PyTypeObject
+from cpython.ref cimport Py_INCREF, Py_XDECREF, Py_XINCREF
+
+from ._codec_c cimport ValueCodec, codec_of
+from ._msgpack_c cimport *
+from ._slots_c cimport *
+
+cdef extern from "Python.h":
+    int PyGC_Disable()
+    int PyGC_Enable()
+
+__all__ = []
+
+cdef tuple NO_ARGUMENTS = ()
+
+
+cdef inline void store(PyObject *instance, Py_ssize_t offset, object value) noexcept:
+    """Put a value into a slot; the caller has checked that the instance has it."""
+    keep_tracked(instance, <PyObject *> value)
+    put_new(instance, offset, value)
+
+
+cdef class SlotRows:
+    """What the codecs below share: the columns of a model, by the slots that they live in.
+
+    Whatever a codec does not do itself is done by ``general``, the :class:`MappingRows` of the same rows.
+    """
+
+    def __dealloc__(self):
+        PyMem_Free(self.plan)
+
+    cdef int describe_columns(self, general, fields, list converters, tuple names) except -1:
+        """Lay out the columns; ``converters`` and ``names`` are one for each field."""
+        if self.plan is not NULL:
+            raise RuntimeError("a codec is made once")
+        self.fields = fields
+        self.general = general
+        self.model = general.model
+        self.columns = general.columns
+        self.key_fields = general.key_fields
+        self.names = names
+        self.codecs = [codec_of(converter, field.null) for field, converter in zip(fields, converters)]
+        self.validators = [field.validators or None for field in fields]
+        self.key_offsets = tuple([slot_offset(field.member, self.model) for field in self.key_fields])
+        self.key_offset = self.key_offsets[0] if len(self.key_offsets) == 1 else -1
+        self.related_offset = (<Slot?> self.model._related).offset
+        self.sealed = self.model._sealed
+        self.plan = <Column *> PyMem_Malloc(max(len(self.fields), 1) * sizeof(Column))
+        if self.plan is NULL:
+            raise MemoryError
+        for field in self.fields:
+            self._add(field)
+        return 0
+
+    cdef int _add(self, field) except -1:
+        """Fill in the next column."""
+        cdef Column *column = &self.plan[self.count]
+        cdef ValueCodec codec = self.codecs[self.count]
+        column.in_payload = field not in self.key_fields
+        column.has_default = field.default is not None
+        column.offset = slot_offset(field.member, self.model)
+        name = self.names[self.count]
+        column.name = <PyObject *> name
+        column.packed_name = PyBytes_AS_STRING(name) if type(name) is bytes else NULL
+        column.packed_size = PyBytes_GET_SIZE(name) if type(name) is bytes else 0
+        validators = self.validators[self.count]
+        column.validators = NULL if validators is None else <PyObject *> validators
+        column.field = <PyObject *> field
+        column.codec = <PyObject *> codec
+        column.null = codec.null
+        column.leaf = codec.leaf
+        # Secrets are kept nowhere but in the rows.
+        if getattr(field, "secret", False) or getattr(getattr(field, "field", None), "secret", False):
+            codec.share_no_texts()
+        self.count += 1
+        return 0
+
+    # -- writing -------------------------------------------------------------------------------------
+
+    def dump_many(self, list instances, bint many=True):
+        """Pack instances, filling in defaults and turning their values into what a read gives."""
+        return self._convert_many(instances, many, True)
+
+    def dump(self, instance, position=None):
+        """Pack one instance; ``position`` is its place in a bulk call."""
+        return self.general.dump(instance, position)
+
+    def convert_many(self, list instances, bint many=True):
+        """Turn the values that are set into what a read gives, and leave the others unset."""
+        # What is packed on the way is thrown away: converting and packing are one step here.
+        self._convert_many(instances, many, False)
+
+    cdef list _convert_many(self, list instances, bint many, bint complete):
+        cdef Buffer buffer
+        cdef Py_ssize_t position, changes
+        cdef list payloads = []
+        cdef Py_ssize_t begun = 0
+        buffer.size = 0
+        buffer.capacity = 512
+        buffer.data = <char *> PyMem_Malloc(buffer.capacity)
+        # Of this call alone: a converter's code may come back here with other rows.
+        cdef PyObject **changed = <PyObject **> PyMem_Calloc(self.count, sizeof(PyObject *))
+        # What is made here lives on, as below where rows are read.
+        cdef int collecting = PyGC_Disable() if many else 0
+        try:
+            if buffer.data is NULL or changed is NULL:
+                raise MemoryError
+            if self.header is not None:
+                put_bytes(&buffer, PyBytes_AS_STRING(self.header), PyBytes_GET_SIZE(self.header))
+                begun = buffer.size
+            for position in range(len(instances)):
+                instance = instances[position]
+                payload = None
+                if PyObject_TypeCheck(instance, <PyTypeObject *> self.model):
+                    buffer.size = begun
+                    changes = 0
+                    payload = self.dump_row(&buffer, changed, &changes, instance, complete)
+                    if changes:
+                        self.settle(instance, changed, payload is not None)
+                if payload is not None:
+                    payloads.append(payload)
+                elif complete:
+                    payloads.append(self.general.dump(instance, position if many else None))
+                else:
+                    self.general.convert(instance, position if many else None, False)
+        finally:
+            if collecting:
+                PyGC_Enable()
+            if changed is not NULL:
+                # What is left there when a converter was interrupted.
+                for position in range(self.count):
+                    Py_XDECREF(changed[position])
+            PyMem_Free(changed)
+            PyMem_Free(buffer.data)
+        return payloads
+
+    cdef void settle(self, instance, PyObject **changed, bint done) noexcept:
+        """Give an instance the values that a read gives in place of others, or forget them."""
+        cdef Py_ssize_t i
+        cdef PyObject *value
+        cdef bint listed = False
+        for i in range(self.count):
+            value = changed[i]
+            if value is not NULL:
+                changed[i] = NULL
+                if done:
+                    listed = listed or type(<object> value) is list
+                    store(<PyObject *> instance, self.plan[i].offset, <object> value)
+                Py_XDECREF(value)
+        # It was tracked for the lists that it was given, which are not those that it has now.
+        if listed and self.sealed and type(instance) is self.model and self.holds_leaves(<PyObject *> instance):
+            leave_untracked(<PyObject *> instance)
+
+    cdef bint holds_leaves(self, PyObject *instance) noexcept:
+        """Tell whether no value of an instance may be part of a cycle."""
+        cdef Py_ssize_t i
+        cdef PyObject *value
+        if (<PyObject **> (<char *> instance + self.related_offset))[0] is not NULL:
+            return False
+        for i in range(self.count):
+            value = (<PyObject **> (<char *> instance + self.plan[i].offset))[0]
+            if value is not NULL and not is_leaf(value):
+                return False
+        return True
+
+    cdef object dump_row(self, Buffer *buffer, PyObject **changed, Py_ssize_t *changes, instance, bint complete):
+        """Pack one instance; ``None`` if the general path has to.
+
+        ``buffer`` holds what the payload begins with. ``changed`` has a place for each column, for a new reference to
+        what a read gives, where that is not what the slot holds; ``changes`` counts them. Those values are kept back
+        until the row is packed: should the general path have to do it, it must convert the values that were given, as a
+        converter may make something else of its own result. ``complete`` says whether values that were never set get
+        their defaults, or are left out.
+        """
+        cdef Py_ssize_t i
+        cdef Column *column
+        cdef PyObject *slot
+        cdef PyObject *found
+        cdef dict row = None
+        try:
+            if self.header is None:
+                row = {}
+            for i in range(self.count):
+                column = &self.plan[i]
+                slot = (<PyObject **> (<char *> <PyObject *> instance + column.offset))[0]
+                if slot is not NULL and slot is not <PyObject *> None:
+                    # A converter may run any code, the slot's owner's included: it is held meanwhile.
+                    value = <object> slot
+                else:
+                    if not self.value_of(column, slot, complete, &found):
+                        return None
+                    if found is NULL:
+                        continue
+                    value = <object> found
+                    Py_XDECREF(found)
+                if not column.in_payload:
+                    canonical = (<ValueCodec> column.codec).key_value(value)
+                elif row is not None:
+                    canonical = self.write(row, column, value)
+                else:
+                    put_bytes(buffer, column.packed_name, column.packed_size)
+                    canonical = (
+                        (<ValueCodec> column.codec).encode(buffer, value) if value is not None else put_null(buffer)
+                    )
+                if column.validators is not NULL and canonical is not None:
+                    seen(NULL, <PyObject *> canonical)
+                    for validator in <tuple> column.validators:
+                        validator(canonical)
+                if <PyObject *> canonical is not slot:
+                    Py_INCREF(canonical)
+                    changed[i] = <PyObject *> canonical
+                    changes[0] += 1
+            if not complete:
+                return b""
+            return PyBytes_FromStringAndSize(buffer.data, buffer.size) if row is None else self.finish(row)
+        except Exception:
+            # Whatever it was, the general path meets it too, and says which row and field it was.
+            return None
+
+    cdef object write(self, dict row, Column *column, value):
+        """Add a value to a row, and give what a read gives; raises where the general path has to."""
+        raise NotImplementedError
+
+    cdef object finish(self, dict row):
+        """Give the payload of a row."""
+        raise NotImplementedError
+
+    cdef bint value_of(self, Column *column, PyObject *slot, bint complete, PyObject **value) except -1:
+        """Give what a column is written with whose slot is empty or ``None``; false if the row cannot be written.
+
+        It is a new reference, or ``NULL`` where nothing is written.
+        """
+        value[0] = NULL
+        if slot is NULL and not complete:
+            return True
+        if slot is not NULL and column.null:
+            Py_XINCREF(slot)
+            value[0] = slot
+            return True
+        if not column.has_default:
+            if not column.null:
+                return False
+            made = None
+        else:
+            made = (<object> column.field).make_default()
+            if made is None and not column.null:
+                return False
+        Py_INCREF(made)
+        value[0] = <PyObject *> made
+        return True
+
+    # -- reading -------------------------------------------------------------------------------------
+
+    def load_many(self, list payloads, list pks, list keys):
+        """Read payloads as instances; see :meth:`MappingRows.load_many`."""
+        cdef Py_ssize_t i
+        cdef Py_ssize_t count = len(payloads)
+        cdef list rows = []
+        if len(pks) != count or len(keys) != count:
+            raise ValueError("payloads, primary keys and keys must be of one length")
+        # Everything made here lives on, so that a collection in between would only walk it in vain.
+        cdef int collecting = PyGC_Disable()
+        try:
+            for i in range(count):
+                payload = payloads[i]
+                if payload is None:
+                    rows.append(None)
+                    continue
+                row = self.load_quickly(payload, pks[i])
+                rows.append(self.general.load(payload, pks[i], keys[i]) if row is None else row)
+        finally:
+            if collecting:
+                PyGC_Enable()
+        return rows
+
+    cpdef load(self, payload, pk, key):
+        """Read one payload as an instance, or ``None`` with ``skip_invalid`` when it cannot be."""
+        row = self.load_quickly(payload, pk)
+        return self.general.load(payload, pk, key) if row is None else row
+
+    cdef object load_quickly(self, payload, pk):
+        """Read one payload; ``None`` if the general path has to."""
+        cdef bint leaves = True
+        if type(payload) is not bytes:
+            return None
+        if self.sealed:
+            instance = new_sealed(self.model, NO_ARGUMENTS)
+        else:
+            instance = new_instance(self.model, NO_ARGUMENTS)
+            if not PyObject_TypeCheck(instance, <PyTypeObject *> self.model):
+                return None
+        if not self.load_row(<bytes> payload, instance, &leaves) or not self.put_key(instance, pk, &leaves):
+            return None
+        if leaves and self.sealed:
+            leave_untracked(<PyObject *> instance)
+        return instance
+
+    cdef bint put_key(self, instance, pk, bint *leaves) except -1:
+        """Put the primary key into its slots; false if it is none of this model."""
+        cdef Py_ssize_t i
+        if self.key_offset >= 0:
+            put_new(<PyObject *> instance, self.key_offset, pk)
+            leaves[0] = leaves[0] and is_leaf(<PyObject *> pk)
+            return True
+        if type(pk) is not tuple or len(<tuple> pk) != len(self.key_offsets):
+            return False
+        for i in range(len(self.key_offsets)):
+            value = (<tuple> pk)[i]
+            put_new(<PyObject *> instance, <Py_ssize_t> self.key_offsets[i], value)
+            leaves[0] = leaves[0] and is_leaf(<PyObject *> value)
+        return True
+
+    cdef bint load_row(self, bytes payload, instance, bint *leaves) except -1:
+        """Read one row into an instance; false if the general path has to.
+
+        Sets ``leaves`` to false where a value may be part of a cycle.
+        """
+        raise NotImplementedError

@@ -1,0 +1,240 @@
+"""memcached's meta commands on C buffers: twin of ``_meta_py.py``, which explains it."""
+
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.string cimport memcmp
+
+from .._digits cimport count_digits, put_number
+from ._replies cimport line_end
+from ._requests cimport *
+
+__all__ = ["MetaReader", "pack_meta", "pack_meta_get", "pack_meta_set"]
+
+cdef Py_ssize_t MAX_VALUE = 1 << 30
+
+
+cdef bytes pack_lines(bytes head, keys, bytes tail, Py_ssize_t start, Py_ssize_t stop, bytes end):
+    """Pack ``<head><key><tail>`` for each key, and ``end`` after them."""
+    cdef Py_ssize_t i, size = 0, total = len(end)
+    cdef const char *data
+    cdef char *to
+    keys = PySequence_Fast(keys, "keys must be a sequence")
+    start = max(start, 0)
+    stop = min(stop, PySequence_Fast_GET_SIZE(keys))
+    for i in range(start, stop):
+        key_bytes(keys, i, &size)
+        total += len(head) + size + len(tail)
+    cdef bytes packed = PyBytes_FromStringAndSize(NULL, total)
+    to = PyBytes_AS_STRING(packed)
+    for i in range(start, stop):
+        to = put(to, PyBytes_AS_STRING(head), len(head))
+        data = key_bytes(keys, i, &size)
+        to = put(to, data, size)
+        to = put(to, PyBytes_AS_STRING(tail), len(tail))
+    put(to, PyBytes_AS_STRING(end), len(end))
+    return packed
+
+
+def pack_meta(bytes name, keys, bytes flags, Py_ssize_t start, Py_ssize_t stop):
+    """Pack one meta command without a value, such as ``md``, for each key; every one is answered."""
+    return pack_lines(name + b" ", keys, b" %b\r\n" % flags if flags else b"\r\n", start, stop, b"")
+
+
+def pack_meta_get(keys, Py_ssize_t start, Py_ssize_t stop):
+    """Pack quiet meta gets, closed by ``mn``: hits are answered with their key, misses not at all."""
+    return pack_lines(b"mg ", keys, b" k v q\r\n", start, stop, b"mn\r\n")
+
+
+def pack_meta_set(keys, values, exptime, bytes mode, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t limit):
+    """Pack a meta set for each entry, and stop early once the buffer has ``limit`` bytes."""
+    cdef Py_ssize_t i, amount, size = 0, total = 0
+    cdef const char *data
+    cdef char *to
+    cdef bytes tail = b" T%d M%b\r\n" % (exptime, mode)
+    keys = PySequence_Fast(keys, "keys must be a sequence")
+    values = PySequence_Fast(values, "values must be a sequence")
+    start = max(start, 0)
+    stop = min(stop, PySequence_Fast_GET_SIZE(keys), PySequence_Fast_GET_SIZE(values))
+    i = start
+    while i < stop and (total < limit or i == start):
+        key_bytes(keys, i, &size)
+        amount = value_size(values, i)
+        total += 3 + size + 1 + count_digits(amount) + len(tail) + amount + 2
+        i += 1
+    stop = max(i, start)
+    cdef bytes packed = PyBytes_FromStringAndSize(NULL, total)
+    to = PyBytes_AS_STRING(packed)
+    for i in range(start, stop):
+        data = key_bytes(keys, i, &size)
+        to = put(put(put(to, b"ms ", 3), data, size), b" ", 1)
+        value = <object> PySequence_Fast_GET_ITEM(values, i)
+        to = put_number(to, PyBytes_GET_SIZE(value))
+        to = put(to, PyBytes_AS_STRING(tail), len(tail))
+        to = put(put(to, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value)), b"\r\n", 2)
+    return packed, stop
+
+
+cdef class MetaReader:
+    """Parses the replies of memcached's meta commands from bytes that arrive in any pieces."""
+
+    cdef bytearray buffer
+
+    def __cinit__(self):
+        self.buffer = bytearray()
+
+    @property
+    def pending(self):
+        """How many bytes were fed and not consumed."""
+        return PyByteArray_GET_SIZE(self.buffer)
+
+    def feed(self, data):
+        """Take bytes that arrived."""
+        self.buffer += data
+
+    def read_values(self, keys, list values, Py_ssize_t position, Py_ssize_t stop):
+        """Take the replies to :func:`pack_meta_get`."""
+        cdef Py_ssize_t at = 0, end, size, length, name_size = 0, known_size = 0
+        cdef const char *data
+        cdef const char *name
+        cdef const char *known
+        keys = PySequence_Fast(keys, "keys must be a sequence")
+        if not 0 <= position <= stop <= PySequence_Fast_GET_SIZE(keys) or stop > len(values):
+            raise IndexError("position and stop must lie inside the batch")
+        try:
+            while True:
+                # Read anew for each reply: nothing above may have moved it, and this is how that stays true.
+                data = PyByteArray_AS_STRING(self.buffer)
+                length = PyByteArray_GET_SIZE(self.buffer)
+                end = line_end(data, at, length)
+                if end < 0:
+                    return position
+                if end - at == 2 and memcmp(data + at, b"MN", 2) == 0:
+                    at = end + 2
+                    return -1
+                if end - at < 3 or memcmp(data + at, b"VA ", 3) != 0:
+                    raise ValueError(f"expected a value or MN, got {shown(data + at, end - at)}")
+                size = claimed_size(data + at, end - at)
+                if length - end - 4 < size:
+                    return position
+                if memcmp(data + end + 2 + size, b"\r\n", 2) != 0:
+                    raise ValueError("a value is not as long as its size says")
+                name = find_flag(data + at, end - at, b"k", &name_size)
+                if name is NULL:
+                    raise ValueError("a value came without its key")
+                # Misses are silent and hits come in the order of the request: what is not ahead was not asked.
+                while position < stop:
+                    known = key_bytes(keys, position, &known_size)
+                    if known_size == name_size and memcmp(known, name, name_size) == 0:
+                        break
+                    position += 1
+                if position >= stop:
+                    raise ValueError("a value came for a key that was not asked for at this place")
+                values[position] = PyBytes_FromStringAndSize(data + end + 2, size)
+                position += 1
+                at = end + 4 + size
+        finally:
+            del self.buffer[:at]
+
+    def read_statuses(self, list statuses, Py_ssize_t count):
+        """Take replies without values, and append one status each until there are ``count``."""
+        cdef Py_ssize_t at = 0, end, length, size
+        cdef const char *data
+        cdef const char *line
+        try:
+            while len(statuses) < count:
+                data = PyByteArray_AS_STRING(self.buffer)
+                length = PyByteArray_GET_SIZE(self.buffer)
+                end = line_end(data, at, length)
+                if end < 0:
+                    return False
+                line = data + at
+                size = end - at
+                if size >= 2 and (size == 2 or line[2] == b" ") and is_status(line):
+                    statuses.append(line[0] == b"H")
+                elif is_error(line, size):
+                    statuses.append(line[:size].decode("utf-8", "replace"))
+                else:
+                    raise ValueError(f"expected a status, got {shown(line, size)}")
+                at = end + 2
+            return True
+        finally:
+            del self.buffer[:at]
+
+    def read_reply(self):
+        """Take one reply of any kind."""
+        cdef Py_ssize_t end, size, length
+        cdef const char *data = PyByteArray_AS_STRING(self.buffer)
+        cdef bytes line, value
+        length = PyByteArray_GET_SIZE(self.buffer)
+        end = line_end(data, 0, length)
+        if end < 0:
+            return None
+        line = data[:end]
+        words = line.split(b" ")
+        if end >= 3 and memcmp(data, b"VA ", 3) == 0:
+            size = claimed_size(data, end)
+            if length - end - 4 < size:
+                return None
+            if memcmp(data + end + 2 + size, b"\r\n", 2) != 0:
+                raise ValueError("a value is not as long as its size says")
+            value = PyBytes_FromStringAndSize(data + end + 2, size)
+            del self.buffer[: end + 4 + size]
+            return b"VA", [word for word in words[2:] if word], value
+        error = is_error(data, end)
+        del self.buffer[: end + 2]
+        if error:
+            return line, [], None
+        return words[0], [word for word in words[1:] if word], None
+
+
+cdef Py_ssize_t claimed_size(const char *line, Py_ssize_t length) except -1:
+    """Parse the size in ``VA <size> <flags>*``."""
+    cdef Py_ssize_t i = 3, size = 0
+    while i < length and i < 13 and 48 <= line[i] <= 57:
+        size = size * 10 + (line[i] - 48)
+        i += 1
+    if i == 3 or (i < length and line[i] != b" ") or size > MAX_VALUE:
+        raise ValueError(f"expected the size of a value, got {shown(line, length)}")
+    return size
+
+
+cdef const char *find_flag(
+    const char *line, Py_ssize_t length, char flag, Py_ssize_t *size
+) noexcept:
+    """Find the first of the words after a value's size that starts with ``flag``; give what follows it."""
+    cdef Py_ssize_t i = 3, start
+    while i < length and line[i] != b" ":
+        i += 1
+    while i < length:
+        i += 1
+        start = i
+        while i < length and line[i] != b" ":
+            i += 1
+        if i > start and line[start] == flag:
+            size[0] = i - start - 1
+            return line + start + 1
+    return NULL
+
+
+cdef bint is_status(const char *line) noexcept:
+    return (
+        memcmp(line, b"HD", 2) == 0
+        or memcmp(line, b"NS", 2) == 0
+        or memcmp(line, b"NF", 2) == 0
+        or memcmp(line, b"EX", 2) == 0
+        or memcmp(line, b"EN", 2) == 0
+    )
+
+
+cdef bint is_error(const char *line, Py_ssize_t size) noexcept:
+    return (
+        (size == 5 and memcmp(line, b"ERROR", 5) == 0)
+        or (size >= 6 and memcmp(line, b"ERROR ", 6) == 0)
+        or (size >= 13 and memcmp(line, b"CLIENT_ERROR ", 13) == 0)
+        or (size >= 13 and memcmp(line, b"SERVER_ERROR ", 13) == 0)
+    )
+
+
+cdef str shown(const char *line, Py_ssize_t size):
+    """Show an error's line, or the start of any other: that may be a part of somebody's value."""
+    return ascii(line[: size if is_error(line, size) else min(size, 16)])

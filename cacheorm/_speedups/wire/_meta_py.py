@@ -1,0 +1,224 @@
+"""memcached's meta commands: the readable twin of ``_meta_c.pyx``.
+
+The protocol: https://github.com/memcached/memcached/blob/master/doc/protocol.txt. Arguments are as those of
+:mod:`._resp_py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ._lines_py import find_line_end
+
+__all__ = ["MetaReader", "pack_meta", "pack_meta_get", "pack_meta_set"]
+
+_MAX_VALUE = 1 << 30
+
+# The reply to a get as nearly all are.
+_HIT = re.compile(rb"VA ([0-9]{1,9}) k([!-~]{1,250})\r\n")
+
+
+def pack_meta(name: bytes, keys: Sequence[str], flags: bytes, start: int, stop: int) -> bytes:
+    """Pack one meta command without a value, such as ``md``, for each key; every one is answered.
+
+    ``flags`` is what follows the key, such as ``b"t c"``.
+    """
+    tail = b" %b\r\n" % flags if flags else b"\r\n"
+    return b"".join([b"%b %b%b" % (name, key.encode("utf-8"), tail) for key in keys[start:stop]])
+
+
+def pack_meta_get(keys: Sequence[str], start: int, stop: int) -> bytes:
+    """Pack quiet meta gets, closed by ``mn``: hits are answered with their key, misses not at all."""
+    return pack_meta(b"mg", keys, b"k v q", start, stop) + b"mn\r\n"
+
+
+def pack_meta_set(
+    keys: Sequence[str],
+    values: Sequence[bytes],
+    exptime: int,
+    mode: bytes,
+    start: int,
+    stop: int,
+    limit: int,
+) -> tuple[bytes, int]:
+    """Pack a meta set for each entry, and stop early once the buffer has ``limit`` bytes.
+
+    Every one is answered, in order: the line that refuses a value names no key, and its place is what tells.
+
+    Args:
+        keys: the keys of the whole batch.
+        values: their values.
+        exptime: memcached's: seconds up to 30 days, a Unix time beyond, 0 never expires.
+        mode: ``b"E"`` (add), ``b"R"`` (replace) or ``b"S"`` (set).
+        start: the first entry to pack; it is packed whatever its size.
+        stop: the entry to stop before.
+        limit: bytes.
+
+    Returns:
+        The buffer, and the position of the first entry that is not in it.
+    """
+    tail = b" T%d M%b\r\n" % (exptime, mode)
+    stop = min(stop, len(keys), len(values))
+    parts: list[bytes] = []
+    size = 0
+    position = start
+    while position < stop and (size < limit or not parts):
+        value = values[position]
+        part = b"ms %b %d%b%b\r\n" % (keys[position].encode("utf-8"), len(value), tail, value)
+        parts.append(part)
+        size += len(part)
+        position += 1
+    return b"".join(parts), position
+
+
+class MetaReader:
+    """Parses the replies of memcached's meta commands from bytes that arrive in any pieces.
+
+    Bytes go in with :meth:`feed`. Each ``read_`` method takes what is complete, keeps the rest, and can be
+    called again after more was fed.
+
+    Raises (all ``read_`` methods):
+        ValueError: the bytes are not what the protocol allows at this place. The connection is useless then.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    @property
+    def pending(self) -> int:
+        """How many bytes were fed and not consumed."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
+        """Take bytes that arrived."""
+        self._buffer += data
+
+    def read_values(self, keys: Sequence[str], values: list[bytes | None], position: int, stop: int) -> int:
+        """Take the replies to :func:`pack_meta_get`.
+
+        Args:
+            keys: the keys of the whole batch.
+            values: as long as ``keys``, ``None`` where nothing is known yet; filled in place.
+            position: the first key whose reply was not read yet: ``start`` first, then what was returned.
+            stop: as it was packed.
+
+        Returns:
+            The position to go on from, or -1 once the closing ``MN`` was read.
+        """
+        if not 0 <= position <= stop <= len(keys) or stop > len(values):
+            raise IndexError("position and stop must lie inside the batch")
+        buffer = self._buffer
+        at = 0
+        try:
+            while True:
+                hit = _HIT.match(buffer, at)
+                if hit is not None:
+                    end, size, key = hit.end() - 2, int(hit[1]), hit[2]
+                else:
+                    end = find_line_end(buffer, at, len(buffer))
+                    if end < 0:
+                        return position
+                    line = bytes(buffer[at:end])
+                    if line == b"MN":
+                        at = end + 2
+                        return -1
+                    if not line.startswith(b"VA "):
+                        raise ValueError(f"expected a value or MN, got {_shown(line)}")
+                    size, flags = _value_head(line)
+                    key = next((flag[1:] for flag in flags if flag[:1] == b"k"), None)
+                if len(buffer) < end + 4 + size:
+                    return position
+                if buffer[end + 2 + size : end + 4 + size] != b"\r\n":
+                    raise ValueError("a value is not as long as its size says")
+                if key is None:
+                    raise ValueError("a value came without its key")
+                # Misses are silent and hits come in the order of the request: what is not ahead was not asked.
+                while position < stop and keys[position].encode("utf-8") != key:
+                    position += 1
+                if position >= stop:
+                    raise ValueError("a value came for a key that was not asked for at this place")
+                values[position] = bytes(buffer[end + 2 : end + 2 + size])
+                position += 1
+                at = end + 4 + size
+        finally:
+            del buffer[:at]
+
+    def read_statuses(self, statuses: list[bool | str], count: int) -> bool:
+        """Take replies without values, and append one status each until there are ``count``.
+
+        ``True`` for done (``HD``), ``False`` for not stored, not found or changed meanwhile (``NS``, ``NF``,
+        ``EX``, ``EN``), and the server's words, a ``str``, where it refused.
+
+        Returns:
+            Whether there are ``count`` statuses now.
+        """
+        buffer = self._buffer
+        at = 0
+        try:
+            while len(statuses) < count:
+                end = find_line_end(buffer, at, len(buffer))
+                if end < 0:
+                    return False
+                line = bytes(buffer[at:end])
+                code = line[:2]
+                if len(line) > 2 and line[2] != 0x20:
+                    code = b""
+                if code == b"HD":
+                    statuses.append(True)
+                elif code in (b"NS", b"NF", b"EX", b"EN"):
+                    statuses.append(False)
+                elif _is_error(line):
+                    statuses.append(line.decode("utf-8", "replace"))
+                else:
+                    raise ValueError(f"expected a status, got {_shown(line)}")
+                at = end + 2
+            return True
+        finally:
+            del buffer[:at]
+
+    def read_reply(self) -> tuple[bytes, list[bytes], bytes | None] | None:
+        """Take one reply of any kind.
+
+        Returns:
+            ``None`` if it is not complete. Otherwise the first word of the line, the other words (for a
+            value, those after its size), and the value's bytes or ``None``. An error's line comes whole, as
+            first word.
+        """
+        buffer = self._buffer
+        end = find_line_end(buffer, 0, len(buffer))
+        if end < 0:
+            return None
+        line = bytes(buffer[:end])
+        if line.startswith(b"VA "):
+            size, flags = _value_head(line)
+            if len(buffer) < end + 4 + size:
+                return None
+            if buffer[end + 2 + size : end + 4 + size] != b"\r\n":
+                raise ValueError("a value is not as long as its size says")
+            value = bytes(buffer[end + 2 : end + 2 + size])
+            del buffer[: end + 4 + size]
+            return b"VA", flags, value
+        del buffer[: end + 2]
+        if _is_error(line):
+            return line, [], None
+        words = line.split(b" ")
+        return words[0], [word for word in words[1:] if word], None
+
+
+def _value_head(line: bytes) -> tuple[int, list[bytes]]:
+    """Parse ``VA <size> <flags>*``."""
+    words = line.split(b" ")
+    size = words[1]
+    if not 0 < len(size) <= 10 or not size.isdigit() or int(size) > _MAX_VALUE:
+        raise ValueError(f"expected the size of a value, got {_shown(line)}")
+    return int(size), [word for word in words[2:] if word]
+
+
+def _is_error(line: bytes) -> bool:
+    return line == b"ERROR" or line.startswith((b"ERROR ", b"CLIENT_ERROR ", b"SERVER_ERROR "))
+
+
+def _shown(line: bytes) -> str:
+    """Show an error's line, or the start of any other: that may be a part of somebody's value."""
+    return ascii(line if _is_error(line) else line[:16])

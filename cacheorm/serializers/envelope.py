@@ -1,0 +1,215 @@
+"""The envelope of a model's payloads: header, schema version, compression and signature around the packed row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from ..errors import PayloadError
+from ..payload import COMPRESSED, SIGNED, Header, identify
+from ..types import to_bytes
+from .base import BaseSerializer, registry
+from .compression import LIMIT, Zstd, decompress
+from .json import JSONSerializer
+from .msgpack import MessagePackSerializer
+from .signing import Signer
+
+__all__ = ["Envelope"]
+
+# The version of rows without one in the header, and of models without Meta.version.
+_FIRST = 1
+
+# Their first byte identifies them, and reading them runs no code of a payload's choice: every model reads them.
+_ALWAYS_READ = (JSONSerializer(), MessagePackSerializer())
+
+
+class _Reader(NamedTuple):
+    """Reads the payloads of one serializer."""
+
+    name: str
+    signer: Signer | None
+    unpack: Callable[[bytes], Any]
+
+    @classmethod
+    def of(cls, serializer: BaseSerializer) -> _Reader:
+        """Return the reader for a serializer."""
+        _, unpack, signer = serializer.row_format()
+        return cls(str(serializer), signer, unpack)
+
+
+class Envelope:
+    """How one model encloses its packed rows in payloads, and which payloads it reads.
+
+    The header of a payload selects one of these serializers: the model's own, those in ``Meta.accepts``, JSON and
+    msgpack. No stored byte can make a model use another one. If the model's own serializer signs, JSON and msgpack are
+    read only if they are in ``Meta.accepts`` as well, since they are not signed.
+
+    Args:
+        model: the model's name, for errors.
+        serializer: the model's own serializer.
+        accepts: further serializers whose payloads it reads.
+        version: ``Meta.version``.
+        compress: ``Meta.compress``. Compressed payloads are read with or without it.
+
+    Attributes:
+        prefix: the bytes that uncompressed payloads begin with; empty for JSON and msgpack without a version.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        serializer: BaseSerializer,
+        accepts: Iterable[BaseSerializer] = (),
+        version: int | None = None,
+        compress: Zstd | None = None,
+    ) -> None:
+        self._model = model
+        self._compress = compress
+        self._limit = LIMIT if compress is None else compress.limit
+        self._version = _FIRST if version is None else version
+        self._own = own = _Reader.of(serializer)
+        self._readers: dict[tuple[str, bool], _Reader] = {}
+        # The model's own comes last, so that its names win if another serializer has the same ones.
+        for accepted in (*(() if own.signer else _ALWAYS_READ), *reversed([*accepts]), serializer):
+            reader = _Reader.of(accepted)
+            for name in _names(accepted):
+                self._readers[name, reader.signer is not None] = reader
+        bare = serializer.bare_format and version is None
+        header = Header(_names(serializer)[0], version, SIGNED if own.signer else 0)
+        self.prefix = b"" if bare else header.pack()
+        self._compressed_prefix = header._replace(flags=header.flags | COMPRESSED).pack()
+
+    def wrap(self, codec: Any, identity: Any) -> Any:
+        """Return a codec that also compresses and signs, or the given one if the model does neither.
+
+        Args:
+            codec: packs and reads the rows of the model.
+            identity: the model's :class:`~.._speedups.keys.Identity`.
+        """
+        if self._compress is None and self._own.signer is None:
+            return codec
+        return _EnvelopeCodec(codec, self, identity)
+
+    def compress_and_sign(self, payloads: list[bytes], keys: list[str]) -> list[bytes]:
+        """Compress payloads if that makes them smaller, then sign them; each only if the model does.
+
+        Args:
+            payloads: packed rows of the model; each begins with :attr:`prefix`.
+            keys: the keys that they are going to be stored under.
+        """
+        if self._compress is not None:
+            payloads = self._compressed(payloads, self._compress)
+        if self._own.signer is not None:
+            payloads = [*map(self._own.signer.sign, payloads, keys)]
+        return payloads
+
+    def _compressed(self, payloads: list[bytes], options: Zstd) -> list[bytes]:
+        start = len(self.prefix)
+        result = []
+        compress = None
+        for payload in payloads:
+            smaller = payload
+            if options.threshold <= len(payload) - start <= options.limit:
+                compress = compress or options.compressor()
+                smaller = self._compressed_prefix + compress(payload[start:])
+            result.append(smaller if len(smaller) < len(payload) else payload)
+        return result
+
+    def read(self, payload: Any, key: str) -> tuple[Any, str]:
+        """Open a payload: check its signature and version, decompress it, and read its body.
+
+        Args:
+            payload: as a backend returned it; no remembered miss.
+            key: the key that it is stored under.
+
+        Returns:
+            The row as a mapping of fields, and the name of the serializer that read it. If the payload is no row, the
+            first is any object.
+
+        Raises:
+            PayloadError: a bad header, another schema version, a serializer that the model does not read, a wrong
+                signature, or a body that cannot be decoded.
+        """
+        payload = to_bytes(payload)
+        try:
+            header, start = identify(payload)
+        except ValueError as error:
+            raise self._error(str(error), key) from None
+        if header is None:
+            # Older versions stored the payloads of every serializer without a header.
+            header, reader = Header(""), self._own
+            if reader.signer is not None:
+                raise self._error("is not signed", key, reader.name)
+        else:
+            reader = self._reader(header, key)
+        if reader.signer is not None:
+            try:
+                payload = reader.signer.check(payload, key)
+            except PayloadError as error:
+                raise self._error(error.reason, key, reader.name) from None
+        version = _FIRST if header.version is None else header.version
+        if version != self._version:
+            reason = f"is a row of version {version}, and the model is at version {self._version}"
+            raise self._error(reason, key, reader.name)
+        body = payload[start:]
+        if header.flags & COMPRESSED:
+            try:
+                body = decompress(body, self._limit)
+            except PayloadError as error:
+                raise self._error(error.reason, key, reader.name) from error.__cause__
+        try:
+            return reader.unpack(body), reader.name
+        except Exception as error:
+            raise self._error(f"cannot be decoded ({type(error).__name__})", key, reader.name) from error
+
+    def _reader(self, header: Header, key: str) -> _Reader:
+        """Return the reader for a payload with this header; it has a signer if, and only if, the payload is signed."""
+        name, signed = header.serializer, bool(header.flags & SIGNED)
+        reader = self._readers.get((name, signed))
+        if reader is not None:
+            return reader
+        if (name, not signed) in self._readers:
+            reason = "is signed, and there is no secret to check it with" if signed else "is not signed"
+            raise self._error(reason, key, name)
+        raise self._error(
+            f"was written by the serializer {name!r}, which this model does not read: name it in Meta.accepts", key
+        )
+
+    def _error(self, reason: str, key: str, serializer: str | None = None) -> PayloadError:
+        return PayloadError(reason, model=self._model, key=key, serializer=serializer)
+
+
+class _EnvelopeCodec:
+    """A codec whose payloads are compressed and signed.
+
+    Args:
+        codec: packs rows, and reads payloads with :meth:`Envelope.read`.
+        envelope: compresses and signs.
+        identity: makes the keys.
+    """
+
+    def __init__(self, codec: Any, envelope: Envelope, identity: Any) -> None:
+        self._codec = codec
+        self._envelope = envelope
+        self._identity = identity
+        self.columns = codec.columns
+        self.convert_many = codec.convert_many
+        self.load = codec.load
+        self.load_many = codec.load_many
+
+    def dump_many(self, instances: list[Any], many: bool = True) -> list[bytes]:
+        payloads = self._codec.dump_many(instances, many)
+        keys = self._identity.identify(instances, False, many)[1]
+        return self._envelope.compress_and_sign(payloads, keys)
+
+
+def _names(serializer: BaseSerializer) -> list[str]:
+    """Return the names that a serializer may have in headers; the first is the one that is written.
+
+    They are the names under which it is registered, its own name, and that of its class. A ``name`` that its class
+    inherits is not one of them, since it belongs to another format.
+    """
+    if serializer.bare_format:
+        return [serializer.bare_format]
+    own = vars(serializer).get("name") or vars(type(serializer)).get("name") or type(serializer).__name__
+    return list(dict.fromkeys([*registry.names_of(serializer), own, type(serializer).__name__]))
