@@ -31,7 +31,7 @@ __all__ = ["main"]
 
 
 def surroundings() -> dict[str, str]:
-    """Say what was measured, with what, and on what."""
+    """Return the versions of everything that is measured, and the machine."""
     found = {
         "cacheorm": f"{co.__version__}, {'compiled' if co.speedups_enabled else 'pure Python'}",
         "python": platform.python_version(),
@@ -56,7 +56,7 @@ def _processor() -> str:
 
 @contextlib.contextmanager
 def progress() -> Iterator[Callable[[str], None]]:
-    """Show on the terminal what is being measured, where there is a terminal."""
+    """Yield a function that shows on the terminal, if there is one, what is being measured."""
     if not sys.stderr.isatty():
         yield lambda text: None
         return
@@ -92,7 +92,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run what the command line asks for."""
+    """Run the comparison with the options of a command line."""
     options = parse(arguments)
     if options.pure and co.speedups_enabled:
         # The build is chosen when cacheorm is imported, which has happened.

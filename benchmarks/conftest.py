@@ -1,4 +1,4 @@
-"""Backends on servers of their own, and what pytest-benchmark is told about each benchmark."""
+"""Backends on servers of their own, and the details that pytest-benchmark stores with each benchmark."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Contest:
 
     @property
     def title(self) -> str:
-        """What the line is called."""
+        """The label of the line."""
         text = f"{self.operation}, {self.backend}"
         if self.serializer != "msgpack":
             text += f", {self.serializer}"
@@ -73,7 +73,7 @@ class Contest:
 
 @dataclass(frozen=True)
 class Result:
-    """What a contest came to: medians of microseconds per row."""
+    """The result of a contest: medians of microseconds per row."""
 
     contest: Contest
     ours: float
@@ -91,7 +91,7 @@ class Result:
 
 
 def _hands(contest: Contest, stores: Stores) -> dict[str, Hand]:
-    """Give the hand-written versions by what they are made with; the fastest one counts."""
+    """Return the hand-written versions by the library that they use; the fastest one counts."""
     shape = contest.shape
     packers: tuple[Any, ...] = (json_pack, json.loads) if contest.serializer == "json" else ()
     if contest.backend in ("Simple", "large Simple"):
@@ -111,7 +111,7 @@ def _hands(contest: Contest, stores: Stores) -> dict[str, Hand]:
 
 @contextlib.contextmanager
 def contestants(contest: Contest, stores: Stores, clear: bool = True) -> Iterator[dict[str, Call]]:
-    """Set the store up with the rows, and give the calls, ours under :data:`OURS`."""
+    """Store the rows, and yield the calls to compare, ours under :data:`OURS`."""
     shape = contest.shape
     rows = shape.rows(contest.count)
     asked, pks = shape.asked(rows), shape.pks(rows)
@@ -158,7 +158,7 @@ def _get_each(get: Callable[..., Any], pks: list[int]) -> None:
 
 
 def run(contest: Contest, stores: Stores, rounds: int, seconds: float, tick: Callable[[], None]) -> Result:
-    """Hold one contest."""
+    """Run one contest."""
     (result,) = run_beside([contest], stores, rounds, seconds, tick)
     return result
 
@@ -166,7 +166,7 @@ def run(contest: Contest, stores: Stores, rounds: int, seconds: float, tick: Cal
 def run_beside(
     contests: Sequence[Contest], stores: Stores, rounds: int, seconds: float, tick: Callable[[], None]
 ) -> list[Result]:
-    """Hold contests in the same rounds, so that their results can be compared."""
+    """Run contests in the same rounds, so that their results can be compared."""
     with contextlib.ExitStack() as stack:
         entered = [
             stack.enter_context(contestants(contest, stores, clear=at == 0)) for at, contest in enumerate(contests)

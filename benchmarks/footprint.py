@@ -1,4 +1,4 @@
-"""What is not a ratio of times: memory, import time, flatness, protobuf.
+"""Figures that are no ratios of times: memory, import time, flatness, protobuf.
 
 Measurements that need a fresh process are subcommands of this module: ``python -m benchmarks.footprint peak``.
 """
@@ -49,7 +49,7 @@ FLAT_COUNTS = (100, 1_000, 10_000, 100_000, 1_000_000)
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured figure, and what it may be at most.
+    """One measured figure, and its bar.
 
     Attributes:
         what: the line's title.
@@ -106,11 +106,11 @@ def import_time(rounds: int) -> Figure:
     """
     places = [str(Path(co.__file__).parents[1]), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
     beginning = f"import os, site, sys; sys.path += {places!r}; from time import perf_counter; start = perf_counter()\n"
-    # Python keeps the byte code of what it imports, unless it is told not to.
+    # Python stores the byte code of imported modules, unless that is switched off.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
     def taken(program: str) -> tuple[float, float]:
-        """Run a program, and give its own seconds and those of its process."""
+        """Run a program; return its own seconds and those of its process."""
         start = perf_counter()
         whole = f"{beginning}{program}\nprint(perf_counter() - start)"
         done = subprocess.run(
@@ -196,7 +196,7 @@ def peak_memory(stores: Stores, count: int) -> Figure:
 
 
 def _resident() -> int | None:
-    """Give the most memory that this process ever had, in bytes, where the system tells (Linux).
+    """Return the peak memory of this process in bytes, if the system reports it (Linux).
 
     Not getrusage: its figure is inherited from the process that started this one.
     """

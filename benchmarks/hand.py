@@ -1,8 +1,8 @@
-"""What a good engineer writes by hand for one model: the driver's best calls, comprehensions, and no layers.
+"""Hand-written code for one model: the fastest calls of the driver, comprehensions, and no layers.
 
-It reads into plain dicts, whose values stay as they were stored (a datetime stays ISO text), and writes by turning
-typed values into their stored form. Nothing is validated, errors are left to the driver, batches are not cut into
-chunks: it does less than cacheorm does, and is meant to be hard to beat.
+It reads into plain dicts with stored values (a datetime stays ISO text), and writes typed values in their stored form.
+Nothing is validated, errors are those of the driver, and batches are not split: it does less than cacheorm does, and is
+meant to be as fast as possible.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ _MARK = "getppid"
 
 
 def counted() -> bool:
-    """Tell whether instructions can be counted here."""
+    """Return whether instructions can be counted on this machine."""
     return shutil.which("valgrind") is not None
 
 

@@ -32,7 +32,7 @@ Codec = tuple[Callable[[Any], bytes], Callable[[bytes], Any]]
 
 
 def codecs() -> dict[str, Codec]:
-    """Give how each library packs and reads bytes, asked to refuse NaN where it can be asked."""
+    """Return the functions of each library that pack and read bytes, set to refuse NaN if possible."""
     standard = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
     serializer = co.JSONSerializer()
     found: dict[str, Codec] = {
@@ -54,7 +54,7 @@ def codecs() -> dict[str, Codec]:
 
 
 def packer(library: Any) -> Callable[[Any], bytes]:
-    """Give a function that packs bytes with a library that makes text."""
+    """Return a function that packs bytes with a library that makes text."""
 
     def pack(value: Any) -> bytes:
         packed: bytes = library.dumps(value, ensure_ascii=False, allow_nan=False).encode()
@@ -64,7 +64,7 @@ def packer(library: Any) -> Callable[[Any], bytes]:
 
 
 def outcome(codec: Codec, value: Any) -> str:
-    """Tell what comes back for a value."""
+    """Return a description of what is read back for a value."""
     pack, unpack = codec
     try:
         back = unpack(pack([value]))[0]

@@ -37,7 +37,7 @@ def alternate(
         rounds: how often each has its turn.
         seconds: how long a turn lasts at least.
         tick: called after each turn.
-        clock: gives seconds; ``time.process_time`` counts those that this process computes, and not those it waits.
+        clock: returns seconds; ``time.process_time`` counts processor time without waiting.
 
     Returns:
         The medians of microseconds per row, by name.

@@ -10,7 +10,7 @@ __all__ = ["user_message"]
 
 @cache
 def user_message() -> Any:
-    """Give the message class."""
+    """Return the message class."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     kinds = descriptor_pb2.FieldDescriptorProto

@@ -1,8 +1,8 @@
-"""Other libraries that keep rows in the same stores, each used as its documentation says to use it in bulk.
+"""Other libraries that store rows in the same stores, each used in bulk as its documentation recommends.
 
-They differ in what they do. The caches (cachelib, dogpile.cache, cashews, diskcache) pickle the row, a dict of typed
-values; the mappers (redis-om, walrus, peewee) convert fields, as cacheorm does. None is a contestant that has to be
-beaten by the same rules: the table says what a user pays who picks one of them for this work.
+The caches (cachelib, dogpile.cache, cashews, diskcache) pickle each row, a dict of typed values. The mappers (redis-om,
+walrus, peewee) convert fields, as cacheorm does. Since they do different work, there are no bars for them: the table
+shows the cost of using one of them for this work.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Peer:
         backend: the store, one of :data:`benchmarks.stores.BACKENDS`.
         package: its distribution on PyPI.
         how: what it does with a row.
-        prepare: imports it and gives its calls; an ``ImportError`` means that it is not installed.
+        prepare: imports it and returns its calls; an ``ImportError`` means that it is not installed.
     """
 
     name: str

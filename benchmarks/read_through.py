@@ -1,4 +1,4 @@
-"""Reading through: rows that are all there, and rows of which none is, beside hand-written code and dogpile.cache."""
+"""Read-through of rows that are all in the cache or all missing, beside hand-written code and dogpile.cache."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _DOGPILE: dict[str, tuple[str, Callable[[Stores], dict[str, Any]]]] = {
 
 
 def _load(pks: Pks) -> dict[int, Row]:
-    """Stand for a database that costs next to nothing."""
+    """Return rows by primary key, as a database that takes nearly no time."""
     template = STANDARD.make(1)
     return {pk: {**template, "id": pk} for pk in pks}
 
@@ -72,7 +72,7 @@ def _dogpile(stores: Stores, backend: str) -> Callable[[Pks], Any]:
 
 
 def contestants(stores: Stores, backend: str, model: Any) -> dict[str, Callable[[Pks], Any]]:
-    """Give what is compared, as functions of primary keys."""
+    """Return the calls to compare, as functions of primary keys."""
     hand = _by_hand(_hand(stores, backend))
     found: dict[str, Callable[[Pks], Any]] = {
         OURS: lambda pks: model.query_many([{"id": pk} for pk in pks]).load_missing(_load).execute(),

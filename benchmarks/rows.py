@@ -1,8 +1,8 @@
-"""The rows that are measured: models, rows for them, and what one writes by hand in place of the model.
+"""The rows of the benchmarks: models, rows for them, and hand-written code in place of the models.
 
-A shape's hand-written side is two functions over a whole batch, because that is what is fastest in Python: one
-comprehension with an f-string for the keys, and a dict literal for the stored form of each row. It writes the very
-keys and payloads that cacheorm does, so each side can read the other's rows, and tests/benchmarks checks that.
+The hand-written code of a shape is two functions over a whole batch, which is the fastest way in Python: a
+comprehension with an f-string for the keys, and a dict literal for the stored form of each row. It writes the same keys
+and payloads as cacheorm, so that each side can read the rows of the other; tests/benchmarks checks that.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ class Shape:
     """One kind of row.
 
     Attributes:
-        name: what it is called in tables.
+        name: its name in tables.
         model: the model; benchmarks bind it to the backend that they measure.
-        make: gives row number ``n`` as typed values.
+        make: returns row number ``n`` as typed values.
         primary_key: the names of the primary key's fields.
         keys: the hand-written code that makes keys, from a list of primary keys (tuples if composite).
         entries: the hand-written code that makes ``{key: payload}`` from rows.
-        restore: what hand-written code has to call on each unpacked row, for values that only the application's
-            own functions can make; most rows are left as they were unpacked.
+        restore: called by hand-written code for each unpacked row, for values that only functions of the application
+            can make; ``None`` for most shapes.
     """
 
     name: str
@@ -66,19 +66,19 @@ class Shape:
 
     @property
     def size(self) -> int:
-        """How many fields a row has beside the primary key."""
+        """The number of fields beside the primary key."""
         return len(self.model._meta.fields) - len(self.primary_key)
 
     def rows(self, count: int) -> list[Row]:
-        """Give ``count`` rows, the same ones each time."""
+        """Return ``count`` rows, the same ones each time."""
         return [self.make(number) for number in range(count)]
 
     def asked(self, rows: Sequence[Row]) -> list[Row]:
-        """Give what cacheorm is asked with: the primary keys as dicts."""
+        """Return the primary keys as dicts, for cacheorm."""
         return [{name: row[name] for name in self.primary_key} for row in rows]
 
     def pks(self, rows: Sequence[Row]) -> list[Any]:
-        """Give what hand-written code is asked with: the bare primary keys."""
+        """Return the bare primary keys, for hand-written code."""
         if len(self.primary_key) == 1:
             (name,) = self.primary_key
             return [row[name] for row in rows]
@@ -89,7 +89,7 @@ class Shape:
 
 
 class User(co.Model):
-    """The row of all tables unless they say otherwise; about 113 bytes of msgpack."""
+    """The standard row, which most tables are about; about 113 bytes of msgpack."""
 
     id = co.IntegerField(primary_key=True)
     name = co.StringField()
@@ -139,7 +139,7 @@ STANDARD = Shape("standard", User, _user, _user_keys, _user_entries)
 
 
 def changes(rows: Sequence[Row]) -> list[Row]:
-    """Give changes of two fields of standard rows, as ``update_many`` takes them."""
+    """Return changes of two fields of standard rows, as ``update_many`` takes them."""
     return [{"id": row["id"], "height": row["height"] + 1, "gender": Gender.FEMALE} for row in rows]
 
 
@@ -288,7 +288,7 @@ def _post_entries(rows: Sequence[Row], pack: Packer) -> dict[str, bytes]:
 
 @dataclass(frozen=True)
 class Point:
-    """A class of the application, which only its own functions can take apart and make."""
+    """A class of the application, which its own functions convert to a list and back."""
 
     x: float
     y: float
@@ -418,7 +418,7 @@ _KINDS: tuple[tuple[Callable[[], Any], Callable[[int], Any], str], ...] = (
 
 @cache
 def of_size(fields: int) -> Shape:
-    """Give the kinds of the standard row's fields in turn, ``fields`` of them beside the key."""
+    """Return a shape with ``fields`` fields beside the key, of the types of the standard row in turn."""
     if fields == len(STANDARD.model._meta.fields) - 1:
         return STANDARD
     names = [f"field_{number:02}" for number in range(fields)]
@@ -484,7 +484,7 @@ _OF_CITY = {
 
 @cache
 def _packed_cities() -> list[bytes]:
-    """Give the cities of GeoNames, spread so that any number of them is a fair sample.
+    """Return the cities of GeoNames, packed, in an order in which any number of them is a fair sample.
 
     They are packed: as objects, all 34 000 would leave new lists scattered in the gaps between them, for the rest of a
     comparison, and cost a quarter more time there.

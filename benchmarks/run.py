@@ -14,7 +14,7 @@ __all__ = ["Run"]
 
 @dataclass
 class Run:
-    """One run of the comparison: what was asked for, and what was found so far."""
+    """One run of the comparison: its options, and the figures so far."""
 
     stores: Stores
     rounds: int
@@ -24,12 +24,12 @@ class Run:
     found: dict[str, Any] = field(default_factory=dict)
     show: Callable[[str], None] = lambda text: None
 
-    def wants(self, section: str, title: str) -> bool:
-        """Tell whether a line is to be measured."""
+    def selects(self, section: str, title: str) -> bool:
+        """Return whether a line is to be measured."""
         return not self.only or any(word == section or word in title.lower() for word in self.only)
 
     def step(self, title: str) -> Callable[[], None]:
-        """Show what is being measured, and give what is called after each turn."""
+        """Show what is being measured; return the function to call after each turn."""
         turns = 0
 
         def tick() -> None:
@@ -41,6 +41,6 @@ class Run:
         return tick
 
     def contest(self, contest: Contest, rounds: int | None = None) -> Result:
-        """Hold one contest."""
+        """Run one contest."""
         tick = self.step(f"{contest.title}, {contest.shape.name}, {contest.rows_shown:,}")
         return run(contest, self.stores, rounds or self.rounds, self.seconds, tick)

@@ -7,8 +7,7 @@ from typing import Any
 
 import cacheorm as co
 
-from . import footprint, read_through, related
-from . import further as beyond
+from . import atomic_updates, footprint, read_through, related_rows
 from .contests import CONTESTS, OURS, Contest, run_beside
 from .footprint import Figure
 from .measure import alternate
@@ -32,7 +31,7 @@ def ratios(this: Run) -> None:
     lines: list[tuple[str, ...]] = []
     kept: list[dict[str, Any]] = []
     for contest in CONTESTS:
-        if not this.wants("ratios", contest.title):
+        if not this.selects("ratios", contest.title):
             continue
         result = this.contest(contest)
         bar = contest.bar if co.speedups_enabled else contest.pure_bar
@@ -57,7 +56,7 @@ def ratios(this: Run) -> None:
                 "bar": bar,
             }
         )
-    if this.wants("ratios", "memory per instance"):
+    if this.selects("ratios", "memory per instance"):
         this.step("memory per instance")
         ours, hand = footprint.instance_bytes(this.stores)
         lines.append(
@@ -78,7 +77,7 @@ def ratios(this: Run) -> None:
 
 
 def peers(this: Run) -> None:
-    """Other libraries, and what their users pay in comparison."""
+    """Other libraries on the same stores: their time per row, and how many times ours it is."""
     rows = STANDARD.rows(1000)
     asked = STANDARD.asked(rows)
     own = {
@@ -88,7 +87,7 @@ def peers(this: Run) -> None:
     lines = []
     kept: list[dict[str, Any]] = []
     for peer in PEERS:
-        if not this.wants("peers", f"{peer.name}, {peer.backend}"):
+        if not this.selects("peers", f"{peer.name}, {peer.backend}"):
             continue
         tick = this.step(peer.name)
         try:
@@ -128,14 +127,14 @@ def peers(this: Run) -> None:
 
 
 def loading(this: Run) -> None:
-    """Reading through: what it costs to have rows loaded that are not there, and to ask for it where all are."""
+    """Read-through: the time per row if all rows have to be loaded, and if none has to."""
     lines = []
     kept = []
     columns = (OURS, "without leases", "query_many", "by hand", "dogpile.cache")
     for backend in read_through.BACKENDS:
         for present in (True, False):
             title = f"load_missing, {backend}, {'all' if present else 'none'} there"
-            if not this.wants("loading", title):
+            if not this.selects("loading", title):
                 continue
             tick = this.step(title)
             found = read_through.times(this.stores, backend, present, 1000, this.rounds, this.seconds, tick)
@@ -147,14 +146,14 @@ def loading(this: Run) -> None:
 
 
 def preloading(this: Run) -> None:
-    """Rows with what they refer to: beside the two queries by themselves, and hand-written code."""
+    """Rows with their related rows, beside two separate queries and hand-written code."""
     lines = []
     kept = []
     columns = (OURS, "two queries", "by hand")
-    for backend in related.BACKENDS:
+    for backend in related_rows.BACKENDS:
         title = f"preload, {backend}"
-        if this.wants("preloading", title):
-            found = related.times(this.stores, backend, 1000, this.rounds, this.seconds, this.step(title))
+        if this.selects("preloading", title):
+            found = related_rows.times(this.stores, backend, 1000, this.rounds, this.seconds, this.step(title))
             lines.append((title, *(f"{found[name]:.2f}" for name in columns)))
             kept.append({"title": title, **found})
     if lines:
@@ -166,11 +165,11 @@ def further(this: Run) -> None:
     """Atomic updates and lifetimes, on Redis."""
     lines = []
     kept = []
-    for operation in beyond.OPERATIONS:
-        if not this.wants("further", operation):
+    for operation in atomic_updates.OPERATIONS:
+        if not this.selects("further", operation):
             continue
         tick = this.step(operation)
-        found = beyond.times(this.stores, operation, 1000, this.rounds, this.seconds, tick)
+        found = atomic_updates.times(this.stores, operation, 1000, this.rounds, this.seconds, tick)
         ours, hand = found.pop(OURS), found.pop("by hand")
         others = ", ".join(f"{name} {time:.2f}" for name, time in found.items())
         lines.append((operation, f"{ours:.2f}", f"{hand:.2f}", f"{ours / hand:.2f}", others))
@@ -181,8 +180,8 @@ def further(this: Run) -> None:
 
 
 def decode(this: Run) -> None:
-    """Decoding alone, beside the fastest decoder of typed rows that there is."""
-    if not this.wants("decode", "decode"):
+    """Decoding alone, beside the fastest decoder of typed rows."""
+    if not this.selects("decode", "decode"):
         return
     this.step("decode")
     times = footprint.decode_times(this.rounds, this.seconds)
@@ -193,14 +192,14 @@ def decode(this: Run) -> None:
 
 
 def shapes(this: Run) -> None:
-    """Rows with other fields: each has to gain about what the standard row gains that has as many fields."""
+    """Rows of other shapes: each has to reach about the ratio of the standard row with as many fields."""
     lines = []
     kept = []
     for backend in ("Simple", "Redis"):
         for operation in ("query_many", "insert_many"):
             for shape in SHAPES:
                 title = f"{operation}, {backend}, {shape.name}"
-                if not this.wants("shapes", title):
+                if not this.selects("shapes", title):
                     continue
                 # In the same rounds: on a busy machine two ratios of different minutes say little about each other.
                 compared = [shape] if of_size(shape.size) is shape else [shape, of_size(shape.size)]
@@ -249,7 +248,7 @@ def figures(this: Run) -> None:
         makers.append(("peak memory", lambda: footprint.peak_memory(this.stores, 1_000_000)))
     found = []
     for title, make in makers:
-        if this.wants("figures", title):
+        if this.selects("figures", title):
             this.step(title)
             found.append(make())
     _print_figures(this, "figures", found)
@@ -263,7 +262,7 @@ def flatness(this: Run) -> None:
     for backend in ("Redis", "large Simple"):
         for operation in ("query_many", "insert_many"):
             title = f"{operation}, {backend}, flatness"
-            if this.wants("flatness", title):
+            if this.selects("flatness", title):
                 figure, results = footprint.flatness(
                     this.stores, backend, operation, counts, this.rounds, this.step(title)
                 )

@@ -1,4 +1,4 @@
-"""The servers and stores that are measured, started where they are first asked for and ended together."""
+"""The servers and stores of the benchmarks, started with their first use and stopped together."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BACKENDS = ("Simple", "FileSystem", "Redis", "memcached")
 
 
 def _of_tests(name: str) -> Any:
-    """Import a module that is written for the tests, which import what they share as `servers`."""
+    """Import a shared module of the tests, which import each other by their bare names."""
     tests = str(Path(__file__).parents[1] / "tests")
     if tests not in sys.path:
         sys.path.append(tests)
@@ -30,7 +30,7 @@ def _of_tests(name: str) -> Any:
 
 
 class Stores(contextlib.ExitStack):
-    """Everything that keeps rows: for cacheorm, each with its default settings, and for hand-written code."""
+    """All stores, for cacheorm with its default settings and for hand-written code."""
 
     @cached_property
     def redis_server(self) -> RedisServer:
@@ -69,7 +69,7 @@ class Stores(contextlib.ExitStack):
         return {}
 
     def backend(self, name: str) -> co.BaseBackend:
-        """Give the backend of that name; the same one each time."""
+        """Return the backend of that name; the same one each time."""
         if name not in self._backends:
             made: co.BaseBackend
             if name == "Simple":
@@ -97,7 +97,7 @@ class Stores(contextlib.ExitStack):
     def bound(
         self, shape: Shape, backend: str, serializer: Any = "msgpack", clear: bool = True
     ) -> Iterator[type[co.Model]]:
-        """Give the model of a shape, bound to a backend that is empty; with ``clear=False`` it keeps what it has."""
+        """Yield the model of a shape, bound to an empty backend; with ``clear=False`` the backend is not emptied."""
         store = self.backend(backend)
         if clear:
             store.clear()

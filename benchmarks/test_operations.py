@@ -26,7 +26,7 @@ PAIRS = [(backend, name) for backend in BACKENDS for name in SERIALIZERS if name
 
 
 def serializer(name: str) -> Any:
-    """Give what a model is bound to."""
+    """Return the serializer of a name, to bind a model to."""
     return co.ProtobufSerializer(user_message()) if name == "protobuf" else name
 
 
@@ -74,7 +74,7 @@ def test_operation(benchmark: Any, stores: Stores, count: int, backend: str, nam
 
 
 def memory(call: Callable[[], Any]) -> tuple[int, int]:
-    """Give the bytes that the result of a call keeps, and the most that there were while it ran."""
+    """Return the bytes that the result of a call keeps, and the peak while it ran."""
     gc.collect()
     tracemalloc.start()
     try:

@@ -1,9 +1,8 @@
-"""The sections of the comparison that go beyond one thread and one server."""
+"""The sections of the comparison with event loops and with several servers."""
 
 from __future__ import annotations
 
-from . import awaited, clusters
-from . import rings as several
+from . import asyncio_tasks, memcached_servers, redis_cluster
 from .contests import OURS
 from .run import Run
 from .tables import mark, table
@@ -12,15 +11,15 @@ __all__ = ["cluster", "servers", "tasks"]
 
 
 def tasks(this: Run) -> None:
-    """A thousand tasks, each reading a hundred rows: what an event loop costs, or gains."""
+    """A thousand tasks that read a hundred rows each, beside the same reads without an event loop."""
     lines = []
     kept = []
-    for backend in awaited.BACKENDS:
+    for backend in asyncio_tasks.BACKENDS:
         title = f"1,000 tasks, {backend}"
-        if not this.wants("asyncio", title):
+        if not this.selects("asyncio", title):
             continue
-        found = awaited.times(this.stores, backend, 1000, this.rounds, this.seconds, this.step(title))
-        called = found[awaited.CALLED]
+        found = asyncio_tasks.times(this.stores, backend, 1000, this.rounds, this.seconds, this.step(title))
+        called = found[asyncio_tasks.CALLED]
         lines += [(backend, name, f"{time:.2f}", f"{time / called:.2f}") for name, time in found.items()]
         kept.append({"backend": backend, **found})
     if lines:
@@ -29,17 +28,17 @@ def tasks(this: Run) -> None:
 
 
 def cluster(this: Run) -> None:
-    """A Redis Cluster beside a single server: what the client computes, and how long it takes in all."""
+    """A Redis Cluster beside a single server: the processor time of the client, and the whole time."""
     lines = []
     kept = []
-    for operation in clusters.OPERATIONS:
+    for operation in redis_cluster.OPERATIONS:
         title = f"{operation}, Redis Cluster"
-        if not this.wants("cluster", title):
+        if not this.selects("cluster", title):
             continue
-        found = clusters.times(this.stores, operation, 1000, this.rounds, this.seconds, this.step(title))
+        found = redis_cluster.times(this.stores, operation, 1000, this.rounds, this.seconds, this.step(title))
         for what in ("computing", "in all"):
             ours, single = found[f"Redis Cluster, {what}"], found[f"Redis, {what}"]
-            bar = clusters.BAR if (operation, what) == ("query_many", "computing") else None
+            bar = redis_cluster.BAR if (operation, what) == ("query_many", "computing") else None
             ratio = ours / single
             lines.append(
                 (
@@ -58,15 +57,15 @@ def cluster(this: Run) -> None:
 
 
 def servers(this: Run) -> None:
-    """Several memcacheds: what the ring costs, beside one server and beside pylibmc with ketama."""
+    """Several memcacheds beside one server, and beside pylibmc with ketama."""
     lines = []
     kept = []
     columns = (OURS, "one server", "pylibmc")
-    for operation in several.OPERATIONS:
-        if not this.wants("servers", operation):
+    for operation in memcached_servers.OPERATIONS:
+        if not this.selects("servers", operation):
             continue
         tick = this.step(operation)
-        found = several.times(this.stores, operation, 1000, this.rounds, this.seconds, tick)
+        found = memcached_servers.times(this.stores, operation, 1000, this.rounds, this.seconds, tick)
         lines.append((operation, *(f"{found[name]:.2f}" if name in found else "-" for name in columns)))
         kept.append({"operation": operation, **found})
     if lines:

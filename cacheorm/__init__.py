@@ -137,7 +137,7 @@ def __getattr__(name: str) -> Any:
     # Looked up at each use, because configure() may have set another since.
     if name == "default_backend":
         return defaults.backend
-    # Loaded at their first use: what they are made of takes milliseconds to import.
+    # Loaded at their first use: the modules that they need take milliseconds to import.
     if name in ("FileSystemBackend", "MemcachedBackend", "RedisBackend"):
         return getattr(backends, name)
     if name == "signals":

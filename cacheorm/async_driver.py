@@ -40,7 +40,7 @@ async def aperform(request: Request) -> Any:
     if isinstance(request, Call):
         return await getattr(request.backend, _awaited_name(request.method))(*request.args)
     if isinstance(request, CallLoader):
-        return await _loaded(request.function(*request.args))
+        return await _reply_of_loader(request.function(*request.args))
     if isinstance(request, WaitFor):
         return await _result_of(request.work)
     if isinstance(request, Sleep):
@@ -71,8 +71,8 @@ async def arun(steps: Steps[R], backend: Any = None, cleanup: Request | None = N
     """Run an operation to its end and return its result.
 
     Errors of requests are raised inside the operation, cancellation too. What a cancelled operation still has to
-    release is released by a task of its own, which the cancelled task awaits. A second cancellation, as anyio's scopes
-    send them, ends only that wait.
+    release is released by a task of its own, which the cancelled task awaits. A second cancellation, as cancel scopes
+    of anyio cause, ends only that wait.
 
     Args:
         steps: the operation, which has not begun.
@@ -85,7 +85,7 @@ async def arun(steps: Steps[R], backend: Any = None, cleanup: Request | None = N
         request = next(steps) if cleanup is None else cleanup
         while True:
             try:
-                reply = perform(request) if _answers_at_once(request) else await aperform(request)
+                reply = perform(request) if _replies_at_once(request) else await aperform(request)
             except GeneratorExit:
                 steps.close()  # nothing can be awaited any more
                 raise
@@ -106,8 +106,8 @@ async def arun(steps: Steps[R], backend: Any = None, cleanup: Request | None = N
     return await asyncio.shield(task)
 
 
-def _answers_at_once(request: Request) -> bool:
-    """Tell whether the backend answers without waiting, so that nested coroutines would only cost time."""
+def _replies_at_once(request: Request) -> bool:
+    """Return whether the backend replies without waiting, so that nested coroutines would only cost time."""
     # Anything that behaves like a backend is one; such an object need not have this attribute.
     return isinstance(request, (Fetch, Call)) and getattr(request.backend, "in_process", False)
 
@@ -118,12 +118,12 @@ def _is_cancellation(error: BaseException) -> bool:
     return isinstance(error, asyncio.CancelledError)
 
 
-async def _loaded(reply: Any) -> Any:
+async def _reply_of_loader(reply: Any) -> Any:
     """Return what a loader returned, awaited if it has to be."""
     if isinstance(reply, Awaitable):
         return await reply
     if isinstance(reply, AsyncIterator):
-        return [each async for each in reply]
+        return [row async for row in reply]
     return reply
 
 

@@ -1,4 +1,4 @@
-"""What models and instances offer to programs that run in an event loop."""
+"""The methods of models and instances for programs that run in an event loop."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
 from .async_driver import arun
-from .instances import Instance, renewed
+from .instances import Instance, refreshed
 from .operations import ModelDelete, ModelQuery, shortcuts
 from .operations.query import LEASE_SECONDS
 from .types import TTL
@@ -15,9 +15,9 @@ __all__ = ["AsyncMethods"]
 
 
 class AsyncMethods(Instance):
-    """Twins of all methods of a model and its instances that do I/O, to be awaited.
+    """All methods of a model and its instances that do I/O, as coroutine functions.
 
-    Each takes, gives and raises what the method without the ``a`` does.
+    Each takes the same arguments, returns the same and raises the same errors as the method without the ``a``.
     """
 
     __slots__ = ()
@@ -111,7 +111,7 @@ class AsyncMethods(Instance):
 
     async def arefresh(self) -> Self:
         """Await :meth:`refresh`."""
-        return renewed(self, await arun(shortcuts.get(type(self), self), type(self)._meta.backend))
+        return refreshed(self, await arun(shortcuts.get(type(self), self), type(self)._meta.backend))
 
     async def attl(self) -> int | None:
         """Await :meth:`ttl`."""

@@ -1,4 +1,4 @@
-"""From a class statement to a model: collects fields, settles the primary key, lays out the slots."""
+"""The metaclass of models: collects the fields of a class, determines its primary key, and lays out the slots."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from .fields import CompositeKey, Field, UUIDField
 from .metadata import RowPlan
 from .model_registry import connect, register
 from .options import NOT_INHERITED, Options
+from .types import is_model
 
 if TYPE_CHECKING:
     from .models import Model
@@ -20,10 +21,10 @@ __all__ = ["Declared", "ModelBase"]
 
 
 class Declared(NamedTuple):
-    """What a model class, abstract or not, hands down to its subclasses.
+    """The declaration of a model class, abstract or not, that its subclasses inherit.
 
     Attributes:
-        options: the Meta options that it gives itself.
+        options: the Meta options that it sets itself.
         own: the fields that it declares itself.
         fields: all its fields.
         composite: its composite key, or ``None``.
@@ -84,10 +85,10 @@ def _declare(
         TypeError: an unknown Meta option, two concrete bases, or keys that another model writes.
         ValueError: no primary key, or more than one.
     """
-    # A base that another base inherits adds nothing.
-    direct = [base for base in bases if not any(one is not base and issubclass(one, base) for one in bases)]
+    # A base that another base inherits from adds nothing.
+    direct = [base for base in bases if not any(other is not base and issubclass(other, base) for other in bases)]
     parents: list[Declared] = [base._declared for base in direct if hasattr(base, "_declared")]
-    concrete = [base for base in direct if hasattr(base, "_meta")]
+    concrete = [base for base in direct if is_model(base)]
     if len(concrete) > 1:
         raise TypeError(
             f"{name} inherits two models that have rows ({', '.join(base.__name__ for base in concrete)}): "
@@ -103,14 +104,20 @@ def _declare(
         )
     body = set(namespace)
     inherited = _inherited_fields(ancestors)
-    # A name that the subclass uses for something else is no field any more.
-    fields = {one: field for one, field in inherited.items() if one in own or one not in body} | own
-    composite = _settle_key(name, fields, own, options, parents)
+    # A name that the subclass uses for something else is no longer a field.
+    fields = {
+        field_name: field for field_name, field in inherited.items() if field_name in own or field_name not in body
+    } | own
+    composite = _composite_key(name, fields, own, options, parents)
     if not options.abstract:
-        fields = _with_key(name, fields, composite)
+        fields = _with_primary_key(name, fields, composite)
 
     members = {field.name: field.member for field in concrete[0]._meta.fields.values()} if concrete else {}
-    hidden = {} if options.abstract else {one: f"_value_{one}" for one in fields if one not in members}
+    hidden = (
+        {}
+        if options.abstract
+        else {field_name: f"_value_{field_name}" for field_name in fields if field_name not in members}
+    )
     extra = namespace.get("__slots__", ())
     namespace["__slots__"] = (*hidden.values(), *((extra,) if isinstance(extra, str) else extra))
     namespace.update(fields)
@@ -118,24 +125,24 @@ def _declare(
     if composite is not None:
         namespace["__composite_key__"] = composite
     cls: Any = create(mcs, name, bases, namespace, **kwargs)
-    for one, slot in hidden.items():
-        # The slot stays in the instances; only the class forgets its second name.
-        members[one] = cls.__dict__[slot]
+    for field_name, slot in hidden.items():
+        # The slot stays in the instances; only its second name is removed from the class.
+        members[field_name] = cls.__dict__[slot]
         delattr(cls, slot)
     if options.abstract:
-        for one, field in fields.items():
-            field.name, field.model = one, cls
+        for field_name, field in fields.items():
+            field.name, field.model = field_name, cls
             connect(field, cls)
         return cls  # type: ignore[no-any-return]
-    for one, field in fields.items():
-        field.bind(cls, one, members[one])
-    _give_exception(cls)
+    for field_name, field in fields.items():
+        field.bind(cls, field_name, members[field_name])
+    _add_does_not_exist(cls)
     root = next(base for base in reversed(cls.__mro__) if isinstance(base, ModelBase))
     cls._plain_init = cls.__init__ is root.__init__  # type: ignore[misc]
-    # The slots of fields have been taken off the classes by now: what is left there are others.
-    others = [one for one in cls.__mro__ if one is not root and any(map(_is_slot, vars(one).values()))]
+    # The slots of fields have been removed from the classes by now; those that are left are others.
+    others = [base for base in cls.__mro__ if base is not root and any(map(_is_slot, vars(base).values()))]
     cls._sealed = cls.__new__ is object.__new__ and cls.__dictoffset__ == 0 and not others
-    _complete(cls, options, fields, composite, body)
+    _add_plan(cls, options, fields, composite, body)
     return cls  # type: ignore[no-any-return]
 
 
@@ -143,29 +150,35 @@ def _is_slot(value: Any) -> bool:
     return type(value) is MemberDescriptorType
 
 
-def _complete(
+def _add_plan(
     cls: type[Model],
     options: Options,
     fields: dict[str, Field[Any]],
     composite: CompositeKey | None,
     body: set[str],
 ) -> None:
+    """Make the plan of a model, and register the model.
+
+    Raises:
+        TypeError: another model writes the same keys.
+        ValueError: two fields use one name, or the primary key refers to its own model.
+    """
     if composite is not None:
         composite.bind(cls)
-        key_fields = tuple(fields[one] for one in composite.field_names)
+        key_fields = tuple(fields[field_name] for field_name in composite.field_names)
     else:
         key_fields = tuple(field for field in fields.values() if field.primary_key)
     taken: dict[str, str] = {}
-    for one, field in fields.items():
+    for field_name, field in fields.items():
         for accepted in set(field.accepted_names):
             if accepted in taken:
-                raise ValueError(f"{cls.__name__}: {taken[accepted]} and {one} both use the name {accepted!r}")
+                raise ValueError(f"{cls.__name__}: {taken[accepted]} and {field_name} both use the name {accepted!r}")
             if accepted not in fields and accepted in body:
                 raise ValueError(
-                    f"{cls.__name__}: {one} gives its id under the name {accepted!r}, which the class uses for "
+                    f"{cls.__name__}: {field_name} gives its id under the name {accepted!r}, which the class uses for "
                     "something else; give the field another object_id_name"
                 )
-            taken[accepted] = one
+            taken[accepted] = field_name
     for field in key_fields:
         if getattr(field, "target", None) is cls:
             raise ValueError(f"{cls.__name__}.{field.name}: a primary key cannot refer to its own model")
@@ -175,17 +188,17 @@ def _complete(
 
 
 def _ancestors(bases: tuple[type, ...]) -> list[type]:
-    """Give the classes that a new class will inherit, nearest first (https://docs.python.org/3/howto/mro.html).
+    """Return the classes that a new class will inherit, nearest first (https://docs.python.org/3/howto/mro.html).
 
-    The new class would know, but its slots have to be laid out before it exists.
+    The slots of the new class have to be laid out before it exists, so its own ``__mro__`` cannot be used.
     """
     sequences = [*(list(base.__mro__) for base in bases), list(bases)]
     order: list[type] = []
     while sequences := [left for left in sequences if left]:
         heads = [left[0] for left in sequences]
-        head = next((one for one in heads if not any(one in left[1:] for left in sequences)), None)
+        head = next((cls for cls in heads if not any(cls in left[1:] for left in sequences)), None)
         if head is None:
-            return order  # there is no such order; creating the class says so
+            return order  # there is no such order; creating the class raises the error
         order.append(head)
         for left in sequences:
             if left[0] is head:
@@ -194,17 +207,17 @@ def _ancestors(bases: tuple[type, ...]) -> list[type]:
 
 
 def _meta_options(name: str, meta: Any, ancestors: list[type]) -> dict[str, Any]:
-    """Give the options of a Meta class, with those of the classes it inherits."""
+    """Return the options of a Meta class, with those of the classes it inherits."""
     if meta is None:
         return {}
     if not isinstance(meta, type):
         raise TypeError(f"{name}.Meta must be a class, got {type(meta).__name__}")
     of_models = {vars(base).get("Meta") for base in ancestors}
     given: dict[str, Any] = {}
-    for one in reversed(meta.__mro__):
-        # class Meta(Base.Meta) takes over what is inherited anyway: Base's name and key remain Base's.
-        kept = NOT_INHERITED if one in of_models else ()
-        given |= {option: getattr(one, option) for option in vars(one) if option[0] != "_" and option not in kept}
+    for base in reversed(meta.__mro__):
+        # class Meta(Base.Meta) repeats what is inherited anyway. Options that are not inherited remain Base's own.
+        kept = NOT_INHERITED if base in of_models else ()
+        given |= {option: getattr(base, option) for option in vars(base) if option[0] != "_" and option not in kept}
     return given
 
 
@@ -218,70 +231,82 @@ def _inherited_options(ancestors: list[type]) -> dict[str, Any]:
 
 def _own_fields(name: str, namespace: dict[str, Any]) -> dict[str, Field[Any]]:
     own: dict[str, Field[Any]] = {}
-    for one, value in namespace.items():
+    for field_name, value in namespace.items():
         if not isinstance(value, Field):
             continue
-        if one in _RESERVED or one.startswith("__"):
-            raise ValueError(f"{name}: a field cannot be called {one!r}, every model uses that name itself")
+        if field_name in _RESERVED or field_name.startswith("__"):
+            raise ValueError(f"{name}: a field cannot be called {field_name!r}, every model uses that name itself")
         # A field object that is in use already is copied: it holds the slot of another field.
         in_use = value.model is not None or any(value is other for other in own.values())
-        own[one] = value.clone() if in_use else value
+        own[field_name] = value.clone() if in_use else value
     return own
 
 
 def _inherited_fields(ancestors: list[type]) -> dict[str, Field[Any]]:
-    """Give copies of the fields that a new class inherits, those of plain classes (mixins) included."""
+    """Return copies of the fields that a new class inherits, those of plain classes (mixins) included."""
     fields: dict[str, Field[Any]] = {}
     for base in reversed(ancestors):
         names = vars(base)
         declared: Declared | None = names.get("_declared")
         if declared is None:
-            own = {one: value for one, value in names.items() if isinstance(value, Field)}
+            own = {field_name: value for field_name, value in names.items() if isinstance(value, Field)}
             known = own
         else:
             own, known = declared.own, declared.fields
-        fields = {one: field for one, field in fields.items() if one in known or one not in names}
-        fields |= {one: field.clone() for one, field in own.items()}
-        for one, field in fields.items():
-            if one in known and not known[one].primary_key:
+        fields = {
+            field_name: field for field_name, field in fields.items() if field_name in known or field_name not in names
+        }
+        fields |= {field_name: field.clone() for field_name, field in own.items()}
+        for field_name, field in fields.items():
+            if field_name in known and not known[field_name].primary_key:
                 field.primary_key, field.index_formatter = False, None
     return fields
 
 
-def _settle_key(
+def _composite_key(
     name: str,
     fields: dict[str, Field[Any]],
     own: dict[str, Field[Any]],
     options: Options,
     parents: list[Declared],
 ) -> CompositeKey | None:
-    """Give the composite key, if there is one, and leave ``primary_key`` on the key field only."""
-    own_keys = [one for one, field in own.items() if field.primary_key]
+    """Return the composite key, if there is one, and leave ``primary_key`` set on the key field only.
+
+    Raises:
+        ValueError: more than one primary key.
+    """
+    own_keys = [field_name for field_name, field in own.items() if field.primary_key]
     if len(own_keys) + (options.primary_key is not None) > 1:
         parts = [*own_keys, *(["Meta.primary_key"] if options.primary_key else [])]
         raise ValueError(f"over-determined primary key of {name}: {', '.join(parts)}")
     composite = options.primary_key
     if own_keys or composite is not None:
-        for one, field in fields.items():
-            if field.primary_key and one not in own_keys:
+        for field_name, field in fields.items():
+            if field.primary_key and field_name not in own_keys:
                 field.primary_key, field.index_formatter = False, None
     else:
         inherited = {parent.composite.field_names: parent.composite for parent in parents[::-1] if parent.composite}
-        keys = [one for one, field in fields.items() if field.primary_key]
+        keys = [field_name for field_name, field in fields.items() if field.primary_key]
         if len(inherited) + len(keys) > 1:
             raise ValueError(f"over-determined primary key of {name}: its bases bring different ones")
         composite = next((key for key in inherited.values()), None)
     return composite.clone() if composite is not None else None
 
 
-def _with_key(name: str, fields: dict[str, Field[Any]], composite: CompositeKey | None) -> dict[str, Field[Any]]:
-    """Give the fields of a model with rows: it has a primary key, ``id`` if it declares none."""
+def _with_primary_key(
+    name: str, fields: dict[str, Field[Any]], composite: CompositeKey | None
+) -> dict[str, Field[Any]]:
+    """Return the fields of a model with rows; without a primary key of its own it gets ``id``.
+
+    Raises:
+        ValueError: a wrong composite key, or a field ``id`` that is no primary key.
+    """
     if composite is not None:
-        for one in composite.field_names:
-            if one not in fields:
-                raise ValueError(f"{name}: its composite key names {one!r}, which is no field of it")
-            if fields[one].null:
-                raise ValueError(f"{name}.{one}: a part of the primary key cannot be null")
+        for field_name in composite.field_names:
+            if field_name not in fields:
+                raise ValueError(f"{name}: its composite key names {field_name!r}, which is no field of it")
+            if fields[field_name].null:
+                raise ValueError(f"{name}.{field_name}: a part of the primary key cannot be null")
         return fields
     if any(field.primary_key for field in fields.values()):
         return fields
@@ -290,7 +315,7 @@ def _with_key(name: str, fields: dict[str, Field[Any]], composite: CompositeKey 
     return {"id": UUIDField(primary_key=True, default=uuid.uuid4), **fields}
 
 
-def _give_exception(cls: Any) -> None:
+def _add_does_not_exist(cls: Any) -> None:
     parent = getattr(cls, "DoesNotExist", errors.DoesNotExist)
     cls.DoesNotExist = type(
         "DoesNotExist",

@@ -1,4 +1,4 @@
-"""Every error cacheorm raises on purpose.
+"""The errors that cacheorm raises on purpose.
 
 ::
 
@@ -11,7 +11,7 @@
     ├── BackendError                   the backend failed; the driver's error is ``__cause__``
     └── DoesNotExist                   no such row; every model has its own subclass
 
-Messages name the model, the key and the field. They give the *type* of an offending value and never
+Messages name the model, the key and the field. They name the *type* of an offending value and never
 the value itself: rows hold passwords and personal data, and messages end up in logs.
 """
 
@@ -34,7 +34,7 @@ __all__ = [
 
 
 class CacheORMError(Exception):
-    """Root of all errors that cacheorm raises on purpose."""
+    """The base of all errors that cacheorm raises on purpose."""
 
 
 class ValidationError(CacheORMError, ValueError):
@@ -46,7 +46,7 @@ class ValidationError(CacheORMError, ValueError):
         model: name of the model, or ``None`` outside one.
         problems: ``(field name, problem)`` pairs, at least one.
         row: position of the row in a bulk call, ``None`` for a single row.
-        key: the row's key, where its primary key is good.
+        key: the row's key, if its primary key is valid.
 
     Attributes:
         model, problems, row, key: as given.
@@ -65,9 +65,9 @@ class ValidationError(CacheORMError, ValueError):
         self.key = key
         super().__init__(model, self.problems, row, key)
 
-    def among(self, places: Sequence[int]) -> ValidationError:
-        """Give the same error for rows that are part of a larger call, at ``places`` in it."""
-        return self if self.row is None else ValidationError(self.model, self.problems, places[self.row], self.key)
+    def repositioned(self, positions: Sequence[int]) -> ValidationError:
+        """Return the same error for rows that are part of a larger call, at ``positions`` in it."""
+        return self if self.row is None else ValidationError(self.model, self.problems, positions[self.row], self.key)
 
     def __str__(self) -> str:
         prefix = f"{self.model}." if self.model else ""
@@ -75,10 +75,10 @@ class ValidationError(CacheORMError, ValueError):
             problem if problem.startswith("missing value for ") else f"{prefix}{field}: {problem}"
             for field, problem in self.problems
         ]
-        where = [] if self.row is None else [f"row {self.row}"]
+        context = [] if self.row is None else [f"row {self.row}"]
         if self.key is not None:
-            where.append(f"key {self.key}")
-        return "; ".join(parts) + (f" ({', '.join(where)})" if where else "")
+            context.append(f"key {self.key}")
+        return "; ".join(parts) + (f" ({', '.join(context)})" if context else "")
 
 
 class PayloadError(CacheORMError):
@@ -110,9 +110,9 @@ class PayloadError(CacheORMError):
 
     def __str__(self) -> str:
         subject = ".".join(part for part in (self.model, self.field) if part)
-        where = f"key {self.key}" if self.key is not None else ""
-        how = f"read as {self.serializer}" if self.serializer else ""
-        context = ", ".join(part for part in (where, how) if part)
+        key = f"key {self.key}" if self.key is not None else ""
+        serializer = f"read as {self.serializer}" if self.serializer else ""
+        context = ", ".join(part for part in (key, serializer) if part)
         return (f"{subject}: " if subject else "") + self.reason + (f" ({context})" if context else "")
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -120,7 +120,7 @@ class PayloadError(CacheORMError):
 
 
 class InvalidKeyError(CacheORMError, ValueError):
-    """A key that the backend cannot hold; raised before any byte is sent."""
+    """A key that the backend cannot store; raised before any byte is sent."""
 
 
 class FailedRow(NamedTuple):
@@ -130,7 +130,7 @@ class FailedRow(NamedTuple):
         model: its model's name.
         key: its key.
         reason: why, in words.
-        maybe_applied: whether it may be stored all the same: the answer was lost on its way.
+        maybe_applied: whether it may be stored all the same, because the reply was lost.
     """
 
     model: str
@@ -144,7 +144,7 @@ class WriteError(CacheORMError):
 
     Attributes:
         failed: a :class:`FailedRow` for each row that is not stored.
-        stored: of operations over several models, model and key of each row that is; ``None`` of all others.
+        stored: ``(model, key)`` of each row that is stored, for operations over several models; otherwise ``None``.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class WriteError(CacheORMError):
 
 
 class ConflictError(WriteError):
-    """Others kept changing some rows for as long as an atomic update was allowed to try again.
+    """Some rows were changed by others each time that an atomic update tried to write them.
 
     Attributes:
         failed: a :class:`FailedRow` for each of these rows; all others of the call are stored.
@@ -174,7 +174,7 @@ class BackendError(CacheORMError):
     """The backend could not be reached or answered with an error; ``__cause__`` is the driver's error.
 
     Args:
-        message: what was attempted, against which server, and what came of it. No credentials.
+        message: what was attempted, against which server, and with what result; never credentials.
         maybe_applied: whether a write may have taken effect although no reply was read. ``False``
             means that it certainly did not.
     """

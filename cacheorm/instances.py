@@ -1,4 +1,4 @@
-"""What an instance of a model is and does: its values, its identity, and the operations on its own row."""
+"""The instance side of models: values, equality, pickling, and the operations on an instance's own row."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from .fields import ForeignKeyField
 from .metadata import RowPlan
 from .operations import ModelDelete, shortcuts
 from .sync_driver import perform, run
-from .types import TTL
+from .types import TTL, is_model
 
-__all__ = ["Instance", "renewed"]
+__all__ = ["Instance", "refreshed"]
 
 M = TypeVar("M", bound="Instance")
 
@@ -36,7 +36,7 @@ class Instance:
 
     @property
     def _relations(self) -> dict[str, Any]:
-        """The related instances that are loaded, by field name."""
+        """The loaded related instances, by field name."""
         try:
             return self._loaded
         except AttributeError:
@@ -44,18 +44,18 @@ class Instance:
             return self._loaded
 
     def get_id(self) -> Any:
-        """Give the primary key: a value, a tuple for composite keys, ``None`` where it is not set yet."""
+        """Return the primary key: a value, a tuple for composite keys, ``None`` if it is not set yet."""
         return self._pk
 
     @property
     def _pk(self) -> Any:
-        # Not through get_id(), which subclasses override: Flask-Login's wants a str.
+        # Not through get_id(), which subclasses may override: for Flask-Login it has to return a str.
         plan = type(self)._meta
         if plan.composite is not None:
             return plan.composite.__get__(self)
         value = plan.key_fields[0].peek(self)
-        # A reference holds an instance while that has no key to take over.
-        return None if plan.references and hasattr(type(value), "_meta") else value
+        # A foreign key holds the related instance itself until that has a primary key.
+        return None if plan.references and is_model(type(value)) else value
 
     @_pk.setter
     def _pk(self, value: Any) -> None:
@@ -86,7 +86,7 @@ class Instance:
         values = {name: field.peek(self, absent) for name, field in type(self)._meta.fields.items()}
         state: dict[str, Any] = {"values": {name: value for name, value in values.items() if value is not absent}}
         attributes = super().__getstate__()
-        # The __dict__, or a pair of it and the slots: those of the subclasses, and that of the relations.
+        # The __dict__, or a pair of the __dict__ and the slots of subclasses and of loaded related instances.
         if isinstance(attributes, tuple):
             attributes, state["slots"] = attributes
         if attributes:
@@ -108,7 +108,7 @@ class Instance:
             self.__dict__.update(state["attributes"])
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the fields' values by field name; a foreign key as the related primary key."""
+        """Return the fields' values by field name; for a foreign key, the related primary key."""
         return {
             name: field.object_id(self) if isinstance(field, ForeignKeyField) else field.__get__(self, type(self))
             for name, field in type(self)._meta.fields.items()
@@ -116,7 +116,7 @@ class Instance:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Make an instance from what :meth:`to_dict` gave.
+        """Make an instance from a dict of :meth:`to_dict`.
 
         Raises:
             TypeError: a name that no field has.
@@ -130,10 +130,10 @@ class Instance:
             force_insert: insert it in any case.
 
         Returns:
-            ``False`` if the row to update does not exist (any more); nothing was written then.
+            ``False`` if the row to update does not exist; nothing was written then.
 
         Raises:
-            ValidationError: all fields with bad or missing values.
+            ValidationError: bad or missing values; it lists all such fields.
             WriteError: the backend refused the row.
         """
         return run(shortcuts.save(self, force_insert))
@@ -152,15 +152,15 @@ class Instance:
         fresh: Self | None = plan.reader.read(self)
         if fresh is None:
             raise plan.missing(self)
-        return renewed(self, fresh)
+        return refreshed(self, fresh)
 
     def ttl(self) -> int | None:
-        """Give the seconds that the stored row has left; 0 if it never expires, ``None`` if it is gone."""
+        """Return the seconds that the stored row has left; 0 if it never expires, ``None`` if it does not exist."""
         left: int | None = perform(shortcuts.ttl_left(self))
         return left
 
     def touch(self, ttl: TTL = None) -> bool:
-        """Give the stored row a new lifetime; ``False`` if it is gone.
+        """Set the lifetime of the stored row anew; return ``False`` if it does not exist.
 
         Args:
             ttl: seconds or a ``timedelta``; 0 never expires; ``None`` is the model's ttl.
@@ -168,8 +168,8 @@ class Instance:
         return shortcuts.expire(self, ttl).execute()[0]
 
 
-def renewed(instance: M, fresh: M) -> M:
-    """Give an instance, with the values of another one and without loaded related instances."""
+def refreshed(instance: M, fresh: M) -> M:
+    """Return an instance, after copying the values of another one to it and dropping its loaded related instances."""
     for field in type(instance)._meta.fields.values():
         field.poke(instance, field.peek(fresh))
     instance._relations.clear()

@@ -1,4 +1,4 @@
-"""What is known of a model once its class exists: one unchanging :class:`RowPlan`."""
+"""The plan of a model, which holds all that is known once its class exists; and the defaults of the process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .backends import BaseBackend, SimpleBackend
 from .errors import DoesNotExist
 from .fields import CompositeKey, Field, ForeignKeyField
 from .options import Options, resolve_backend, resolve_serializer
-from .serializers import BaseSerializer, PayloadForm, registry
+from .serializers import BaseSerializer, Envelope, registry
 
 if TYPE_CHECKING:
     from .models import Model
@@ -28,18 +28,18 @@ _lock = threading.RLock()
 
 
 class Defaults:
-    """What models without a backend or serializer of their own use; :func:`configure` sets it."""
+    """The backend and serializer of models without their own; :func:`configure` sets them."""
 
     def __init__(self) -> None:
         self._backend: BaseBackend | None = None
         self._serializer: BaseSerializer | None = None
-        # Plans remember what they resolved to for as long as this number stays the same.
+        # Plans keep the backend and serializer that they resolved until this number changes.
         self.generation = 0
 
     @property
     def backend(self) -> BaseBackend:
         """The process's default backend: an in-memory one until another is configured."""
-        with _lock:  # two threads that came first would each write to a backend of its own
+        with _lock:  # otherwise two threads might each make one
             if self._backend is None:
                 self._backend = SimpleBackend()
             return self._backend
@@ -54,7 +54,7 @@ class Defaults:
         return self._serializer
 
     def set(self, backend: BaseBackend | None, serializer: BaseSerializer | None) -> None:
-        """Set the defaults that are given, and make every plan resolve its own anew."""
+        """Set the defaults that are not ``None``, and make every plan resolve its own anew."""
         # Compared with None: a backend may have a length, and be empty.
         self._backend = self._backend if backend is None else backend
         self._serializer = self._serializer if serializer is None else serializer
@@ -85,9 +85,9 @@ class _Resolved(NamedTuple):
 
 
 class RowPlan:
-    """How rows of one model become keys and payloads: all that can be known when the class is created.
+    """How rows of one model become keys and payloads: all that can be computed when the class is created.
 
-    A plan never changes; binding a model to another backend gives it a new one.
+    A plan is immutable: binding a model to another backend makes a new one.
 
     Attributes:
         model: the model class.
@@ -95,9 +95,9 @@ class RowPlan:
         fields: its fields by name, in declaration order.
         key_fields: those of the primary key, in key order.
         composite: its composite key, or ``None``.
-        names: the field for every name a row may use, foreign keys under two.
+        names: the field for every name that a row may use; foreign keys have two names.
         identity: finds primary keys in rows and makes keys.
-        reader: reads one row, the shortest way.
+        reader: reads one row with as few calls as possible.
     """
 
     def __init__(
@@ -113,15 +113,15 @@ class RowPlan:
         self.fields = fields
         self.key_fields = key_fields
         self.composite = composite
-        self.names = {name: one for one in fields.values() for name in one.accepted_names}
-        self.references = tuple(one for one in fields.values() if isinstance(one, ForeignKeyField))
+        self.names = {name: field for field in fields.values() for name in field.accepted_names}
+        self.references = tuple(field for field in fields.values() if isinstance(field, ForeignKeyField))
         self._adopter = adopt.Adopter(model, self.names, self.references)
         self.identity: Any = keys.Identity(model, key_fields, self.prefix, (composite or key_fields[0]).index_formatter)
         self._resolved: _Resolved | None = None
         self.reader = keys.RowReader(self.identity, self.resolved, defaults)
         self._check(options.backend, options.serializer)
 
-    # -- what users look at ----------------------------------------------------------------------
+    # -- what users may read ----------------------------------------------------------------------
 
     @property
     def name(self) -> str:
@@ -158,7 +158,7 @@ class RowPlan:
     # -- what operations use ---------------------------------------------------------------------
 
     def resolved(self) -> _Resolved:
-        """Give backend, serializer and codec, with the process's defaults filled in."""
+        """Return backend, serializer and codec, with the process's defaults filled in."""
         # Read before the defaults: if they change meanwhile, the next call resolves again.
         generation = defaults.generation
         resolved = self._resolved
@@ -168,40 +168,40 @@ class RowPlan:
         serializer = defaults.serializer if self.options.serializer is None else self.options.serializer
         self._check(backend, serializer)
         options = self.options
-        form = PayloadForm(self.model.__name__, serializer, options.accepts, options.version, options.compress)
+        envelope = Envelope(self.model.__name__, serializer, options.accepts, options.version, options.compress)
         codec = serializer.row_codec(
             self.model,
             tuple(self.fields.values()),
             self.key_fields,
             self.identity,
             self.options.on_invalid == "miss",
-            prefix=form.prefix,
-            read=form.read,
+            prefix=envelope.prefix,
+            read=envelope.read,
         )
-        resolved = _Resolved(generation, backend, serializer, form.sealed(codec, self.identity))
+        resolved = _Resolved(generation, backend, serializer, envelope.wrap(codec, self.identity))
         self._resolved = resolved
         return resolved
 
     def _check(self, backend: BaseBackend | None, serializer: BaseSerializer | None) -> None:
-        """Refuse a serializer that cannot hold these rows, and those that must not be used on this backend."""
+        """Raise TypeError for a serializer that cannot hold these rows, or that is unsafe on this backend."""
         name = self.model.__name__
         if backend is not None and not getattr(backend, "in_process", False):
-            for one in (serializer, *self.options.accepts):
-                if one is not None and one.trusted_only:
+            for used in (serializer, *self.options.accepts):
+                if used is not None and used.trusted_only:
                     raise TypeError(
-                        f"{name}: {one} on {type(backend).__name__} is refused, because whoever can write to it could "
+                        f"{name}: {used} on {type(backend).__name__} is refused, because whoever can write to it could "
                         "run code here; use msgpack or json, or signed pickles: co.PickleSerializer(secret=...)"
                     )
         if serializer is not None:
-            serializer.check_fields(name, [one for one in self.fields.values() if one not in self.key_fields])
+            serializer.check_fields(name, [field for field in self.fields.values() if field not in self.key_fields])
 
     def adopt(self, rows: Iterable[Any]) -> list[Any]:
-        """Turn rows, mappings or instances, into instances."""
+        """Return rows as instances; mappings are converted, instances stay the same objects."""
         instances: list[Any] = self._adopter.adopt(rows)
         return instances
 
     def unknown_name(self, name: str) -> TypeError:
-        """Give the error for a name that no field has."""
+        """Return the error for a name that no field has."""
         from difflib import get_close_matches
 
         close = get_close_matches(name, self.names, 1)
@@ -209,21 +209,21 @@ class RowPlan:
         return TypeError(f"{self.model.__name__} has no field {name!r}{hint}")
 
     def not_a_row(self, row: Any) -> TypeError:
-        """Give the error for something that is neither a mapping nor an instance of the model."""
+        """Return the error for something that is neither a mapping nor an instance of the model."""
         name = self.model.__name__
         return TypeError(f"{name}: a row is a dict or an instance of {name}, got {type(row).__name__}")
 
     def row_of(self, pk: Any) -> dict[str, Any]:
-        """Give the row that names a primary key, from its value or tuple of values.
+        """Return a primary key, a value or a tuple of values, as ``{field name: value}``.
 
         Raises:
             TypeError, ValueError: a composite key that is no tuple, or of the wrong length.
         """
         parts = (pk,) if self.composite is None else self.composite.check(pk)
-        return {one.name: part for one, part in zip(self.key_fields, parts, strict=True)}
+        return {field.name: part for field, part in zip(self.key_fields, parts, strict=True)}
 
     def key_of(self, row: Any) -> str:
-        """Give the backend key of a row, a mapping or an instance.
+        """Return the backend key of a row, a mapping or an instance.
 
         Raises:
             ValidationError: a part of the primary key is missing or of the wrong type.
@@ -232,11 +232,11 @@ class RowPlan:
         return key
 
     def missing(self, row: Any) -> DoesNotExist:
-        """Give the error for a row that does not exist."""
+        """Return the error for a row that does not exist."""
         return self.model.DoesNotExist(f"{self.model.__name__}: no row under key {self.key_of(row)}")
 
     def pick_ttl(self) -> int | None:
-        """Give the lifetime for a write: the model's, less a random part of its jitter."""
+        """Return the lifetime for a write in seconds: the model's, shortened by a random part of its jitter."""
         ttl = self.options.ttl
         if not ttl or not self.options.ttl_jitter:
             return ttl
@@ -245,7 +245,7 @@ class RowPlan:
         return max(1, round(ttl * (1 - self.options.ttl_jitter * random.random())))  # noqa: S311
 
     def rebind(self, backend: BaseBackend | None, serializer: BaseSerializer | None) -> RowPlan:
-        """Give the plan of the same model on another backend or serializer."""
+        """Return the plan of the same model on another backend or serializer."""
         options = self.options._replace(
             backend=self.options.backend if backend is None else backend,
             serializer=self.options.serializer if serializer is None else serializer,
@@ -271,9 +271,9 @@ class bind:  # noqa: N801 - it is called like a function, and used as a context 
         backend: BaseBackend | str | None = None,
         serializer: BaseSerializer | str | None = None,
     ) -> None:
-        found, packer = resolve_backend(backend), resolve_serializer(serializer)
+        new_backend, new_serializer = resolve_backend(backend), resolve_serializer(serializer)
         self._before = {model: model._meta for model in models}
-        plans = {model: plan.rebind(found, packer) for model, plan in self._before.items()}
+        plans = {model: plan.rebind(new_backend, new_serializer) for model, plan in self._before.items()}
         for model, plan in plans.items():
             model._meta = plan
 

@@ -1,4 +1,4 @@
-"""Which models exist: refuses two that would write the same keys, and finds models by name."""
+"""The registry of models: refuses two models that would write the same keys, and finds models by name."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _by_reference: weakref.WeakSet[ForeignKeyField[Any]] = weakref.WeakSet()
 
 
 def register(plan: RowPlan) -> None:
-    """Enter a new model, and let its foreign keys find the models that they name.
+    """Add a new model, and let its foreign keys find the models that they name.
 
     Raises:
         TypeError: another module-level model writes the same keys to the same backend.
     """
     model = plan.model
     if "<locals>" not in model.__qualname__:
-        _refuse_twin(plan)
-        _enter(_by_prefix, plan.prefix, model)
-        _supersede(model)
+        _refuse_same_keys(plan)
+        _add(_by_prefix, plan.prefix, model)
+        _replace_earlier(model)
     for name in (model.__name__, f"{model.__module__}.{model.__name__}"):
-        _enter(_by_name, name, model)
+        _add(_by_name, name, model)
     for reference in plan.references:
         connect(reference, model)
 
@@ -45,15 +45,15 @@ def connect(field: Field[Any], model: type[Model]) -> None:
         _by_reference.add(field)
 
 
-def _supersede(model: type[Model]) -> None:
+def _replace_earlier(model: type[Model]) -> None:
     """Let references by name to an earlier execution of the same source find this one."""
     for reference in _by_reference:
         target = reference.target
-        if isinstance(target, type) and _place(target) == _place(model):
+        if isinstance(target, type) and _full_name(target) == _full_name(model):
             reference.target = reference.given
 
 
-def _place(model: type[Model]) -> tuple[str, str]:
+def _full_name(model: type[Model]) -> tuple[str, str]:
     return model.__module__, model.__qualname__
 
 
@@ -61,7 +61,7 @@ def _scope(model: type[Model]) -> str:
     return model.__qualname__.rpartition(".")[0]
 
 
-def _enter(table: dict[str, list[weakref.ref[type[Model]]]], key: str, model: type[Model]) -> None:
+def _add(table: dict[str, list[weakref.ref[type[Model]]]], key: str, model: type[Model]) -> None:
     living = [known for known in table.get(key, ()) if known() is not None]
     table[key] = [*living, weakref.ref(model)]
 
@@ -77,13 +77,13 @@ def _formatter(plan: RowPlan) -> Any:
     return (plan.composite or plan.key_fields[0]).index_formatter
 
 
-def _refuse_twin(plan: RowPlan) -> None:
+def _refuse_same_keys(plan: RowPlan) -> None:
     model = plan.model
     for other in _living(_by_prefix, plan.prefix):
-        if _place(other) == _place(model):
+        if _full_name(other) == _full_name(model):
             continue  # the same source executed again, as notebooks and reloads do
         if other._meta.options.backend is plan.options.backend and _formatter(other._meta) == _formatter(plan):
-            names = " and ".join(f"{one.__module__}.{one.__qualname__}" for one in (model, other))
+            names = " and ".join(f"{cls.__module__}.{cls.__qualname__}" for cls in (model, other))
             raise TypeError(
                 f"{names} would write the same keys ({plan.prefix}:...) to the same backend: "
                 "give one of them another Meta.name or Meta.namespace"
@@ -91,9 +91,9 @@ def _refuse_twin(plan: RowPlan) -> None:
 
 
 def _find(name: str, module: str, scope: str) -> type[Model] | None:
-    """Find a model by name: the latest one in the scope, in those around it, in the module, or anywhere.
+    """Return a model by name: the latest one in the scope, in the enclosing scopes, in the module, or anywhere.
 
-    Gives ``None`` if there is none, or if several modules have one and it is not said which.
+    Returns ``None`` if there is none, or if the name is ambiguous because several modules have one.
     """
     candidates = list(_living(_by_name, name))
     near = [model for model in candidates if model.__module__ == module]

@@ -1,4 +1,4 @@
-"""Models: the classes users declare, and the operations they offer."""
+"""Models: the classes that users declare, with the operations on their rows."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ class Model(AsyncMethods, metaclass=ModelBase):
     (instance or registered name), ``ttl`` (seconds; 0 never expires), ``ttl_jitter`` (the fraction of the
     ttl by which lifetimes are shortened at random, so that rows written together do not expire
     together), ``name`` and ``namespace`` (both part of the key), ``on_invalid`` (``"raise"`` or ``"miss"``:
-    what bytes that are no row of the model count as), ``accepts`` (further serializers, or their names, whose
+    how bytes that are no row of the model are treated), ``accepts`` (further serializers, or their names, whose
     payloads the model reads), ``version`` (of the schema: a row of another version is no row of the model),
-    ``compress`` (``"zstd"``, or a :class:`Zstd` with options), ``abstract``. They are inherited, but for
-    ``name``, ``primary_key`` and ``abstract``.
+    ``compress`` (``"zstd"``, or a :class:`Zstd` with options), ``abstract``. All but ``name``, ``primary_key`` and
+    ``abstract`` are inherited.
 
     Without a primary key of its own a model gets ``id = UUIDField(primary_key=True, default=uuid.uuid4)``.
 
-    Instances keep their values in slots: an attribute that is no field cannot be set. Where a subclass
-    needs other attributes it declares ``__slots__`` for them, or ``__slots__ = ("__dict__",)``.
+    Instances keep their values in slots: an attribute that is no field cannot be set. A subclass that needs
+    other attributes declares ``__slots__`` for them, or ``__slots__ = ("__dict__",)``.
 
     Args:
         values: field values, foreign keys also under their id name. They are converted and checked
@@ -59,9 +59,9 @@ class Model(AsyncMethods, metaclass=ModelBase):
     _meta: ClassVar[RowPlan]
     _declared: ClassVar[Declared]
     _plain_init: ClassVar[bool]
-    """Whether instances can be made without calling ``__init__``: not where a subclass has its own."""
+    """Whether instances can be made without calling ``__init__``: not if a subclass has its own."""
     _sealed: ClassVar[bool]
-    """Whether instances hold fields alone: not where a class has slots, a ``__dict__`` or a ``__new__`` of its own."""
+    """Whether instances hold fields only: not if a class has slots, a ``__dict__`` or a ``__new__`` of its own."""
     DoesNotExist: ClassVar[type[errors.DoesNotExist]]
     _loaded: dict[str, Any]
     _related: ClassVar[Any]
@@ -70,12 +70,12 @@ class Model(AsyncMethods, metaclass=ModelBase):
 
     @classmethod
     def insert(cls, **values: Any) -> ModelInsert[Self]:
-        """Write one row, over whatever is there; gives the instance."""
+        """Write one row, replacing any row with its key; returns the instance on execute."""
         return ModelInsert(cls._meta, [values], False)
 
     @classmethod
     def insert_many(cls, *rows: Any) -> ModelInsert[list[Self]]:
-        """Write rows; gives the instances, those that were passed being themselves.
+        """Write rows; returns the instances on execute, and the same objects for instances that were passed.
 
         Args:
             rows: dicts and instances, or one iterable of them.
@@ -84,12 +84,12 @@ class Model(AsyncMethods, metaclass=ModelBase):
 
     @classmethod
     def query(cls, **pk: Any) -> ModelQuery[Self | None]:
-        """Read one row by its primary key; gives the instance or ``None``."""
+        """Read one row by its primary key; returns the instance or ``None`` on execute."""
         return ModelQuery(cls._meta, [pk], False)
 
     @classmethod
     def query_many(cls, *pks: Any) -> ModelQuery[list[Self | None]]:
-        """Read rows by their primary keys; gives a list in the order asked, ``None`` for misses.
+        """Read rows by their primary keys; returns a list in the order asked on execute, with ``None`` for misses.
 
         Args:
             pks: dicts of the key fields and instances, or one iterable of them.
@@ -98,12 +98,12 @@ class Model(AsyncMethods, metaclass=ModelBase):
 
     @classmethod
     def update(cls, **pk_and_changes: Any) -> ModelUpdate[Self | None]:
-        """Change the named fields of one row; gives the whole row, or ``None`` if it does not exist."""
+        """Change the named fields of one row; returns the whole row on execute, or ``None`` if it does not exist."""
         return ModelUpdate(cls._meta, [pk_and_changes], False)
 
     @classmethod
     def update_many(cls, *rows: Any) -> ModelUpdate[list[Self | None]]:
-        """Change the named fields of rows; gives a list in the order given, ``None`` where no row exists.
+        """Change the named fields of rows; returns a list in the order given on execute, ``None`` for rows not found.
 
         Args:
             rows: dicts of key fields and changes and instances, or one iterable of them. Of an instance, the
@@ -113,12 +113,12 @@ class Model(AsyncMethods, metaclass=ModelBase):
 
     @classmethod
     def delete(cls, **pk: Any) -> ModelDelete[bool]:
-        """Remove one row; gives whether it existed."""
+        """Remove one row; returns whether it existed on execute."""
         return ModelDelete(cls._meta, [pk], False)
 
     @classmethod
     def delete_many(cls, *pks: Any) -> ModelDelete[bool]:
-        """Remove rows; gives ``True`` only if all of them existed. All are removed either way.
+        """Remove rows; returns ``True`` on execute only if all of them existed. All are removed either way.
 
         Args:
             pks: dicts of the key fields and instances, or one iterable of them.
@@ -129,7 +129,7 @@ class Model(AsyncMethods, metaclass=ModelBase):
 
     @classmethod
     def create(cls, **values: Any) -> Self:
-        """Make an instance and write it, over whatever is there."""
+        """Make an instance and write it, replacing any row with its key."""
         return run(shortcuts.create(cls, values))
 
     @classmethod
@@ -185,7 +185,7 @@ class Model(AsyncMethods, metaclass=ModelBase):
 
     @classmethod
     def get_or_create(cls, defaults: Mapping[str, Any] | None = None, **values: Any) -> tuple[Self, bool]:
-        """Read the row, or create it if there is none. Of several callers one creates it and all get its row.
+        """Read the row, or create it if there is none. Of concurrent callers, one creates it and all get its row.
 
         Args:
             defaults: values used only to create the row.
@@ -206,14 +206,14 @@ class Model(AsyncMethods, metaclass=ModelBase):
         negative_ttl: TTL = None,
         lease: TTL = LEASE_SECONDS,
     ) -> Self | None:
-        """Read the row, or have it loaded and stored. Of several callers at a time one loads it and all get it.
+        """Read the row, or load and store it if it is missing. Of concurrent callers, one loads it and all get it.
 
         Args:
             pk: the primary key, a tuple for composite ones.
-            loader: called with the primary key if the row is not in the cache; gives a dict, an instance, or ``None``
-                if there is no such row.
+            loader: called with the primary key if the row is not in the cache. It returns a dict, an instance, or
+                ``None`` if there is no such row.
             ttl: lifetime of a loaded row, seconds or a ``timedelta``; ``None``: the model's.
-            negative_ttl: seconds for which it is remembered that there is no row; ``None``: it is not.
+            negative_ttl: seconds for which it is remembered that there is no row; ``None``: it is not remembered.
             lease: as for :meth:`ModelQuery.load_missing <cacheorm.operations.ModelQuery.load_missing>`.
 
         Returns:
@@ -221,16 +221,16 @@ class Model(AsyncMethods, metaclass=ModelBase):
 
         Raises:
             ValidationError, TypeError: a primary key of the wrong type; what was loaded is no row of the model.
-            ValueError: the loader gave another row than it was asked for.
+            ValueError: the loader returned another row than it was asked for.
             WriteError: the backend refused the row.
 
-            What the loader raises reaches all callers of this process that wait for it; nothing is stored then.
+            An error of the loader reaches all callers of this process that wait for it; nothing is stored then.
         """
         return shortcuts.get_or_load(cls, pk, loader, ttl, negative_ttl, lease).execute()
 
     @classmethod
     def set_by_id(cls, pk: Any, values: Mapping[str, Any]) -> Self:
-        """Change fields of the row with this primary key; gives the whole row.
+        """Change fields of the row with this primary key; return the whole row.
 
         Raises:
             DoesNotExist: there is none.
@@ -248,7 +248,7 @@ class Model(AsyncMethods, metaclass=ModelBase):
 
     @classmethod
     def increment(cls, pk: Any, field: Any, by: Any = 1) -> Any:
-        """Add to a field of a row, atomically, and give its new value. The row keeps the lifetime it has.
+        """Add to a field of a row atomically, and return its new value. The row keeps its lifetime.
 
         Args:
             pk: the primary key (a tuple for composite keys).
@@ -258,14 +258,14 @@ class Model(AsyncMethods, metaclass=ModelBase):
         Raises:
             DoesNotExist: there is no such row.
             TypeError: the field holds no numbers, or ``by`` is no number that can be added to them.
-            ValueError: the model has no such field, the field is null, or does not take the sum.
-            ConflictError: others kept changing the row.
+            ValueError: the model has no such field, the field is null, or the field does not take the sum.
+            ConflictError: the row was changed by others at each try.
         """
         return run(shortcuts.increment(cls, pk, field, by))
 
     @classmethod
     def expire_many(cls, pks: Iterable[Any], ttl: TTL = None) -> dict[Any, bool]:
-        """Give rows that are stored a new lifetime, without reading them.
+        """Set the lifetime of stored rows anew, without reading them.
 
         Args:
             pks: primary keys, tuples for composite ones.
@@ -281,12 +281,12 @@ class Model(AsyncMethods, metaclass=ModelBase):
 
     @classmethod
     def exists(cls, **pk: Any) -> bool:
-        """Tell whether the row exists; its payload is fetched, as it may be a remembered miss, but not read."""
+        """Return whether the row exists. The payload is fetched, as it may be a remembered miss, but not decoded."""
         return shortcuts.is_row(perform(shortcuts.payload_of(cls, pk)))
 
     @classmethod
     def key(cls, **pk: Any) -> str:
-        """Give the backend key of a row.
+        """Return the backend key of a row.
 
         Raises:
             ValidationError: a part of the primary key is missing or of the wrong type.
@@ -294,8 +294,8 @@ class Model(AsyncMethods, metaclass=ModelBase):
         return cls._meta.key_of(pk)
 
 
-# Reads the slot of loaded rows as None where nothing was loaded. For what asks every row of a batch: an AttributeError
-# that is raised and caught costs more than the rest.
+# Reads the slot of loaded related rows as None if nothing was loaded. Code that reads it for every row of a batch needs
+# this: an AttributeError that is raised and caught would cost more than the rest.
 Model._related = slots.Slot()
 Model._related.attach(vars(Model)["_loaded"])
 
@@ -314,7 +314,7 @@ class CacheBuilder:
         self._instance = model(**(row or {})) if instance is None else instance
 
     def build_key(self) -> str:
-        """Give the backend key.
+        """Return the backend key.
 
         Raises:
             ValidationError: (a :exc:`ValueError`) a part of the primary key is missing.

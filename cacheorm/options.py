@@ -1,4 +1,4 @@
-"""The Meta options of a model: which there are, and what may stand in them."""
+"""The Meta options of a model, and the checks of their values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .types import check_ttl
 __all__ = ["NOT_INHERITED", "Options", "resolve_backend", "resolve_serializer"]
 
 NOT_INHERITED = ("name", "primary_key", "abstract")
-"""Options that a model does not hand down to its subclasses."""
+"""The options that subclasses do not inherit."""
 
 
 class Options(NamedTuple):
@@ -36,7 +36,7 @@ class Options(NamedTuple):
 
     @classmethod
     def check(cls, model: str, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Give the options of a Meta class as they are used: URLs and names resolved, what is left out dropped.
+        """Check the options of a Meta class; return them with URLs and names resolved, without those that are ``None``.
 
         Raises:
             TypeError: an unknown option, or one of the wrong type.
@@ -96,10 +96,10 @@ def _check_on_invalid(what: Any) -> str:
 def _check_accepts(accepts: Any) -> tuple[BaseSerializer, ...]:
     if isinstance(accepts, (str, bytes)) or not isinstance(accepts, Iterable):
         raise TypeError(f"expected a list of serializers or registered names, got {type(accepts).__name__}")
-    found = [resolve_serializer(one) for one in accepts]
+    found = [resolve_serializer(given) for given in accepts]
     if None in found:
         raise TypeError("expected a list of serializers or registered names, got None in it")
-    return tuple(one for one in found if one is not None)
+    return tuple(serializer for serializer in found if serializer is not None)
 
 
 def _check_version(version: Any) -> int | None:
@@ -139,7 +139,7 @@ _lock = threading.RLock()
 
 
 def resolve_backend(backend: BaseBackend | str | None) -> BaseBackend | None:
-    """Give the backend of a Meta option: models that name the same URL share one backend.
+    """Return the backend for a Meta option; models that name the same URL share one backend.
 
     Raises:
         TypeError: neither a backend nor a URL.
@@ -151,19 +151,19 @@ def resolve_backend(backend: BaseBackend | str | None) -> BaseBackend | None:
             if known is None:
                 known = _backends_by_url[backend] = backend_from_url(backend)
             return known
-    # Anything that behaves like a backend will do: people wrap theirs to count, trace and time.
-    if backend is None or (not isinstance(backend, type) and all(hasattr(backend, one) for one in _NEEDED)):
+    # Anything that behaves like a backend is accepted: wrappers count, trace and time calls.
+    if backend is None or (not isinstance(backend, type) and all(hasattr(backend, name) for name in _BACKEND_METHODS)):
         return backend
     what = f"the class {backend.__name__}" if isinstance(backend, type) else type(backend).__name__
     raise TypeError(f"backend must be a backend instance or a URL, got {what}")
 
 
-# What the drivers' own clients, which are no backends, do not have.
-_NEEDED = ("get_many", "set_many", "get_chunks", "chunk_size")
+# Names that distinguish backends from the drivers' own clients, which do not have them.
+_BACKEND_METHODS = ("get_many", "set_many", "get_chunks", "chunk_size")
 
 
 def resolve_serializer(serializer: BaseSerializer | str | None) -> BaseSerializer | None:
-    """Give the serializer of a Meta option.
+    """Return the serializer for a Meta option.
 
     Raises:
         TypeError: neither a serializer nor a name.

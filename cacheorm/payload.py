@@ -1,7 +1,7 @@
-"""The header that says what a payload is, where its first byte does not.
+"""The header of payloads, which names their serializer.
 
-JSON objects begin with ``{`` and msgpack maps with 0x80-0x8f, 0xde or 0xdf; they are stored bare. Every other payload
-begins with a header, whose first byte msgpack never uses and which is no text either:
+JSON objects begin with ``{`` and msgpack maps with 0x80-0x8f, 0xde or 0xdf; they are stored without a header. Every
+other payload begins with one. Its first byte is never used by msgpack, and cannot begin UTF-8 text:
 
 ===== ===========================================================================================
 bytes
@@ -15,8 +15,8 @@ n     the serializer's name, UTF-8
 rest  the body
 ===== ===========================================================================================
 
-Two payloads stand where there is no row, and have neither name nor version: a remembered miss, :data:`ABSENT`, and the
-lease of who is about to store one, which is :data:`LEASE` and what tells it from others.
+Two payloads are stored where there is no row, and have neither name nor version. One is a remembered miss,
+:data:`ABSENT`. The other is a lease, taken by a caller that is about to store the row: :data:`LEASE` and a token.
 """
 
 from __future__ import annotations
@@ -56,27 +56,27 @@ _VERSION_SIZE = 4
 LARGEST_VERSION = 2 ** (8 * _VERSION_SIZE) - 1
 
 ABSENT = bytes([MAGIC, _FORMAT, _MISS, 0])
-"""What is stored to remember that there is no row: every read takes it for a miss."""
+"""A remembered miss: what is stored to remember that there is no row. Every read treats it as a miss."""
 
 LEASE = bytes([MAGIC, _FORMAT, _MISS | _LEASED, 0])
-"""What a lease begins with; it says that somebody is loading the row. By itself it is a lease that was given up."""
+"""What a lease begins with: the row is being loaded. Without a token after it, it is a lease that was released."""
 
 
 def is_absence(payload: bytes) -> bool:
-    """Tell whether a payload says that there is no row: a remembered miss, or a lease."""
+    """Return whether a payload stands for no row: a remembered miss, or a lease."""
     return payload == ABSENT or payload[:_FIXED] == LEASE
 
 
 def is_lease(payload: bytes | None) -> bool:
-    """Tell whether a payload is a lease that somebody holds."""
+    """Return whether a payload is a lease that is held, not a released one."""
     return payload is not None and len(payload) > _FIXED and payload[:_FIXED] == LEASE
 
 
 class Header(NamedTuple):
-    """What a payload says about its body.
+    """The header of a payload: how its body has to be read.
 
     Attributes:
-        serializer: the name of what packed it.
+        serializer: the name of the serializer that packed the body.
         version: the schema version of the row, ``None`` if it was written without one.
         flags: :data:`COMPRESSED` and :data:`SIGNED`.
     """
@@ -86,7 +86,7 @@ class Header(NamedTuple):
     flags: int = 0
 
     def pack(self) -> bytes:
-        """Give the bytes that the body follows.
+        """Return the bytes that come before the body.
 
         Raises:
             ValueError: the name is empty, or longer than 255 bytes; the version is negative or has more than 32 bits.
@@ -106,15 +106,15 @@ def parse(payload: bytes) -> tuple[Header, int]:
     """Read the header of a payload that begins with :data:`MAGIC` and is no remembered miss.
 
     Returns:
-        The header, and where the body begins.
+        The header, and the position at which the body begins.
 
     Raises:
         ValueError: it is cut off, of a later format, or none at all.
     """
     if len(payload) < _FIXED or payload[0] != MAGIC:
         raise ValueError("its header is cut off")
-    _, form, flags, size = payload[:_FIXED]
-    if form != _FORMAT or flags & ~_KNOWN:
+    _, header_format, flags, size = payload[:_FIXED]
+    if header_format != _FORMAT or flags & ~_KNOWN:
         raise ValueError("its header is of a later version of cacheorm")
     if flags & _MISS:
         raise ValueError("its header is that of a remembered miss, with something more")
@@ -133,11 +133,11 @@ _BARE = {b"{": Header("json")} | {bytes([first]): Header("msgpack") for first in
 
 
 def identify(payload: bytes) -> tuple[Header | None, int]:
-    """Tell what a payload is that is no remembered miss.
+    """Identify the format of a payload that is no remembered miss.
 
     Returns:
-        Its header, that of what is stored without one included, and where the body begins; ``None`` and 0 where the
-        payload does not say what it is.
+        The header and the position at which the body begins. Payloads that are stored without a header have one as
+        well, at position 0. If the format is unknown: ``None`` and 0.
 
     Raises:
         ValueError: its header is cut off, of a later format, or none at all.
@@ -146,6 +146,6 @@ def identify(payload: bytes) -> tuple[Header | None, int]:
     if first == _MAGIC:
         return parse(payload)
     if first == b"\x80" and len(payload) > 1:
-        # An empty map is one byte and no more; pickles begin so, which older versions stored without a header.
+        # An empty map is one byte and no more. A pickle begins with it; older versions stored those without a header.
         return None, 0
     return _BARE.get(first), 0

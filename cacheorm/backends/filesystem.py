@@ -1,14 +1,15 @@
-"""Rows in one SQLite file: durable, shared by the processes of one machine, with nothing to install.
+"""The backend in one SQLite file: durable, shared by the processes of one machine, with nothing to install.
 
 *Atomicity*: every single-entry operation is atomic among all threads and processes; a batch is one transaction per
-10 000 entries. *Durability*: what a write acknowledged survives the death of the process (``kill -9``); a power cut
-may cost the last writes, never the file. *Eviction*: none. Expired entries do not exist for any operation; each write
-removes a few of them, so the file keeps about the size of what lives, and never shrinks but by ``clear``. *Limits*:
-keys are text that UTF-8 can encode, without NUL; key and value together just under SQLite's limit, 1 GB; a local disk,
-since SQLite cannot lock files on most network file systems. *Lifetimes* follow the system's clock, to the millisecond.
+10 000 entries. *Durability*: acknowledged writes survive the death of the process (``kill -9``); a power cut may cost
+the last writes, but does not damage the file. *Eviction*: none. Expired entries do not exist for any operation; each
+write removes a few of them, so that the file stays about as large as the live entries. Only ``clear`` shrinks it.
+*Limits*: keys are text that UTF-8 can encode, without NUL. Key and value together are limited to just under 1 GB by
+SQLite. The disk has to be local, since SQLite cannot lock files on most network file systems. *Lifetimes* follow the
+system's clock, to the millisecond.
 """
 
-# Statements are put together from constants; whatever comes from a caller is bound.
+# Statements are put together from constants; values of callers are bound.
 # ruff: noqa: S608
 
 from __future__ import annotations
@@ -40,13 +41,13 @@ _FILE_NAME = "cache.sqlite3"
 # Keys per chunk of an answer.
 _READ_SIZE = 1024
 
-# Entries per transaction: other writers wait for one, some 20 ms.
+# Entries per transaction. One takes some 20 ms, during which other writers wait.
 _WRITE_SIZE = 10_000
 
 # About 3000 years, in seconds; the deadline has to fit 64 bits as milliseconds.
 _LONGEST = 10**11
 
-# What SQLite's record of a row needs besides key and value, generously.
+# An upper bound of the bytes of SQLite's record of a row besides key and value.
 _ROW_OVERHEAD = 100
 
 
@@ -54,14 +55,15 @@ class FileSystemBackend(BaseBackend):
     """Keeps entries in ``cache.sqlite3``, in WAL mode, in a folder.
 
     Args:
-        path: the folder. It is made when first used (mode 0700, the file 0600); one that exists keeps its mode.
+        path: the folder. It is created with the first operation (mode 0700, the file 0600); an existing one keeps its
+            mode.
         default_ttl: see :class:`~cacheorm.backends.base.BaseBackend`.
-        busy_timeout: how long an operation waits while another process writes, in seconds, before it fails
-            with :exc:`~cacheorm.errors.BackendError`.
+        busy_timeout: seconds for which an operation waits while another process writes; after that it fails with
+            :exc:`~cacheorm.errors.BackendError`.
         clock: returns the time in seconds since the epoch, for lifetimes; :func:`time.time` unless given.
 
     Attributes:
-        size_limit: how many bytes a key and its value may have together.
+        size_limit: the most bytes of a key and its value together.
 
     Threads and processes may share the folder, and forked children may go on using the backend. Do not remove the
     folder while it is in use: ``clear`` empties it.
@@ -83,7 +85,7 @@ class FileSystemBackend(BaseBackend):
         # Absolute, so that it stays the same folder after a chdir.
         self.path = os.path.abspath(os.fsdecode(path))
         self._file = os.path.join(self.path, _FILE_NAME)
-        # Imported here, not with the package: it costs a program that keeps its rows elsewhere 6 ms.
+        # Imported here, not with the package: it takes 6 ms, which programs with other backends need not spend.
         import json
         import sqlite3
 
@@ -94,7 +96,7 @@ class FileSystemBackend(BaseBackend):
         self._sqlite = sqlite3
         self._dumps = json.dumps
         self._connections = Connections(lambda: open_database(file, busy_timeout))
-        # Without it, connections of a backend that is dropped unclosed would warn.
+        # Without it, the connections of a backend that is dropped without close() would warn.
         weakref.finalize(self, self._connections.close)
         self._clock = clock or time.time
         self._sweeper = Sweeper()
@@ -105,9 +107,9 @@ class FileSystemBackend(BaseBackend):
     # -- one entry -------------------------------------------------------------------------------
 
     def get(self, key: str) -> bytes | None:
-        place = (key, *records.key_ids((key,)), self._now())
+        parameters = (key, *records.key_ids((key,)), self._now())
         with self._connection() as connection:
-            row = connection.execute(table.GET, place).fetchone()
+            row = connection.execute(table.GET, parameters).fetchone()
         return None if row is None else records.pick((key,), (row,))[0]
 
     def has(self, key: str) -> bool:
@@ -123,32 +125,34 @@ class FileSystemBackend(BaseBackend):
     def set(self, key: str, value: Value, ttl: TTL = None) -> bool:
         stored = self._stored(key, value)
         row = (key, *records.key_ids((key,)), self._expires(ttl), records.make_record(key, stored))
-        # Refused where another key holds the place; a batch looks for another.
+        # Refused if another key has the id; set_many finds another id.
         return self._execute(table.SET, row) or self.set_many({key: stored}, ttl)[key]
 
     def replace(self, key: str, value: Value, ttl: TTL | KeepTTL = None) -> bool:
         record = records.make_record(key, self._stored(key, value))
         if isinstance(ttl, KeepTTL):
-            return self._execute(f"UPDATE entries SET record = ? WHERE {table.AT}", (record, *self._at(key)))
-        sql = f"UPDATE entries SET record = ?, expires = ? WHERE {table.AT}"
-        return self._execute(sql, (record, self._expires(ttl), *self._at(key)))
+            return self._execute(
+                f"UPDATE entries SET record = ? WHERE {table.WHERE_KEY}", (record, *self._key_parameters(key))
+            )
+        sql = f"UPDATE entries SET record = ?, expires = ? WHERE {table.WHERE_KEY}"
+        return self._execute(sql, (record, self._expires(ttl), *self._key_parameters(key)))
 
     def add(self, key: str, value: Value, ttl: TTL = None) -> bool:
         stored = self._stored(key, value)
         row = (key, *records.key_ids((key,)), self._expires(ttl), records.make_record(key, stored))
         if self._execute(table.ADD, (*row, self._now())):
             return True
-        # It exists, or another key holds its place.
+        # It exists, or another key has its id.
         return not self.has(key) and self.add_many({key: stored}, ttl)[key]
 
     def delete(self, key: str) -> bool:
-        return self._execute(f"DELETE FROM entries WHERE {table.AT}", self._at(key))
+        return self._execute(f"DELETE FROM entries WHERE {table.WHERE_KEY}", self._key_parameters(key))
 
     def incr(self, key: str, delta: int = 1, ttl: TTL = None) -> int:
         self.check_key(key)
         expires = self._expires(ttl)
         with self._transaction() as connection:
-            ids = table.places(connection, (key,))
+            ids = table.entry_ids(connection, (key,))
             (value,) = table.read(connection, (key,), ids, self._now())
             count = next_count(key, value, delta)
             entry = {key: b"%d" % count}
@@ -159,17 +163,19 @@ class FileSystemBackend(BaseBackend):
         return count
 
     def touch(self, key: str, ttl: TTL = None) -> bool:
-        return self._execute(f"UPDATE entries SET expires = ? WHERE {table.AT}", (self._expires(ttl), *self._at(key)))
+        return self._execute(
+            f"UPDATE entries SET expires = ? WHERE {table.WHERE_KEY}", (self._expires(ttl), *self._key_parameters(key))
+        )
 
     # -- batches ---------------------------------------------------------------------------------
 
     def get_many(self, *keys: str) -> list[bytes | None]:
         if not keys:
             return []
-        # Checks them all, before anything is asked.
+        # Checks all keys before anything is read.
         ids = records.key_ids(keys)
         with self._connection() as connection:
-            return table.read(connection, keys, table.settle(connection, keys, ids), self._now())
+            return table.read(connection, keys, table.resolve_moved(connection, keys, ids), self._now())
 
     def get_chunks(self, keys: Sequence[str]) -> Iterator[list[bytes | None]]:
         for start in range(0, len(keys), _READ_SIZE):
@@ -194,11 +200,11 @@ class FileSystemBackend(BaseBackend):
         return self._write_many(values, ttl, unchanged)
 
     def touch_many(self, keys: Sequence[str], ttl: TTL = None) -> dict[str, bool]:
-        found = self._change_found(keys, f"UPDATE entries SET expires = ? WHERE {table.AMONG}", self._expires(ttl))
+        found = self._change_found(keys, f"UPDATE entries SET expires = ? WHERE {table.WHERE_IDS}", self._expires(ttl))
         return {key: key in found for key in keys}
 
     def delete_many(self, *keys: str) -> bool:
-        return len(self._change_found(keys, f"DELETE FROM entries WHERE {table.AMONG}")) == len({*keys})
+        return len(self._change_found(keys, f"DELETE FROM entries WHERE {table.WHERE_IDS}")) == len({*keys})
 
     # -- the backend as a whole ------------------------------------------------------------------
 
@@ -207,7 +213,7 @@ class FileSystemBackend(BaseBackend):
         records.key_ids((key,))
 
     def clear(self) -> None:
-        """Remove every entry and, unless another process is at work, give the space back to the disk."""
+        """Remove all entries and, unless another process uses the file, return the space to the disk."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM entries")
             connection.execute("DELETE FROM moved")
@@ -221,7 +227,7 @@ class FileSystemBackend(BaseBackend):
         return True
 
     def stats(self) -> dict[str, Any]:
-        """Return ``entries``, ``expired`` (entries that take up space still), ``bytes`` (on disk) and ``path``.
+        """Return ``entries``, ``expired`` (expired entries that still take up space), ``bytes`` (on disk) and ``path``.
 
         It reads the whole file.
         """
@@ -235,7 +241,7 @@ class FileSystemBackend(BaseBackend):
         return {"entries": live, "expired": rows - live, "bytes": size, "path": self.path}
 
     def pools(self) -> list[PoolState]:
-        """Return how many SQLite connections are in use by operations, and how many are open for the next ones."""
+        """Return the current use of the SQLite connections, as one state."""
         return [self._connections.state(self._file)]
 
     def close(self) -> None:
@@ -245,11 +251,11 @@ class FileSystemBackend(BaseBackend):
 
     @contextmanager
     def _connection(self, *, writes: bool = False, applied: bool = False) -> Iterator[sqlite3.Connection]:
-        """Lend a connection for one operation, and turn what goes wrong into BackendError.
+        """Borrow a connection for one operation, and convert its errors to BackendError.
 
         Args:
             writes: whether the operation writes.
-            applied: whether an earlier part of the same operation is written already.
+            applied: whether an earlier part of the same operation has been written already.
         """
         sqlite = self._sqlite
         try:
@@ -257,19 +263,18 @@ class FileSystemBackend(BaseBackend):
             try:
                 yield connection
             except BaseException:
-                # Also on Ctrl-C: nothing of what it interrupted, an open transaction or a half-read answer, may
-                # reach the next borrower.
+                # Also on Ctrl-C: the next borrower must not get an open transaction or a half-read result.
                 self._connections.discard(connection)
                 raise
             self._connections.give(connection)
         except (sqlite.Error, OSError) as error:
-            # An I/O error is the one that leaves open how far a commit got; others roll back.
+            # After an I/O error it is unknown whether a commit took place; after others it was rolled back.
             broken = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite.SQLITE_IOERR
             raise BackendError(f"{self._file}: {error}", maybe_applied=applied or (writes and broken)) from error
 
     @contextmanager
     def _transaction(self, rows: int = 1, *, applied: bool = False) -> Iterator[sqlite3.Connection]:
-        """Lend a connection that holds the write lock; commit at the end, roll back on any exception."""
+        """Borrow a connection that holds the write lock; commit at the end, roll back on any exception."""
         with self._connections.write_lock, self._connection(writes=True, applied=applied) as connection:
             connection.execute("BEGIN IMMEDIATE")
             yield connection
@@ -277,43 +282,43 @@ class FileSystemBackend(BaseBackend):
             self._sweeper.sweep(connection, rows, self._now())
 
     def _execute(self, sql: str, parameters: tuple[Any, ...]) -> bool:
-        """Run one writing statement, which is a transaction by itself; tell whether it changed a row."""
+        """Run one writing statement, which is a transaction by itself; return whether it changed a row."""
         with self._connections.write_lock, self._connection(writes=True) as connection:
             changed = connection.execute(sql, parameters).rowcount > 0
             self._sweeper.sweep(connection, 1, self._now())
         return changed
 
     def _fetch(self, column: str, key: str) -> Any:
-        at = self._at(key)
+        parameters = self._key_parameters(key)
         with self._connection() as connection:
-            return connection.execute(f"SELECT {column} FROM entries WHERE {table.AT}", at).fetchone()
+            return connection.execute(f"SELECT {column} FROM entries WHERE {table.WHERE_KEY}", parameters).fetchone()
 
-    def _at(self, key: str) -> tuple[Any, ...]:
-        """Give the parameters of ``table.AT``."""
+    def _key_parameters(self, key: str) -> tuple[Any, ...]:
+        """Return the parameters of ``table.WHERE_KEY``."""
         return (key, *records.key_ids((key,)), self._now(), records.make_record(key, b""))
 
     def _change_found(self, keys: Iterable[str], sql: str, *parameters: Any) -> AbstractSet[str]:
-        """Run a statement on those of the keys that exist, and tell which; the ids are its last parameter."""
+        """Run a statement on the keys that exist, and return these; their ids are the statement's last parameter."""
         records.key_ids(keys)
         distinct = [*dict.fromkeys(keys)]
         existed: set[str] = set()
         for part in _parts(distinct, _WRITE_SIZE):
             with self._transaction(len(part), applied=bool(existed)) as connection:
-                ids = table.places(connection, part)
+                ids = table.entry_ids(connection, part)
                 present = [value is not None for value in table.read(connection, part, ids, self._now())]
                 connection.execute(sql, (*parameters, self._dumps([*compress(ids, present)])))
             existed.update(compress(part, present))
         return existed
 
     def _write_many(self, mapping: Mapping[str, Value], ttl: TTL | KeepTTL, choose: _Choice | None) -> Outcome:
-        """Write a batch: all of it, or only the entries that are chosen inside the transaction."""
+        """Write a batch: all of it, or only the entries that ``choose`` selects inside the transaction."""
         batch = entries.stored_batch(mapping)
         records.key_ids(batch)
         expires = None if isinstance(ttl, KeepTTL) else self._expires(ttl)
         outcome = Outcome(dict.fromkeys(batch, True))
         for key in self._oversized(batch):
             outcome[key] = False
-            outcome.reasons[key] = self._too_large(batch[key])
+            outcome.reasons[key] = self._size_error(batch[key])
         if outcome.reasons:
             batch = {key: value for key, value in batch.items() if outcome[key]}
         items = iter(batch.items())
@@ -321,7 +326,7 @@ class FileSystemBackend(BaseBackend):
         while part := dict(islice(items, _WRITE_SIZE)):
             with self._transaction(len(part), applied=applied) as connection:
                 keys = [*part]
-                ids = table.places(connection, keys)
+                ids = table.entry_ids(connection, keys)
                 if choose is not None:
                     present = table.read(connection, keys, ids, self._now())
                     chosen = choose(keys, present)
@@ -345,21 +350,21 @@ class FileSystemBackend(BaseBackend):
         return self._now() + min(seconds, _LONGEST) * 1000 if seconds else table.NEVER
 
     def _stored(self, key: str, value: Value) -> bytes:
-        """Check the key and the size of the value, and give its bytes."""
+        """Check the key and the size of the value; return its bytes."""
         stored = entries.stored_value(key, value)
         self.check_key(key)
         if self._oversized({key: stored}):
-            raise BackendError(f"{self._file}: {key}: {self._too_large(stored)}")
+            raise BackendError(f"{self._file}: {key}: {self._size_error(stored)}")
         return stored
 
     def _oversized(self, batch: Mapping[str, bytes]) -> list[str]:
         limit = self.size_limit
-        # The longest of each is a bound on every entry.
+        # The longest key and the longest value together bound every entry.
         if max(map(len, batch.values()), default=0) + 4 * max(map(len, batch), default=0) <= limit:
             return []
         return [key for key, value in batch.items() if len(key.encode()) + len(value) > limit]
 
-    def _too_large(self, value: bytes) -> str:
+    def _size_error(self, value: bytes) -> str:
         return f"too large: {len(value)} bytes, and SQLite holds up to {self.size_limit} with the key"
 
 

@@ -29,41 +29,41 @@ class MemcachedBackend(NetworkBackend):
 
     * *Atomicity*: each entry by itself; ``add``, ``replace``, ``incr`` and ``decr`` are atomic. A batch is no
       transaction.
-    * *Durability and eviction*: none; a full server drops entries that were not used for long, without a word.
+    * *Durability*: none. *Eviction*: a full server drops entries that were not used for long, without an error.
     * *Limits*: keys of 250 bytes without spaces and control characters (others are an
       :exc:`~cacheorm.errors.InvalidKeyError` before anything is sent), values of 1 MB unless the server was
-      started with another ``-I`` (larger ones are refused one by one, and an older value under such a key is gone).
-    * *Lifetimes* are kept to the second: an entry may end up to one second early. None ends after 19 January 2038.
+      started with another ``-I`` (larger ones are refused one by one, and an older value under such a key is removed).
+    * *Lifetimes* are kept to the second: an entry may expire up to one second early. None ends after 19 January 2038.
     * Only reads are ever repeated, once, on a connection from the pool that broke before anything was answered.
 
-    It connects with the first operation. Threads share the connections; a forked child makes its own, and so does each
-    event loop that awaits methods with an ``a``.
+    It connects with the first operation. Threads share the connections; a forked child and each event loop make their
+    own.
 
-    With several servers, each key has one of them, by libmemcached's ketama ring: what a ``pylibmc.Client`` with that
-    behavior wrote is found here and the other way round, if both name the servers alike. A server that does not answer
-    is left alone for ``retry_after`` seconds; then one caller tries it for all, for a tenth of ``timeout`` (for 0.25 s
-    at least, if ``timeout`` is so long). Its keys are misses, and writes to it are errors, row by row, while all others
-    are stored; see ``on_server_failure``.
+    With several servers, libmemcached's ketama ring assigns each key to one of them. Entries that a ``pylibmc.Client``
+    with that behavior wrote are found here, and the other way round, if both name the servers alike. A server that does
+    not reply is not used for ``retry_after`` seconds. After that, one caller tries it, for a tenth of ``timeout`` (but
+    for 0.25 s if ``timeout`` is at least that long). Until it replies, its keys are misses, and writes to it are errors
+    row by row, while all others are stored; see ``on_server_failure``.
 
     Args:
         servers: each as ``(host, port)``, ``(host, port, weight)``, ``"host:port"``, ``"host:port:weight"`` or the path
             of a Unix socket. A server with weight 2 gets twice as many keys as one with weight 1.
-        client: a ``pylibmc.Client`` to use in place of connections of our own, through its public interface;
-            whoever made it closes it. Its protocol does not tell lifetimes: :meth:`ttl` and ``KEEP_TTL`` are
-            errors, and a counter that goes down takes the lifetime that is given.
+        client: a ``pylibmc.Client`` to use instead of connections of our own, through its public interface; the caller
+            has to close it. Its protocol does not report lifetimes: :meth:`ttl` and ``KEEP_TTL`` are errors, and
+            :meth:`decr` sets the lifetime that it is called with.
         default_ttl: see :class:`~cacheorm.backends.base.BaseBackend`.
-        timeout: seconds without any progress after which an operation gives up, and seconds that one waits for
-            a free connection.
+        timeout: seconds without any progress after which an operation fails, and seconds to wait for a free
+            connection.
         connect_timeout: seconds to wait for a new connection.
-        max_connections: how many connections there are at most, to each server.
-        distribution: which of pylibmc's behaviors decides where keys are: ``"ketama"`` or ``"ketama_weighted"``.
-        on_server_failure: with several servers, what becomes of the keys of one that does not answer. ``"miss"``:
-            reads miss them. ``"raise"``: reads are errors, too. ``"eject"``: they go to the other servers meanwhile,
-            as with libmemcached's ``auto_eject``; what the server had is back when it is, however old.
-        retry_after: seconds for which a server that did not answer is left alone.
+        max_connections: the most connections to each server.
+        distribution: the behavior of pylibmc that assigns keys to servers: ``"ketama"`` or ``"ketama_weighted"``.
+        on_server_failure: with several servers, how keys of a server that does not reply are treated. ``"miss"``: reads
+            miss them. ``"raise"``: reads are errors, too. ``"eject"``: they are on the other servers meanwhile, as with
+            libmemcached's ``auto_eject``; when the server is back, so are its old entries.
+        retry_after: seconds for which a server that did not reply is not used.
 
     Raises:
-        ValueError: an address that is none, a server that is given twice, or a setting that does not exist.
+        ValueError: an invalid address, a server that is given twice, or a setting that does not exist.
     """
 
     def __init__(
@@ -126,27 +126,27 @@ class MemcachedBackend(NetworkBackend):
         wire.check_memcached_keys((key,))
 
     def get_many_cas(self, *keys: str) -> list[tuple[bytes, Any] | None]:
-        """Return for each of ``keys`` its value and the number that memcached gave this version of the entry."""
+        """Return for each of ``keys`` its value and the version number of the entry in memcached."""
         return super().get_many_cas(*keys)
 
     def clear(self) -> None:
-        """Drop every entry (``flush_all``), other programs' entries included."""
+        """Remove all entries (``flush_all``), including those of other programs."""
         super().clear()
 
     def stats(self) -> dict[str, Any]:
-        """Return ``entries``, ``hits``, ``misses``, ``evictions``, ``memory_bytes`` of the servers that answer, in sum.
+        """Return the sums of ``entries``, ``hits``, ``misses``, ``evictions`` and ``memory_bytes`` of the servers.
 
-        ``entries`` counts those that expired and were not cleaned away yet, too.
+        Servers that do not reply are left out. ``entries`` includes expired ones that were not removed yet.
         """
         return super().stats()
 
     def servers_of(self, *keys: str) -> list[str]:
-        """Return the name of the server that each of ``keys`` is on, in their order, without asking any.
+        """Return the name of the server for each of ``keys``, in their order, without any request.
 
-        With ``on_server_failure="eject"``, these are servers that are not left alone at the moment.
+        With ``on_server_failure="eject"``, servers that are not used at the moment are left out.
 
         Raises:
-            NotImplementedError: a client that was passed in decides.
+            NotImplementedError: a client that was passed in assigns keys to servers.
         """
         if self.client is not None:
             raise NotImplementedError("the client that was passed in decides which server has a key")
@@ -154,10 +154,10 @@ class MemcachedBackend(NetworkBackend):
         names = [describe(address) for address, _ in self._servers]
         if self._rings is None:
             return names * len(keys)
-        return [names[place] for place in self._rings.current().owners(keys)]
+        return [names[index] for index in self._rings.current().owners(keys)]
 
     def breakers(self) -> list[BreakerState]:
-        """Return for each of several servers whether it is left alone because it did not answer."""
+        """Return the state of the circuit breaker of each of several servers; an empty list for one server."""
         if self._rings is None:
             return []
         return [
@@ -166,10 +166,10 @@ class MemcachedBackend(NetworkBackend):
         ]
 
     def retry_failed_servers(self) -> None:
-        """Have the next operation try the servers that are left alone, without waiting for ``retry_after``."""
+        """Let the next operation try the servers that are not used, without waiting for ``retry_after``."""
         for health in [] if self._rings is None else self._rings.health:
             health.expire()
 
     def close(self) -> None:
-        """Close the idle connections that block; a client that was passed in stays open."""
+        """Close the idle connections of the blocking methods; a client that was passed in stays open."""
         super().close()

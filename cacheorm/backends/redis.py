@@ -21,27 +21,27 @@ class RedisBackend(NetworkBackend):
 
     * *Atomicity*: each entry by itself; ``add``, ``replace``, ``incr`` and ``decr`` are atomic on the server.
       A batch is no transaction.
-    * *Durability and eviction*: the server's (``appendonly``, ``save``, ``maxmemory-policy``). With
+    * *Durability and eviction*: as the server is configured (``appendonly``, ``save``, ``maxmemory-policy``). With
       ``noeviction`` a full server refuses writes, and the error says so.
-    * *Limits*: keys and values up to 512 MB. Of an entry that is no string (a list, a hash) ``get`` is an error, and
-      a batch that reads it finds nothing, as ``MGET`` does.
+    * *Limits*: keys and values up to 512 MB. For an entry that is no string (a list, a hash) ``get`` raises an error,
+      and a batch read returns ``None``, as ``MGET`` does.
     * *Lifetimes* are kept to the millisecond.
-    * Only reads are ever repeated, once, on a connection that broke before the first byte of the reply. A cluster
-      is followed further: see :mod:`._redis.cluster`.
+    * Only reads are ever repeated, once, on a connection that broke before the first byte of the reply. For clusters
+      there is more: see :mod:`._redis.cluster`.
 
-    The driver is imported here and connects with the first operation. Threads share connections, and each event loop
-    has its own; a forked child makes new ones. There are at most ``max_connections`` of each kind: who finds all in use
-    waits for one, for ``socket_timeout`` seconds.
+    The driver is imported when a backend is made, and connects with the first operation. Threads share connections, and
+    each event loop has its own; a forked child makes new ones. There are at most ``max_connections`` of each kind.
+    While all are in use, an operation waits up to ``socket_timeout`` seconds for one.
 
     Args:
         host: the server's name or address.
         port: its TCP port.
         password: sent with ``AUTH``; never shown.
         db: number of the database.
-        client: a ``redis.Redis`` to use in place of one made from the other arguments; whoever made it closes
-            it. Of a ``redis.asyncio.Redis`` only the options are used, as its connections belong to one event loop,
-            and so it is with what ``Sentinel.master_for`` gives, of either kind. Of a ``RedisCluster`` of either kind
-            its nodes and options are used.
+        client: a ``redis.Redis`` to use instead of one made from the other arguments; the caller has to close it. Of a
+            ``redis.asyncio.Redis`` only the options are used, as its connections belong to one event loop. The same
+            holds for results of ``Sentinel.master_for`` of either kind. Of a ``RedisCluster`` of either kind, the nodes
+            and options are used.
         default_ttl: see :class:`~cacheorm.backends.base.BaseBackend`.
         kwargs: passed on to ``redis.Redis``: ``unix_socket_path``, ``ssl``, ``username``,
             ``max_connections`` (64 unless given), ``socket_timeout`` and ``socket_connect_timeout`` (seconds, 5
@@ -88,7 +88,7 @@ class RedisBackend(NetworkBackend):
 
     @classmethod
     def from_url(cls, url: str, default_ttl: int = 600, **kwargs: Any) -> Self:
-        """Make a backend from a URL of a server, of a service under sentinels, or of a cluster.
+        """Return a new backend for the URL of a server, of a service under sentinels, or of a cluster.
 
         Args:
             url: ``redis://[[user]:[password]@]host[:port][/db][?option=value...]`` (``rediss`` with TLS),
@@ -102,7 +102,7 @@ class RedisBackend(NetworkBackend):
             kwargs: as for the class; for a cluster also ``address_remap``, as ``redis.RedisCluster`` takes it.
 
         Raises:
-            ValueError: not such a URL. The message leaves the URL out: it may hold a password.
+            ValueError: not such a URL. The message does not contain the URL, since it may contain a password.
         """
         driver = _driver()
         kind = url.partition("://")[0].lower()
@@ -131,7 +131,7 @@ class RedisBackend(NetworkBackend):
 
 
 class _Owned(NamedTuple):
-    """A client that the backend has made, and closes."""
+    """A client that the backend itself made, and closes."""
 
     client: Any
 
@@ -145,10 +145,10 @@ def _driver() -> Any:
 
 
 def _options(given: dict[str, Any]) -> dict[str, Any]:
-    """Fill in what redis-py leaves to chance, or to patience.
+    """Return options for redis-py with our defaults for timeouts, connections and retries filled in.
 
-    Before version 8 it waits for ever. From then on it tries ten times to connect, for ten seconds and more, and a
-    wrong password as well; a cache that is not there should be known sooner than that.
+    Before version 8, redis-py waits without end. Later versions try ten times to connect, even with a wrong password,
+    which takes ten seconds and more. For a cache that is too long.
     """
     from ._redis.endpoint import quick_retry
 

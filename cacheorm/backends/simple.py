@@ -1,9 +1,9 @@
-"""Rows in this process's memory.
+"""The backend in this process's memory.
 
 *Atomicity*: every operation, batches included, is atomic among the threads of the process. *Durability*: none, and
-no other process sees the entries; a forked child starts with a copy of its own. *Eviction*: at ``threshold``
-entries, expired ones go first, then the least recently used. *Limits*: any ``str`` is a key; values are
-bounded by memory. *Lifetimes* follow a monotonic clock: setting the system's clock changes none.
+no other process sees the entries; a forked child starts with a copy. *Eviction*: at ``threshold`` entries, expired
+entries are removed first, then the least recently used one. *Limits*: any ``str`` is a key; values are limited by
+memory. *Lifetimes* follow a monotonic clock, so that setting the system's clock changes none of them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _held_for_fork: list[SimpleBackend] = []
 
 
 # A fork copies locks as they are: one that another thread holds would stay locked in the child for ever. So the
-# forking thread takes them all first, which also gives the child entries that nobody was just changing.
+# forking thread takes them all first. It also means that no entry in the child is half changed.
 def _hold_locks() -> None:
     _living_lock.acquire()
     _held_for_fork.extend(_living)
@@ -48,17 +48,17 @@ class SimpleBackend(entries.Entries, BaseBackend):
     """Keeps entries in memory, for this process only.
 
     Args:
-        threshold: most entries to hold, at least 1. A write beyond it evicts: expired entries are gone already,
-            so the least recently used one. ``get``, ``get_many``, ``touch`` and every write that stores
-            count as use; ``has``, ``ttl`` and refused writes do not.
+        threshold: the most entries to hold, at least 1. A write beyond it evicts the least recently used entry; expired
+            ones have been removed by then. ``get``, ``get_many``, ``touch`` and every write that stores count as use;
+            ``has``, ``ttl`` and refused writes do not.
         default_ttl: see :class:`~cacheorm.backends.base.BaseBackend`.
         clock: returns the time in seconds, for lifetimes; :func:`time.monotonic` unless given.
 
     Raises:
         ValueError: ``threshold`` is less than 1.
 
-    All operations take O(1) per entry, except that an expiry costs O(log n) in the number of *writes* that are
-    still to expire, where a batch is one write.
+    All operations take O(1) per entry. An expiry takes O(log n) in the number of *writes* that have not expired yet; a
+    batch counts as one write.
     """
 
     in_process = True
@@ -123,12 +123,12 @@ class SimpleBackend(entries.Entries, BaseBackend):
     # -- the backend as a whole ------------------------------------------------------------------
 
     def check_key(self, key: str) -> None:
-        """Raise :exc:`~cacheorm.errors.InvalidKeyError` for a key that is no ``str``; every ``str`` will do."""
+        """Raise :exc:`~cacheorm.errors.InvalidKeyError` for a key that is no ``str``; every ``str`` is valid."""
         entries.check_types((key,))
 
     def stats(self) -> dict[str, Any]:
-        """Return ``entries``, ``threshold``, ``hits``, ``misses``, ``evictions`` (for lack of room) and ``expired``.
+        """Return ``entries``, ``threshold``, ``hits``, ``misses``, ``evictions`` (for lack of space) and ``expired``.
 
-        All but the first two count from the making of the backend.
+        All but the first two are counted since the backend was made.
         """
         return dict(self._counts())

@@ -1,4 +1,4 @@
-"""Backends from URLs, so that where rows live can be a line of configuration.
+"""Backends from URLs, so that the backend can be a line of configuration.
 
 =============================================  ==============================================================
 ``memory://``                                  :class:`~cacheorm.backends.simple.SimpleBackend`
@@ -29,10 +29,10 @@ _MEMCACHED_PORT = 11211
 
 
 def backend_from_url(url: str, **options: Any) -> BaseBackend:
-    """Make the backend that a URL describes. It connects with its first operation.
+    """Return a new backend for a URL. It connects with its first operation.
 
     Args:
-        url: see the table above; special characters percent-encoded.
+        url: see the table above; special characters have to be percent-encoded.
         options: options of the backend, which take precedence over those in the URL.
 
     Raises:
@@ -58,8 +58,8 @@ def backend_from_url(url: str, **options: Any) -> BaseBackend:
 def _memory(scheme: str, rest: str, options: Mapping[str, Any]) -> BaseBackend:
     from .simple import SimpleBackend
 
-    place, settings = _split(scheme, rest, options, {"default_ttl": int, "threshold": int})
-    if place not in ("", "/"):
+    location, settings = _split(scheme, rest, options, {"default_ttl": int, "threshold": int})
+    if location not in ("", "/"):
         raise ValueError("memory:// takes no host and no path")
     return SimpleBackend(**settings)
 
@@ -69,12 +69,12 @@ def _file(scheme: str, rest: str, options: Mapping[str, Any]) -> BaseBackend:
 
     from .filesystem import FileSystemBackend
 
-    place, settings = _split(scheme, rest, options, {"default_ttl": int, "busy_timeout": float})
-    place = place.removeprefix("localhost") if place.startswith("localhost/") else place
-    if not place.startswith("/"):
+    location, settings = _split(scheme, rest, options, {"default_ttl": int, "busy_timeout": float})
+    location = location.removeprefix("localhost") if location.startswith("localhost/") else location
+    if not location.startswith("/"):
         raise ValueError("file:// takes an absolute path, with three slashes: file:///var/cache/app")
-    # The file system's own bytes, should they be no UTF-8.
-    path = unquote(place, errors="surrogateescape")
+    # Bytes that are no UTF-8 are kept as they are.
+    path = unquote(location, errors="surrogateescape")
     if "\0" in path:
         raise ValueError("file:// takes a path, which cannot hold a NUL")
     return FileSystemBackend(_without_slash_before_drive(path) if os.name == "nt" else path, **settings)
@@ -83,13 +83,13 @@ def _file(scheme: str, rest: str, options: Mapping[str, Any]) -> BaseBackend:
 def _redis(scheme: str, rest: str, options: Mapping[str, Any]) -> BaseBackend:
     from .redis import RedisBackend
 
-    # Everything but default_ttl is redis-py's to read.
-    place, mark, query = rest.partition("?")
+    # All options but default_ttl are passed on to redis-py.
+    location, mark, query = rest.partition("?")
     parts = query.split("&")
     own = [part for part in parts if part.startswith("default_ttl=")]
     kept = [part for part in parts if part not in own]
     settings = {**_parse(scheme, "&".join(own), {"default_ttl": int}), **options}
-    return RedisBackend.from_url(f"{scheme}://{place}{mark if any(kept) else ''}{'&'.join(kept)}", **settings)
+    return RedisBackend.from_url(f"{scheme}://{location}{mark if any(kept) else ''}{'&'.join(kept)}", **settings)
 
 
 def _memcached(scheme: str, rest: str, options: Mapping[str, Any]) -> BaseBackend:
@@ -105,8 +105,8 @@ def _memcached(scheme: str, rest: str, options: Mapping[str, Any]) -> BaseBacken
         "retry_after": float,
         "weights": _weights,
     }
-    place, settings = _split(scheme, rest, options, known)
-    servers = [_host_and_port(host) for host in place.removesuffix("/").split(",")]
+    location, settings = _split(scheme, rest, options, known)
+    servers = [_host_and_port(host) for host in location.removesuffix("/").split(",")]
     weights = settings.pop("weights", [1] * len(servers))
     if len(weights) != len(servers):
         raise ValueError(f"memcached:// takes as many weights as servers: {len(servers)}, got {len(weights)}")
@@ -139,14 +139,14 @@ _FACTORIES: dict[str, Callable[[str, str, Mapping[str, Any]], BaseBackend]] = {
 def _split(
     scheme: str, rest: str, options: Mapping[str, Any], known: Mapping[str, Callable[[str], Any]]
 ) -> tuple[str, dict[str, Any]]:
-    """Give what stands before the query, and the settings from the query and ``options`` together."""
+    """Return the part before the query, and the settings of the query merged with ``options``."""
     if "#" in rest:
         raise ValueError(f"a {scheme}:// URL has no part after '#'; write %23 where the character is meant")
-    place, _, query = rest.partition("?")
+    location, _, query = rest.partition("?")
     settings = _parse(scheme, query, known)
     for name in options:
         _check_name(scheme, name, known)
-    return place, {**settings, **options}
+    return location, {**settings, **options}
 
 
 def _parse(scheme: str, query: str, known: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
@@ -193,5 +193,5 @@ def _host_and_port(text: str) -> tuple[str, int]:
 
 
 def _without_slash_before_drive(path: str) -> str:
-    """On Windows, the path of ``file:///C:/cache`` is ``C:/cache``."""
+    """Return a path of Windows without the slash before the drive: ``file:///C:/cache`` means ``C:/cache``."""
     return path[1:] if re.match(r"/[A-Za-z]:", path) else path

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import BackendError, CacheORMError, WriteError
+from .arguments import UsageError
 from .commands import parser
-from .wanted import UsageError
 
 __all__ = ["main"]
 
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     for stream in (sys.stdout, sys.stderr):
-        # A value may hold what the terminal's encoding does not.
+        # Values may contain characters that the terminal's encoding does not have.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     options = parser().parse_args(arguments)

@@ -1,4 +1,4 @@
-"""The commands, and the words they take."""
+"""The commands, and the parser of their arguments."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .. import __version__
 from ..metadata import RowPlan
 from ..operations import ModelDelete, ModelQuery
 from ..payload import is_absence
+from .arguments import UsageError, backend_of, model_of, pks_of
 from .explanation import explain
 from .output import masked, plain, write_json, write_table, write_values
-from .wanted import UsageError, backend_of, model_of, rows_of
 
 __all__ = ["parser"]
 
@@ -29,7 +29,7 @@ _EXIT_CODES = """exit codes:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Give what reads a command line; its ``command`` is what to call with the result."""
+    """Return the parser of the command line; ``command`` of its result is the function to call with that result."""
     top = argparse.ArgumentParser(
         prog="cacheorm",
         description="Look at the rows of a model, and at the backend they are in.",
@@ -74,22 +74,22 @@ def parser() -> argparse.ArgumentParser:
 _MANY = ("query", "delete")
 
 
-def _one(options: Options) -> tuple[RowPlan, dict[str, Any]]:
+def _one_pk(options: Options) -> tuple[RowPlan, dict[str, Any]]:
     plan = model_of(options.model, options.backend)._meta
-    rows = rows_of(plan, options.pk)
-    if len(rows) != 1:
-        raise UsageError(f"one row is asked for, got {len(rows)} primary keys")
-    return plan, rows[0]
+    pks = pks_of(plan, options.pk)
+    if len(pks) != 1:
+        raise UsageError(f"one row is asked for, got {len(pks)} primary keys")
+    return plan, pks[0]
 
 
-def _many(options: Options) -> tuple[RowPlan, list[dict[str, Any]]]:
+def _many_pks(options: Options) -> tuple[RowPlan, list[dict[str, Any]]]:
     plan = model_of(options.model, options.backend)._meta
-    return plan, rows_of(plan, options.pk)
+    return plan, pks_of(plan, options.pk)
 
 
 def get(options: Options) -> bool:
     """Show one row."""
-    plan, pk = _one(options)
+    plan, pk = _one_pk(options)
     query: ModelQuery[Any] = ModelQuery(plan, [pk], False)
     row = query.execute()
     values = None if row is None else masked(plan, row)
@@ -104,7 +104,7 @@ def get(options: Options) -> bool:
 
 def query(options: Options) -> bool:
     """Show rows."""
-    plan, pks = _many(options)
+    plan, pks = _many_pks(options)
     operation: ModelQuery[list[Any]] = ModelQuery(plan, pks, True)
     rows = operation.execute()
     found = [None if row is None else masked(plan, row) for row in rows]
@@ -120,7 +120,7 @@ def query(options: Options) -> bool:
 
 def delete(options: Options) -> bool:
     """Remove rows."""
-    plan, pks = _many(options)
+    plan, pks = _many_pks(options)
     keys = [plan.key_of(pk) for pk in pks]
     payloads = plan.backend.get_many(*keys)
     outcome = {
@@ -137,7 +137,7 @@ def delete(options: Options) -> bool:
 
 def ttl(options: Options) -> bool:
     """Show the lifetime that a row has left."""
-    plan, pk = _one(options)
+    plan, pk = _one_pk(options)
     key = plan.key_of(pk)
     payload = plan.backend.get(key)
     left = None if payload is None or is_absence(payload) else plan.backend.ttl(key)
@@ -150,18 +150,18 @@ def ttl(options: Options) -> bool:
 
 def explain_row(options: Options) -> bool:
     """Show what is stored for a row."""
-    plan, pk = _one(options)
-    told = explain(plan, pk)
+    plan, pk = _one_pk(options)
+    report = explain(plan, pk)
     if options.json:
-        write_json(told)
+        write_json(report)
     else:
-        write_values({name.replace("_", " "): value for name, value in told.items() if name != "fields"})
-        if told["fields"] is not None:
-            lines = [(name, type(plan.fields[name]).__name__, value) for name, value in told["fields"].items()]
+        write_values({name.replace("_", " "): value for name, value in report.items() if name != "fields"})
+        if report["fields"] is not None:
+            lines = [(name, type(plan.fields[name]).__name__, value) for name, value in report["fields"].items()]
             write_table(["field", "type", "value"], lines)
-    if told["problem"]:
-        raise UsageError(told["problem"])
-    return told["fields"] is not None
+    if report["problem"]:
+        raise UsageError(report["problem"])
+    return report["fields"] is not None
 
 
 def ping(options: Options) -> bool:
@@ -189,7 +189,7 @@ def stats(options: Options) -> bool:
     return True
 
 
-def _shown(place: str) -> str:
-    """Give a URL without what may be secret: user, password, and options."""
-    bare = place.partition("?")[0]
+def _shown(reference: str) -> str:
+    """Return the URL of a backend without user, password and options, which may be secret."""
+    bare = reference.partition("?")[0]
     return bare if bare.startswith("file:") else re.sub(r"//.*@", "//***@", bare)

@@ -1,4 +1,4 @@
-"""What is stored under the key of a row: its form, its size, and what the model reads in it."""
+"""The report of ``cacheorm explain``: what is stored under the key of a row, and what the model reads from it."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def explain(plan: RowPlan, row: dict[str, Any]) -> dict[str, Any]:
     """Describe what is stored for a row.
 
     Returns:
-        ``key``; ``backend``, its class; ``form``, in words, ``None`` if nothing is stored; the ``serializer`` that the
-        payload names; ``version`` of the schema; ``compressed`` and ``signed``; ``stored_bytes``; ``packed_bytes``,
-        those of the row alone, not compressed, without header and signature; ``ttl`` in seconds, 0 if it never
-        expires; ``fields``, ``None`` if they cannot be read, and the ``problem`` that kept them from being read.
+        ``key``; ``backend``, its class; ``form``, in words, ``None`` if nothing is stored; ``serializer``, its name in
+        the payload; ``version`` of the schema; ``compressed`` and ``signed``; ``stored_bytes``; ``packed_bytes``, the
+        size of the packed row alone, not compressed, without header and signature; ``ttl`` in seconds, 0 if it never
+        expires; ``fields``, ``None`` if they cannot be read; and the ``problem`` with reading them.
     """
     backend = plan.backend
     pk, key = plan.identity.identify_one(row, True)
     payload = backend.get(key)
-    told: dict[str, Any] = {
+    report: dict[str, Any] = {
         "key": key,
         "backend": type(backend).__name__,
         "form": None,
@@ -41,29 +41,29 @@ def explain(plan: RowPlan, row: dict[str, Any]) -> dict[str, Any]:
         "problem": None,
     }
     if payload is None:
-        return told
-    told["stored_bytes"] = len(payload)
-    told["ttl"] = backend.ttl(key)
+        return report
+    report["stored_bytes"] = len(payload)
+    report["ttl"] = backend.ttl(key)
     if is_absence(payload):
         if payload == ABSENT:
-            told["form"] = "a remembered miss: there is no such row"
+            report["form"] = "a remembered miss: there is no such row"
         else:
-            told["form"] = "a lease: the row is being loaded" if is_lease(payload) else "a lease that was given up"
-        return told
+            report["form"] = "a lease: the row is being loaded" if is_lease(payload) else "a lease that was given up"
+        return report
     try:
-        told.update(_form(plan, payload))
-        # What the model would count as a miss is what somebody who asks wants to see.
+        report.update(_envelope(plan, payload))
+        # A payload that the model would treat as a miss is shown with its error.
         strict = RowPlan(
             plan.model, plan.options._replace(on_invalid="raise"), plan.fields, plan.key_fields, plan.composite
         )
-        told["fields"] = masked(plan, strict.resolved().codec.load(payload, pk, key))
+        report["fields"] = masked(plan, strict.resolved().codec.load(payload, pk, key))
     except (PayloadError, ValueError) as error:
-        told["problem"] = str(error)
-    return told
+        report["problem"] = str(error)
+    return report
 
 
-def _form(plan: RowPlan, payload: bytes) -> dict[str, Any]:
-    """Describe the form of a payload that is one of a row."""
+def _envelope(plan: RowPlan, payload: bytes) -> dict[str, Any]:
+    """Describe the envelope of the payload of a row."""
     header, start = identify(payload)
     if header is None:
         return {"form": f"no header: read as {plan.serializer}", "packed_bytes": len(payload)}

@@ -1,4 +1,4 @@
-"""How values, rows and tables look on a terminal, and in JSON."""
+"""Writing values, rows and tables as text for a terminal, and as JSON."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["masked", "plain", "write_json", "write_table", "write_values"]
 
 MASK = "***"
 _LONGEST = 60
-"""How much of a value a table shows."""
+"""The most characters of a value in a table."""
 
 
 def masked(plan: RowPlan, row: Any) -> dict[str, Any]:
-    """Give the fields of an instance as what JSON has, without secrets."""
+    """Return the fields of an instance as JSON values, with secrets masked."""
     values = {}
     for name, value in row.to_dict().items():
         field = plan.fields[name]
@@ -31,13 +31,13 @@ def masked(plan: RowPlan, row: Any) -> dict[str, Any]:
         try:
             values[name] = plain(value)
         except TypeError:
-            # A type of the application's: what is stored of it.
+            # A type of the application: its stored form.
             values[name] = plain(field.converter.dump(value))
     return values
 
 
 def plain(value: Any) -> Any:
-    """Give a value as what JSON has: numbers that it has no form for, dates, UUIDs as text, bytes as base64.
+    """Convert a value to a JSON value: dates, UUIDs, Decimals, NaN and infinities to text, bytes to base64.
 
     Raises:
         TypeError: it is of another type.
@@ -53,9 +53,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return base64.b64encode(value).decode("ascii")
     if isinstance(value, Mapping):
-        return {name if isinstance(name, str) else str(plain(name)): plain(one) for name, one in value.items()}
+        return {name if isinstance(name, str) else str(plain(name)): plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(one) for one in value]
+        return [plain(item) for item in value]
     if hasattr(value, "isoformat"):
         return value.isoformat()
     if type(value).__module__ in ("decimal", "uuid"):
@@ -64,7 +64,7 @@ def plain(value: Any) -> Any:
 
 
 def write_json(value: Any) -> None:
-    """Write a document, in ASCII, which every terminal and program takes."""
+    """Write a JSON document, in ASCII, which every terminal and program can read."""
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
@@ -89,29 +89,29 @@ def _write_lines(lines: list[list[str]]) -> None:
 
 def _widths(lines: list[list[str]]) -> list[int]:
     columns = max(map(len, lines), default=0)
-    return [max(_width(line[at]) for line in lines if at < len(line)) for at in range(columns)]
+    return [max(_width(line[column]) for line in lines if column < len(line)) for column in range(columns)]
 
 
 def _width(text: str) -> int:
-    """Give how many cells of a terminal a text takes."""
+    """Return the width of a text in cells of a terminal."""
     if text.isascii():
         return len(text)
-    return sum(2 if east_asian_width(each) in "WF" else 1 for each in text if not combining(each))
+    return sum(2 if east_asian_width(character) in "WF" else 1 for character in text if not combining(character))
 
 
 def _text(value: Any) -> str:
-    """Give what a value looks like. Nothing in it can give a terminal orders."""
+    """Return a value as text, without control characters that a terminal would obey."""
     if value is None:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if text.isprintable() else "".join(map(_visible, text))
+    return text if text.isprintable() else "".join(map(_escaped, text))
 
 
 def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
-def _visible(character: str) -> str:
+def _escaped(character: str) -> str:
     return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")

@@ -1,4 +1,4 @@
-"""The types that a model's attributes can have."""
+"""The fields of models: one class for each type of value."""
 
 from __future__ import annotations
 

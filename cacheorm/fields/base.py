@@ -1,4 +1,4 @@
-"""The base of all fields: a descriptor over a slot, and the two conversions that subclasses override."""
+"""The base class of fields: a descriptor over a slot, with two conversions that subclasses override."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Field", "FieldOptions", "IndexFormatter"]
 T = TypeVar("T")
 
 IndexFormatter = str | Callable[..., str]
-"""How a primary key becomes a key: a ``%``-format string or a callable of the stored key values."""
+"""Makes the key of a row from its stored key values: a ``%``-format string or a callable."""
 
 _IMMUTABLE = (type(None), bool, int, float, str, bytes, tuple, frozenset, date, time, timedelta, Decimal, Enum, UUID)
 
@@ -41,12 +41,12 @@ class FieldOptions(TypedDict, total=False):
 class Field(slots.Slot, Generic[T]):
     """A typed attribute of a model.
 
-    On an instance it reads and writes the value; on the class it is the field itself.
+    Access on an instance reads and writes the value; access on the class returns the field itself.
 
     Args:
         null: whether ``None`` is a value.
-        default: value for rows that give none, or a callable that makes it. A mutable default is
-            copied for each instance. ``None`` means that there is none.
+        default: the value for rows without one, or a callable that makes it. A mutable default is
+            copied for each instance. ``None`` means that there is no default.
         primary_key: whether this field is the model's primary key.
         index_formatter: see :data:`IndexFormatter`; only on a primary key.
         validators: callables that get the converted value on every write and raise
@@ -80,12 +80,12 @@ class Field(slots.Slot, Generic[T]):
     # -- conversion ------------------------------------------------------------------------------
 
     def make_converter(self) -> Any:
-        """Build the converter that this field's own conversions use; see ``_speedups/convert/``."""
+        """Return a new converter for this field's own conversions; see ``_speedups/convert/``."""
         return convert.Anything()
 
     @property
     def converter(self) -> Any:
-        """The converter of this field: its own, or one that calls the methods a subclass overrides."""
+        """The converter of this field: its own, or one that calls the methods that a subclass overrides."""
         cls = type(self)
         if cls.cache_value is Field.cache_value and cls.python_value is Field.python_value:
             return self._own
@@ -93,7 +93,7 @@ class Field(slots.Slot, Generic[T]):
 
     @property
     def slot_converter(self) -> Any:
-        """The converter for values as they lie in the slots, of which the compiled codec knows more."""
+        """The converter for values as they are in the slots, for the compiled codec."""
         return self.converter
 
     def cache_value(self, value: Any) -> Any:
@@ -127,7 +127,7 @@ class Field(slots.Slot, Generic[T]):
     """Returns the default for one row: called if callable, copied if mutable, ``None`` if there is none."""
 
     def _default_maker(self) -> Callable[[], Any]:
-        """Return what :attr:`make_default` is, where possible a function of C: it is called for every row."""
+        """Return the function for :attr:`make_default`, one of C if possible, since it is called for every row."""
         default = self.default
         if callable(default):
             maker: Callable[[], Any] = default
@@ -139,11 +139,10 @@ class Field(slots.Slot, Generic[T]):
         return default.copy if default == {} and type(default) is dict else partial(copy.deepcopy, default)
 
     def unset(self, instance: Any) -> Any:
-        """Return what reading a field without a value gives: its default.
+        """Return the value of a field that was not set: its default.
 
-        A default that is made or copied is kept on the instance, so that the next read and the write
-        see the same one. A primary key is made only when the row is written: until then the instance
-        has none.
+        A default that is made or copied is stored on the instance, so that the next read and the write use the same
+        object. A primary key is made only when the row is written: until then this returns ``None``.
         """
         if self.primary_key or self.default is None:
             return None
@@ -155,7 +154,7 @@ class Field(slots.Slot, Generic[T]):
     # -- belonging to a model --------------------------------------------------------------------
 
     def bind(self, model: type[Model], name: str, member: MemberDescriptorType) -> None:
-        """Belong to ``model`` as ``name``, with values in the slot behind ``member``."""
+        """Attach the field to ``model`` under ``name``, with values in the slot of ``member``."""
         self.model = model
         self.name = name
         self.member = member
@@ -163,11 +162,11 @@ class Field(slots.Slot, Generic[T]):
 
     @property
     def accepted_names(self) -> tuple[str, ...]:
-        """The names under which a row may give this field's value."""
+        """The names under which a row may hold this field's value."""
         return (self.name,)
 
     def clone(self) -> Self:
-        """Give an unbound copy, for a model that inherits this field."""
+        """Return an unbound copy, for a model that inherits this field."""
         copied = type(self).__new__(type(self))
         copied.__dict__.update(self.__dict__)
         copied.model = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+from ..types import is_model
 from .base import IndexFormatter
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ __all__ = ["CompositeKey"]
 class CompositeKey:
     """A primary key of several fields, for ``Meta.primary_key``.
 
-    On an instance it is the tuple of the fields' values, of the ids for foreign keys; setting it sets all.
+    On an instance it is the tuple of the fields' values, for foreign keys their ids; setting it sets all fields.
 
     Args:
         field_names: names of two or more fields of the model, in key order.
@@ -35,19 +36,19 @@ class CompositeKey:
         self.model: type[Model] | None = None
 
     def bind(self, model: type[Model]) -> None:
-        """Belong to ``model``."""
+        """Attach the key to ``model``."""
         self.model = model
 
     def clone(self) -> Self:
-        """Give an unbound copy, for a model that inherits this key."""
+        """Return an unbound copy, for a model that inherits this key."""
         return type(self)(*self.field_names, index_formatter=self.index_formatter)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         if instance is None:
             return self
         values = tuple(field.peek(instance) for field in instance._meta.key_fields)
-        # A reference holds an instance while that has no key to take over.
-        return None if any(value is None or hasattr(type(value), "_meta") for value in values) else values
+        # A foreign key holds the related instance itself until that has a primary key.
+        return None if any(value is None or is_model(type(value)) for value in values) else values
 
     def __set__(self, instance: Any, value: Sequence[Any]) -> None:
         fields = instance._meta.key_fields
@@ -55,7 +56,7 @@ class CompositeKey:
             field.__set__(instance, part)
 
     def check(self, value: Sequence[Any]) -> Sequence[Any]:
-        """Give ``value`` if it can be a key.
+        """Check that ``value`` has the type and length of a key; return it.
 
         Raises:
             TypeError: it is no tuple or list.

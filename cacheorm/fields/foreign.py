@@ -1,4 +1,4 @@
-"""References to rows of other models."""
+"""Foreign keys: references to rows of other models."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, Unpack, ov
 
 from .._speedups import convert
 from ..errors import CacheORMError
+from ..types import is_model
 from .base import Field, FieldOptions
 
 if TYPE_CHECKING:
@@ -30,11 +31,11 @@ class _Missing:
 
 
 MISSING: Final = _Missing()
-"""In place of a related instance: the row was looked for, and is not there."""
+"""In place of a related instance: the row was looked up, and does not exist."""
 
 
 class _Reference(convert.Converter):
-    """Converts ids as the primary key of the target does, and instances of it to their ids.
+    """Converts ids like the primary key of the target, and instances of the target to their ids.
 
     The target may be declared after the model that refers to it, so it is looked up at each use.
     """
@@ -87,7 +88,7 @@ def _same_rows(instance: Any, model: type[Model]) -> bool:
 
 
 class ObjectId:
-    """The attribute that gives a foreign key's id, and never loads anything."""
+    """The attribute that holds the id of a foreign key; reading it never loads a row."""
 
     def __init__(self, field: ForeignKeyField[Any]) -> None:
         self.field = field
@@ -104,8 +105,8 @@ class ObjectId:
 class ForeignKeyField(Field[T]):
     """A reference to a row of another model, stored as its primary key.
 
-    ``article.author`` loads the row at the first access and keeps it; ``article.author_id`` is the id
-    and never loads. Both take an instance or an id.
+    ``article.author`` loads the row at the first access and keeps it. ``article.author_id`` is the id; reading it never
+    loads the row. Both can be set to an instance or an id.
 
     Args:
         model: the model referred to: the class, ``"self"``, or its name (``"User"``, or
@@ -113,7 +114,7 @@ class ForeignKeyField(Field[T]):
         object_id_name: name of the id attribute; default ``<name>_id``.
 
     Raises:
-        DoesNotExist: (of the related model, on access) the row is gone, or the reference was never set.
+        DoesNotExist: (of the related model, on access) the row does not exist, or the reference was never set.
     """
 
     @overload
@@ -152,9 +153,9 @@ class ForeignKeyField(Field[T]):
         **options: Unpack[FieldOptions],
     ) -> None:
         given: Any = model
-        if not isinstance(given, str) and not (isinstance(given, type) and hasattr(given, "_meta")):
-            is_model = isinstance(given, type) and hasattr(given, "_declared")
-            what = f"the abstract {given.__name__}" if is_model else type(given).__name__
+        if not isinstance(given, str) and not is_model(given):
+            is_abstract = isinstance(given, type) and hasattr(given, "_declared")
+            what = f"the abstract {given.__name__}" if is_abstract else type(given).__name__
             raise TypeError(f"ForeignKeyField takes a model with rows, 'self' or a model's name, got {what}")
         self.given = model
         self.target: type[Model] | str = model
@@ -168,7 +169,7 @@ class ForeignKeyField(Field[T]):
 
     @property
     def slot_converter(self) -> Any:
-        """The converter of the related key: slots hold ids. What holds an instance instead takes the long way."""
+        """The converter of the related key, since slots hold ids. Slots that hold an instance take a slower path."""
         if self.converter is not self._own or not isinstance(self.target, type):
             return self.converter
         meta = self.target._meta
@@ -181,10 +182,10 @@ class ForeignKeyField(Field[T]):
         """The model referred to.
 
         Raises:
-            CacheORMError: it was given by name, and there is no such model, or more than one.
+            CacheORMError: it was named, and there is no such model, or more than one.
         """
         if isinstance(self.target, str):
-            # Not when either class was created: a later model of that name may be nearer.
+            # At the first use and not earlier: a model of that name in a nearer scope may be declared later.
             found = self.find() if self.find else None
             if found is None:
                 raise CacheORMError(
@@ -215,21 +216,21 @@ class ForeignKeyField(Field[T]):
         return default if callable(default) else partial(itemgetter(0), (default,))
 
     def unset(self, instance: Any) -> Any:
-        """Give the related instance of a default, or what :meth:`_related` makes of no id."""
+        """Return the related instance for a default; without one, ``None`` or an error as in :meth:`_related`."""
         related = _loaded(instance).get(self.name)
         return self._related(instance, self.object_id(instance)) if related is None else related
 
     def object_id(self, instance: Any) -> Any:
-        """Give the id of the related row, that of the default where none was set; never loads."""
+        """Return the id of the related row, or that of the default if none was set; never loads the row."""
         value = self.peek(instance)
         if value is None:
             value = _loaded(instance).get(self.name)
         if value is None and self.default is not None and not self.primary_key:
             value = self.make_default()
-            if callable(self.default) or hasattr(type(value), "_meta"):
+            if callable(self.default) or is_model(type(value)):
                 self.__set__(instance, value)
-        # An instance that had no id when it was assigned may have one by now.
-        return value._pk if hasattr(type(value), "_meta") else value
+        # An instance that had no id when it was assigned may have one now.
+        return value._pk if is_model(type(value)) else value
 
     def _related(self, instance: Any, value: Any) -> Any:
         if value is None:
@@ -245,41 +246,41 @@ class ForeignKeyField(Field[T]):
         return related
 
     async def aget(self, instance: Model) -> T:
-        """Give the row that an instance refers to, without blocking the event loop, and keep it.
+        """Return the row that an instance refers to, without blocking the event loop, and keep it.
 
         ::
 
             author = await Article.author.aget(article)
 
-        Access to the attribute gives it from then on. ``co.apreload`` loads those of many instances.
+        From then on, access to the attribute returns it. ``co.apreload`` does the same for many instances.
 
         Args:
-            instance: one of the model that the foreign key belongs to.
+            instance: an instance of the model that the foreign key belongs to.
 
         Returns:
             The row, ``None`` for a null reference.
 
         Raises:
-            DoesNotExist: (of the related model) the row is gone, or the reference was never set.
+            DoesNotExist: (of the related model) the row does not exist, or the reference was never set.
         """
         value = self.object_id(instance)
         if value is None or self.name in _loaded(instance):
             return self.__get__(instance, type(instance))
         related: Any = await self.rel_model._aread(value)
-        if self.object_id(instance) == value:  # another task may have assigned another one meanwhile
+        if self.object_id(instance) == value:  # otherwise another task has assigned another id meanwhile
             instance._relations[self.name] = related
         return related  # type: ignore[no-any-return]
 
     def settle(self, instance: Any) -> None:
-        """Take over the id of a related instance that had none when it was assigned."""
+        """Copy the id of a related instance that had none when it was assigned."""
         related = _loaded(instance).get(self.name)
         if related is None:
             return
         value = self.peek(instance)
         if value is None or value is related:
             pk = related._pk
-            # Without an id yet, the instance itself: it may get one before its turn in the same batch comes,
-            # and is refused if not.
+            # If it has no id yet, the instance itself: it may get one while the same batch is written. If it does not,
+            # the write is refused.
             self.poke(instance, related if pk is None else pk)
 
     if not TYPE_CHECKING:
@@ -294,7 +295,7 @@ class ForeignKeyField(Field[T]):
             return self.unset(instance) if value is None else self._related(instance, value)
 
         def __set__(self, instance: Any, value: Any) -> None:
-            if hasattr(type(value), "_meta"):
+            if is_model(type(value)):
                 # An instance may be assigned before the model that is named here can be found.
                 target = self.target if isinstance(self.target, type) else self.find and self.find()
                 if target is not None and isinstance(value, target) and _same_rows(value, target):
@@ -321,6 +322,6 @@ _NOTHING: dict[str, Any] = {}
 
 
 def _loaded(instance: Any) -> dict[str, Any]:
-    """Give the related instances that are loaded, without making a place for them in every row."""
+    """Return the loaded related instances, without allocating a dict for a row that has none."""
     loaded: dict[str, Any] = instance._related or _NOTHING
     return loaded

@@ -28,7 +28,7 @@ _ROUNDINGS = {
 class IntegerField(Field[T]):
     """An integer of any size.
 
-    Takes ints and what stands for one exactly: ``"2"``, ``3.0``, ``Decimal(4)``, NumPy integers. ``3.9``
+    Takes ints and values that are exactly one: ``"2"``, ``3.0``, ``Decimal(4)``, NumPy integers. ``3.9``
     and bools are errors.
 
     Stored as an integer within -2**63 to 2**64-1, the most that msgpack holds, and as decimal text beyond.
@@ -48,8 +48,8 @@ class IntegerField(Field[T]):
 class BooleanField(Field[T]):
     """A bool, stored as 0 or 1.
 
-    Takes bools and the integers 0 and 1. Everything else is an error, ``"false"`` and ``1.0`` included: its
-    truth is anybody's guess.
+    Takes bools and the integers 0 and 1. All other values are errors, ``"false"`` and ``1.0`` included, since they are
+    ambiguous.
     """
 
     @overload
@@ -108,7 +108,7 @@ class DecimalField(Field[T]):
         rounding: how, a ``decimal.ROUND_...`` constant; default ``decimal.ROUND_HALF_EVEN``.
 
     Raises:
-        TypeError, ValueError: ``decimal_places`` or ``rounding`` is none.
+        TypeError, ValueError: ``decimal_places`` is no number of digits, or ``rounding`` no such constant.
     """
 
     @overload

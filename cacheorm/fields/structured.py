@@ -18,11 +18,11 @@ class StructField(Field[T]):
     """An object of any class, converted by a pair of functions.
 
     Args:
-        serializer: makes of a value what is stored: str, int, float, bool, bytes, None, lists and dicts of
+        serializer: converts a value to its stored form: str, int, float, bool, bytes, None, lists and dicts of
             them. Tuples are stored as lists.
-        deserializer: makes the value of that.
+        deserializer: converts a stored form back to the value.
 
-    Errors of the two are reported by their type alone, as their text may quote the value.
+    Errors of the two are reported by their type alone, since their text may quote the value.
 
     Raises:
         TypeError: one of the two cannot be called.

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class _ParsedField(Field[T]):
-    """A field that reads text by formats of the user's choice."""
+    """The base of fields that parse text by formats of the user."""
 
     formats: tuple[str, ...]
 
@@ -165,7 +165,7 @@ class TimestampField(Field[T]):
     dates (their midnight), and seconds since 1970 as a number. What is finer than a tick is dropped: ticks
     are rounded down, before 1970 too, so that a stored time is never later than the given one.
 
-    Local times that occur twice, when clocks go back, are told apart by ``fold`` (PEP 495) in both
+    Local times that occur twice, when clocks go back, are distinguished by ``fold`` (PEP 495) in both
     directions. A reader in another local time zone sees the same instant on its own clock.
 
     Args:

@@ -1,4 +1,4 @@
-"""Fields of text, bytes, and what is stored as their like: UUIDs and members of enumerations."""
+"""Fields of text, bytes, UUIDs and members of enumerations."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ class BinaryField(Field[T]):
     """Bytes. Takes bytes, bytearrays and memoryviews.
 
     Args:
-        ensure_str: whether they are stored as base64 text, which every serializer holds and which takes
-            a third more. Raw bytes are for msgpack and pickle; with JSON they are a :exc:`TypeError`.
+        ensure_str: whether they are stored as base64 text, which works with every serializer and takes a third more
+            space. Raw bytes work with msgpack and pickle; with JSON they are a :exc:`TypeError`.
     """
 
     @overload
@@ -134,9 +134,9 @@ class EnumField(Field[T]):
     """A member of an enumeration, stored as the member's value. Takes members and their values.
 
     Args:
-        enum_class: a subclass of :class:`enum.Enum`. Its values are str, bytes, bool, finite float, or int
-            within 64 bits; others do not come back from every serializer as they went. Combinations of the
-            members of a :class:`enum.Flag` are values too.
+        enum_class: a subclass of :class:`enum.Enum`. Its values are str, bytes, bool, finite float, or int within 64
+            bits; some serializers would change others. Combinations of the members of a :class:`enum.Flag` are values
+            too.
 
     Raises:
         TypeError: it is no enumeration, it is empty, or a member's value cannot be stored.

@@ -1,4 +1,4 @@
-"""What all operations share: rows in, a generator of requests, a result."""
+"""The base classes of operations: rows as input, a generator of requests, a result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..errors import BackendError, FailedRow, WriteError
 from ..metadata import RowPlan
 from ..requests import Call, SendSignal, SignalSender, Steps
 from ..sync_driver import run
-from ..types import KeepTTL, check_ttl
+from ..types import KeepTTL, check_ttl, is_model
 
 __all__ = ["Operation", "Steps", "WriteOperation", "as_rows", "slices"]
 
@@ -30,14 +30,14 @@ def as_rows(rows: tuple[Any, ...]) -> Iterable[Any]:
         if type(only) is list:
             return only
         # A model may define __iter__: its instance is a row all the same.
-        is_row = isinstance(only, (Mapping, str, bytes)) or hasattr(type(only), "_meta")
+        is_row = isinstance(only, (Mapping, str, bytes)) or is_model(type(only))
         if not is_row and isinstance(only, Iterable):
             return only
     return rows
 
 
 def slices(items: Iterable[T], size: int) -> Iterable[list[T]]:
-    """Cut an iterable into lists of at most ``size`` items; a list that is no longer is not copied."""
+    """Split an iterable into lists of at most ``size`` items; a list of at most that length is not copied."""
     if type(items) is list and len(items) <= size:
         return (items,) if items else ()
     return _slices(iter(items), size)
@@ -54,8 +54,8 @@ class Operation(Generic[R]):
     Args:
         plan: the model's plan.
         rows: mappings or instances.
-        many: whether the result is that of many rows; a single-row operation uses the backend's
-            single-key methods.
+        many: whether the result is that of many rows; an operation on a single row uses the backend's methods for
+            single keys.
         by_pk: whether the rows are primary keys instead, plain values or tuples for composite ones.
     """
 
@@ -75,7 +75,7 @@ class Operation(Generic[R]):
         return found
 
     def chunk_size(self, rows: int) -> Self:
-        """Hand ``rows`` rows to the backend at a time; by default as many as the backend prefers."""
+        """Pass ``rows`` rows to the backend at a time; the default is the backend's own ``chunk_size``."""
         given: Any = rows
         if isinstance(given, bool) or not isinstance(given, int) or given < 1:
             raise ValueError("chunk_size must be a whole number of rows, at least 1")
@@ -93,10 +93,10 @@ class Operation(Generic[R]):
     async def aexecute(self) -> R:
         """Run the operation in an event loop and return its result.
 
-        Loaders and receivers of signals may be coroutine functions then. If the task is cancelled, a write that it had
-        begun may have happened or not.
+        Loaders and receivers of signals may be coroutine functions. If the task is cancelled, a write that has begun
+        may have happened or not.
         """
-        # Not left to arun(): an operation that waits has no generator and no second coroutine yet.
+        # Here and not in arun(), so that an operation that waits has no generator and no second coroutine yet.
         if (wait := admission(self._first_backend())) is not None:
             await wait
         return await arun(self.steps())
@@ -115,7 +115,7 @@ class WriteOperation(Operation[R]):
     _ttl: int | KeepTTL | None = None
 
     def ttl(self, seconds: float | timedelta) -> Self:
-        """Let the rows live for ``seconds`` instead of the model's ttl; :data:`~cacheorm.NEVER` to expire.
+        """Set the lifetime of the rows in seconds, instead of the model's ttl; :data:`~cacheorm.NEVER` never expires.
 
         Raises:
             ValueError: a negative number, or a fraction of a second.
@@ -127,7 +127,7 @@ class WriteOperation(Operation[R]):
         return self._plan.pick_ttl() if self._ttl is None else self._ttl
 
     def _batch_size(self, rows: int) -> int:
-        """Return how many rows of a batch are handed to the backend at a time."""
+        """Return how many rows of a batch are passed to the backend at a time."""
         size = self._chunk or self._plan.backend.chunk_size
         if self._ttl is None and self._plan.options.ttl_jitter:
             # A batch has one lifetime, so rows spread over a few batches spread their expiry.
@@ -137,7 +137,7 @@ class WriteOperation(Operation[R]):
     def _send_before(self, sender: SignalSender, rows: Sequence[tuple[int, Any]]) -> Steps[None]:
         """Send ``pre_save`` for pairs of a row's position in the operation and the row, which receivers may change."""
         yield SendSignal(sender, rows, {})
-        # They may have assigned related rows that have no key yet.
+        # Receivers may have assigned related rows that have no primary key yet.
         self._plan.adopt(row for _, row in rows)
 
     def _write_many(
@@ -155,10 +155,10 @@ class WriteOperation(Operation[R]):
             keys: the keys. Of a key that occurs more than once, the last payload stays.
             payloads: as many payloads.
             after: the signal to send for rows that are stored; it has as many rows as there are keys.
-            refused: gets the rows that the backend refused, in place of an error.
+            refused: a list to which the rows that the backend refused are added, instead of an error.
 
         Raises:
-            WriteError: the backend refused rows; all parts have been sent all the same.
+            WriteError: the backend refused rows; the other rows have been written.
         """
         name = self._plan.model.__name__
         backend = self._plan.backend
@@ -167,7 +167,7 @@ class WriteOperation(Operation[R]):
         stored: dict[str, bool] = {}
         failed: list[FailedRow] = [] if refused is None else refused
         for start in range(0, len(keys), size):
-            # One dict for each part: that of a million rows would be out of the processor's caches.
+            # A dict for each part: one of a million rows would not fit into the processor's caches.
             batch = key_makers.batch(keys, payloads, start, start + size)
             try:
                 outcome = yield Call(backend, method, (batch, self._pick_ttl()))

@@ -20,17 +20,17 @@ def swap(
     size: int,
     expected: Mapping[str, bytes | None] | None = None,
 ) -> Steps[Outcome]:
-    """Replace what is stored under keys by compare-and-set, so that a row that is written meanwhile stays.
+    """Replace the entries of keys by compare-and-set, so that rows that are written meanwhile are kept.
 
     Args:
         backend: the backend of the keys.
-        payloads: what to store, by key.
-        ttl: the lifetime of what is stored.
-        size: how many keys to hand over at a time.
-        expected: what may be replaced, by key; ``None``: remembered misses and leases.
+        payloads: the new payloads by key.
+        ttl: the lifetime of the new entries.
+        size: how many keys to pass to the backend at a time.
+        expected: the payloads that may be replaced, by key; ``None``: remembered misses and leases.
 
     Returns:
-        ``{key: replaced?}``; a key with nothing under it is not.
+        ``{key: replaced?}``; ``False`` for a key that does not exist.
     """
     done = Outcome(dict.fromkeys(payloads, False))
     for part in slices([*payloads], size):
@@ -39,7 +39,7 @@ def swap(
             key: (payloads[key], entry[1])
             for key, entry in zip(part, entries, strict=True)
             if entry is not None
-            # Not a function's affair: this runs for every row that was not inserted because there is one already.
+            # No function is called here: this runs for every row that was not inserted because it exists already.
             and (entry[0] == ABSENT or entry[0].startswith(LEASE) if expected is None else entry[0] == expected[key])
         }
         if batch:

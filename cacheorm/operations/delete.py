@@ -13,7 +13,7 @@ __all__ = ["ModelDelete"]
 
 
 class ModelDelete(Operation[R]):
-    """Removes rows; returns ``True`` if the row existed, for many rows only if all of them did.
+    """Removes rows; returns ``True`` if the row existed, or for many rows if all of them existed.
 
     All rows are removed either way.
 
@@ -43,10 +43,13 @@ class ModelDelete(Operation[R]):
         return existed  # type: ignore[no-any-return]
 
     def _instances(self, rows: Iterable[Any], pks: list[Any], keys: list[str]) -> list[tuple[int, Any]]:
-        """Return what receivers get, each key once: pairs of a position, and the instance or one of its key alone."""
+        """Return pairs of a position and an instance for receivers, each key once.
+
+        For a row that was not given as an instance, it is one with only the primary key set.
+        """
         plan = self._plan
         found: dict[str, tuple[int, Any]] = {}
-        for place, (row, pk, key) in enumerate(zip(rows, pks, keys, strict=True)):
+        for position, (row, pk, key) in enumerate(zip(rows, pks, keys, strict=True)):
             if key not in found:
-                found[key] = place, row if type(row) is plan.model else plan.adopt([plan.row_of(pk)])[0]
+                found[key] = position, row if type(row) is plan.model else plan.adopt([plan.row_of(pk)])[0]
         return list(found.values())

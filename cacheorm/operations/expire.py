@@ -1,4 +1,4 @@
-"""Giving rows that are stored a new lifetime, without reading them."""
+"""Setting the lifetime of stored rows anew, without reading them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["ModelExpire"]
 
 
 class ModelExpire(WriteOperation[list[bool]]):
-    """Gives rows a new lifetime; gives for each, in the order given, whether it exists.
+    """Sets the lifetime of rows anew; returns for each, in the order given, whether it exists.
 
     Raises (on execute):
         ValidationError: a part of a primary key is missing or of the wrong type; nothing was changed.

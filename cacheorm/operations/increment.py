@@ -1,4 +1,4 @@
-"""Adding to a field of a row: the change that an atomic update makes."""
+"""The change of a row that adds to one of its fields, for an atomic update."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class Increment:
     """
 
     RETRIES: ClassVar = 1000
-    """Of all who count at a time one succeeds, and each is quick: so many failures take a great many of them."""
+    """The retries of an increment. Of concurrent callers one succeeds at each try, so that a counter with many callers
+    needs many."""
 
     def __init__(self, plan: RowPlan, field: Any, by: Any) -> None:
         name = field.name if isinstance(field, Field) else field
@@ -33,23 +34,23 @@ class Increment:
         if found is None or (isinstance(field, Field) and field is not found):
             raise ValueError(f"{plan.model.__name__} has no field {name!r}; it has: {', '.join(plan.fields)}")
         self.field = found
-        self._where = f"{plan.model.__name__}.{name}"
+        self._label = f"{plan.model.__name__}.{name}"
         if found in plan.key_fields:
-            raise ValueError(f"{self._where}: part of the primary key, which cannot change")
+            raise ValueError(f"{self._label}: part of the primary key, which cannot change")
         self._by = self._number(by)
 
     def __call__(self, row: Any) -> None:
         """Add to the field of a row."""
         value = self.field.peek(row)
         if value is None:
-            raise ValueError(f"{self._where}: null, there is nothing to add to")
+            raise ValueError(f"{self._label}: null, there is nothing to add to")
         number = self._number(value)
         try:
             self.field.poke(row, number + self._by)
         except TypeError:
-            raise TypeError(f"{self._where}: cannot add {type(self._by).__name__} to {type(value).__name__}") from None
+            raise TypeError(f"{self._label}: cannot add {type(self._by).__name__} to {type(value).__name__}") from None
 
     def _number(self, value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
-            raise TypeError(f"{self._where}: expected a number, got {type(value).__name__}")
+            raise TypeError(f"{self._label}: expected a number, got {type(value).__name__}")
         return value

@@ -1,4 +1,4 @@
-"""Writing whole rows."""
+"""Inserting rows, and creating a row if there is none."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["GetOrCreate", "ModelInsert"]
 
 _CREATED = {"created": True}
 
-# How often get_or_create may find a row gone that was there a moment before.
-_ROUNDS = 16
+# How often get_or_create tries to read or create a row that others create and remove at the same time.
+_TRIES = 16
 
 
 class ModelInsert(WriteOperation[R]):
-    """Writes rows, over whatever is there, and returns the instances in the order given.
+    """Writes rows, replacing rows with the same keys, and returns the instances in the order given.
 
-    All rows are converted before the first byte is sent: a bad one means that nothing was written.
+    All rows are converted before the first byte is sent: if one is bad, nothing is written.
 
     Raises (on execute):
         ValidationError: all bad fields of the first bad row.
@@ -31,7 +31,7 @@ class ModelInsert(WriteOperation[R]):
     _if_absent = False
 
     def if_absent(self) -> Self:
-        """Write only rows whose key does not exist; the result has ``None`` for the others."""
+        """Write only rows that do not exist yet; the result has ``None`` for the others."""
         self._if_absent = True
         return self
 
@@ -51,7 +51,7 @@ class ModelInsert(WriteOperation[R]):
         method = "add" if self._if_absent else "set"
         stored = yield Call(resolved.backend, method, (key, payload, self._pick_ttl()))
         if self._if_absent:
-            written = {key: stored} if stored else (yield from self._replace_absences({key: payload}))
+            written = {key: stored} if stored else (yield from self._replace_misses({key: payload}))
             if not written[key]:
                 return None
         elif stored is False:
@@ -74,36 +74,41 @@ class ModelInsert(WriteOperation[R]):
             rows = None if after is None else SendSignal(after, list(enumerate(instances)), _CREATED)
             yield from self._write_many("set_many", keys, payloads, rows)
             return instances
-        # Of rows with one key the first is added, as if they came one after another.
+        # Of several rows with the same key the first is added, as if they were inserted one after another.
         first: dict[str, int] = {}
         for position, key in enumerate(keys):
             first.setdefault(key, position)
-        rows = None if after is None else SendSignal(after, [(at, instances[at]) for at in first.values()], _CREATED)
-        added = yield from self._write_many("add_many", list(first), [payloads[at] for at in first.values()], rows)
-        refused = {key: payloads[at] for key, at in first.items() if not added.get(key)}
+        positions = list(first.values())
+        rows = (
+            None if after is None else SendSignal(after, [(index, instances[index]) for index in positions], _CREATED)
+        )
+        added = yield from self._write_many("add_many", list(first), [payloads[index] for index in positions], rows)
+        refused = {key: payloads[index] for key, index in first.items() if not added.get(key)}
         if refused:
-            replaced = yield from self._replace_absences(refused)
+            replaced = yield from self._replace_misses(refused)
             added.update(replaced)
             if after is not None:
                 written = [first[key] for key in replaced if replaced[key]]
-                yield SendSignal(after, [(at, instances[at]) for at in written], _CREATED)
+                yield SendSignal(after, [(index, instances[index]) for index in written], _CREATED)
         return [
             instance if added.get(key) and first[key] == position else None
             for position, (key, instance) in enumerate(zip(keys, instances, strict=True))
         ]
 
-    def _replace_absences(self, payloads: dict[str, bytes]) -> Steps[dict[str, bool]]:
+    def _replace_misses(self, payloads: dict[str, bytes]) -> Steps[dict[str, bool]]:
         """Write rows in place of remembered misses and leases; return ``{key: written?}``."""
         backend = self._plan.backend
         outcome = yield from swap(backend, payloads, self._pick_ttl(), self._chunk or backend.chunk_size)
         if outcome.reasons:
             name = self._plan.model.__name__
-            raise WriteError([FailedRow(name, key, why, key in outcome.unsure) for key, why in outcome.reasons.items()])
+            raise WriteError(
+                [FailedRow(name, key, text, key in outcome.unsure) for key, text in outcome.reasons.items()]
+            )
         return outcome
 
 
 class GetOrCreate(WriteOperation[tuple[Any, bool]]):
-    """Reads a row, or writes it if there is none; of several writers one wins, and all get its row."""
+    """Reads a row, or writes it if there is none; of concurrent callers, one writes it and all get its row."""
 
     def steps(self) -> Steps[tuple[Any, bool]]:
         """Return the operation as a generator of requests; its rows are the primary key, and the row to create."""
@@ -116,7 +121,7 @@ class GetOrCreate(WriteOperation[tuple[Any, bool]]):
                     raise plan.unknown_name(name)
         pk, key = plan.identity.identify_one(key_part, True)
         instance: Any = None
-        for _ in range(_ROUNDS):
+        for _ in range(_TRIES):
             payload = yield Call(resolved.backend, "get", (key,))
             found = None if payload is None else resolved.codec.load(payload, pk, key)
             if found is not None:
@@ -131,7 +136,7 @@ class GetOrCreate(WriteOperation[tuple[Any, bool]]):
                             f"{plan.model.__name__}: a receiver of pre_save changed the primary key that was asked for"
                         )
                 packed = resolved.codec.dump_many([instance], False)[0]
-            # Both lose against a racer, whose row the next round reads, unless that is gone again by then.
+            # Neither replaces a row that another caller has written meanwhile; the next try reads that row.
             if payload is None:
                 stored = yield Call(resolved.backend, "add", (key, packed, self._pick_ttl()))
             else:

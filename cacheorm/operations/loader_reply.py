@@ -1,4 +1,4 @@
-"""The reply of a loader as instances by key: the rows that were asked for and no others."""
+"""Converting and checking the reply of a loader: instances by key, only of rows that were asked for."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..metadata import RowPlan
+from ..types import is_model
 
 __all__ = ["rows_by_key"]
 
@@ -29,7 +30,7 @@ def rows_by_key(plan: RowPlan, reply: Any, pks: Mapping[str, Any]) -> dict[str, 
         given = [(key, row) for key, row in _by_key(plan, reply, pks) if row is not None]
         asked = [key for key, _ in given]
         instances = plan.adopt(_complete(plan, given, pks))
-    elif isinstance(reply, Iterable) and not isinstance(reply, (str, bytes)) and not hasattr(type(reply), "_meta"):
+    elif isinstance(reply, Iterable) and not isinstance(reply, (str, bytes)) and not is_model(type(reply)):
         instances = plan.adopt([row for row in reply if row is not None])
     else:
         raise TypeError(
@@ -54,7 +55,7 @@ def _not_asked_for(plan: RowPlan, key: str) -> ValueError:
 
 
 def _by_key(plan: RowPlan, reply: Mapping[Any, Any], pks: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Find the backend keys of what is given by primary key."""
+    """Return the rows with their backend keys instead of their primary keys."""
     try:
         known = {pk: key for key, pk in pks.items()}
     except TypeError:  # a primary key that is not hashable
@@ -63,7 +64,7 @@ def _by_key(plan: RowPlan, reply: Mapping[Any, Any], pks: Mapping[str, Any]) -> 
     for pk, row in reply.items():
         key = known.get(pk)
         if key is None:
-            # The same in another form, such as "1" for 1.
+            # It may be a key in another form, such as "1" for 1.
             try:
                 key = plan.key_of(plan.row_of(pk))
             except (TypeError, ValueError) as error:
@@ -76,13 +77,13 @@ def _by_key(plan: RowPlan, reply: Mapping[Any, Any], pks: Mapping[str, Any]) -> 
 
 
 def _complete(plan: RowPlan, given: list[tuple[str, Any]], pks: Mapping[str, Any]) -> list[Any]:
-    """Return rows with their primary keys, filled in where they do not hold them."""
+    """Return rows with their primary keys, filled in if they do not hold them."""
     names = [field.name for field in plan.key_fields]
     complete = []
     for key, row in given:
         pk = pks[key]
         if type(row) is dict or isinstance(row, Mapping):
-            # What the row holds itself is kept, and has to agree.
+            # A primary key that the row holds itself is kept, and has to be the same.
             key_part = {names[0]: pk} if plan.composite is None else dict(zip(names, pk, strict=True))
             complete.append({**key_part, **row})
         else:

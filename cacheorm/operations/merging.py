@@ -1,4 +1,4 @@
-"""Operations run side by side: their requests that can share a round trip are merged into one."""
+"""Running operations concurrently: requests that can share a round trip are merged into one."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from ..errors import BackendError, WriteError
 from ..requests import Call, Fetch, Request, SendSignal, Steps
 from ..types import Outcome
 
-__all__ = ["PartResult", "run_merged"]
+__all__ = ["OperationResult", "run_merged"]
 
 
-class PartResult:
+class OperationResult:
     """The outcome of one operation.
 
     Attributes:
         result: what it returned, if it came to its end.
         error: the error of its backend, if that ended it.
         replies: for each of its requests that write or remove keys, these keys and the reply.
-        unsure: the keys that it may have written or removed: the reply was lost.
+        unsure: the keys that it may have written or removed, because the reply was lost.
     """
 
     def __init__(self) -> None:
@@ -39,58 +39,58 @@ class PartResult:
 
 
 def run_merged(
-    parts: Sequence[Steps[Any]], positions: Sequence[Sequence[int]] | None = None
-) -> Steps[list[PartResult]]:
-    """Run operations side by side.
+    operations: Sequence[Steps[Any]], positions: Sequence[Sequence[int]] | None = None
+) -> Steps[list[OperationResult]]:
+    """Run operations concurrently.
 
     In each round, the requests of all operations are gathered before the first is sent, so that an operation that
     refuses its rows (with any error but those of backends) stops all of them. An error of a backend ends only the
     operations that asked for what failed. Signals are sent before that, for the rows of all operations in their order.
 
     Args:
-        parts: running operations, as :meth:`Operation.steps` returns them.
+        operations: running operations, as :meth:`Operation.steps` returns them.
         positions: the position of each row of each operation among the rows of all; only signals need them.
     """
-    results = [PartResult() for _ in parts]
+    results = [OperationResult() for _ in operations]
     waiting: dict[int, Request] = {}
 
-    def advance(part: int, resume: Callable[[], Request]) -> None:
+    def advance(number: int, resume: Callable[[], Request]) -> None:
         try:
-            waiting[part] = resume()
+            waiting[number] = resume()
         except StopIteration as stop:
-            results[part].result = stop.value
+            results[number].result = stop.value
         except (BackendError, WriteError) as error:
-            results[part].error = error
+            results[number].error = error
 
     try:
-        for number, part in enumerate(parts):
-            advance(number, part.__next__)
+        for number, operation in enumerate(operations):
+            advance(number, operation.__next__)
         while waiting:
             sending = [number for number, request in waiting.items() if isinstance(request, SendSignal)]
             if sending and positions is not None:
                 yield from _send([(waiting.pop(number), positions[number]) for number in sending])
                 for number in sending:
-                    advance(number, _sender(parts[number], None))
+                    advance(number, _sender(operations[number], None))
                 continue
             requests, waiting = waiting, {}
-            answers: dict[int, Callable[[], Request]] = {}
+            resumptions: dict[int, Callable[[], Request]] = {}
             for merged in _merge(requests):
                 try:
                     reply = yield merged.request
                 except Exception as error:  # noqa: BLE001 - not handled here, but handed to the operations
-                    answers |= {number: _thrower(parts[number], error) for number in merged.parts}
+                    resumptions |= {number: _thrower(operations[number], error) for number in merged.numbers}
                     if getattr(error, "maybe_applied", False):
-                        for number in merged.parts:
+                        for number in merged.numbers:
                             results[number].unsure.update(_changed_keys(requests[number]))
                     continue
-                for number, own in zip(merged.parts, merged.split(reply), strict=True):
+                for number, own in zip(merged.numbers, merged.split(reply), strict=True):
                     results[number].replies.append((_changed_keys(requests[number]), own))
-                    answers[number] = _sender(parts[number], own)
+                    resumptions[number] = _sender(operations[number], own)
             for number in requests:
-                advance(number, answers[number])
+                advance(number, resumptions[number])
     finally:
-        for part in parts:
-            part.close()
+        for operation in operations:
+            operation.close()
     return results
 
 
@@ -100,10 +100,10 @@ def _send(signals: Sequence[tuple[Any, Sequence[int]]]) -> Steps[None]:
     Args:
         signals: requests, each with the position of every row of its operation among the rows of all.
     """
-    rows = [(positions[at], request, (at, row)) for request, positions in signals for at, row in request.rows]
+    rows = [(positions[index], request, (index, row)) for request, positions in signals for index, row in request.rows]
     rows.sort(key=itemgetter(0))
-    for _, of_one in groupby(rows, key=lambda entry: id(entry[1])):
-        entries = list(of_one)
+    for _, consecutive in groupby(rows, key=lambda entry: id(entry[1])):
+        entries = list(consecutive)
         yield entries[0][1]._replace(rows=[row for _, _, row in entries])
 
 
@@ -121,19 +121,25 @@ def _changed_keys(request: Request) -> Iterable[str]:
     return request.args if isinstance(request, Call) and request.method == "delete_many" else ()
 
 
-def _sender(part: Steps[Any], reply: Any) -> Callable[[], Request]:
-    return lambda: part.send(reply)
+def _sender(operation: Steps[Any], reply: Any) -> Callable[[], Request]:
+    return lambda: operation.send(reply)
 
 
-def _thrower(part: Steps[Any], error: Exception) -> Callable[[], Request]:
-    return lambda: part.throw(error)
+def _thrower(operation: Steps[Any], error: Exception) -> Callable[[], Request]:
+    return lambda: operation.throw(error)
 
 
 class _Merged(NamedTuple):
-    """One request in place of those of several operations, and a function that splits its reply into theirs."""
+    """One request in place of those of several operations.
+
+    Attributes:
+        request: the request.
+        numbers: the numbers of the operations.
+        split: splits the reply into one for each of them.
+    """
 
     request: Request
-    parts: list[int]
+    numbers: list[int]
     split: Callable[[Any], list[Any]]
 
 
@@ -186,17 +192,17 @@ def _args(request: Any) -> tuple[Any, ...]:
 
 
 def _split(values: list[Any], ends: list[int]) -> list[list[Any]]:
-    """Cut a list at ``ends``. Values beyond the last go to the last part, which refuses them."""
+    """Split a list at ``ends``. Surplus values go to the last operation, which refuses them."""
     starts = [0, *ends[:-1]]
     return [values[start:end] for start, end in zip(starts, [*ends[:-1], len(values)], strict=True)]
 
 
 class _MergedDecoder:
-    """Decodes the values of merged fetches, each part with the decoders of the fetches that it belongs to.
+    """Decodes the values of merged fetches, each section with the decoder of its own fetch.
 
     Args:
         fetches: the fetches.
-        ends: where the keys of each end among the keys of all.
+        ends: the position at which the keys of each fetch end among the keys of all.
     """
 
     def __init__(self, fetches: list[Fetch], ends: list[int]) -> None:
@@ -212,12 +218,12 @@ class _MergedDecoder:
 
 
 def _outcome_of(outcome: Any, batch: Any, count: int) -> Outcome:
-    """Return the outcome of one of merged writes.
+    """Return the outcome of one of several merged writes.
 
     Args:
-        outcome: that of all.
-        batch: what was written by the one.
-        count: how many keys were written by all.
+        outcome: the outcome of the merged write.
+        batch: the entries of the one write.
+        count: the number of keys of the merged write.
     """
     if len(outcome) == count and all(outcome.values()):
         return Outcome(dict.fromkeys(batch, True))

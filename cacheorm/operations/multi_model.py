@@ -1,4 +1,4 @@
-"""Operations over rows of different models in one call."""
+"""Operations on rows of several models in one call."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any, ClassVar, Self, cast
 from ..errors import BackendError, ConflictError, FailedRow, ValidationError, WriteError
 from ..metadata import RowPlan
 from ..requests import Steps
+from ..types import is_model
 from .base import Operation, R
 from .delete import ModelDelete
 from .insert import ModelInsert
-from .merging import PartResult, run_merged
+from .merging import OperationResult, run_merged
 from .preloading import Path, check_path, load_related_of_read, paths_of
 from .query import ModelQuery
 from .update import ModelUpdate
@@ -28,7 +29,7 @@ class _Rows:
 
 
 class _OverModels(Operation[R]):
-    """The base of operations over several models: an operation for each model, run side by side.
+    """The base class of operations on several models: one operation for each model, run concurrently.
 
     It has the modifiers of the operation on one model, and passes them on.
     """
@@ -48,17 +49,17 @@ class _OverModels(Operation[R]):
             (items,) = items
         if not items:
             return None
-        plan = getattr(items[0][0] if _is_pair(items[0]) else type(items[0]), "_meta", None)
-        return None if plan is None else plan.backend
+        model = items[0][0] if _is_pair(items[0]) else type(items[0])
+        return model._meta.backend if is_model(model) else None
 
     def _by_model(self) -> dict[Any, _Rows]:
-        """Sort the rows by model.
+        """Group the rows by model.
 
         Raises:
             TypeError: something that is neither an instance nor a pair of a model and rows.
         """
         items: Any = self._rows
-        if len(items) == 1 and not _is_pair(items[0]) and not hasattr(type(items[0]), "_meta"):
+        if len(items) == 1 and not _is_pair(items[0]) and not is_model(type(items[0])):
             (items,) = items
             if not isinstance(items, Iterable) or isinstance(items, (str, bytes, Mapping)):
                 raise _not_rows(items)
@@ -86,7 +87,7 @@ class _OverModels(Operation[R]):
         return by_model
 
     def _adopt_all(self, by_model: dict[Any, _Rows]) -> None:
-        # As instances, so that rows can be named if they fail: keys may have defaults.
+        # As instances, since errors need the keys of rows, and keys may come from defaults.
         for model, group in by_model.items():
             group.rows = model._meta.adopt(group.rows)
 
@@ -112,35 +113,35 @@ class _OverModels(Operation[R]):
                     ordered[position] = row
         return ordered
 
-    def _write(self, by_model: dict[Any, _Rows]) -> Steps[list[PartResult]]:
+    def _write(self, by_model: dict[Any, _Rows]) -> Steps[list[OperationResult]]:
         """Run the operations on the models.
 
         Raises:
-            WriteError: what is not written, after all has been tried.
+            WriteError: rows that are not written; all others have been.
         """
         results = yield from self._run(by_model)
-        if any(part.error for part in results):
+        if any(outcome.error for outcome in results):
             raise self._failure(by_model, results)
         return results
 
-    def _run(self, by_model: dict[Any, _Rows]) -> Steps[list[PartResult]]:
+    def _run(self, by_model: dict[Any, _Rows]) -> Steps[list[OperationResult]]:
         positions = [group.positions for group in by_model.values()]
         parts = zip(self._parts(by_model), positions, strict=True)
         return (yield from run_merged([_positioned(part.steps(), of_part) for part, of_part in parts], positions))
 
-    def _failure(self, by_model: dict[Any, _Rows], results: Sequence[PartResult]) -> WriteError:
+    def _failure(self, by_model: dict[Any, _Rows], results: Sequence[OperationResult]) -> WriteError:
         failed: list[FailedRow] = []
         written: list[tuple[str, str]] = []
-        for (model, group), part in zip(by_model.items(), results, strict=True):
+        for (model, group), outcome in zip(by_model.items(), results, strict=True):
             name = model.__name__
-            error, done = part.error, part.written()
+            error, done = outcome.error, outcome.written()
             keys = dict.fromkeys(model._meta.identity.identify(group.rows, False)[1])
             if isinstance(error, BackendError):
-                # Without what it says of the write, which is not true of rows that were never sent.
-                why = str(error.args[0])
+                # Without the remark that the write may have been applied, which is wrong for rows that were never sent.
+                reason = str(error.args[0])
                 left = [key for key in keys if key not in done]
                 failed += [
-                    FailedRow(name, key, str(error), True) if key in part.unsure else FailedRow(name, key, why)
+                    FailedRow(name, key, str(error), True) if key in outcome.unsure else FailedRow(name, key, reason)
                     for key in left
                 ]
                 written += [(name, key) for key in keys if key in done]
@@ -149,10 +150,10 @@ class _OverModels(Operation[R]):
                 failed += refused
                 named = {row.key for row in refused}
                 written += [(name, key) for key in keys if key not in named]
-        errors = [part.error for part in results if part.error]
-        kind = ConflictError if all(isinstance(one, ConflictError) for one in errors) else WriteError
+        errors = [outcome.error for outcome in results if outcome.error]
+        kind = ConflictError if all(isinstance(error, ConflictError) for error in errors) else WriteError
         failure = kind(failed, written, self._done)
-        failure.__cause__ = next((one for one in errors if isinstance(one, BackendError)), None)
+        failure.__cause__ = next((error for error in errors if isinstance(error, BackendError)), None)
         return failure
 
 
@@ -161,7 +162,7 @@ def _positioned(steps: Steps[R], positions: Sequence[int]) -> Steps[R]:
     try:
         return (yield from steps)
     except ValidationError as error:
-        raise error.among(positions) from error.__cause__
+        raise error.repositioned(positions) from error.__cause__
 
 
 def _pair_of(item: Any) -> tuple[Any, list[Any]]:
@@ -170,19 +171,17 @@ def _pair_of(item: Any) -> tuple[Any, list[Any]]:
     Raises:
         TypeError: something that is neither an instance nor a pair of a model and rows.
     """
-    if hasattr(type(item), "_meta"):
+    if is_model(type(item)):
         return type(item), [item]
     if not _is_pair(item):
         raise _not_rows(item)
     model, given = item
-    is_row = isinstance(given, Mapping) or hasattr(type(given), "_meta")
+    is_row = isinstance(given, Mapping) or is_model(type(given))
     return model, [given] if is_row else list(given)
 
 
 def _is_pair(item: Any) -> bool:
-    if not isinstance(item, (tuple, list)) or len(item) != 2:
-        return False
-    return isinstance(item[0], type) and hasattr(item[0], "_meta")
+    return isinstance(item, (tuple, list)) and len(item) == 2 and is_model(item[0])
 
 
 def _not_rows(item: Any) -> TypeError:
@@ -190,10 +189,10 @@ def _not_rows(item: Any) -> TypeError:
 
 
 class Insert(_OverModels[list[Any]], ModelInsert[list[Any]]):
-    """Writes rows of any models, over whatever is there, and gives the instances in the order given.
+    """Writes rows of any models, replacing rows with the same keys, and returns the instances in the order given.
 
-    All rows of all models are converted before the first byte is sent. Then each backend is written to once (for each
-    lifetime, and in parts where there are many rows).
+    All rows of all models are converted before the first byte is sent. Then each backend gets one write (for each
+    lifetime, and in parts if there are many rows).
 
     ::
 
@@ -205,7 +204,7 @@ class Insert(_OverModels[list[Any]], ModelInsert[list[Any]]):
     Raises (on execute):
         TypeError: something else among the items.
         ValidationError: all bad fields of the first bad row; nothing was written.
-        WriteError: rows that are not stored, for whatever reason; ``.stored`` lists those that are.
+        WriteError: rows that are not stored, for any reason; ``.stored`` lists those that are.
     """
 
     _single = ModelInsert
@@ -214,30 +213,30 @@ class Insert(_OverModels[list[Any]], ModelInsert[list[Any]]):
         by_model = self._by_model()
         self._adopt_all(by_model)
         if any(model._meta.references for model in by_model):
-            # Rows may refer to others of the call, whichever model is converted first.
-            given = [_give_keys(model._meta, group.rows) for model, group in by_model.items()]
-            if any(given):
+            # Rows may refer to other rows of the call, so primary keys from defaults are set before the conversion.
+            changed = [_set_default_keys(model._meta, group.rows) for model, group in by_model.items()]
+            if any(changed):
                 self._adopt_all(by_model)
         results = yield from self._write(by_model)
-        return self._in_order(by_model, [part.result for part in results])
+        return self._in_order(by_model, [outcome.result for outcome in results])
 
 
-def _give_keys(plan: RowPlan, rows: list[Any]) -> bool:
-    """Give rows without a primary key that of its default; tell whether there were any."""
-    given = False
+def _set_default_keys(plan: RowPlan, rows: list[Any]) -> bool:
+    """Set the primary key of rows without one to its default; return whether there were any."""
+    changed = False
     for field in plan.key_fields:
         if field.default is not None:
             for row in rows:
                 if field.peek(row) is None:
                     field.poke(row, field.make_default())
-                    given = True
-    return given
+                    changed = True
+    return changed
 
 
 class Update(_OverModels[list[Any]], ModelUpdate[list[Any]]):
-    """Changes the named fields of rows of any models; gives them in the order given, ``None`` where no row exists.
+    """Changes the named fields of rows of any models; returns them in the order given, ``None`` for rows not found.
 
-    Each backend is read once and written to once (for each lifetime). With ``.atomic()``, rows that others have changed
+    Each backend gets one read and one write (for each lifetime). With ``.atomic()``, rows that others have changed
     meanwhile are tried again.
 
     Args:
@@ -248,8 +247,8 @@ class Update(_OverModels[list[Any]], ModelUpdate[list[Any]]):
         TypeError: something else among the items.
         ValidationError: all bad fields of the first bad row; nothing was written.
         PayloadError: stored bytes that are no row of their model; nothing was written.
-        WriteError: rows that are not stored, for whatever reason; ``.stored`` lists those that are, and those that
-            did not exist.
+        WriteError: rows that are not stored, for any reason; ``.stored`` lists those that are, and those that did not
+            exist.
     """
 
     _single = ModelUpdate
@@ -258,11 +257,11 @@ class Update(_OverModels[list[Any]], ModelUpdate[list[Any]]):
         by_model = self._by_model()
         self._adopt_all(by_model)
         results = yield from self._write(by_model)
-        return self._in_order(by_model, [part.result for part in results])
+        return self._in_order(by_model, [outcome.result for outcome in results])
 
 
 class Delete(_OverModels[bool], ModelDelete[bool]):
-    """Removes rows of any models; gives ``True`` only if all of them existed. All are removed either way.
+    """Removes rows of any models; returns ``True`` only if all of them existed. All are removed either way.
 
     Args:
         items: instances, and pairs of a model and primary keys (dicts and instances), or one iterable of them.
@@ -278,13 +277,13 @@ class Delete(_OverModels[bool], ModelDelete[bool]):
 
     def steps(self) -> Steps[bool]:
         results = yield from self._write(self._by_model())
-        return all(part.result for part in results)
+        return all(outcome.result for outcome in results)
 
 
 class Query(_OverModels[list[Any]], ModelQuery[list[Any]]):
-    """Reads rows of any models; gives instances in the order asked, ``None`` for misses.
+    """Reads rows of any models; returns instances in the order asked, ``None`` for misses.
 
-    Each backend is read once.
+    Each backend gets one read.
 
     Args:
         items: instances, and pairs of a model and primary keys (dicts and instances), or one iterable of them.
@@ -299,7 +298,7 @@ class Query(_OverModels[list[Any]], ModelQuery[list[Any]]):
     _single = ModelQuery
 
     def preload(self, *paths: Path) -> Self:
-        """Load the rows that foreign keys refer to as well; each path is followed from the models that have it."""
+        """Also load the rows that foreign keys refer to; each path is followed from the models that have it."""
         for path in paths:
             check_path(path)
         self._paths = (*self._paths, *paths)
@@ -309,9 +308,9 @@ class Query(_OverModels[list[Any]], ModelQuery[list[Any]]):
         by_model = self._by_model()
         trees = paths_of([model._meta for model in by_model], self._paths)
         results = yield from self._run(by_model)
-        for part in results:
-            if part.error is not None:
-                raise part.error
-        groups = zip(by_model, [part.result for part in results], trees, strict=True)
+        for outcome in results:
+            if outcome.error is not None:
+                raise outcome.error
+        groups = zip(by_model, [outcome.result for outcome in results], trees, strict=True)
         yield from load_related_of_read(groups)
-        return self._in_order(by_model, [part.result for part in results])
+        return self._in_order(by_model, [outcome.result for outcome in results])

@@ -1,4 +1,4 @@
-"""Loading the rows that foreign keys refer to, a level at a time."""
+"""Preloading: reading the rows that foreign keys refer to, a level at a time."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ..fields.foreign import MISSING
 from ..metadata import RowPlan
 from ..requests import Steps
 from ..sync_driver import run
+from ..types import is_model
 from .merging import run_merged
 from .read import read
 
@@ -26,10 +27,10 @@ R = TypeVar("R", bound="Model | None")
 Step = str | ForeignKeyField[Any]
 
 Path = Step | tuple[Step, ...]
-"""From rows to rows they refer to: a foreign key, names with dots between, or several of these one after another."""
+"""A path along foreign keys: a field, names with dots between, or a tuple of these, one step each."""
 
 Tree = dict[ForeignKeyField[Any], "Tree"]
-"""The references of one model that are to be loaded, and those of the models they refer to."""
+"""The foreign keys of one model to be loaded, each with those of the model that it refers to."""
 
 
 @overload
@@ -39,9 +40,9 @@ def preload(instances: Iterable[R], *paths: Path) -> list[R]: ...
 def preload(instances: Any, *paths: Path) -> Any:
     """Load the rows that foreign keys of instances refer to, with one read per level and backend.
 
-    Rows that are referred to more than once are read once, and are one object. What an instance has loaded already is
-    kept. After that, access to the reference reads nothing: it gives the row, ``None`` for a null reference, or raises
-    ``DoesNotExist`` where the row is gone.
+    Rows that are referred to more than once are read once, and are one object. Related instances that are loaded
+    already are kept. After that, access to the reference reads nothing: it returns the row, or ``None`` for a null
+    reference, or raises ``DoesNotExist`` if the row does not exist.
 
     Args:
         instances: an instance, or an iterable of instances of one model or of several; ``None`` among them is skipped.
@@ -70,16 +71,19 @@ async def apreload(instances: Any, *paths: Path) -> Any:
 
 
 def _preload(instances: Any, paths: Iterable[Path]) -> Steps[Any]:
-    if hasattr(type(instances), "_meta"):
+    if is_model(type(instances)):
         yield from _preload([instances], paths)
         return instances
     given = list(instances)
     by_model: dict[Any, list[Any]] = {}
     for instance in given:
         if instance is not None:
-            if not hasattr(type(instance), "_meta"):
-                raise TypeError(f"preload takes instances of models, got {type(instance).__name__}")
-            by_model.setdefault(type(instance), []).append(instance)
+            of_model = by_model.get(type(instance))
+            if of_model is None:
+                if not is_model(type(instance)):
+                    raise TypeError(f"preload takes instances of models, got {type(instance).__name__}")
+                of_model = by_model[type(instance)] = []
+            of_model.append(instance)
     trees = paths_of([model._meta for model in by_model], paths)
     yield from load_related([(rows, tree) for rows, tree in zip(by_model.values(), trees, strict=True)], {})
     return given
@@ -101,14 +105,14 @@ def paths_of(plans: list[RowPlan], paths: Iterable[Path]) -> list[Tree]:
 
 
 def check_path(path: Any) -> None:
-    """Raise :exc:`TypeError` for what cannot be a path."""
+    """Raise :exc:`TypeError` for an object that is no path."""
     for step in path if isinstance(path, tuple) and path else (path,):
         if not isinstance(step, (str, ForeignKeyField)):
             raise TypeError(f"expected a foreign key or a path such as 'article.author', got {type(step).__name__}")
 
 
 def _follow(plan: RowPlan, path: Path, tree: Tree) -> str | None:
-    """Enter a path into the tree of a model; give the reason if the model has no such path."""
+    """Add a path to the tree of a model; return the reason if the model has no such path."""
     found: list[ForeignKeyField[Any]] = []
     for step in _steps(path):
         name = step if isinstance(step, str) else step.name
@@ -120,7 +124,7 @@ def _follow(plan: RowPlan, path: Path, tree: Tree) -> str | None:
             )
         field = plan.fields.get(name)
         if not isinstance(field, ForeignKeyField):
-            known = ", ".join(one.name for one in plan.references) or "none"
+            known = ", ".join(field.name for field in plan.references) or "none"
             return f"{plan.model.__name__} has no foreign key {name!r}; it has: {known}"
         found.append(field)
         plan = field.rel_model._meta
@@ -138,7 +142,7 @@ def _steps(path: Path) -> Iterator[str | ForeignKeyField[Any]]:
 
 
 def refers_to(tree: Tree, model: Any) -> bool:
-    """Tell whether rows of ``model`` are among those that a tree leads to."""
+    """Return whether a tree leads to rows of ``model``."""
     return any(field.rel_model is model or refers_to(below, model) for field, below in tree.items())
 
 
@@ -147,20 +151,20 @@ Known = dict[Any, dict[str, Any]]
 
 
 def load_related_of_read(groups: Iterable[tuple[Any, list[Any], Tree]]) -> Steps[None]:
-    """Load the rows that rows refer to that were just read.
+    """Load the rows that the rows of a read refer to.
 
-    A row that refers to another one of the same result gets that one: they were read together.
+    A row that refers to another row of the same result gets that instance; it is not read again.
 
     Args:
-        groups: models, rows of each (``None`` for misses), and what is to be loaded of them.
+        groups: models, rows of each (``None`` for misses), and the foreign keys to load.
     """
     groups = [group for group in groups if group[1]]
     known: Known = {}
     for model, rows, _ in groups:
         if any(refers_to(tree, model) for _, _, tree in groups):
-            there = [row for row in rows if row is not None]
-            keys = model._meta.identity.identify(there, False)[1]
-            known[model] = dict(zip(keys, there, strict=True))
+            found = [row for row in rows if row is not None]
+            keys = model._meta.identity.identify(found, False)[1]
+            known[model] = dict(zip(keys, found, strict=True))
     yield from load_related([(rows, tree) for _, rows, tree in groups if tree], known)
 
 
@@ -168,28 +172,28 @@ def load_related(level: list[tuple[list[Any], Tree]], known: Known) -> Steps[Non
     """Load the rows that instances refer to, level by level.
 
     Args:
-        level: instances of one model each, ``None`` among them being skipped, with what is to be loaded of them.
+        level: lists of instances, each list of one model, with the foreign keys to load; ``None`` is skipped.
         known: rows that need not be read, by model and key; those that are read are added.
     """
     while level:
         edges = [_Edge(field, rows, below) for rows, tree in level for field, below in tree.items()]
         missing: dict[Any, dict[str, Any]] = {}
         for edge in edges:
-            there = known.setdefault(edge.target, {})
-            new = {key: pk for key, pk in edge.pks.items() if key not in there} if there else edge.pks
+            rows_of_target = known.setdefault(edge.target, {})
+            new = {key: pk for key, pk in edge.pks.items() if key not in rows_of_target} if rows_of_target else edge.pks
             if new:
                 missing[edge.target] = missing.get(edge.target, {}) | new
         yield from _read(missing, known)
-        level = [(rows, edge.below) for edge in edges if (rows := edge.settle(known))]
+        level = [(rows, edge.below) for edge in edges if (rows := edge.set_related(known))]
 
 
 class _Edge:
-    """One reference of the instances of one model, and the rows that it leads to.
+    """One foreign key of instances of one model, and the rows that it refers to.
 
     Attributes:
-        below: what is to be loaded of those rows.
+        below: the foreign keys of those rows to load.
         target: their model.
-        pks: the primary keys, by key, of those that are not loaded yet.
+        pks: the primary keys, by key, of the rows that are not loaded yet.
     """
 
     def __init__(self, field: ForeignKeyField[Any], instances: list[Any], below: Tree) -> None:
@@ -197,12 +201,13 @@ class _Edge:
         self._field = field
         self._loaded: list[Any] = []
         self._waiting = instances
-        # The label of each instance's id, unless all were read and none has loaded anything: then ids are in the slots.
+        # A hashable label for the id of each instance. ``None`` if the ids in the slots themselves are the labels,
+        # because all instances were read and none has loaded anything.
         self._labels: list[Any] | None = None
         ids = self._ids_of_read() or self._ids_of_any()
         self.target = field.rel_model
         plan = self.target._meta
-        # A row that many refer to is identified once.
+        # A row that many instances refer to is identified once.
         pks, keys = plan.identity.identify_pks([*ids.values()])
         self._keys = dict(zip(ids, keys, strict=True))
         self.pks: dict[str, Any] = dict(zip(keys, pks, strict=True))
@@ -213,7 +218,7 @@ class _Edge:
         return model._related
 
     def _ids_of_read(self) -> dict[Any, Any] | None:
-        """Give the ids by themselves, if all instances were read and none has loaded anything."""
+        """Return the ids by themselves if all instances were read and none has loaded anything; otherwise ``None``."""
         if self._field.default is not None or slots.holds(self._related, self._waiting):
             return None
         try:
@@ -223,7 +228,7 @@ class _Edge:
         return dict(zip(ids, ids, strict=True))
 
     def _ids_of_any(self) -> dict[Any, Any]:
-        """Give the ids by label, for any instances; those that have loaded theirs need nothing more."""
+        """Return the ids by label, for any instances; those that have loaded the related row are left out."""
         field, instances = self._field, self._waiting
         self._waiting, ids = [], []
         for instance in instances:
@@ -240,16 +245,17 @@ class _Edge:
         try:
             return dict(zip(ids, ids, strict=True))
         except TypeError:
-            # A row that was never written may hold a list for a composite key: then keys tell ids apart.
+            # A row that was never written may hold a list for a composite key, which is not hashable. Then keys are
+            # used.
             plan = field.rel_model._meta
             self._labels = [plan.key_of(plan.row_of(value)) for value in ids]
             return dict(zip(self._labels, ids, strict=True))
 
-    def settle(self, known: Known) -> list[Any]:
-        """Hand the rows to the instances that refer to them, and give each row once if there is more to load of it."""
+    def set_related(self, known: Known) -> list[Any]:
+        """Set the related rows of the instances; return each row once if foreign keys of it are to be loaded."""
         name = self._field.name
-        there = known[self.target]
-        related = {label: there[key] for label, key in self._keys.items()}
+        rows = known[self.target]
+        related = {label: rows[key] for label, key in self._keys.items()}
         if self._labels is None:
             slots.relate(self._related, self._field, name, self._waiting, related)
         else:
@@ -265,7 +271,7 @@ def _read(missing: dict[Any, dict[str, Any]], known: Known) -> Steps[None]:
 
     Args:
         missing: primary keys by model and key.
-        known: gets the rows.
+        known: the rows are added to it.
     """
     parts = [read(model._meta.resolved(), [*pks.values()], [*pks]) for model, pks in missing.items()]
     results = yield from run_merged(parts)

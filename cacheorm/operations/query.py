@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["LEASE_SECONDS", "ModelQuery"]
 
 LEASE_SECONDS = 5
-"""The default of ``lease``: longer than most queries of a database, and short enough to wait for after a crash."""
+"""The default of ``lease``: longer than most database queries, and short enough to wait for after a crash."""
 
 
 class ModelQuery(Operation[R]):
@@ -32,7 +32,7 @@ class ModelQuery(Operation[R]):
     _tree: Tree | None = None
 
     def preload(self, *paths: Path) -> Self:
-        """Load the rows that foreign keys refer to as well, with one read per level and backend.
+        """Also load the rows that foreign keys refer to, with one read per level and backend.
 
         Args:
             paths: foreign keys (``Article.author``), names with dots between (``"article.author"``), and tuples of
@@ -55,15 +55,16 @@ class ModelQuery(Operation[R]):
                 ones, in the order asked and without duplicates. It returns rows (dicts or instances), either as a
                 dict by primary key, where the rows need not hold it, or as any iterable. A row that it leaves out, or
                 returns ``None`` for, does not exist.
-            negative_ttl: seconds for which it is remembered that a row does not exist; ``None``: it is not.
-            lease: seconds for which other processes leave a row to the caller that loads it, and during which (less
-                one) a row that is deleted meanwhile is not stored; ``None``: no leases are taken.
+            negative_ttl: seconds for which it is remembered that a row does not exist; ``None``: it is not remembered.
+            lease: seconds for which other processes wait for the caller that loads a row, instead of loading it. For
+                one second less than that, a row that is deleted while it is loaded is not stored. ``None``: no leases
+                are taken.
 
         Returns:
             An operation with the result of this one; its ``ttl`` is that of the loaded rows.
 
         Raises (on execute):
-            ValidationError, TypeError: as for any query; a loaded row is none of the model.
+            ValidationError, TypeError: as for any query; or a loaded row is no row of the model.
             ValueError: the loader returned a row that was not asked for, or one twice.
             WriteError: loaded rows that the backend refused.
 

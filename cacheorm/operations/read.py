@@ -16,11 +16,11 @@ from ..requests import Call, Fetch, Steps
 __all__ = ["Gaps", "read", "read_with_gaps", "read_with_tokens"]
 
 Gaps = dict[str, tuple[Any, bytes | None]]
-"""Keys without a row: the primary key, and what is stored in place of a row, if anything. Without remembered misses."""
+"""The keys without a row, except remembered misses: their primary keys, and the payload stored instead, or ``None``."""
 
 
 class _RowDecoder:
-    """Decodes the payloads of a batch as rows. One object, as thousands of awaited reads may wait at a time.
+    """Decodes the payloads of a batch as rows. It has slots, since thousands of awaited reads may exist at a time.
 
     Args:
         codec: the model's.
@@ -59,7 +59,7 @@ class _RowDecoder:
 
 
 class _GapDecoder(_RowDecoder):
-    """A row decoder that keeps what is stored in place of rows."""
+    """A row decoder that also collects the keys without a row."""
 
     __slots__ = ("gaps",)
 
@@ -68,16 +68,16 @@ class _GapDecoder(_RowDecoder):
         self.gaps: Gaps = {}
 
     def __call__(self, payloads: list[bytes | None], start: int) -> list[Any]:
-        """Return the rows of consecutive keys, and keep the payloads of those without one."""
+        """Return the rows of consecutive keys, and collect those without one."""
         rows = super().__call__(payloads, start)
-        for at in key_makers.missing_positions(rows):
-            if payloads[at] != ABSENT:
-                self.gaps[self.keys[start + at]] = self.pks[start + at], payloads[at]
+        for index in key_makers.missing_positions(rows):
+            if payloads[index] != ABSENT:
+                self.gaps[self.keys[start + index]] = self.pks[start + index], payloads[index]
         return rows
 
 
 def read(resolved: Any, pks: list[Any], keys: list[str]) -> Steps[list[Any]]:
-    """Read rows; a key that occurs more than once gives the same instance at each of its positions.
+    """Read rows; a key that occurs more than once has the same instance at each of its positions.
 
     Args:
         resolved: the model's backend and codec.

@@ -34,13 +34,13 @@ Rows = Mapping[Any, Any] | Iterable[Any]
 Loader = Callable[[list[Any]], Rows | Awaitable[Rows] | AsyncIterator[Any]]
 """Returns rows for a list of primary keys: by primary key, or in any order. An awaited operation also awaits it."""
 
-# Between two looks at rows that another process loads, in seconds.
+# Between two reads of rows that another process loads, in seconds.
 _FIRST_PAUSE = 0.005
 _LONGEST_PAUSE = 0.2
 
 
 class _Loaded:
-    """What was found or loaded for some keys, ``None`` for no row.
+    """The rows that were found or loaded for some keys, ``None`` for no row.
 
     Attributes:
         rows: instances by key, for this caller.
@@ -152,7 +152,7 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
         return loaded.rows
 
     def _load_leased(self, load: SharedLoad, lease: bytes, gaps: Gaps, loaded: _Loaded) -> Steps[None]:
-        """Load what no other process is loading, then look for the rest, until nothing is missing."""
+        """Load the rows that no other process is loading, then read the rest again, until none is missing."""
         every = list(gaps)
         try:
             yield from self._load_in_rounds(load, lease, gaps, loaded)
@@ -195,10 +195,10 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
         free = {key: seen for key, (_, seen) in gaps.items() if seen is not None and (overdue or not is_lease(seen))}
         if free:
             taken.update((yield from swap(backend, dict.fromkeys(free, lease), self._lease, self._size, free)))
-        return {key for key, one in taken.items() if one}
+        return {key for key, is_taken in taken.items() if is_taken}
 
     def _read_again(self, gaps: Gaps, loaded: _Loaded) -> Steps[Gaps]:
-        """Read keys again, keep what is there by now, and return the others."""
+        """Read keys again, keep the rows that exist by now, and return the other keys."""
         resolved = self._plan.resolved()
         rest: Gaps = {}
         for keys in slices([*gaps], self._size):
@@ -234,7 +234,7 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
         loaded.rows |= dict.fromkeys(gaps) | rows
         loaded.payloads |= dict.fromkeys(gaps) | packed
         newer = yield from self._store(load, gaps, leased, packed)
-        # Something else has come to be stored there: every later read gives that.
+        # Something else is stored under these keys by now; later reads return that, and so does this one.
         yield from self._read_again({key: gaps[key] for key in newer}, loaded)
 
     def _store(self, load: SharedLoad, gaps: Gaps, leased: set[str], packed: dict[str, bytes]) -> Steps[list[str]]:
@@ -268,7 +268,7 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
             stored[new[0]] = yield Call(backend, "add", (new[0], packed[new[0]], self._pick_ttl()))
         elif new:
             stored.update((yield from self._write_many("add_many", new, [packed[key] for key in new])))
-        # A lease is no row: where there turned out to be none either, a moment later it is as if it had not been.
+        # A lease for a row that does not exist becomes a remembered miss, or a released lease that expires in a second.
         miss, ttl = (ABSENT, self._negative_ttl) if self._negative_ttl else (LEASE, 1)
         for part in slices([key for key in present if key in tokens and key not in packed], self._size):
             batch = {key: (miss, tokens[key]) for key in part}
@@ -291,7 +291,7 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
 
 
 def _seconds(name: str, given: TTL, hint: str) -> int | None:
-    """Check a time for which ``None`` means none, and 0 would mean without end."""
+    """Check an optional number of seconds; 0 is refused, since it would mean a lifetime without end."""
     if given is None:
         return None
     try:

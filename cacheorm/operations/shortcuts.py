@@ -1,6 +1,6 @@
-"""The shortcuts of models and instances: operations that execute at once, and what is made of their results.
+"""The shortcuts of models and instances: operations that execute at once, with their results converted.
 
-They never go through methods of the model, since a field may have the name of any of them.
+They call no methods of the model, since a field may have the name of any of them.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def get_by_id(model: type[M], pk: Any) -> Steps[M]:
 
 
 def get_many(model: type[M], pks: Iterable[Any]) -> Steps[dict[Any, M]]:
-    """Read rows by primary key; return those that there are."""
+    """Read rows by primary key; return those that exist, by primary key."""
     given = _primary_keys("get_many", pks)
     plan = model._meta
     query: ModelQuery[list[M | None]] = ModelQuery(plan, given, True, by_pk=True)
@@ -76,7 +76,7 @@ def get_many(model: type[M], pks: Iterable[Any]) -> Steps[dict[Any, M]]:
 
 
 def get_or_create(model: type[M], defaults: Mapping[str, Any] | None, values: Mapping[str, Any]) -> GetOrCreate:
-    """Return the operation that reads a row or creates it, with the primary key that is among its values."""
+    """Return the operation that reads a row or creates it; its primary key is part of ``values``."""
     plan = model._meta
     key_names = {name for field in plan.key_fields for name in field.accepted_names}
     key_part = {name: value for name, value in values.items() if name in key_names}
@@ -86,7 +86,7 @@ def get_or_create(model: type[M], defaults: Mapping[str, Any] | None, values: Ma
 def get_or_load(
     model: type[M], pk: Any, loader: Callable[[Any], Any], ttl: TTL, negative_ttl: TTL, lease: TTL
 ) -> ModelLoad[M | None]:
-    """Return the operation that reads a row or loads it, one by itself."""
+    """Return the operation that reads one row or loads it."""
     plan = model._meta
     rows = [plan.row_of(pk)]
     load: ModelLoad[M | None] = ModelLoad(plan, rows, False, loader, negative_ttl, lease, one_by_one=True)
@@ -127,7 +127,7 @@ def increment(model: type[M], pk: Any, field: Any, by: Any) -> Steps[Any]:
 
 
 def expire_many(model: type[M], pks: Iterable[Any], ttl: TTL) -> Steps[dict[Any, bool]]:
-    """Give rows a new lifetime; tell which exist."""
+    """Set the lifetime of rows anew; return whether each exists, by primary key."""
     given = _primary_keys("expire_many", pks)
     operation = ModelExpire(model._meta, given, True, by_pk=True)
     existed = yield from (operation if ttl is None else operation.ttl(ttl)).steps()
@@ -135,23 +135,23 @@ def expire_many(model: type[M], pks: Iterable[Any], ttl: TTL) -> Steps[dict[Any,
 
 
 def expire(instance: Any, ttl: TTL) -> ModelExpire:
-    """Return the operation that gives the row of an instance a new lifetime, the model's for ``None``."""
+    """Return the operation that sets the lifetime of an instance's row anew; ``None`` is the model's ttl."""
     operation = ModelExpire(type(instance)._meta, [instance], False)
     return operation if ttl is None else operation.ttl(ttl)
 
 
 def payload_of(model: type[M], pk: Any) -> Call:
-    """Return the request for what is stored of a row."""
+    """Return the request for the payload of a row."""
     return Call(model._meta.backend, "get", (model._meta.key_of(pk),))
 
 
 def is_row(payload: bytes | None) -> bool:
-    """Tell whether what is stored is a row; a remembered miss is none."""
+    """Return whether a payload is a row, and not a remembered miss or a lease."""
     return payload is not None and not is_absence(payload)
 
 
 def save(instance: Any, force_insert: bool) -> Steps[bool]:
-    """Update the row of an instance that has a primary key, insert that of another."""
+    """Update the row of an instance if it has a primary key; insert it otherwise."""
     plan = type(instance)._meta
     if force_insert or instance._pk is None:
         insert: ModelInsert[Any] = ModelInsert(plan, [instance], False)

@@ -1,4 +1,4 @@
-"""Signals of models that have receivers."""
+"""Sending the signals of a model, if it has receivers."""
 
 from __future__ import annotations
 
@@ -54,20 +54,20 @@ def _as_coroutine(receiver: Callable[..., Any]) -> Callable[..., Awaitable[Any]]
 
 
 class SignalSenders(NamedTuple):
-    """The senders of the signals before and after rows of a model are written; ``None`` for one without receivers."""
+    """The senders of the signals before and after a change of rows; ``None`` for a signal without receivers."""
 
     before: SignalSender | None
     after: SignalSender | None
 
 
 def signal_senders(event: str, model: Any, modules: dict[str, Any] = sys.modules) -> SignalSenders | None:
-    """Return the senders of a model's signals for an event; ``None`` where neither signal has receivers.
+    """Return the senders of a model's signals for an event; ``None`` if neither signal has receivers.
 
     Args:
         event: ``"save"`` or ``"delete"``.
         model: the model that sends them.
-        modules: the modules that are imported. A program that has not imported :mod:`cacheorm.signals` has connected
-            no receiver, and need not wait for the import.
+        modules: the imported modules. A program that has not imported :mod:`cacheorm.signals` has no receivers, and is
+            not slowed down by the import.
     """
     if _MODULE not in modules:
         return None

@@ -68,7 +68,7 @@ class SharedLoad:
         self._payloads: Mapping[str, bytes | None] | None = None
 
     def start_lease(self) -> None:
-        """Note the time just before leases are taken."""
+        """Record the time just before leases are taken."""
         self._leased_until = time.monotonic() + (self.lease or 0) - _EXPIRY_MARGIN
 
     @property
@@ -77,7 +77,7 @@ class SharedLoad:
         return time.monotonic() < self._leased_until
 
     def enter_loader(self) -> tuple[SharedLoad, ...]:
-        """Note that the loader is about to be called; return what :meth:`leave_loader` takes."""
+        """Record that the loader is about to be called; return the argument for :meth:`leave_loader`."""
         if self._called_at is None:
             self._called_at = now()
         outer = _inside.get()
@@ -85,11 +85,11 @@ class SharedLoad:
         return outer
 
     def leave_loader(self, outer: tuple[SharedLoad, ...]) -> None:
-        """Note that the loader has returned."""
+        """Record that the loader has returned."""
         _inside.set(outer)
 
     def finish(self, payloads: Mapping[str, bytes | None] | None = None, error: BaseException | None = None) -> None:
-        """Hand the outcome to the callers that wait.
+        """Pass the outcome to the callers that wait.
 
         Args:
             payloads: what is stored under the keys, or would be; ``None`` where there is no row.
@@ -210,7 +210,7 @@ def claim(
 
 
 def stop_waiting(joined: Iterable[SharedLoad]) -> None:
-    """Note that the present context no longer waits for ``joined``."""
+    """Record that the present context no longer waits for ``joined``."""
     inside = _inside.get()
     if inside:
         with _lock:

@@ -1,4 +1,4 @@
-"""Changing fields of rows that exist."""
+"""Updating fields of rows that exist."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["ModelUpdate"]
 
 
 class _Batch(NamedTuple):
-    """Rows to be updated, column by column.
+    """Rows to be updated; each attribute has one element for each row.
 
     Attributes:
         positions: their positions in the operation.
-        changes: instances of which the fields to change are set.
-        given: whether each of these is the caller's own instance, which becomes the whole row.
+        changes: instances with only the fields to change set.
+        given: whether that instance is the caller's own, which becomes the whole row.
         pks: their primary keys.
         keys: their keys.
     """
@@ -35,7 +35,7 @@ class _Batch(NamedTuple):
     keys: list[str]
 
     def part(self, start: int, stop: int) -> _Batch:
-        """Return consecutive rows."""
+        """Return the rows from index ``start`` to ``stop``."""
         columns: list[Any] = [column[start:stop] for column in self]
         return _Batch(*columns)
 
@@ -53,22 +53,22 @@ class _Batch(NamedTuple):
 class ModelUpdate(WriteOperation[R]):
     """Reads rows, changes the fields that are named, and writes them back where they still exist.
 
-    Returns the whole row as an instance, or ``None`` where there was none. A row that is deleted between
-    the read and the write stays deleted; what others change in between is overwritten, unless the update is
-    :meth:`atomic`. All changes are checked before anything is read or written.
+    Returns the whole row as an instance, or ``None`` for a row that does not exist. A row that is deleted between the
+    read and the write stays deleted. Changes by others in between are overwritten, unless the update is :meth:`atomic`.
+    All changes are checked before anything is read or written.
 
     Raises (on execute):
         ValidationError: all bad fields of the first bad row.
         PayloadError: stored bytes that are no row of the model.
         WriteError: rows that the backend refused; all others are stored.
-        ConflictError: rows that others kept changing; only of :meth:`atomic` updates.
+        ConflictError: rows that others changed at each try; only from :meth:`atomic` updates.
     """
 
     _retries: int | None = None
     _function: Callable[[Any], object] | None = None
 
     def keep_ttl(self) -> Self:
-        """Keep the lifetime that the rows have instead of starting the model's anew."""
+        """Keep the lifetime of each row instead of starting that of the model anew."""
         self._ttl = KEEP_TTL
         return self
 
@@ -102,9 +102,9 @@ class ModelUpdate(WriteOperation[R]):
             User.update(id=1).apply(visit).atomic().execute()
 
         Args:
-            function: gets the row as an instance and changes it in place; what it returns is ignored. It must not
-                change the primary key. :meth:`atomic` calls it again, with the row as it is then, when others have
-                changed the row meanwhile.
+            function: called with the row as an instance, which it changes in place; its result is ignored. It must not
+                change the primary key. If others have changed the row meanwhile, :meth:`atomic` updates call it again
+                with the new row.
 
         Raises:
             TypeError: it cannot be called.
@@ -129,26 +129,26 @@ class ModelUpdate(WriteOperation[R]):
         size = self._chunk or plan.backend.chunk_size
         signals = signal_senders("save", plan.model)
         if signals is not None and signals.before is not None:
-            # A receiver may stop the operation as long as nothing is written: all rows are changed before the first.
+            # A receiver may stop the operation before anything is written, so all rows have to be in one part.
             size = max(1, len(rows))
         for start in range(0, len(rows), size):
             part = batch if size >= len(rows) else batch.part(start, start + size)
             try:
                 updated += yield from self._update(part)
             except WriteError as error:
-                # The other parts are written all the same: rows that an error does not name are stored.
+                # The other parts are written all the same: rows that are not in the error are stored.
                 failures.append(error)
             except BackendError as error:
                 if updated:
                     error.add_note(f"{len(updated)} rows of {plan.model.__name__} had been updated before")
                 raise
         if failures:
-            kind = ConflictError if all(isinstance(one, ConflictError) for one in failures) else WriteError
-            raise kind([row for one in failures for row in one.failed])
+            kind = ConflictError if all(isinstance(error, ConflictError) for error in failures) else WriteError
+            raise kind([row for error in failures for row in error.failed])
         return updated  # type: ignore[return-value]
 
     def _update(self, batch: _Batch) -> Steps[list[Any]]:
-        """Update rows; those that others changed meanwhile again, as often as is allowed."""
+        """Update rows; try those that others changed meanwhile again, up to ``_retries`` times."""
         if self._retries is None:
             return (yield from self._attempt(batch, set(), []))
         results: dict[int, Any] = {}
@@ -159,22 +159,24 @@ class ModelUpdate(WriteOperation[R]):
             conflicts: set[str] = set()
             part = batch if len(left) == len(keys) else batch.some(left)
             results |= zip(left, (yield from self._attempt(part, conflicts, refused)), strict=True)
-            left = [at for at in left if keys[at] in conflicts] if conflicts else []
+            left = [index for index in left if keys[index] in conflicts] if conflicts else []
             if not left:
                 break
         else:
             name, reason = self._plan.model.__name__, f"others changed it {self._retries + 1} times in a row"
-            rows = [FailedRow(name, key, reason) for key in dict.fromkeys([keys[at] for at in left])]
+            rows = [FailedRow(name, key, reason) for key in dict.fromkeys([keys[index] for index in left])]
             raise WriteError(refused + rows) if refused else ConflictError(rows)
         if refused:
             raise WriteError(refused)
-        return [results[at] for at in range(len(keys))]
+        return [results[index] for index in range(len(keys))]
 
     def _attempt(self, batch: _Batch, conflicts: set[str], refused: list[FailedRow]) -> Steps[list[Any]]:
         """Read rows, change them and write them back; return them, ``None`` for each that was not written.
 
-        An atomic update adds the keys that others have changed to ``conflicts``, and the rows that the backend refused
-        to ``refused``, since rows of both kinds may be among those of one batch.
+        Args:
+            batch: the rows.
+            conflicts: an atomic update adds the keys that others have changed.
+            refused: an atomic update adds the rows that the backend refused.
         """
         keys = batch.keys
         rows, tokens = yield from self._read(batch)
@@ -190,7 +192,8 @@ class ModelUpdate(WriteOperation[R]):
         signals = signal_senders("save", self._plan.model)
         if signals is not None:
             if self._retries is None:
-                # Receivers get the instances that were given. An atomic update may have to make their changes again.
+                # Receivers get the caller's instances. Not for an atomic update, which may have to change the row
+                # again.
                 rows = self._in_given(batch, rows)
                 existing = {key: row for key, row in zip(keys, rows, strict=True) if row is not None}
             positioned = batch.positioned(existing)
@@ -202,7 +205,7 @@ class ModelUpdate(WriteOperation[R]):
         try:
             payloads = self._plan.resolved().codec.dump_many([*existing.values()], self._many)
         except ValidationError as error:
-            raise error.among([position for position, _ in batch.positioned(existing)]) from error.__cause__
+            raise error.repositioned([position for position, _ in batch.positioned(existing)]) from error.__cause__
         if self._retries is not None:
             swaps = [(payload, tokens[key]) for key, payload in zip(existing, payloads, strict=True)]
             written = yield from self._write_many("compare_and_set_many", [*existing], swaps, after, refused)
@@ -227,12 +230,12 @@ class ModelUpdate(WriteOperation[R]):
         return [None if payload is None else resolved.codec.load(payload, batch.pks[0], batch.keys[0])], {}
 
     def _overlay(self, sources: list[Any], targets: list[Any]) -> None:
-        """Copy the fields that are set, and the related instances, to other instances of the model."""
+        """Copy the fields that are set, and the loaded related instances, from sources to targets of the model."""
         plan = self._plan
         slots.overlay(plan.resolved().codec.columns, sources, targets, plan.model._related if plan.references else None)
 
     def _in_given(self, batch: _Batch, rows: list[Any]) -> list[Any]:
-        """Return rows, in place of which the caller's own instances, made whole, stand where it gave some."""
+        """Return rows, but the caller's own instances where it gave some, with all fields copied to them."""
         if True not in batch.given:
             return rows
         sources = zip(rows, batch.changes, batch.given, strict=True)
@@ -241,7 +244,7 @@ class ModelUpdate(WriteOperation[R]):
         return [row if change is None else change for row, change in zip(rows, own, strict=True)]
 
     def _check_keys(self, rows: dict[str, Any], culprit: str) -> None:
-        """Refuse rows whose primary key was changed since they were read."""
+        """Raise ValueError if the primary key of a row was changed since it was read."""
         try:
             keys = self._plan.identity.identify([*rows.values()], False)[1]
         except (TypeError, ValueError):

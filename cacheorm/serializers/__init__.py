@@ -2,7 +2,7 @@
 
 from .base import BaseSerializer, SerializerRegistry, registry
 from .compression import Zstd
-from .form import PayloadForm
+from .envelope import Envelope
 from .json import JSONSerializer
 from .msgpack import MessagePackSerializer
 from .pickle import PickleSerializer
@@ -10,9 +10,9 @@ from .protobuf import ProtobufSerializer
 
 __all__ = [
     "BaseSerializer",
+    "Envelope",
     "JSONSerializer",
     "MessagePackSerializer",
-    "PayloadForm",
     "PickleSerializer",
     "ProtobufSerializer",
     "SerializerRegistry",

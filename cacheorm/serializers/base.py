@@ -1,4 +1,4 @@
-"""What a serializer is, and the registry that names them."""
+"""The base class of serializers, and the registry that names them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["BaseSerializer", "RowFormat", "SerializerRegistry", "registry"]
 
 
 class RowFormat(NamedTuple):
-    """What packs and reads the rows of models.
+    """The functions that pack and read the rows of models.
 
     Attributes:
         pack: ``{field name: stored value}`` to bytes.
@@ -29,17 +29,17 @@ class RowFormat(NamedTuple):
 
 
 class BaseSerializer:
-    """Packs Python objects as bytes and back. :meth:`dumps` and :meth:`loads` are all a custom one needs.
+    """Packs Python objects as bytes and back. A custom one needs only :meth:`dumps` and :meth:`loads`.
 
-    A row reaches :meth:`dumps` as ``{field name: stored value}`` without its primary key, where stored
-    values are what the fields' ``cache_value`` gave: str, int, float, bytes, None, lists and dicts.
+    A row reaches :meth:`dumps` as ``{field name: stored value}`` without its primary key. Stored values are those that
+    the fields' ``cache_value`` returns: str, int, float, bytes, None, lists and dicts.
     """
 
     name: str = ""
-    """What errors and payloads call this serializer; the class name where empty, or inherited from another format."""
+    """The name in errors and payloads; if it is empty or inherited from another format, the class name is used."""
 
     trusted_only: bool = False
-    """Whether reading a payload from an untrusted source could run code."""
+    """Whether reading a payload from an untrusted source can run code."""
 
     def dumps(self, obj: Any) -> bytes:
         """Pack ``obj``.
@@ -55,7 +55,7 @@ class BaseSerializer:
         raise NotImplementedError
 
     def load_row(self, payload: bytes) -> Mapping[str, Any]:
-        """Read a row as a mapping of field names; differs from :meth:`loads` where that gives an object."""
+        """Read a row as a mapping of field names; differs from :meth:`loads` if that returns another object."""
         row: Mapping[str, Any] = self.loads(payload)
         return row
 
@@ -63,20 +63,20 @@ class BaseSerializer:
         """Raise :exc:`TypeError` at class creation if the format cannot hold rows of these fields."""
 
     def converter(self, field: Any) -> Any:
-        """Give what converts the values of one field to what this format stores, and back.
+        """Return the converter between the values of one field and those that this format stores.
 
-        That is the field's own converter, unless the format gives some of its stored values back as others (a
-        float with fewer digits, say): after a write an instance holds what a later read gives.
+        That is the field's own converter, unless the format changes some stored values, such as a float that loses
+        digits. After a write an instance has to hold what a later read returns.
         """
         return field.converter
 
     @property
     def bare_format(self) -> str:
-        """The format of the payloads, ``json`` or ``msgpack``, where their first byte says it; they need no header."""
+        """``json`` or ``msgpack`` if the first byte of payloads tells it and they need no header; otherwise empty."""
         return ""
 
     def row_format(self) -> RowFormat:
-        """Give what packs and reads rows."""
+        """Return the functions that pack and read rows."""
         return RowFormat(self.dumps, self.load_row)
 
     def row_codec(
@@ -88,10 +88,10 @@ class BaseSerializer:
         skip_invalid: bool,
         **options: Any,
     ) -> Any:
-        """Build what packs and reads the rows of one model; see ``_speedups/rows/_mapping.py``."""
+        """Return the codec, which packs and reads the rows of one model; see ``_speedups/rows/``."""
         pack, unpack, signer = self.row_format()
-        # What is signed is read only by what checks the signature first: the codec for unusual payloads, which asks
-        # options["read"]. The other one would take what begins as usual for its own.
+        # Signed payloads may be read only after the signature was checked. MappingRows reads all payloads with
+        # options["read"], which checks it; DictRows would read those with the usual prefix without a check.
         codec = rows.DictRows if signer is None else mapping.MappingRows
         return codec(
             model, fields, key_fields, identity, str(self), pack, unpack, skip_invalid, self.converter, **options
@@ -120,7 +120,7 @@ class SerializerRegistry:
             self._serializers[unique_name] = serializer
 
     def unregister(self, unique_name: str) -> None:
-        """Forget a serializer. Models that use it keep it.
+        """Remove a serializer. Models that use it keep it.
 
         Raises:
             KeyError: no serializer has this name.
@@ -131,23 +131,23 @@ class SerializerRegistry:
             del self._serializers[unique_name]
 
     def unregister_all(self) -> None:
-        """Forget all serializers, the preset ones included."""
+        """Remove all serializers, the preset ones included."""
         with self._lock:
             self._serializers.clear()
 
     def get_by_name(self, unique_name: str) -> BaseSerializer | None:
-        """Give the serializer of this name, or ``None``."""
+        """Return the serializer of this name, or ``None``."""
         return self._serializers.get(unique_name)
 
     def names_of(self, serializer: BaseSerializer) -> list[str]:
-        """Give the names that a serializer is registered under, in the order they were."""
+        """Return the names that a serializer is registered under, in the order of registration."""
         with self._lock:
-            return [name for name, one in self._serializers.items() if one is serializer]
+            return [name for name, known in self._serializers.items() if known is serializer]
 
     def names(self) -> list[str]:
-        """Give all registered names, sorted."""
+        """Return all registered names, sorted."""
         return sorted(self._serializers)
 
 
 registry = SerializerRegistry()
-"""Where ``Meta.serializer`` looks names up; ``json``, ``msgpack`` and ``pickle`` are preset."""
+"""The registry in which ``Meta.serializer`` looks names up; ``json``, ``msgpack`` and ``pickle`` are preset."""

@@ -12,25 +12,25 @@ from ..errors import PayloadError
 __all__ = ["LIMIT", "Zstd", "decompress"]
 
 LIMIT = 16 * 1024 * 1024
-"""How many bytes a model decompresses at most that does not say it."""
+"""The default limit: the most bytes that a payload may decompress to."""
 
 _LEVELS = range(-131072, 23)  # as zstd.h has them
 _WINDOWS = (10, 31)  # base-2 logarithms, as zstd.h has them
 
 
 class Zstd:
-    """How a model compresses its rows, for ``Meta.compress``. ``compress = "zstd"`` is one with its defaults.
+    """The compression of a model's rows, for ``Meta.compress``. ``compress = "zstd"`` means one with the defaults.
 
     Args:
-        level: from -131072 (fastest) through 1 to 22 (smallest, and slow). Reading is as fast for all of them.
-        threshold: rows that pack to fewer bytes are stored as they are; so are those that compression makes no smaller.
-        limit: bytes. What would decompress to more is not read: a few bytes in the cache can stand for gigabytes. Rows
-            that pack to more are stored uncompressed.
+        level: from -131072 (fastest) through 1 to 22 (smallest, and slow). Reading is equally fast for all levels.
+        threshold: rows that pack to fewer bytes are stored uncompressed, as are those that would not become smaller.
+        limit: bytes. Payloads that would decompress to more are not read: a few bytes in the cache can stand for
+            gigabytes. Rows that pack to more are stored uncompressed.
 
     Raises:
         TypeError: an argument is no whole number.
-        ValueError: a level that there is not, a negative threshold, or a limit below 1.
-        ImportError: there is no library for it; the message says which to install.
+        ValueError: a level that does not exist, a negative threshold, or a limit below 1.
+        ImportError: the library for it is missing; the message says which to install.
     """
 
     __slots__ = ("level", "limit", "threshold")
@@ -50,7 +50,7 @@ class Zstd:
         _library()
 
     def compressor(self) -> Callable[[bytes], bytes]:
-        """Give what compresses the rows of one batch: not one for all, as threads would share its buffers."""
+        """Return a function that compresses the rows of one batch; threads must not share it, since it has buffers."""
         zstd = _library()
         made = zstd.ZstdCompressor(level=self.level)
         compress, whole = made.compress, made.FLUSH_FRAME
@@ -61,15 +61,15 @@ class Zstd:
 
 
 def decompress(body: bytes, limit: int) -> bytes:
-    """Give what was compressed.
+    """Decompress the body of a payload.
 
     Args:
         body: one frame, and nothing after it.
-        limit: how many bytes may come out; no more memory than about twice that is taken.
+        limit: the most bytes of the result; at most about twice as much memory is used.
 
     Raises:
-        PayloadError: more would come out, or ``body`` is no such frame.
-        ImportError: there is no library for it.
+        PayloadError: the result would be larger, or ``body`` is no such frame.
+        ImportError: the library for it is missing.
     """
     zstd = _library()
     # A frame also says how much memory reading it takes, whatever it holds.
@@ -90,7 +90,7 @@ def decompress(body: bytes, limit: int) -> bytes:
 
 @cache
 def _library() -> Any:
-    """Give the standard library's module, or the package that is the same for older Pythons."""
+    """Return the standard library's module, or its backport for older Pythons."""
     try:
         if sys.version_info >= (3, 14):
             from compression import zstd

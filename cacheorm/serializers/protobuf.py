@@ -1,4 +1,4 @@
-"""Protocol Buffers, by setting and reading the fields of a message through its descriptor."""
+"""Protocol Buffers; the fields of a message are set and read through its descriptor."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LARGEST_SINGLE = (2 - 2**-24) * 2.0**127
 # library only for these numbers would make it a requirement.
 _DOUBLE, _FLOAT, _BOOL, _STRING = 1, 2, 8, 9
 
-# Members that give back what these converters store, if they take it at all.
+# The converters whose stored values a member of this type returns unchanged, if it takes them at all.
 _FAITHFUL: dict[int, set[type]] = {
     _STRING: {
         convert.Text,
@@ -39,7 +39,7 @@ _FAITHFUL: dict[int, set[type]] = {
 
 
 class _Member:
-    """How one field of a message is set and read."""
+    """One field of a message: sets it and reads it."""
 
     def __init__(self, field: FieldDescriptor) -> None:
         self.name: str = field.name
@@ -49,7 +49,7 @@ class _Member:
         nested = field.message_type
         self.is_map = bool(nested is not None and nested.GetOptions().map_entry)
         value: Any = nested.fields_by_name["value"] if self.is_map else field  # type: ignore[union-attr]
-        self.message = None if value.message_type is None else _Shape(value.message_type)
+        self.message = None if value.message_type is None else _MessageType(value.message_type)
         self.type: int = value.type
         # Of the alternatives of a oneof, setting one clears the others; `optional` makes a oneof of one.
         group = field.containing_oneof
@@ -97,19 +97,19 @@ class _Member:
         return f"the protobuf field {self.full_name} cannot hold this {type(value).__name__}"
 
     def take(self, message: Message) -> Any:
-        """Read this field of ``message`` as plain Python values; ``None`` where it is known to be unset."""
+        """Read this field of ``message`` as plain Python values; ``None`` if it is known to be unset."""
         if self.has_presence and not message.HasField(self.name):
             return None
         value = getattr(message, self.name)
-        shape = self.message
+        nested = self.message
         if self.is_map:
-            return dict(value) if shape is None else {key: shape.read(item) for key, item in value.items()}
+            return dict(value) if nested is None else {key: nested.read(item) for key, item in value.items()}
         if self.repeated:
-            return list(value) if shape is None else [shape.read(item) for item in value]
-        return value if shape is None else shape.read(value)
+            return list(value) if nested is None else [nested.read(item) for item in value]
+        return value if nested is None else nested.read(value)
 
 
-class _Shape:
+class _MessageType:
     """The fields of a message type."""
 
     def __init__(self, descriptor: Descriptor) -> None:
@@ -149,7 +149,7 @@ class _Shape:
 
 
 class _Refused(Exception):
-    """A value that a message cannot hold, told in words that do not quote it."""
+    """A value that a message cannot hold; the error does not quote it."""
 
 
 class _RefusedType(_Refused, TypeError):
@@ -161,10 +161,10 @@ class _RefusedValue(_Refused, ValueError):
 
 
 class _ThroughMessage(convert.Converter):
-    """Another converter, whose values are what the message gives back rather than what it was given.
+    """A converter whose stored values went through the message, which may change them.
 
-    A ``float`` keeps 32 bits, an enumeration takes labels and gives numbers, a nested message gives all its
-    fields: after a write an instance holds what a read will find.
+    A ``float`` keeps 32 bits, an enumeration takes labels and returns numbers, and a nested message returns all its
+    fields. After a write an instance holds what a later read returns.
     """
 
     def __init__(self, inner: Any, member: _Member, make: Callable[[], Message]) -> None:
@@ -204,15 +204,15 @@ class ProtobufSerializer(BaseSerializer):
 
     def __init__(self, descriptor: type[Message]) -> None:
         given: Any = descriptor
-        shape: Any = getattr(given, "DESCRIPTOR", None)
-        if not isinstance(given, type) or not hasattr(shape, "fields"):
+        message_descriptor: Any = getattr(given, "DESCRIPTOR", None)
+        if not isinstance(given, type) or not hasattr(message_descriptor, "fields"):
             raise TypeError(
                 "ProtobufSerializer takes a generated message class such as user_pb2.User, "
                 f"got {given.__name__ if isinstance(given, type) else type(given).__name__}"
             )
         self._message = descriptor
-        self._shape = _Shape(shape)
-        self.name = f"protobuf {self._shape.full_name}"
+        self._message_type = _MessageType(message_descriptor)
+        self.name = f"protobuf {self._message_type.full_name}"
 
     def dumps(self, obj: Any) -> bytes:
         """Pack a message of this type, or a mapping of its fields (``None`` leaves a field unset).
@@ -224,14 +224,14 @@ class ProtobufSerializer(BaseSerializer):
         """
         if isinstance(obj, Mapping):
             message = self._message()
-            self._shape.fill(message, obj)
+            self._message_type.fill(message, obj)
         elif isinstance(obj, self._message):
             message = obj
         else:
-            raise TypeError(f"expected a mapping or a {self._shape.full_name} message, got {type(obj).__name__}")
+            raise TypeError(f"expected a mapping or a {self._message_type.full_name} message, got {type(obj).__name__}")
         if not message.IsInitialized():
             missing = ", ".join(message.FindInitializationErrors())  # type: ignore[attr-defined]
-            raise ValueError(f"the protobuf message {self._shape.full_name} requires {missing}")
+            raise ValueError(f"the protobuf message {self._message_type.full_name} requires {missing}")
         return message.SerializeToString()
 
     def loads(self, s: bytes) -> Message:
@@ -240,11 +240,11 @@ class ProtobufSerializer(BaseSerializer):
 
     def load_row(self, payload: bytes) -> Mapping[str, Any]:
         """Read a message as ``{field name: value}``, ``None`` for fields that are not set."""
-        return self._shape.read(self._message.FromString(payload))
+        return self._message_type.read(self._message.FromString(payload))
 
     def converter(self, field: Any) -> Any:
-        """Give the field's converter, by way of the message where that may give back something else."""
-        member = self._shape.members[field.name]
+        """Return the field's converter, or one that goes through the message if that may change values."""
+        member = self._message_type.members[field.name]
         inner = field.converter
         if not member.repeated and not member.is_map and type(inner) in _FAITHFUL.get(member.type, ()):
             return inner
@@ -258,7 +258,7 @@ class ProtobufSerializer(BaseSerializer):
         """
         missing, flat, plural = [], [], []
         for field in fields:
-            member = self._shape.members.get(field.name)
+            member = self._message_type.members.get(field.name)
             if member is None:
                 missing.append(field.name)
             elif field.null and (member.repeated or member.is_map):
@@ -276,4 +276,4 @@ class ProtobufSerializer(BaseSerializer):
                 "declare the model's field without null=True, and with default=[] or default={}"
             )
         if problems:
-            raise TypeError(f"{model}: the protobuf message {self._shape.full_name} {' and '.join(problems)}")
+            raise TypeError(f"{model}: the protobuf message {self._message_type.full_name} {' and '.join(problems)}")

@@ -1,4 +1,4 @@
-"""Signatures that bind a payload to the key it is stored under."""
+"""Signatures over a payload and the key that it is stored under."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any, NoReturn
 
 from ..errors import PayloadError
 
-__all__ = ["SIZE", "Signer", "keyed"]
+__all__ = ["SIZE", "Signer", "hash_states"]
 
-# What is signed begins with what it is, so that a signature of the one is never one of the other.
+# Signed data begins with its kind, so that a signature of an object is never valid for a row.
 _ROW = b"cacheorm signed row\0"
 _OBJECT = b"cacheorm signed object\0"
 
@@ -19,7 +19,7 @@ class Signer:
     """Signs with HMAC-SHA256 (https://www.rfc-editor.org/rfc/rfc2104), and checks signatures in constant time.
 
     Args:
-        macs: as :func:`keyed` gives them, at least one; the first signs, and each is tried to check.
+        macs: at least one, as :func:`hash_states` returns them; the first signs, and all are tried for a check.
     """
 
     __slots__ = ("_macs", "_same")
@@ -31,16 +31,16 @@ class Signer:
         self._same = compare_digest
 
     def sign(self, payload: bytes, key: str | None = None) -> bytes:
-        """Give a payload with its signature at the end.
+        """Return a payload with its signature at the end.
 
         Args:
             payload: any bytes.
-            key: the key that they are going to be stored under; ``None`` for what has none.
+            key: the key that they are going to be stored under; ``None`` for an object without a key.
         """
         return payload + _digest(self._macs[0], payload, key)
 
     def check(self, signed: bytes, key: str | None = None) -> bytes:
-        """Give the payload of what :meth:`sign` gave.
+        """Check the signature of signed bytes; return the payload without it.
 
         Raises:
             PayloadError: it was signed for another key or with another secret, was changed since, or is not signed.
@@ -58,11 +58,11 @@ class Signer:
         raise TypeError("what signs payloads cannot be pickled or copied, because its secrets would be, too")
 
 
-def keyed(secrets: Any) -> tuple[list[Any], Exception | None]:
-    """Give, for each secret, the state of the hash that has taken it in; or what is wrong, for the caller to raise.
+def hash_states(secrets: Any) -> tuple[list[Any], Exception | None]:
+    """Return a hash state for each secret, and an error for the caller to raise, or ``None``.
 
-    That state is all that is kept of a secret, so that nothing that prints an object's attributes shows one. And
-    nothing is raised here, because a traceback may show the variables of each frame.
+    Only the hash states are kept, so that printing the attributes of an object shows no secret. No error is raised
+    here, because a traceback may show the variables of each frame.
 
     Args:
         secrets: text, as UTF-8, or bytes; or a list of them.

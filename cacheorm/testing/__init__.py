@@ -10,8 +10,8 @@
         def make_backend(self):
             return MyBackend()
 
-pytest finds and runs them all: every method of :class:`~cacheorm.backends.base.BaseBackend`, with what it returns, what
-it refuses, and what it must not do to other keys; and then the same of its methods that are awaited. With
+pytest finds and runs them all. They test every method of :class:`~cacheorm.backends.base.BaseBackend`: what it returns,
+what it refuses, and that it leaves other keys alone. Then they test the same for the methods that are awaited. With
 ``pytest.register_assert_rewrite("cacheorm.testing")`` in ``conftest.py``, failures show the values compared. The
 package itself imports nothing from here.
 """
@@ -24,22 +24,22 @@ except ImportError as error:
     raise ImportError("cacheorm.testing is made of pytest tests: pip install pytest") from error
 
 from ._batches import BatchTests, ThreadTests
+from ._compare_and_set import CompareAndSetTests
 from ._entries import EntryTests
 from ._keys import AWKWARD_KEYS, KeyTests
 from ._lifetimes import LifetimeTests
-from ._swaps import SwapTests
 
 __all__ = ["AWKWARD_KEYS", "BackendConformance"]
 
 
-class BackendConformance(EntryTests, LifetimeTests, BatchTests, SwapTests, KeyTests, ThreadTests):
-    """Subclass it under a name that starts with ``Test``, and say how a backend is made.
+class BackendConformance(EntryTests, LifetimeTests, BatchTests, CompareAndSetTests, KeyTests, ThreadTests):
+    """The conformance tests. Subclass it under a name that starts with ``Test``, and define how a backend is made.
 
     Override ``make_backend()``, or the fixture ``backend`` where making one needs other fixtures; and ``expire()``
     where entries of 1 second can be made to expire without waiting.
 
     Attributes:
-        tells_lifetimes: whether ``ttl`` and ``KEEP_TTL`` work. Where they do not, they raise NotImplementedError.
-        can_clear: whether ``clear`` works. Where it does not, it raises NotImplementedError.
-        default_ttl: the ``default_ttl`` of the backends made, in seconds; ``None`` does not look.
+        tells_lifetimes: whether ``ttl`` and ``KEEP_TTL`` work. If not, they have to raise NotImplementedError.
+        can_clear: whether ``clear`` works. If not, it has to raise NotImplementedError.
+        default_ttl: the expected ``default_ttl`` in seconds; ``None`` does not check it.
     """

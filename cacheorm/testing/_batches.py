@@ -69,7 +69,7 @@ class ThreadTests(Suite):
     def test_of_threads_that_add_one_key_one_wins(self, store: BaseBackend, name: Name) -> None:
         keys = [name(str(i)) for i in range(50)]
         added = in_threads(8, lambda i: [store.add(key, i) for key in keys])
-        winners = [[i for i, won in enumerate(each) if won] for each in zip(*added, strict=True)]
+        winners = [[i for i, won in enumerate(of_key) if won] for of_key in zip(*added, strict=True)]
         assert [len(found) for found in winners] == [1] * len(keys)
         assert store.get_many(*keys) == [b"%d" % found[0] for found in winners]
         batch = [name(f"batch {i}") for i in range(50)]

@@ -1,4 +1,4 @@
-"""Entries one at a time: what is stored, counted, and told of the backend as a whole."""
+"""Single entries: storing, counting, and the methods of the backend as a whole."""
 
 # ruff: noqa: S101  # tests are made of asserts
 
@@ -41,16 +41,16 @@ class EntryTests(Suite):
         ids=["empty", "binary", "empty text", "text", "zero", "big int", "float", "512 KiB"],
     )
     def test_values_are_read_back_as_bytes(self, store: BaseBackend, name: Name, value: Any, stored: bytes) -> None:
-        one, many, added = name("one"), name("many"), name("added")
-        store.set(one, value)
+        single, many, added = name("single"), name("many"), name("added")
+        store.set(single, value)
         store.set_many({many: value})
         store.add(added, value)
-        assert [store.get(one), *store.get_many(many, added)] == [stored] * 3
-        assert all(type(found) is bytes for found in store.get_many(one, many, added))
-        store.set(one, b"other")
-        assert store.replace(one, value) is True
-        assert store.get(one) == stored
-        assert store.has(one) is True
+        assert [store.get(single), *store.get_many(many, added)] == [stored] * 3
+        assert all(type(found) is bytes for found in store.get_many(single, many, added))
+        store.set(single, b"other")
+        assert store.replace(single, value) is True
+        assert store.get(single) == stored
+        assert store.has(single) is True
 
     @pytest.mark.parametrize("value", [True, None, ["x"], object()], ids=["bool", "None", "list", "object"])
     def test_other_values_are_refused_and_nothing_is_written(self, store: BaseBackend, name: Name, value: Any) -> None:
@@ -135,7 +135,7 @@ class EntryTests(Suite):
             assert entered is store
         assert store.get(name("a")) == b"1"
 
-    def test_it_tells_about_itself(self, store: BaseBackend) -> None:
+    def test_it_describes_itself(self, store: BaseBackend) -> None:
         assert store.ping() is True
         assert isinstance(store.stats(), dict)
         assert type(store.default_ttl) is int

@@ -1,4 +1,4 @@
-"""Keys: each works exactly, or is refused before anything is written."""
+"""Keys: each one is stored exactly, or refused before anything is written."""
 
 # ruff: noqa: S101  # tests are made of asserts
 
@@ -35,7 +35,7 @@ AWKWARD_KEYS = [
     "k" * 251,
     "k" * 70_000,
 ]
-"""Keys that have broken caches. A backend refuses each with InvalidKeyError, or keeps it apart from all others."""
+"""Keys that have broken caches. A backend refuses each with InvalidKeyError, or stores it as a key of its own."""
 
 
 class KeyTests(Suite):
@@ -43,7 +43,7 @@ class KeyTests(Suite):
     def test_an_awkward_key_works_exactly_or_is_refused(self, store: BaseBackend, name: Name, key: str) -> None:
         good = name("good")
         store.set(good, b"good")
-        # What a server or a driver might take the key for.
+        # Keys that a server or a driver might confuse with it.
         others = {key + "x", key[:250], key[:-1], key.strip(), key.lower(), key.upper(), "x" + key, "caf\u00e9"}
         others |= {key.split(mark)[0] for mark in ("\0", "\r", "\n", " ", "\t") if mark in key}
         others = {other for other in others - {key} if other and other.isascii() and other.isprintable()}

@@ -1,4 +1,4 @@
-"""Lifetimes: when entries end, what they are told to have left, and which are refused."""
+"""Lifetimes: when entries expire, the reported rest of a lifetime, and lifetimes that are refused."""
 
 # ruff: noqa: S101  # tests are made of asserts
 
@@ -68,7 +68,7 @@ class LifetimeTests(Suite):
             assert store.replace(keys[11], b"2", KEEP_TTL) is False
         assert store.get_many(name("set again"), touched, replaced, forever) == [b"2", b"1", b"2", b"1"]
 
-    def test_what_is_left_of_a_lifetime_is_told(self, store: BaseBackend, name: Name) -> None:
+    def test_the_rest_of_a_lifetime_is_reported(self, store: BaseBackend, name: Name) -> None:
         key = name("a")
         if not self.tells_lifetimes:
             with pytest.raises(NotImplementedError):

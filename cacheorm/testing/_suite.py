@@ -1,4 +1,4 @@
-"""What all parts of the suite share: how a backend is made, what it can do, and names for keys."""
+"""The fixtures that all parts of the suite share: a backend, and names for keys."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pytest
 
 from ..backends import BaseBackend
-from ._awaited import Awaited
+from ._async_adapter import AsyncAdapter
 
 __all__ = ["Name", "Suite", "about", "in_threads", "in_time"]
 
@@ -26,59 +26,59 @@ class Suite:
     can_clear = True
     default_ttl: int | None = None
     ways: tuple[str, ...] = ("called", "awaited")
-    """How its methods are used. Without ``"awaited"``, those whose names begin with ``a`` are left out."""
+    """The kinds of methods to test. Without ``"awaited"``, those whose names begin with ``a`` are not tested."""
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Run each test in every way."""
+        """Run each test with every kind of methods."""
         if "store" in metafunc.fixturenames:
             metafunc.parametrize("store", self.ways, indirect=True)
 
     def make_backend(self) -> BaseBackend:
-        """Return a backend. What its store holds from earlier tests does no harm: keys are new in each."""
+        """Return a backend. It may hold entries of earlier tests, since each test uses new keys."""
         raise NotImplementedError("override make_backend(), or the fixture `backend`")
 
     @pytest.fixture
     def backend(self) -> Iterator[BaseBackend]:
-        """Give the backend under test. Override it where making one needs other fixtures."""
+        """Yield the backend under test. Override it if making one needs other fixtures."""
         with self.make_backend() as backend:
             yield backend
 
     @pytest.fixture
     def store(self, request: pytest.FixtureRequest, backend: BaseBackend) -> Iterator[Any]:
-        """Give what the tests call: the backend, and one whose methods await its twins of them."""
+        """Yield the object that tests call: the backend, or an adapter that awaits its methods."""
         if request.param == "called":
             yield backend
             return
-        awaited = Awaited(backend)
+        awaited = AsyncAdapter(backend)
         yield awaited
         awaited.end()
 
     def expire(self) -> None:
-        """Let entries that live for 1 second expire. Override it where a clock can be set."""
+        """Wait until entries with a lifetime of 1 second have expired. Override it if a clock can be set."""
         time.sleep(1.1)
 
     @pytest.fixture
     def name(self) -> Name:
-        """Make keys that no other test has, and that every backend takes."""
+        """Return a function that makes keys: valid for every backend, and different in each test."""
         prefix = uuid.uuid4().hex
         return lambda suffix: f"{prefix}:{suffix.replace(' ', '-')}"
 
 
-# Seconds that no test takes, on a busy machine either. Lifetimes that have to be told apart differ by more.
+# Seconds that no test takes, not even on a busy machine. Lifetimes that have to be distinguished differ by more.
 _LONGEST_TEST = 250
 # How often something is tried that has to be done within a second.
 _TRIES = 20
 
 
 def about(found: int | None, expected: int) -> bool:
-    """Return whether a lifetime can be what is left of the expected one by now."""
+    """Return whether a lifetime in seconds can be the rest of the expected one by now."""
     return found is not None and expected - _LONGEST_TEST <= found <= expected and (found > 0 or expected == 0)
 
 
 def in_time(begin: Callable[[], object], finish: Callable[[], T]) -> T:
-    """Return the result of ``finish`` as soon as it is true: it has to follow ``begin`` within a second.
+    """Call ``begin`` and ``finish`` until the result of ``finish`` is true; it has to follow within a second.
 
-    On a busy machine that may take several tries. Should it never succeed, the last result is returned.
+    On a busy machine that may take several tries. After the last one, its result is returned in any case.
     """
     for _ in range(_TRIES):
         begin()
@@ -89,7 +89,7 @@ def in_time(begin: Callable[[], object], finish: Callable[[], T]) -> T:
 
 
 def in_threads(count: int, work: Callable[[int], T]) -> list[T]:
-    """Run ``work(0)`` to ``work(count - 1)`` at once; give their results, or raise the first error."""
+    """Run ``work(0)`` to ``work(count - 1)`` in threads; return their results in order, or raise the first error."""
     start = threading.Barrier(count)
     results: dict[int, T] = {}
     errors: list[BaseException] = []

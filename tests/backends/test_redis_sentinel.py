@@ -23,7 +23,7 @@ from servers import HOST, RedisServer
 from cacheorm.backends import backend_from_url
 from cacheorm.backends.redis import RedisBackend
 from cacheorm.errors import BackendError
-from cacheorm.testing._awaited import Awaited
+from cacheorm.testing._async_adapter import AsyncAdapter
 from cacheorm.types import KEEP_TTL
 
 SERVICE = "rows"
@@ -82,12 +82,12 @@ def stage() -> Iterator[Stage]:
 @pytest.fixture(params=["called", "awaited"])
 def use(request: pytest.FixtureRequest) -> Iterator[Callable[[RedisBackend], Any]]:
     """Gives what is called in a test: a backend itself, or one whose methods await its twins."""
-    made: list[Awaited] = []
+    made: list[AsyncAdapter] = []
 
     def use(backend: RedisBackend) -> Any:
         if request.param == "called":
             return backend
-        made.append(Awaited(backend))
+        made.append(AsyncAdapter(backend))
         return made[-1]
 
     yield use
@@ -290,7 +290,7 @@ def test_connecting_asks_nothing_of_asyncio_that_is_deprecated(stage: Stage, mon
 
     monkeypatch.setattr(asyncio, "iscoroutinefunction", deprecated)
     with RedisBackend.from_url(stage.url) as backend:
-        store = Awaited(backend)
+        store = AsyncAdapter(backend)
         try:
             assert store.set("k", b"v")
             assert store.get("k") == b"v"

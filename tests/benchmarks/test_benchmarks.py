@@ -16,7 +16,16 @@ import msgpack
 import pytest
 
 import cacheorm as co
-from benchmarks import awaited, compare, footprint, further, read_through, related, rings, sections
+from benchmarks import (
+    asyncio_tasks,
+    atomic_updates,
+    compare,
+    footprint,
+    memcached_servers,
+    read_through,
+    related_rows,
+    sections,
+)
 from benchmarks.contests import CONTESTS, OURS, Contest, contestants
 from benchmarks.hand import FileHand, Hand, MemoryHand, PylibmcHand, PymemcacheHand, RedisHand, json_pack
 from benchmarks.measure import alternate
@@ -175,23 +184,23 @@ def test_all_who_read_through_give_the_same_rows(
     assert {"cacheorm", "by hand"} <= times.keys()
 
 
-@pytest.mark.parametrize("backend", related.BACKENDS)
+@pytest.mark.parametrize("backend", related_rows.BACKENDS)
 def test_all_who_preload_give_the_same_rows(backend: str, stores: Stores) -> None:
-    with related.contestants(stores, backend, 250) as calls:
+    with related_rows.contestants(stores, backend, 250) as calls:
         ours, (comments, users), by_hand = (call() for call in calls.values())
         names = [comment.author.name for comment in ours]
         assert names == [row["author"]["name"] for row in by_hand]
         assert names == [users[comment.author_id].name for comment in comments]
         assert ours[0].author is ours[100].author
-    times = related.times(stores, backend, 10, 1, 0.0, lambda: None)
+    times = related_rows.times(stores, backend, 10, 1, 0.0, lambda: None)
     assert times.keys() == {"cacheorm", "two queries", "by hand"}
 
 
-@pytest.mark.parametrize("backend", awaited.BACKENDS)
+@pytest.mark.parametrize("backend", asyncio_tasks.BACKENDS)
 def test_all_who_read_in_tasks_read_the_same(backend: str, stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(awaited, "_TURN_SECONDS", 0.0)
-    with awaited.contestants(stores, backend, 20, keep=list) as calls:
-        expected = [[row.height for row in rows] for rows in calls[awaited.CALLED]()]
+    monkeypatch.setattr(asyncio_tasks, "_TURN_SECONDS", 0.0)
+    with asyncio_tasks.contestants(stores, backend, 20, keep=list) as calls:
+        expected = [[row.height for row in rows] for rows in calls[asyncio_tasks.CALLED]()]
         assert [len(heights) for heights in expected] == [100] * 20
         for name, call in calls.items():
             if name.startswith("empty"):
@@ -199,13 +208,13 @@ def test_all_who_read_in_tasks_read_the_same(backend: str, stores: Stores, monke
                 continue
             read = itemgetter("height") if "hand" in name else attrgetter("height")
             assert [list(map(read, rows)) for rows in call()] == expected, name
-    assert awaited.times(stores, backend, 3, 1, 0.0, lambda: None).keys() == calls.keys()
+    assert asyncio_tasks.times(stores, backend, 3, 1, 0.0, lambda: None).keys() == calls.keys()
 
 
-@pytest.mark.parametrize("operation", further.OPERATIONS)
+@pytest.mark.parametrize("operation", atomic_updates.OPERATIONS)
 def test_all_who_update_and_renew_do_the_same(operation: str, stores: Stores) -> None:
     with stores.bound(STANDARD, "Redis") as model:
-        for name, call in further.contestants(stores, operation, model, 50).items():
+        for name, call in atomic_updates.contestants(stores, operation, model, 50).items():
             expected = STANDARD.rows(50)
             model.insert_many(expected).ttl(400).execute()
             call()
@@ -214,7 +223,7 @@ def test_all_who_update_and_renew_do_the_same(operation: str, stores: Stores) ->
                 assert all(row.ttl() > 500 for row in rows), name
             else:
                 assert [row.height for row in rows] == [row["height"] + 1 for row in expected], name
-    times = further.times(stores, operation, 10, 1, 0.0, lambda: None)
+    times = atomic_updates.times(stores, operation, 10, 1, 0.0, lambda: None)
     assert {"cacheorm", "by hand"} <= times.keys()
 
 
@@ -312,7 +321,7 @@ def test_models_are_left_bound_as_they_were(stores: Stores) -> None:
     assert User._meta is before
 
 
-@pytest.mark.parametrize("operation", rings.OPERATIONS)
+@pytest.mark.parametrize("operation", memcached_servers.OPERATIONS)
 def test_several_memcacheds_are_compared(stores: Stores, operation: str) -> None:
-    times = rings.times(stores, operation, 10, 1, 0.0, lambda: None)
+    times = memcached_servers.times(stores, operation, 10, 1, 0.0, lambda: None)
     assert set(times) == {"cacheorm", "one server", "pylibmc"}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import cacheorm as co
 from cacheorm._speedups.rows import _mapping, _rows_py
 from cacheorm.payload import COMPRESSED, SIGNED, Header
-from cacheorm.serializers import PayloadForm, base
+from cacheorm.serializers import Envelope, base
 from cacheorm.serializers import json as json_module
 from cacheorm.serializers import msgpack as msgpack_module
 
@@ -53,7 +53,7 @@ class Row(co.Model):
     married = co.BooleanField(default=False)
 
 
-def codec(twin: str, serializer: co.BaseSerializer, form: PayloadForm) -> Any:
+def codec(twin: str, serializer: co.BaseSerializer, form: Envelope) -> Any:
     """Give the codec that the package makes where this twin is in use."""
     mapping, rows = TWINS[twin]
     plan: Any = Row._meta
@@ -66,11 +66,11 @@ def codec(twin: str, serializer: co.BaseSerializer, form: PayloadForm) -> Any:
         made = serializer.row_codec(
             Row, tuple(plan.fields.values()), plan.key_fields, plan.identity, False, prefix=form.prefix, read=form.read
         )
-    return form.sealed(made, plan.identity)
+    return form.wrap(made, plan.identity)
 
 
 def codecs(chosen: str, **options: Any) -> list[Any]:
-    form = PayloadForm("Row", SERIALIZERS[chosen], **options)
+    form = Envelope("Row", SERIALIZERS[chosen], **options)
     return [codec(twin, SERIALIZERS[chosen], form) for twin in TWINS]
 
 

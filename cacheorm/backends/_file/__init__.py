@@ -2,7 +2,7 @@
 
 =============  ================================================================
 ``database``   the file and its tables, and connections to it
-``table``      where entries lie, and reading and writing many at once
-``sweeper``    removing what has expired
+``table``      ids of entries, and reading and writing many at once
+``sweeper``    removing expired entries
 =============  ================================================================
 """

@@ -1,6 +1,6 @@
 """The file under :class:`~cacheorm.backends.filesystem.FileSystemBackend`, and connections to it.
 
-Apart from the backend so that ``sqlite3`` is imported with the first file, not with the package.
+It is a module of its own so that ``sqlite3`` is imported with the first file, not with the package.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from ...types import PoolState
 
 __all__ = ["Connections", "open_database"]
 
-# Most idle connections to keep; one is made per thread that is at work at the same time.
+# The most idle connections to keep. As many are made as threads use the file at the same time.
 _MOST_IDLE = 16
 
-# A fork waits this long, in seconds, for other threads to finish the operation they are in.
-_FORK_PATIENCE = 5.0
+# Seconds for which a fork waits until other threads have finished their operations.
+_FORK_TIMEOUT = 5.0
 
-# `id` is made of the key (see `_speedups.records`): a table with an index over the keys reads two trees for an entry,
-# compares texts, and takes twice as long. `expires` (milliseconds since the epoch) precedes the record: looking for
-# expired rows then reads no overflow pages. `moved` has the few keys whose place another key held.
+# `id` is computed from the key (see `_speedups.records`). An index over the keys would take twice as long: two trees to
+# search for an entry, and texts to compare. `expires` (milliseconds since the epoch) comes before the record, so that
+# looking for expired rows reads no overflow pages. `moved` has the few keys whose id another key had already.
 _SCHEMA = (
     "CREATE TABLE entries (id INTEGER PRIMARY KEY, expires INTEGER NOT NULL, record BLOB NOT NULL)",
     "CREATE TABLE moved (key TEXT PRIMARY KEY, id INTEGER NOT NULL UNIQUE)",
@@ -34,14 +34,14 @@ _SCHEMA_VERSION = 2
 
 
 def open_database(path: str, busy_timeout: float) -> sqlite3.Connection:
-    """Open the file, making it and its folder where they are missing.
+    """Open the file; create it and its folder if they are missing.
 
     Args:
         path: the file, absolute.
         busy_timeout: how long a statement waits for another writer, in seconds.
 
     Raises:
-        OSError, sqlite3.Error: it cannot be opened, or is no such database.
+        OSError, sqlite3.Error: it cannot be opened, or is no database of this kind.
     """
     if sqlite3.sqlite_version_info < (3, 24):
         raise sqlite3.NotSupportedError(f"SQLite 3.24 or later is needed, this is {sqlite3.sqlite_version}")
@@ -57,9 +57,9 @@ def open_database(path: str, busy_timeout: float) -> sqlite3.Connection:
 
 
 def _create(path: str) -> None:
-    """Make the empty file, if there is none, for its owner alone; SQLite gives -wal and -shm the same mode."""
-    # Only ever a new file, and under a lock: closing it again would drop the locks that this process's connections
-    # hold on it (https://www.sqlite.org/howtocorrupt.html, 2.2).
+    """Create an empty file if there is none, with mode 0600; SQLite creates -wal and -shm with the same mode."""
+    # Only a new file is opened, and under a lock: closing an existing one would drop the locks that connections of this
+    # process hold on it (https://www.sqlite.org/howtocorrupt.html, 2.2).
     with _creation_lock, contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
@@ -67,25 +67,25 @@ def _create(path: str) -> None:
 _creation_lock = threading.Lock()
 
 
-def _prepare(connection: sqlite3.Connection, give_up: float) -> None:
-    # NORMAL syncs at checkpoints only: what was committed survives the death of the process, and a power cut costs
-    # the last commits but never the file. https://www.sqlite.org/pragma.html#pragma_synchronous
+def _prepare(connection: sqlite3.Connection, deadline: float) -> None:
+    # NORMAL syncs at checkpoints only: commits survive the death of the process. A power cut may cost the last commits,
+    # but does not damage the file. https://www.sqlite.org/pragma.html#pragma_synchronous
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA cache_size = -8000")  # KiB; most a connection takes
     connection.execute("PRAGMA wal_autocheckpoint = 2000")  # pages: half the syncs of the default
     while True:
         try:
-            _lay_out(connection)
+            _ensure_schema(connection)
         except sqlite3.OperationalError as error:
-            # Changing the journal mode does not wait for other processes that open the new file, so we do.
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+            # Changing the journal mode does not wait for other processes that open the new file; this loop does.
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
         else:
             return
 
 
-def _lay_out(connection: sqlite3.Connection) -> None:
+def _ensure_schema(connection: sqlite3.Connection) -> None:
     if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         connection.execute("PRAGMA journal_mode = WAL")
     version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -97,7 +97,7 @@ def _lay_out(connection: sqlite3.Connection) -> None:
 
 
 def _make_tables(connection: sqlite3.Connection) -> None:
-    """Make the tables; what a file of an earlier layout holds is dropped, as a cache may be."""
+    """Create the tables. The entries of a file with an earlier layout are dropped: it is a cache."""
     connection.execute("BEGIN IMMEDIATE")
     # Another process may have been first.
     if connection.execute("PRAGMA user_version").fetchone()[0] < _SCHEMA_VERSION:
@@ -109,11 +109,11 @@ def _make_tables(connection: sqlite3.Connection) -> None:
 
 
 class Connections:
-    """Connections to one file, each lent to one thread at a time.
+    """The pool of connections to one file; each is used by one thread at a time.
 
     None of them is open when the process forks: a child that inherits one shares SQLite's record of locks with the
-    parent, and even closing it there can corrupt the file (https://www.sqlite.org/howtocorrupt.html, 2.6). Both
-    sides open new ones.
+    parent, and even closing it there can corrupt the file (https://www.sqlite.org/howtocorrupt.html, 2.6). Parent and
+    child open new ones.
 
     Args:
         opener: makes a connection.
@@ -123,23 +123,23 @@ class Connections:
         self._opener = opener
         self._changed = threading.Condition(threading.RLock())
         self._idle: list[sqlite3.Connection] = []
-        # What may become idle again: those lent when `close` was called are closed on their return.
+        # The connections that may become idle again. Those in use when `close` is called are closed on their return.
         self._current: set[sqlite3.Connection] = set()
-        self._lent = 0
-        # The thread that is about to fork. Others borrow nothing meanwhile: a busy one would never let it find
-        # all connections returned.
+        self._in_use = 0
+        # The thread that is about to fork. Others borrow no connections meanwhile: otherwise a busy thread could delay
+        # the fork without end.
         self._forking: int | None = None
         self.write_lock = threading.Lock()
-        """Lets the writers of one process queue; SQLite lets them poll, with pauses of up to 0.1 s."""
+        """Makes the writers of one process queue. Without it, SQLite would poll with pauses of up to 0.1 s."""
         with _fork_lock:
             _pools.add(self)
 
     def take(self) -> sqlite3.Connection:
-        """Borrow a connection; ``give`` or ``discard`` it."""
+        """Borrow a connection; it has to be returned with ``give`` or ``discard``."""
         with self._changed:
             while self._forking not in (None, threading.get_ident()):
                 self._changed.wait()
-            self._lent += 1
+            self._in_use += 1
             if self._idle:
                 return self._idle.pop()
         try:
@@ -171,16 +171,16 @@ class Connections:
             self._returned()
 
     def state(self, server: str) -> PoolState:
-        """Return how the connections are used.
+        """Return the current use of the connections.
 
         Args:
             server: the name of the file in the state.
         """
         with self._changed:
-            return PoolState(server, None, self._lent, len(self._idle), 0)
+            return PoolState(server, None, self._in_use, len(self._idle), 0)
 
     def close(self) -> None:
-        """Close all connections; those that are lent, once they are returned."""
+        """Close all connections; those in use are closed when they are returned."""
         with self._changed:
             idle, self._idle = self._idle, []
             self._current.clear()
@@ -189,23 +189,26 @@ class Connections:
 
     def _returned(self) -> None:
         with self._changed:
-            self._lent -= 1
+            self._in_use -= 1
             self._changed.notify_all()
 
     def before_fork(self) -> None:
+        """Wait for a limited time until all connections are returned, and close them."""
         self._changed.acquire()
         self._forking = threading.get_ident()
-        self._changed.wait_for(lambda: not self._lent, _FORK_PATIENCE)
+        self._changed.wait_for(lambda: not self._in_use, _FORK_TIMEOUT)
         self.close()
 
     def after_fork(self) -> None:
+        """Let threads borrow connections again."""
         self._forking = None
         self._changed.notify_all()
         self._changed.release()
 
     def after_fork_in_child(self) -> None:
-        # Threads that were still at work do not exist here. What they held is left alone, unclosed.
-        self._lent = 0
+        """Forget the connections of the threads of the parent, and let this thread borrow new ones."""
+        # Threads that were still at work do not exist here. Their connections must not be closed.
+        self._in_use = 0
         self.write_lock = threading.Lock()
         self.after_fork()
 

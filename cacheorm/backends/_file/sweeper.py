@@ -1,4 +1,4 @@
-"""Removing what has expired, a little with each write."""
+"""Removing expired entries, a few with each write."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ __all__ = ["Sweeper"]
 # After so many written entries, look for expired ones among twice as many.
 _SWEEP_AFTER = 64
 
-# Where a round begins, below all ids.
+# The position at which a round begins, below all ids.
 _LOWEST = -(2**63)
 
 
 class Sweeper:
-    """Goes round the table, twice as fast as it is written to.
+    """Removes expired entries. It goes through the table again and again, twice as fast as entries are written.
 
-    An index on the deadline would find expired entries without looking, but costs every write 0.5 to 0.9 us, a third
-    of its time; this costs 0.1.
+    An index on the deadline would find expired entries without a search, but would make every write 0.5 to 0.9 us
+    slower, a third of its time; this takes 0.1.
 
     Attributes:
-        position: where the next step begins; ``None`` before the first.
+        position: the id at which the next step begins; ``None`` before the first.
     """
 
     def __init__(self) -> None:
@@ -40,18 +40,18 @@ class Sweeper:
         if self._unswept < _SWEEP_AFTER:
             return
         steps, self._unswept = 2 * self._unswept, 0
-        # The write is committed. Should this fail, the next operation will say so.
+        # The write is committed. If this fails, the next operation raises the error.
         with suppress(sqlite3.Error):
             start = self.position
             if start is None:
-                # Anywhere: a program that writes a little and exits would look at the same rows each time.
+                # At random: otherwise a program that writes a little and exits would check the same rows each time.
                 (start,) = connection.execute("SELECT abs(random() % ifnull(max(id), 1)) FROM entries").fetchone()
             following = "SELECT max(id) FROM (SELECT id FROM entries WHERE id > ? ORDER BY id LIMIT ?)"
             (end,) = connection.execute(following, (start, steps)).fetchone()
             if end is not None:
                 delete = "DELETE FROM entries WHERE id > ? AND id <= ? AND expires <= ?"
                 connection.execute(delete, (start, end, now))
-                # Among the places below 0; the entries of others may come back to their own.
+                # Ids below 0 of removed entries are dropped from `moved` as well.
                 forget = "DELETE FROM moved WHERE id > ? AND id <= ? AND id NOT IN (SELECT id FROM entries)"
                 connection.execute(forget, (start, end))
             self.position = _LOWEST if end is None else end

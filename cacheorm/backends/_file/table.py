@@ -1,9 +1,9 @@
-"""Entries in the tables of the file: where each lies, and reading and writing many at once.
+"""The tables of the file: ids of entries, and reading and writing many entries at once.
 
-Everything here takes a connection, and belongs to one answer or one transaction of the caller's.
+Each function takes a connection, and is part of one query or one transaction of its caller.
 """
 
-# Statements are put together from constants; whatever comes from a caller is bound.
+# Statements are put together from constants; values of callers are bound.
 # ruff: noqa: S608
 
 from __future__ import annotations
@@ -17,26 +17,41 @@ from ..._speedups import records
 if TYPE_CHECKING:
     import sqlite3
 
-__all__ = ["ADD", "AMONG", "AT", "GET", "LIVE", "NEVER", "SET", "places", "put", "put_values", "read", "settle"]
+__all__ = [
+    "ADD",
+    "GET",
+    "LIVE",
+    "NEVER",
+    "SET",
+    "WHERE_IDS",
+    "WHERE_KEY",
+    "entry_ids",
+    "put",
+    "put_values",
+    "read",
+    "resolve_moved",
+]
 
 NEVER = 2**63 - 1
-"""The deadline of what never expires: the largest number there is."""
+"""The deadline of entries that never expire: the largest 64-bit integer."""
 
-# Earlier than all deadlines: reads what has expired as well.
+# Earlier than all deadlines: reads expired entries as well.
 _ALL = -1
 
-# An entry lies under the id of its key (see `records`), but for keys whose place another key held when they came:
-# `moved` gives them ids of their own, below 0. Writers ask it inside their transactions, so a key has one place only.
-_PLACE = "ifnull((SELECT id FROM moved WHERE key = ?), ?)"
+# The id of an entry is computed from its key (see `records`). If another key has that id already, the entry is stored
+# under an id below 0, which is recorded in `moved`. Writers read `moved` inside their transactions, so that a key has
+# one id only.
+_ID = "ifnull((SELECT id FROM moved WHERE key = ?), ?)"
 LIVE = "expires > ?"
 _KEY = "substr({0}.record, 1, instr({0}.record, x'00'))"
-AMONG = "id IN (SELECT value FROM json_each(?))"
-AT = f"id = {_PLACE} AND {LIVE} AND {_KEY.format('entries')} = ?"
+WHERE_IDS = "id IN (SELECT value FROM json_each(?))"
+WHERE_KEY = f"id = {_ID} AND {LIVE} AND {_KEY.format('entries')} = ?"
 
-# Whose record it is costs less to tell here than in SQL.
-GET = f"SELECT record FROM entries WHERE id = {_PLACE} AND {LIVE}"
+# The key of the record is compared in Python, which costs less than in SQL.
+GET = f"SELECT record FROM entries WHERE id = {_ID} AND {LIVE}"
 
-# To hand a row over costs as much as to find it, and a column a fifth of that: so one row answers for several keys.
+# Returning a row costs as much as finding it, and a column a fifth of that. So each row of a result has the records of
+# several keys.
 _WIDTH = 16
 # SQLite before 3.32 takes 999 parameters.
 _MOST_ROWS = 32
@@ -47,38 +62,38 @@ ON CONFLICT (id) DO UPDATE SET expires = excluded.expires, record = excluded.rec
 WHERE {_KEY.format("entries")} = {_KEY.format("excluded")}
 """
 _PUT = _UPSERT.format("(?, ?, ?)")
-# To run a statement costs a third of what a row takes, so one writes several. The pages that they change, two for a
-# row, still fit the 64 KB up to which SQLite keeps a statement's journal out of a temporary file.
+# Running a statement costs a third of writing a row, so one statement writes several rows. The pages that they change,
+# two for each row, fit into 64 KB; up to that size SQLite keeps a statement's journal in memory.
 _PUT_SIZE = 8
 _PUT_MANY = _UPSERT.format(", ".join(["(?, ?, ?)"] * _PUT_SIZE))
-SET = _UPSERT.format(f"({_PLACE}, ?, ?)")
+SET = _UPSERT.format(f"({_ID}, ?, ?)")
 ADD = f"{SET} AND entries.expires <= ?"
 
 
 def _read_statement(rows: int) -> str:
-    """Give the statement that reads so many rows of records, the deadline being its last parameters, one a column."""
+    """Return the statement that reads ``rows * _WIDTH`` records; its last parameters are a deadline for each column."""
     columns = ", ".join(f"e{i}.record" for i in range(_WIDTH))
-    # An outer join reads the left side first, so the answer is as long as that and in its order.
+    # An outer join reads its left side first, so that the result has the length and the order of that side.
     joins = " ".join(
-        f"LEFT JOIN entries AS e{i} ON e{i}.id = asked.column{i + 1} AND e{i}.expires > ?" for i in range(_WIDTH)
+        f"LEFT JOIN entries AS e{i} ON e{i}.id = ids.column{i + 1} AND e{i}.expires > ?" for i in range(_WIDTH)
     )
-    asked = ", ".join(["(" + ", ".join("?" * _WIDTH) + ")"] * rows)
-    return f"SELECT {columns} FROM (VALUES {asked}) AS asked {joins}"
+    ids = ", ".join(["(" + ", ".join("?" * _WIDTH) + ")"] * rows)
+    return f"SELECT {columns} FROM (VALUES {ids}) AS ids {joins}"
 
 
-# By the number of rows. Few, since each is prepared once per connection.
+# Statements by their number of rows. There are few of them, since each is prepared once per connection.
 _READ = {1 << i: _read_statement(1 << i) for i in range(_MOST_ROWS.bit_length())}
 
 
-def places(connection: sqlite3.Connection, keys: Sequence[str]) -> list[int]:
-    """Give where the entries of keys lie, or will, as of the transaction."""
-    return settle(connection, keys, records.key_ids(keys))
+def entry_ids(connection: sqlite3.Connection, keys: Sequence[str]) -> list[int]:
+    """Return the ids under which the entries of keys are stored, or are going to be stored in this transaction."""
+    return resolve_moved(connection, keys, records.key_ids(keys))
 
 
-def settle(connection: sqlite3.Connection, keys: Sequence[str], ids: list[int]) -> list[int]:
-    """Put the places of moved keys in those of their ids."""
-    # Nearly always there are none. A reader that is overtaken between this and its reading misses an entry
-    # only if that was away for a moment.
+def resolve_moved(connection: sqlite3.Connection, keys: Sequence[str], ids: list[int]) -> list[int]:
+    """Return ``ids`` with those of moved keys replaced by the ids in ``moved``."""
+    # Nearly always there are no moved keys. An entry may be moved between this and the read that follows; then the read
+    # misses it, but only if the entry was removed in between and written anew.
     if connection.execute("SELECT 1 FROM moved LIMIT 1").fetchone() is None:
         return ids
     moved: dict[str, int] = {}
@@ -90,7 +105,7 @@ def settle(connection: sqlite3.Connection, keys: Sequence[str], ids: list[int]) 
 
 
 def read(connection: sqlite3.Connection, keys: Sequence[str], ids: Sequence[int], now: int) -> list[bytes | None]:
-    """Read the values of keys at their places, ``None`` where they are not there or have expired."""
+    """Read the values of keys under their ids; ``None`` for entries that do not exist or have expired."""
     rows: list[tuple[bytes | None, ...]] = []
     most = _MOST_ROWS * _WIDTH
     for start in range(0, len(ids), most):
@@ -103,13 +118,13 @@ def read(connection: sqlite3.Connection, keys: Sequence[str], ids: Sequence[int]
 
 
 def put_values(connection: sqlite3.Connection, batch: Mapping[str, bytes], ids: Sequence[int]) -> None:
-    """Write over entries that exist, and leave their deadlines."""
+    """Replace the values of entries that exist, and keep their deadlines."""
     changed = zip(map(records.make_record, batch, batch.values()), ids, strict=True)
     connection.executemany("UPDATE entries SET record = ? WHERE id = ?", changed)
 
 
 def put(connection: sqlite3.Connection, batch: Mapping[str, bytes], ids: Sequence[int], expires: int) -> None:
-    """Write entries, at their places or, where other keys hold those, at new ones."""
+    """Write entries under their ids, or under new ids if other keys have those."""
     parameters = iter(records.make_parameters(batch, ids, expires))
     whole = islice(parameters, 3 * (len(batch) - len(batch) % _PUT_SIZE))
     written = connection.executemany(_PUT_MANY, zip(*repeat(whole, 3 * _PUT_SIZE), strict=True)).rowcount

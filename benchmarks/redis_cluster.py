@@ -1,4 +1,4 @@
-"""What it costs a client that rows are on a Redis Cluster, beside a single server."""
+"""The cost of a Redis Cluster for its client, beside a single server."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .stores import Stores
 __all__ = ["BAR", "OPERATIONS", "times"]
 
 BAR = 1.5
-"""How much more of a processor's time reading may take on a cluster than on a single server."""
+"""The most processor time of a read on a cluster, as a multiple of that on a single server."""
 
-# With seven servers and their client on a few cores, who runs when is chance: longer turns hold more of it.
+# Seven servers and their client share a few cores, so that times vary by chance. Longer turns average more of it.
 _TURN_SECONDS = 0.1
 
 
@@ -34,21 +34,21 @@ OPERATIONS: dict[str, Callable[[Any, list[Row]], Call]] = {"query_many": _query,
 
 
 def _model(store: co.BaseBackend) -> Any:
-    class Placed(User):
+    class OnStore(User):
         class Meta:
             name = "user"
             backend = store
             serializer = "msgpack"
 
-    return Placed
+    return OnStore
 
 
 def times(
     stores: Stores, operation: str, count: int, rounds: int, seconds: float, tick: Callable[[], None]
 ) -> dict[str, float]:
-    """Time one operation on both: microseconds per row, by what is counted and where the rows are.
+    """Time one operation on both: microseconds per row, for processor time of the client and for all time.
 
-    What the client computes is its own doing. How long it waits is not: all servers share this machine with it.
+    The former does not depend on the servers, which share the machine with the client.
     """
     rows = STANDARD.rows(count)
     calls: dict[str, Call] = {}

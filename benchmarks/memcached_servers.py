@@ -1,4 +1,4 @@
-"""Several memcacheds beside one, and beside pylibmc on the same ring."""
+"""Several memcacheds beside one, and beside pylibmc with the same ketama ring."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPERATIONS = ("query_many, three memcacheds", "insert_many, three memcacheds")
 
 
 def contestants(stores: Stores, operation: str, model: Any, count: int) -> dict[str, Call]:
-    """Give what is compared, with the rows stored that it works on. ``model`` is bound to the three servers."""
+    """Store the rows, and return the calls to compare. ``model`` is bound to the three servers."""
     rows = STANDARD.rows(count)
     asked, pks = STANDARD.asked(rows), STANDARD.pks(rows)
     alone = type("Alone", (model,), {"Meta": type("Meta", (), {"name": "user"})})

@@ -1,7 +1,7 @@
-"""The methods of a backend that do I/O, once more: to be awaited, under names that begin with ``a``.
+"""The asynchronous methods of backends: one for each method that does I/O, under its name with an ``a`` in front.
 
-Each goes through one hook, :meth:`Twins._await`. A backend that has connections of asyncio overrides that; one that
-lives in this process's memory answers on the spot; and any other works in threads, a call in each.
+They all go through one hook, :meth:`AsyncAPI._await`. Backends with connections of asyncio override it. Those that keep
+their entries in this process's memory reply at once, and for all others each call runs in a thread.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ from ._driving import OnePart
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["Twins"]
+__all__ = ["AsyncAPI"]
 
 
-class Twins:
-    """What :class:`~cacheorm.backends.base.BaseBackend` has for programs that run in an event loop.
+class AsyncAPI:
+    """The methods of :class:`~cacheorm.backends.base.BaseBackend` for programs that run in an event loop.
 
-    Each method takes, returns and raises what the method without the ``a`` does.
+    Each method takes the same arguments, returns the same and raises the same errors as the method without the ``a``.
     """
 
     in_process: bool
 
     async def _await(self, method: str, *args: Any) -> Any:
-        """Call a method without blocking the event loop, and give what it returns.
+        """Call a method without blocking the event loop, and return its result.
 
-        In a thread, it comes to its end even if the task that awaits it is cancelled, and only then the cancellation
-        goes on: nothing is written after the task has been told that it has ended.
+        A call in a thread always runs to its end. If the task that awaits it is cancelled, the cancellation is raised
+        only then, so that nothing is written after the task has ended.
         """
         call = getattr(self, method)
         if self.in_process:
             return call(*args)
         import asyncio
 
-        return await _outlast(asyncio.ensure_future(asyncio.to_thread(call, *args)))
+        return await _run_to_end(asyncio.ensure_future(asyncio.to_thread(call, *args)))
 
     def _admission(self) -> Awaitable[None] | None:
-        """Give what an operation of the running event loop awaits before it begins; ``None`` if it need not wait."""
+        """Return what an operation in the running event loop has to await before it begins; ``None`` if nothing."""
         return None
 
     # -- one entry -------------------------------------------------------------------------------
@@ -81,7 +81,7 @@ class Twins:
         return count
 
     async def adecr(self, key: str, delta: int = 1, ttl: TTL = None) -> int:
-        """Do what :meth:`decr` does."""
+        """Await :meth:`decr`."""
         return await self.aincr(key, -delta, ttl)
 
     async def atouch(self, key: str, ttl: TTL = None) -> bool:
@@ -102,11 +102,11 @@ class Twins:
         return values
 
     def aget_chunks(self, keys: Sequence[str]) -> AsyncIterator[list[bytes | None]]:
-        """Yield what :meth:`get_chunks` does; here all values at once."""
+        """Yield the same as :meth:`get_chunks`; here all values at once."""
         return OnePart(self.aget_many, *keys)
 
     async def aget_dict(self, *keys: str) -> dict[str, bytes | None]:
-        """Do what :meth:`get_dict` does."""
+        """Await :meth:`get_dict`."""
         return dict(zip(keys, await self.aget_many(*keys), strict=True))
 
     async def aset_many(self, mapping: Mapping[str, Value], ttl: TTL = None) -> dict[str, bool]:
@@ -165,7 +165,7 @@ class Twins:
         return figures
 
     async def apools(self) -> list[PoolState]:
-        """Return what :meth:`pools` does; for the connections of the running event loop where it has its own."""
+        """Await :meth:`pools`; if each event loop has connections of its own, for those of the running one."""
         states: list[PoolState] = await self._await("pools")
         return states
 
@@ -180,8 +180,8 @@ class Twins:
         await self.aclose()
 
 
-async def _outlast(work: asyncio.Future[Any]) -> Any:
-    """Wait for a thread to the end, through any cancellation, which is raised then."""
+async def _run_to_end(work: asyncio.Future[Any]) -> Any:
+    """Await the end of work in a thread; raise a cancellation that came meanwhile only then."""
     import asyncio
 
     interruption: asyncio.CancelledError | None = None

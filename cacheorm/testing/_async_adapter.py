@@ -1,4 +1,4 @@
-"""A backend called through its methods that are awaited, so that one set of tests looks at both kinds."""
+"""An adapter with blocking methods that await those of a backend, so that one set of tests runs both kinds."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from typing import Any
 
 from ..backends import BaseBackend
 
-__all__ = ["Awaited"]
+__all__ = ["AsyncAdapter"]
 
 
-class Awaited:
-    """Looks like a backend to callers in any thread; all that they call runs in one event loop, side by side.
+class AsyncAdapter:
+    """Has the blocking methods of a backend, for callers in any thread; each awaits the method in one event loop.
 
     Args:
-        backend: whose methods are awaited. Those that have no twin, and attributes, are its own.
+        backend: its methods with an ``a`` are awaited. Other methods, and attributes, are its own.
     """
 
     def __init__(self, backend: BaseBackend) -> None:
         self._backend = backend
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
-        self._thread = threading.Thread(target=self._work)
+        self._thread = threading.Thread(target=self._run_loop)
         self._thread.start()
 
-    def _work(self) -> None:
+    def _run_loop(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             runner.run(self._stop.wait())
 
     def end(self) -> None:
-        """End the event loop, as :func:`asyncio.run` does, and wait for that."""
+        """Shut the event loop down, as :func:`asyncio.run` does, and join its thread."""
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
@@ -39,13 +39,13 @@ class Awaited:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def __getattr__(self, name: str) -> Any:
-        twin: Callable[..., Coroutine[Any, Any, Any]] | None = getattr(self._backend, f"a{name}", None)
-        if twin is None:
+        awaited: Callable[..., Coroutine[Any, Any, Any]] | None = getattr(self._backend, f"a{name}", None)
+        if awaited is None:
             return getattr(self._backend, name)
-        return lambda *args, **named: self._run(twin(*args, **named))
+        return lambda *args, **named: self._run(awaited(*args, **named))
 
     def get_chunks(self, keys: Sequence[str]) -> Iterator[list[bytes | None]]:
-        """Give the chunks, all of which have been awaited."""
+        """Return the chunks, after all of them have been awaited."""
 
         async def collect() -> list[list[bytes | None]]:
             return [values async for values in self._backend.aget_chunks(keys)]
@@ -53,7 +53,7 @@ class Awaited:
         chunks: list[list[bytes | None]] = self._run(collect())
         return iter(chunks)
 
-    def __enter__(self) -> Awaited:
+    def __enter__(self) -> AsyncAdapter:
         self._run(self._backend.__aenter__())
         return self
 

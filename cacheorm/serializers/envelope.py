@@ -1,4 +1,4 @@
-"""What the payloads of one model look like, and which it reads."""
+"""The envelope of a model's payloads: header, schema version, compression and signature around the packed row."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from .json import JSONSerializer
 from .msgpack import MessagePackSerializer
 from .signing import Signer
 
-__all__ = ["PayloadForm"]
+__all__ = ["Envelope"]
 
-# The version of rows that say none, and of models that declare none.
+# The version of rows without one in the header, and of models without Meta.version.
 _FIRST = 1
 
-# They say what they are by their first byte, and reading them runs nobody's code: every model reads them.
+# Their first byte identifies them, and reading them runs no code of a payload's choice: every model reads them.
 _ALWAYS_READ = (JSONSerializer(), MessagePackSerializer())
 
 
 class _Reader(NamedTuple):
-    """What reads the payloads of one serializer."""
+    """Reads the payloads of one serializer."""
 
     name: str
     signer: Signer | None
@@ -32,26 +32,27 @@ class _Reader(NamedTuple):
 
     @classmethod
     def of(cls, serializer: BaseSerializer) -> _Reader:
+        """Return the reader for a serializer."""
         _, unpack, signer = serializer.row_format()
         return cls(str(serializer), signer, unpack)
 
 
-class PayloadForm:
-    """How one model writes its payloads, and which payloads it reads.
+class Envelope:
+    """How one model encloses its packed rows in payloads, and which payloads it reads.
 
-    What a payload says of itself chooses among the model's own serializer, those in ``Meta.accepts``, JSON and msgpack,
-    and never beyond: no stored byte can make a model use another. Where the model's own signs, JSON and msgpack are
-    read only if they are accepted, too: they are not signed.
+    The header of a payload selects one of these serializers: the model's own, those in ``Meta.accepts``, JSON and
+    msgpack. No stored byte can make a model use another one. If the model's own serializer signs, JSON and msgpack are
+    read only if they are in ``Meta.accepts`` as well, since they are not signed.
 
     Args:
         model: the model's name, for errors.
-        serializer: the model's own.
-        accepts: others whose payloads it reads.
+        serializer: the model's own serializer.
+        accepts: further serializers whose payloads it reads.
         version: ``Meta.version``.
-        compress: ``Meta.compress``. What is compressed is read with or without it.
+        compress: ``Meta.compress``. Compressed payloads are read with or without it.
 
     Attributes:
-        prefix: what the model's payloads begin with; empty for JSON and msgpack without a version.
+        prefix: the bytes that uncompressed payloads begin with; empty for JSON and msgpack without a version.
     """
 
     def __init__(
@@ -68,18 +69,18 @@ class PayloadForm:
         self._version = _FIRST if version is None else version
         self._own = own = _Reader.of(serializer)
         self._readers: dict[tuple[str, bool], _Reader] = {}
-        # The model's own comes last, so that it has its names whoever else claims them.
-        for one in (*(() if own.signer else _ALWAYS_READ), *reversed([*accepts]), serializer):
-            reader = _Reader.of(one)
-            for name in _names(one):
+        # The model's own comes last, so that its names win if another serializer has the same ones.
+        for accepted in (*(() if own.signer else _ALWAYS_READ), *reversed([*accepts]), serializer):
+            reader = _Reader.of(accepted)
+            for name in _names(accepted):
                 self._readers[name, reader.signer is not None] = reader
         bare = serializer.bare_format and version is None
         header = Header(_names(serializer)[0], version, SIGNED if own.signer else 0)
         self.prefix = b"" if bare else header.pack()
         self._compressed_prefix = header._replace(flags=header.flags | COMPRESSED).pack()
 
-    def sealed(self, codec: Any, identity: Any) -> Any:
-        """Give a codec whose payloads are also compressed and signed, where the model's are.
+    def wrap(self, codec: Any, identity: Any) -> Any:
+        """Return a codec that also compresses and signs, or the given one if the model does neither.
 
         Args:
             codec: packs and reads the rows of the model.
@@ -87,13 +88,13 @@ class PayloadForm:
         """
         if self._compress is None and self._own.signer is None:
             return codec
-        return _SealedRows(codec, self, identity)
+        return _EnvelopeCodec(codec, self, identity)
 
-    def seal(self, payloads: list[bytes], keys: list[str]) -> list[bytes]:
-        """Compress payloads where the model says so and it makes them smaller, and then sign them.
+    def compress_and_sign(self, payloads: list[bytes], keys: list[str]) -> list[bytes]:
+        """Compress payloads if that makes them smaller, then sign them; each only if the model does.
 
         Args:
-            payloads: rows of the model, packed; each begins with :attr:`prefix`.
+            payloads: packed rows of the model; each begins with :attr:`prefix`.
             keys: the keys that they are going to be stored under.
         """
         if self._compress is not None:
@@ -102,31 +103,32 @@ class PayloadForm:
             payloads = [*map(self._own.signer.sign, payloads, keys)]
         return payloads
 
-    def _compressed(self, payloads: list[bytes], how: Zstd) -> list[bytes]:
+    def _compressed(self, payloads: list[bytes], options: Zstd) -> list[bytes]:
         start = len(self.prefix)
-        made = []
+        result = []
         compress = None
         for payload in payloads:
             smaller = payload
-            if how.threshold <= len(payload) - start <= how.limit:
-                compress = compress or how.compressor()
+            if options.threshold <= len(payload) - start <= options.limit:
+                compress = compress or options.compressor()
                 smaller = self._compressed_prefix + compress(payload[start:])
-            made.append(smaller if len(smaller) < len(payload) else payload)
-        return made
+            result.append(smaller if len(smaller) < len(payload) else payload)
+        return result
 
     def read(self, payload: Any, key: str) -> tuple[Any, str]:
-        """Read a payload, whichever of the serializers wrote it.
+        """Open a payload: check its signature and version, decompress it, and read its body.
 
         Args:
-            payload: as a backend gave it; no remembered miss.
+            payload: as a backend returned it; no remembered miss.
             key: the key that it is stored under.
 
         Returns:
-            A mapping of fields, unless the payload is no row; the name of the serializer that read it.
+            The row as a mapping of fields, and the name of the serializer that read it. If the payload is no row, the
+            first is any object.
 
         Raises:
-            PayloadError: the payload is of another schema version, or does not say clearly what it is, or nothing that
-                the model may use reads it, or its signature is wrong.
+            PayloadError: a bad header, another schema version, a serializer that the model does not read, a wrong
+                signature, or a body that cannot be decoded.
         """
         payload = to_bytes(payload)
         try:
@@ -134,7 +136,7 @@ class PayloadForm:
         except ValueError as error:
             raise self._error(str(error), key) from None
         if header is None:
-            # Older versions stored payloads of every serializer as they were.
+            # Older versions stored the payloads of every serializer without a header.
             header, reader = Header(""), self._own
             if reader.signer is not None:
                 raise self._error("is not signed", key, reader.name)
@@ -161,7 +163,7 @@ class PayloadForm:
             raise self._error(f"cannot be decoded ({type(error).__name__})", key, reader.name) from error
 
     def _reader(self, header: Header, key: str) -> _Reader:
-        """Give what reads a payload with this header; its signer is one if, and only if, the payload is signed."""
+        """Return the reader for a payload with this header; it has a signer if, and only if, the payload is signed."""
         name, signed = header.serializer, bool(header.flags & SIGNED)
         reader = self._readers.get((name, signed))
         if reader is not None:
@@ -177,35 +179,35 @@ class PayloadForm:
         return PayloadError(reason, model=self._model, key=key, serializer=serializer)
 
 
-class _SealedRows:
-    """A codec whose payloads are sealed.
+class _EnvelopeCodec:
+    """A codec whose payloads are compressed and signed.
 
     Args:
-        rows: the codec that packs them, and reads them with the form's :meth:`PayloadForm.read`.
-        form: seals.
+        codec: packs rows, and reads payloads with :meth:`Envelope.read`.
+        envelope: compresses and signs.
         identity: makes the keys.
     """
 
-    def __init__(self, rows: Any, form: PayloadForm, identity: Any) -> None:
-        self._rows = rows
-        self._form = form
+    def __init__(self, codec: Any, envelope: Envelope, identity: Any) -> None:
+        self._codec = codec
+        self._envelope = envelope
         self._identity = identity
-        self.columns = rows.columns
-        self.convert_many = rows.convert_many
-        self.load = rows.load
-        self.load_many = rows.load_many
+        self.columns = codec.columns
+        self.convert_many = codec.convert_many
+        self.load = codec.load
+        self.load_many = codec.load_many
 
     def dump_many(self, instances: list[Any], many: bool = True) -> list[bytes]:
-        payloads = self._rows.dump_many(instances, many)
+        payloads = self._codec.dump_many(instances, many)
         keys = self._identity.identify(instances, False, many)[1]
-        return self._form.seal(payloads, keys)
+        return self._envelope.compress_and_sign(payloads, keys)
 
 
 def _names(serializer: BaseSerializer) -> list[str]:
-    """Give the names that headers may know a serializer by, the one it is written with first.
+    """Return the names that a serializer may have in headers; the first is the one that is written.
 
-    That is what it is registered as, or its own name, or its class's. A name that its class has inherited is that of
-    another format.
+    They are the names under which it is registered, its own name, and that of its class. A ``name`` that its class
+    inherits is not one of them, since it belongs to another format.
     """
     if serializer.bare_format:
         return [serializer.bare_format]

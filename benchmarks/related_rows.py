@@ -1,4 +1,4 @@
-"""Preloading: 1000 comments by 100 users, beside the two queries by themselves and beside hand-written code."""
+"""Preloading: 1000 comments by 100 users, beside two separate queries and beside hand-written code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _hand(stores: Stores, backend: str, shape: Shape) -> Hand:
 
 @contextlib.contextmanager
 def contestants(stores: Stores, backend: str, count: int) -> Iterator[dict[str, Call]]:
-    """Set the store up with the rows, and give what is compared."""
+    """Store the rows, and yield the calls to compare."""
     comments = [{**row, "author_id": number % AUTHORS} for number, row in enumerate(RELATED.rows(count))]
     users = STANDARD.rows(AUTHORS)
     asked, authors = RELATED.asked(comments), STANDARD.asked(users)
@@ -42,8 +42,8 @@ def contestants(stores: Stores, backend: str, count: int) -> Iterator[dict[str, 
 
         def by_hand() -> list[Any]:
             rows: Any = reader.query_many(pks)
-            wanted = list({row["author"] for row in rows})
-            found = dict(zip(wanted, writer.query_many(wanted), strict=True))
+            author_ids = list({row["author"] for row in rows})
+            found = dict(zip(author_ids, writer.query_many(author_ids), strict=True))
             for row in rows:
                 row["author"] = found[row["author"]]
             return rows  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""What the words of a command line stand for: a model, rows of it, a backend."""
+"""Parsing the arguments of the commands: a model, primary keys of its rows, a backend."""
 
 from __future__ import annotations
 
@@ -17,28 +17,32 @@ from ..metadata import RowPlan, bind
 from ..models import Model
 from ..operations.base import slices
 from ..options import resolve_backend
+from ..types import is_model
 
-__all__ = ["UsageError", "backend_of", "model_of", "rows_of"]
+__all__ = ["UsageError", "backend_of", "model_of", "pks_of"]
 
 
 class UsageError(Exception):
-    """What was asked for makes no sense; the message says why."""
+    """Wrong arguments; the message says what is wrong."""
 
 
-def model_of(place: str, backend: str | None = None) -> type[Model]:
-    """Find a model.
+def model_of(reference: str, backend: str | None = None) -> type[Model]:
+    """Import a model.
 
     Args:
-        place: ``package.module:Model``, as seen from the current directory.
-        backend: a URL to look for its rows at, instead of at the model's own.
+        reference: ``package.module:Model``, as seen from the current directory.
+        backend: the URL of a backend to use instead of the model's own.
+
+    Raises:
+        UsageError: there is no such model, or it cannot be used on that backend.
     """
-    name, colon, path = place.partition(":")
+    name, colon, path = reference.partition(":")
     if not (name and colon and path):
-        raise UsageError(f"a model is given as package.module:Model, got {place!r}")
+        raise UsageError(f"a model is given as package.module:Model, got {reference!r}")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        # Whatever a module prints when it is imported is no part of the output.
+        # What a module prints when it is imported is not part of the output.
         with contextlib.redirect_stdout(sys.stderr):
             found: Any = importlib.import_module(name)
     except (Exception, SystemExit) as error:
@@ -52,9 +56,9 @@ def model_of(place: str, backend: str | None = None) -> type[Model]:
             hint = f"; it has: {', '.join(close)}" if close else ""
             raise UsageError(f"{name} has no {path!r}{hint}")
         found = getattr(found, part)
-    if not (isinstance(found, type) and issubclass(found, Model) and hasattr(found, "_meta")):
+    if not (is_model(found) and issubclass(found, Model)):
         what = "an abstract model" if isinstance(found, type) and issubclass(found, Model) else type(found).__name__
-        raise UsageError(f"{place} is no model with rows, but {what}")
+        raise UsageError(f"{reference} is no model with rows, but {what}")
     try:
         if backend is not None:
             bind([found], backend=backend)
@@ -69,12 +73,12 @@ def model_of(place: str, backend: str | None = None) -> type[Model]:
     return found
 
 
-def backend_of(place: str) -> BaseBackend:
-    """Give the backend of a URL, or that of a model."""
-    if "://" not in place:
-        return model_of(place)._meta.backend
+def backend_of(reference: str) -> BaseBackend:
+    """Return the backend of a URL, or that of a model given as ``package.module:Model``."""
+    if "://" not in reference:
+        return model_of(reference)._meta.backend
     try:
-        backend = resolve_backend(place)
+        backend = resolve_backend(reference)
     except (ImportError, TypeError, ValueError) as error:
         raise UsageError(str(error)) from error
     assert backend is not None  # noqa: S101 - it is a URL
@@ -84,17 +88,20 @@ def backend_of(place: str) -> BaseBackend:
 # -- rows ------------------------------------------------------------------------------------------------
 
 
-def rows_of(plan: RowPlan, words: Sequence[str]) -> list[dict[str, Any]]:
-    """Read primary keys.
+def pks_of(plan: RowPlan, words: Sequence[str]) -> list[dict[str, Any]]:
+    """Parse primary keys; return each as ``{field name: value}``.
 
     Args:
         plan: the model's plan.
-        words: for each row values in the order of the key's fields, or ``field=value`` in any; ``-`` stands for the
-            words of standard input.
+        words: for each row values in the order of the key's fields, or ``field=value`` in any order; ``-`` stands for
+            the words of standard input.
+
+    Raises:
+        UsageError: words that are no primary keys of the model.
     """
     names = {name: field for field in plan.key_fields for name in field.accepted_names}
     size = len(plan.key_fields)
-    words = [word for given in words for word in (_of_input(size) if given == "-" else [given])]
+    words = [word for given in words for word in (_words_of_stdin(size) if given == "-" else [given])]
     named = [word.partition("=")[0] in names and "=" in word for word in words]
     if len(words) % size or (any(named) and not all(named)):
         key = ", ".join(field.name for field in plan.key_fields)
@@ -118,8 +125,8 @@ def rows_of(plan: RowPlan, words: Sequence[str]) -> list[dict[str, Any]]:
     return rows
 
 
-def _of_input(size: int) -> Iterator[str]:
-    """Read a primary key from each line of standard input, its values separated by space."""
+def _words_of_stdin(size: int) -> Iterator[str]:
+    """Yield the values of a primary key from each line of standard input, separated by spaces."""
     for line in sys.stdin:
         text = line.rstrip("\r\n")
         if text:
@@ -127,10 +134,10 @@ def _of_input(size: int) -> Iterator[str]:
 
 
 def _value(plan: RowPlan, field: Field[Any], text: str) -> Any:
-    """Give the value of a field that a text stands for."""
+    """Convert a text to a value of a field."""
     converter = field.converter
     problem: Exception | None = None
-    for value in _readings(field, text):
+    for value in _candidates(field, text):
         try:
             converter.dump(value)
         except (TypeError, ValueError) as error:
@@ -140,14 +147,14 @@ def _value(plan: RowPlan, field: Field[Any], text: str) -> Any:
     raise UsageError(f"{plan.model.__name__}.{field.name}: {problem}")
 
 
-def _readings(field: Field[Any], text: str) -> Iterator[Any]:
-    """Give what a text may stand for: first itself, which is what most fields read."""
+def _candidates(field: Field[Any], text: str) -> Iterator[Any]:
+    """Yield the values that a text may stand for; first the text itself, which most fields convert."""
     yield text
     with contextlib.suppress(ValueError, RecursionError):
         value = json.loads(text)
         # A reference to a composite key is a list of its values.
         yield tuple(value) if isinstance(field, ForeignKeyField) and isinstance(value, list) else value
-    members = getattr(_target(field), "enum_class", None)
+    members = getattr(_final_target(field), "enum_class", None)
     if members is not None and text in members.__members__:
         yield members[text]
     for kind in (datetime, time):
@@ -155,8 +162,8 @@ def _readings(field: Field[Any], text: str) -> Iterator[Any]:
             yield kind.fromisoformat(text)
 
 
-def _target(field: Field[Any]) -> Field[Any]:
-    """Give the field that a reference takes its values from."""
+def _final_target(field: Field[Any]) -> Field[Any]:
+    """Return the field of a key that a foreign key refers to in the end; any other field is returned as it is."""
     while isinstance(field, ForeignKeyField) and field.rel_model._meta.composite is None:
         field = field.rel_model._meta.key_fields[0]
     return field

@@ -1,4 +1,4 @@
-"""Many tasks that read at the same time: awaited, called one after another in one thread, and by hand."""
+"""Many tasks that read at the same time, beside the same reads one after another in one thread, and by hand."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ BATCH = 100
 
 _CONNECTIONS = 64
 
-# A turn has to be long enough for several full runs of the garbage collector. They come once in about a thousand
-# batches, and a turn that begins after one, and ends right before or right after the next, would tell that difference.
+# A turn has to be long enough for several full garbage collections. There is one in about a thousand batches, so that a
+# short turn might have one more or less than another.
 _TURN_SECONDS = 0.5
 
 
@@ -45,10 +45,10 @@ def _loops() -> dict[str, Any]:
 def contestants(
     stores: Stores, backend: str, tasks: int, keep: Callable[[list[Any]], Any] = len
 ) -> Iterator[dict[str, Call]]:
-    """Store the rows, and give what reads them: ``tasks`` batches, by as many tasks where there is an event loop.
+    """Store rows, and yield the calls that read them: ``tasks`` batches, in as many tasks if there is an event loop.
 
-    Each gives what ``keep`` makes of each batch, by default the number of its rows: the rows are forgotten as soon as
-    they are read.
+    Each call returns the result of ``keep`` for each batch. By default that is the number of its rows, so that rows are
+    freed as soon as they are read.
     """
     rows = STANDARD.rows(1000)
     parts = [[(number * 37 + i) % len(rows) for i in range(BATCH)] for number in range(tasks)]
@@ -71,7 +71,7 @@ def contestants(
 
 
 def _by_hand(stores: Stores) -> Any:
-    """Give a client of asyncio whose pool waits, as the usual one refuses when all connections are in use."""
+    """Return an asyncio client whose pool waits; the usual one raises an error when all connections are in use."""
     import redis.asyncio
 
     pool = redis.asyncio.BlockingConnectionPool(
@@ -81,7 +81,7 @@ def _by_hand(stores: Stores) -> Any:
 
 
 async def _nothing(pks: list[Any]) -> None:
-    """What a task costs that does nothing."""
+    """Do nothing, to measure the cost of tasks."""
 
 
 def _rows_of(model: Any, keep: Callable[[list[Any]], Any]) -> Callable[[list[Any]], Awaitable[Any]]:

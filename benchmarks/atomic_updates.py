@@ -17,7 +17,7 @@ __all__ = ["OPERATIONS", "contestants", "times"]
 
 
 def _update_atomically(client: Any, changed: Sequence[Row]) -> None:
-    """Watch all rows, and do it again if any of them was changed: what redis-py's documentation shows."""
+    """Watch all rows, and try again if any of them was changed, as the documentation of redis-py shows."""
     import redis
 
     keys = [f"m:user:id:{change['id']}" for change in changed]
@@ -73,7 +73,7 @@ OPERATIONS: dict[str, Callable[[Stores, Any, list[Row]], dict[str, Call]]] = {
 
 
 def contestants(stores: Stores, operation: str, model: Any, count: int) -> dict[str, Call]:
-    """Give what is compared, with the rows stored that it works on."""
+    """Store the rows, and return the calls to compare."""
     rows = STANDARD.rows(count)
     model.insert_many(rows).ttl(TTL).execute()
     return OPERATIONS[operation](stores, model, rows)

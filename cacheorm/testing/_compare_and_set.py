@@ -1,4 +1,4 @@
-"""Compare-and-set: what is stored, what is left alone, and that no change is lost between threads."""
+"""Compare-and-set: which entries are stored, which are left alone, and that no change is lost between threads."""
 
 # ruff: noqa: S101  # tests are made of asserts
 
@@ -13,7 +13,7 @@ from ..errors import InvalidKeyError
 from ..types import KEEP_TTL
 from ._suite import Name, Suite, about, in_threads, in_time
 
-__all__ = ["SwapTests"]
+__all__ = ["CompareAndSetTests"]
 
 
 def read(store: BaseBackend, *keys: str) -> list[tuple[bytes, Any]]:
@@ -23,7 +23,7 @@ def read(store: BaseBackend, *keys: str) -> list[tuple[bytes, Any]]:
     return [entry for entry in found if entry is not None]
 
 
-class SwapTests(Suite):
+class CompareAndSetTests(Suite):
     def test_tokens_come_with_the_values(self, store: BaseBackend, name: Name) -> None:
         a, b, c = name("a"), name("b"), name("c")
         store.set_many({a: b"1", b: b"2"})
@@ -109,8 +109,8 @@ class SwapTests(Suite):
         def work(_: int) -> None:
             left = dict.fromkeys(keys, 10)
             while any(left.values()):
-                wanted = [key for key in keys if left[key]]
-                found = zip(wanted, read(store, *wanted), strict=True)
+                rest = [key for key in keys if left[key]]
+                found = zip(rest, read(store, *rest), strict=True)
                 swaps = {key: (b"n%d" % (int(value[1:]) + 1), token) for key, (value, token) in found}
                 for key, stored in store.compare_and_set_many(swaps, 10_000).items():
                     left[key] -= stored
@@ -131,7 +131,7 @@ class SwapTests(Suite):
         with pytest.raises(ValueError, match="ttl"):
             store.touch_many([a], -1)
 
-    def test_touched_entries_end_when_they_are_told_to(self, store: BaseBackend, name: Name) -> None:
+    def test_touched_entries_expire_when_their_new_lifetime_ends(self, store: BaseBackend, name: Name) -> None:
         keys = [name(str(i)) for i in range(1200)]
         store.set_many(dict.fromkeys(keys, b"1"), 10_000)
         store.set(name("stays"), b"1", 10_000)
