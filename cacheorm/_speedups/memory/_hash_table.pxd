@@ -151,7 +151,7 @@ cdef inline uint32_t find(Table *table, PyObject *key) noexcept:
     return 0
 
 
-# What follows prefetches what a lookup needs, by the first slot of a key. It may be that of another, which does no harm.
+# What follows prefetches what a lookup needs, by the first slot of a key. It may be that of another: that does no harm.
 
 cdef inline void prefetch_slot(Table *table, PyObject *key) noexcept:
     if PyUnicode_CheckExact(<object> key):
