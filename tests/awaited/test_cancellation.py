@@ -112,3 +112,33 @@ def test_the_test_above_notices_replies_that_reach_others(kind: str, proxy: Dela
                 await backend.aclose()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"protocol": 3, "health_check_interval": 1, "db": 2}], ids=["plain", "greeted"]
+)
+def test_a_call_that_is_cancelled_while_it_connects_ends_as_cancelled(
+    kind: str, options: dict[str, Any], run: Run, request: pytest.FixtureRequest
+) -> None:
+    server = request.getfixturevalue("memcached_server" if kind == "memcached" else "redis_server")
+
+    async def cancel_after(steps: int) -> None:
+        if kind == "memcached":
+            backend: co.BaseBackend = co.MemcachedBackend(servers=[server.address])
+        else:
+            backend = co.RedisBackend(host=HOST, port=server.port, **options)
+        call = asyncio.ensure_future(backend.aget("key"))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        if not call.done():
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+        assert await backend.aget("key") is None
+        await backend.aclose()
+
+    async def main() -> None:
+        for steps in range(40):
+            await cancel_after(steps)
+
+    run(main())

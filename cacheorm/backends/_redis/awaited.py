@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import select
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from redis.asyncio.connection import AbstractConnection
@@ -133,7 +133,7 @@ class AwaitedLink(asyncio.BufferedProtocol):
     async def send(self, buffer: bytes, check_health: bool) -> None:
         if check_health and self.connection.health_check_interval:
             self._past_stream = False
-            await self.connection.check_health()
+            await _keep_cancellation(self.connection.check_health())
         if self._lost is not None:
             raise self._lost
         self._past_stream = self.feed is not None
@@ -206,6 +206,19 @@ class AwaitedLink(asyncio.BufferedProtocol):
             self._waiter.set_exception(builtins.TimeoutError())
 
 
+async def _keep_cancellation(work: Awaitable[None]) -> None:
+    """Await commands that redis-py sends, and raise a cancellation that was lost meanwhile.
+
+    It sends them through :func:`asyncio.wait_for`, which before Python 3.12 drops a cancellation that arrives as its
+    wait ends (https://github.com/python/cpython/issues/86296).
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task is not None else 0
+    await work
+    if task is not None and task.cancelling() > before:
+        raise asyncio.CancelledError
+
+
 class AwaitedLinks:
     """Connections to one server, shared by the tasks of one event loop.
 
@@ -265,9 +278,9 @@ class AwaitedLinks:
         try:
             if admission is not None:
                 await admission.before()
-            await connection.connect()
+            await _keep_cancellation(connection.connect())
             if admission is not None:
-                await admission.after(connection)
+                await _keep_cancellation(admission.after(connection))
             return AwaitedLink(connection, self._endpoint.options.get("socket_timeout"))
         except BaseException as error:
             if connection._writer is not None:  # connected, but not welcome yet
