@@ -12,7 +12,18 @@ from collections.abc import Callable
 
 from servers import HANG
 
-__all__ = ["fork_and_check"]
+__all__ = ["fork", "fork_and_check"]
+
+
+def fork() -> int:
+    """Fork, also beside threads, of which Python warns from 3.12 on: some are the case under test.
+
+    Returns:
+        The id of the child, and 0 in the child.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 def fork_and_check(check: Callable[[], bool]) -> Callable[[], None]:
@@ -25,10 +36,7 @@ def fork_and_check(check: Callable[[], bool]) -> Callable[[], None]:
     # A measurement of coverage has a lock too, which another thread may hold at this moment, and takes it in the child.
     trace = sys.gettrace()
     sys.settrace(None)
-    with warnings.catch_warnings():
-        # Python 3.12 warns of any fork beside threads, which is the case under test.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
+    child = fork()
     if child:
         sys.settrace(trace)
         return lambda: _expect_success(child)

@@ -266,8 +266,13 @@ class RedisCluster:
     # -- losing nodes ----------------------------------------------------------------------------
 
     def kill(self, primary: ClusterNode) -> ClusterNode:
-        """Kill a primary; return the replica that will take over."""
+        """Kill a primary once its replica has what was written until now; return the replica, which will take over."""
         replica = self.replica_of(primary)
+        written = int(primary.figures("INFO replication")["master_repl_offset"])
+        wait_until(
+            "the replica has what was written",
+            lambda: int(replica.figures("INFO replication")["slave_repl_offset"]) >= written,
+        )
         primary.kill()
         self._take_for_dead_after(_SOON)
         return replica

@@ -61,21 +61,25 @@ class DelayingProxy:
 
     async def _run(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        tasks: set[asyncio.Task[None]] = set()
+        tasks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
         def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             task = asyncio.ensure_future(self._serve(reader, writer))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
+            tasks[task] = writer
+            task.add_done_callback(lambda task: tasks.pop(task, None))
 
         server = await asyncio.start_server(accept, _HOST, 0, backlog=1024)
         self.port = int(server.sockets[0].getsockname()[1])
         self._started.set()
         await self._stop.wait()
         server.close()
-        for task in [*tasks]:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while tasks:  # one more may be accepted meanwhile
+            ending, tasks = tasks, {}
+            for task in ending:
+                task.cancel()
+            await asyncio.gather(*ending, return_exceptions=True)
+            # A task that was cancelled before its first step has closed nothing.
+            await asyncio.gather(*map(_end, ending.values()), return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1

@@ -715,8 +715,8 @@ rows = {str(i): b"x" for i in range(3000)}
 backend.set_many(rows)
 chance = random.Random(1)
 for _ in range(150):
-    signal.setitimer(signal.ITIMER_REAL, 0.0005 + chance.random() * 0.01)
     try:
+        signal.setitimer(signal.ITIMER_REAL, 0.0005 + chance.random() * 0.01)
         while True:
             backend.set_many(rows)
             assert backend.get_many(*rows) == [b"x"] * 3000

@@ -414,7 +414,7 @@ def test_receivers_of_an_abstract_model_hear_of_all_that_inherit_it(backend: co.
 def test_a_receiver_that_nothing_refers_to_is_forgotten(user: Any) -> None:
     heard: list[int] = []
 
-    def make() -> None:
+    def make() -> Any:
         def forgotten(sender: Any, instance: Any) -> None:
             heard.append(instance.id)
 
@@ -423,11 +423,15 @@ def test_a_receiver_that_nothing_refers_to_is_forgotten(user: Any) -> None:
 
         signals.pre_save.connect(forgotten, user)
         signals.pre_save.connect(kept, user, weak=False)
+        return kept
 
-    make()
-    gc.collect()
-    user.create(id=1)
-    assert heard == [-1]
+    kept = make()
+    try:
+        gc.collect()
+        user.create(id=1)
+        assert heard == [-1]
+    finally:
+        signals.pre_save.disconnect(kept)
 
 
 def test_the_signals_are_those_of_the_library(user: Any) -> None:

@@ -20,7 +20,7 @@ from cacheorm.payload import ABSENT, LEASE, is_lease
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from children import fork_and_check
+from children import fork, fork_and_check
 from lifetimes import left_of
 
 PROCESSES = 4
@@ -97,7 +97,7 @@ def test_processes_that_miss_the_same_rows_load_each_once(connect: Connect, tmp_
 def test_who_dies_while_loading_holds_others_up_no_longer_than_its_lease(connect: Connect, source: Any) -> None:
     user = a_user(connect())
     backend = user._meta.backend
-    child = os.fork()
+    child = fork()
     if not child:
         try:
             a_user(connect()).query_many({"id": 1}, {"id": 2}).load_missing(
