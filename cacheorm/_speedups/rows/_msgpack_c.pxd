@@ -151,6 +151,7 @@ cdef struct Reader:
 cdef int take_long_text(Reader *reader, const char **data, Py_ssize_t *size) noexcept
 cdef int take_list_header(Reader *reader, Py_ssize_t *count) noexcept
 cdef object take_any(Reader *reader, int depth)
+cdef PyObject *new_text(const char *data, Py_ssize_t size) except NULL
 
 
 cdef inline uint64_t big_endian(const uint8_t *at, int width) noexcept:

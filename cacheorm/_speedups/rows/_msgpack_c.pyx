@@ -10,9 +10,9 @@ from libc.stdint cimport uint8_t, uint64_t
 
 import msgpack
 
-from ._utf8_c cimport new_text, put_utf8, utf8_size
-
 __all__ = ["pack", "unpack"]
+
+include "_utf8.pxi"
 
 
 def pack(value):

@@ -2,7 +2,7 @@
 
 Decoding expects a map with the model's columns in plan order, one ``memcmp`` per name, and writes each value straight
 into the instance's slot. Encoding reads the slots and writes msgpack into a growing buffer. The general path takes what
-is not expected; see ``_slot_rows_c.pyx``.
+is not expected; see ``_slot_rows.pxi``.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -11,16 +11,15 @@ from cpython.ref cimport Py_XDECREF
 from libc.stdint cimport uint8_t
 from libc.string cimport memcmp
 
-# Each registers the codecs of its kinds of value.
-from . import _enumerations_c, _lists_c, _numbers_c, _temporal_c, _text_c, _uuids_c
 from ._codec_c cimport ValueCodec
 from ._mapping_c import MappingRows
 from ._msgpack_c cimport *
 from ._msgpack_c import pack, unpack
-from ._slot_rows_c cimport Column, SlotRows
 from ._slots_c cimport is_leaf, put_new
 
 __all__ = ["DictRows", "MsgpackRows", "pack", "unpack"]
+
+include "_slot_rows.pxi"
 
 
 cdef class MsgpackRows(SlotRows):

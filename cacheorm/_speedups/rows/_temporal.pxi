@@ -1,4 +1,3 @@
-# cython: cdivision=True
 """The codecs of dates and times: what their own ``isoformat()`` writes, and nothing else."""
 
 cimport cpython.datetime as dt
@@ -9,11 +8,8 @@ from datetime import UTC
 
 from .._digits cimport put_digits
 from ..convert._temporal_c import Date, DateTime, DateTimeTZ, Time
-from ._codec_c cimport FormattedCodec, register
 
 dt.import_datetime()
-
-__all__ = []
 
 
 cdef inline char *put_day(char *at, int year, int month, int day) noexcept:

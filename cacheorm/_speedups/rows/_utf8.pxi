@@ -1,4 +1,3 @@
-# cython: cdivision=True
 """Text as UTF-8 and back, straight between the bytes of a payload and those of a str.
 
 Python's own codecs widen and move what they have made with each wider character that they meet. Here the bytes are

@@ -1,15 +1,11 @@
 """The codec of UUIDs: as two 64-bit halves, and as hexadecimal digits, without the detours of their class."""
 
-from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint64_t
 from types import MemberDescriptorType
 from uuid import UUID, SafeUUID
 
 from ..convert._uuids_c import Uuid
-from ._codec_c cimport FormattedCodec, register
 from ._slots_c cimport leave_untracked, new_instance, put_new, slot_offset
-
-__all__ = []
 
 cdef object UNKNOWN_SAFETY = SafeUUID.unknown
 cdef tuple NO_ARGUMENTS = ()

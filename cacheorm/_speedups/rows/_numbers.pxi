@@ -1,9 +1,7 @@
-# cython: cdivision=True
 """The codecs of integers, floats, booleans and decimals."""
 
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_FromDouble
 from cpython.long cimport PyLong_AsLongLongAndOverflow
-from cpython.object cimport PyObject, PyTypeObject
 from cpython.unicode cimport PyUnicode_DecodeASCII
 from libc.math cimport isfinite
 from libc.stdint cimport int64_t, uint8_t, uint64_t
@@ -12,10 +10,6 @@ from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 
 from .._digits cimport count_digits, put_digits
 from ..convert._numbers_c import Boolean, DecimalText, Integer, Real
-from ._codec_c cimport FormattedCodec, ValueCodec, register
-from ._msgpack_c cimport *
-
-__all__ = []
 
 
 cdef class IntegerCodec(ValueCodec):

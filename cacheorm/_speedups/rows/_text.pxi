@@ -7,20 +7,14 @@ good after a few rows.
 """
 
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
-from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF, Py_XINCREF
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy
 
 from ..convert._text_c import Text
-from ._codec_c cimport ValueCodec, register
-from ._msgpack_c cimport *
-from ._utf8_c cimport new_text
 
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
-
-__all__ = []
 
 cdef extern from *:
     """

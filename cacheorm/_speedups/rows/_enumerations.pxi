@@ -2,14 +2,9 @@
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from cpython.object cimport PyObject
 
 from ..convert._enumerations_c import Enumeration
-from ._codec_c cimport ValueCodec, register
-from ._msgpack_c cimport *
 from ._msgpack_c import pack
-
-__all__ = []
 
 cdef enum:
     FEW_MEMBERS = 16  # so many are gone through sooner than looked up

@@ -1,18 +1,13 @@
 """The codec of lists, by the codec of their elements."""
 
-from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 
 from ..convert._structured_c import ListOf
-from ._codec_c cimport ValueCodec, codec_of, register
-from ._msgpack_c cimport *
 from ._slots_c cimport leave_untracked
 
 cdef extern from "Python.h":
     object PyList_New(Py_ssize_t size)
     void PyList_SET_ITEM(object items, Py_ssize_t index, object item)
-
-__all__ = []
 
 
 cdef class ListCodec(ValueCodec):

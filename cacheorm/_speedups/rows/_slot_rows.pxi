@@ -18,8 +18,6 @@ cdef extern from "Python.h":
     int PyGC_Disable()
     int PyGC_Enable()
 
-__all__ = []
-
 cdef tuple NO_ARGUMENTS = ()
 
 
@@ -29,11 +27,41 @@ cdef inline void store(PyObject *instance, Py_ssize_t offset, object value) noex
     put_new(instance, offset, value)
 
 
+cdef struct Column:
+    PyObject *codec        # a ValueCodec; this and what follows is borrowed from the codec of rows
+    PyObject *field
+    PyObject *name         # in the payload
+    PyObject *validators   # a tuple, or NULL for none
+    const char *packed_name  # where it is packed as msgpack: its bytes
+    Py_ssize_t packed_size
+    Py_ssize_t offset      # of the slot
+    bint null
+    bint leaf
+    bint in_payload
+    bint has_default
+
+
 cdef class SlotRows:
     """What the codecs below share: the columns of a model, by the slots that they live in.
 
     Whatever a codec does not do itself is done by ``general``, the :class:`MappingRows` of the same rows.
     """
+
+    cdef readonly object general
+    cdef readonly object model
+    cdef readonly tuple columns
+    cdef readonly tuple key_fields
+    cdef tuple fields
+    cdef Column *plan
+    cdef Py_ssize_t count  # columns in plan, key fields included
+    cdef list codecs
+    cdef list validators
+    cdef tuple names       # what columns are called in the payload
+    cdef tuple key_offsets
+    cdef Py_ssize_t key_offset  # that of a key of one field; -1 for a composite one
+    cdef Py_ssize_t related_offset
+    cdef bint sealed
+    cdef bytes header      # what each payload begins with; None where a row is a dict first
 
     def __dealloc__(self):
         PyMem_Free(self.plan)
