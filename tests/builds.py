@@ -8,14 +8,20 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from cacheorm import _speedups
+
 __all__ = ["compiled_build", "modules", "pure_build"]
 
-SPEEDUPS = Path(__file__).parents[1] / "cacheorm" / "_speedups"
+SPEEDUPS = Path(_speedups.__file__).parent
 
 
 def modules(folder: str) -> list[str]:
     """List the modules that exist in both builds, by their names without what tells the builds apart."""
-    names = {path.stem for path in (SPEEDUPS / folder).iterdir() if path.suffix in (".py", ".pyx")} - {"__init__"}
+    files = [path for path in (SPEEDUPS / folder).iterdir() if path.suffix in (".py", ".pyx", ".so", ".pyd")]
+    if any(path.suffix == ".pyx" for path in files):
+        # In a checkout, extensions of modules that are no longer there may lie about.
+        files = [path for path in files if path.suffix in (".py", ".pyx")]
+    names = {path.name.partition(".")[0] for path in files} - {"__init__"}
     twins = {name.removesuffix("_c") for name in names if name.endswith("_c")}
     return sorted(twins | {name for name in names if not name.endswith(("_c", "_py"))})
 

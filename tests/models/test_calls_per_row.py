@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(not co.speedups_enabled, reason="the pure build is Python that runs for each row")
 
-FEW, MANY = 500, 1500
+FEW, MANY = 300, 900
 PACKAGE = str(Path(co.__file__).parent)
 
 # The ids of rows that do not exist begin here.
