@@ -64,6 +64,7 @@ class Line:
         requests: how many that are.
         piece: how many bytes the next read from a socket gives; ``None`` for all that there are.
         pushed: what was given to redis-py as pushed by the server.
+        received: all that has come to the server.
     """
 
     def __init__(self, parser: type, **options: Any) -> None:
@@ -74,6 +75,7 @@ class Line:
         self.requests = 1
         self.piece: int | None = None
         self.pushed: list[Any] = []
+        self.received = b""
         line = self
 
         class Connection(redis.Connection):
@@ -108,6 +110,7 @@ class Line:
         asked = b""
         while data := connection.recv(1 << 16):
             asked += data
+            self.received += data
             if asked.count(b"MGET") + asked.count(b"SET") >= self.requests:
                 asked = b""
                 connection.sendall(self.reply)
@@ -229,7 +232,7 @@ def test_a_connection_that_another_thread_disconnects_is_a_connection_error(pars
 
     thread = threading.Thread(target=write)
     thread.start()
-    wait_until("the write is under way", lambda: line.server.accepted == 1 and in_use(line.backend) == [1])
+    wait_until("the server has the write", lambda: b"SET" in line.received)
     while thread.is_alive():  # it may not read yet
         line.client.connection_pool.disconnect()
         thread.join(0.05)
