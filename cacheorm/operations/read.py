@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 from .._speedups import keys as key_makers
-from ..errors import BackendError
 from ..payload import ABSENT
 from ..requests import Call, Fetch, Steps
 
@@ -104,7 +103,7 @@ def read_with_tokens(resolved: Any, pks: list[Any], keys: list[str]) -> Steps[tu
     decoder = _RowDecoder(resolved.codec, pks, keys)
     entries = yield Call(resolved.backend, "get_many_cas", tuple(decoder.keys))
     if len(entries) != len(decoder.keys):
-        raise BackendError(f"{type(resolved.backend).__name__} gave {len(entries)} values for {len(decoder.keys)} keys")
+        raise Fetch(resolved.backend, decoder.keys, decoder).miscounted(len(entries))
     rows = decoder([entry and entry[0] for entry in entries], 0)
     tokens = {key: entry[1] for key, entry in zip(decoder.keys, entries, strict=True) if entry}
     return decoder.spread(rows, keys), tokens
