@@ -138,7 +138,7 @@ coverage: test-pure test-compiled ## both of these, and the lines that neither h
 
 .PHONY: test-packaging
 test-packaging: $(VENV)/.installed-dev ## build, install and inspect source distribution and wheels
-	env -u CACHEORM_NO_EXTENSIONS -u CACHEORM_REQUIRE_EXTENSIONS $(BIN)/python -m pytest tests/packaging -n 2 --dist=loadgroup $(PYTEST)
+	env -u CACHEORM_NO_EXTENSIONS -u CACHEORM_REQUIRE_EXTENSIONS $(BIN)/python -m pytest tests/packaging -n 2 --dist=loadscope $(PYTEST)
 
 .PHONY: test-pythons
 test-pythons: $(VENV)/.installed-dev servers ## a wheel and a quick run on every Python from 3.11 on that is found

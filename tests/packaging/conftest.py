@@ -15,6 +15,9 @@ ROOT = Path(__file__).parents[2]
 # It matters only that the build works: optimising takes most of its time.
 QUICK = {"CFLAGS": "-O0"}
 
+# Has a build take setuptools and Cython from this environment, which is seconds shorter.
+NOT_ISOLATED = "--no-build-isolation"
+
 NOT_SOURCES = shutil.ignore_patterns(
     *(".git", ".venv*", ".nox", ".*_cache", ".hypothesis", ".benchmarks"),
     *("build", "dist", "*.egg-info", "*.so", "*.pyd", "__pycache__"),
@@ -40,11 +43,10 @@ def run(*command: object, **variables: str | None) -> subprocess.CompletedProces
     return done
 
 
-def build_wheel(source: Path, target: Path, **variables: str | None) -> tuple[Path, str]:
+def build_wheel(source: Path, target: Path, *options: str, **variables: str | None) -> tuple[Path, str]:
     """Build a wheel from a source tree or distribution; give its path and what the build printed."""
-    # Without isolation, the build takes setuptools and Cython from this environment: each build is seconds shorter.
-    options = ["--verbose", "--no-deps", "--no-build-isolation", "--no-cache-dir", "--wheel-dir", target]
-    done = run(sys.executable, "-m", "pip", "wheel", *options, source, **variables)
+    options = ("--verbose", "--no-deps", "--no-cache-dir", *options)
+    done = run(sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", target, source, **variables)
     (wheel,) = target.glob("*.whl")
     return wheel, done.stdout + done.stderr
 
@@ -74,13 +76,3 @@ def sdist(source_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", target, source_tree)
     (archive,) = target.glob("*.tar.gz")
     return archive
-
-
-@pytest.fixture(scope="session")
-def compiled_wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_wheel(sdist, tmp_path_factory.mktemp("compiled"), CACHEORM_REQUIRE_EXTENSIONS="1", **QUICK)[0]
-
-
-@pytest.fixture(scope="session")
-def pure_wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_wheel(sdist, tmp_path_factory.mktemp("pure"), CACHEORM_NO_EXTENSIONS="1")[0]

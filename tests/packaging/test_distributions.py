@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -13,10 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import QUICK, ROOT, build_wheel, install, make_environment, run
-
-# Each process that runs these tests builds the wheels that it needs: those of one that takes long stay together.
-COMPILED_WHEEL = pytest.mark.xdist_group("compiled wheel")
+from .conftest import NOT_ISOLATED, QUICK, ROOT, build_wheel, install, make_environment, run
 
 SPEEDUPS = ROOT / "cacheorm" / "_speedups"
 BUILD_VARIABLES = ("CACHEORM_NO_EXTENSIONS", "CACHEORM_REQUIRE_EXTENSIONS")
@@ -67,113 +65,120 @@ def test_the_source_distribution_holds_nothing_that_was_built(sdist: Path) -> No
     assert [name for name in names(sdist) if name.endswith((".c", ".so", ".pyd", ".pyc")) or "build/" in name] == []
 
 
-@COMPILED_WHEEL
-def test_the_compiled_wheel_holds_every_extension_and_every_python_source(compiled_wheel: Path) -> None:
-    assert extensions(compiled_wheel) == EXTENSIONS
-    assert python_sources() <= names(compiled_wheel)
-
-
-def test_the_pure_wheel_runs_anywhere(pure_wheel: Path) -> None:
-    assert pure_wheel.name.endswith("-py3-none-any.whl")
-    assert extensions(pure_wheel) == set()
-    assert python_sources() <= names(pure_wheel)
-
-
-@pytest.mark.parametrize("wheel", [pytest.param("compiled_wheel", marks=COMPILED_WHEEL), "pure_wheel"])
-def test_wheels_are_typed_and_hold_no_sources_of_extensions(wheel: str, request: pytest.FixtureRequest) -> None:
-    content = names(request.getfixturevalue(wheel))
-    assert "cacheorm/py.typed" in content
-    assert [name for name in content if name.endswith((".c", ".pyx", ".pxd", ".pxi"))] == []
-    assert {name.partition("/")[0].partition("-")[0] for name in content} == {"cacheorm"}
-
-
-def test_the_metadata_say_what_is_needed_and_what_may_be_added(pure_wheel: Path) -> None:
-    found = metadata(pure_wheel)
-    assert found["License-Expression"] == "MIT"
-    assert found["Requires-Python"] == ">=3.11"
-    required = {
-        re.split(r"[^\w-]", requirement)[0] for requirement in found.get_all("Requires-Dist") if ";" not in requirement
-    }
-    assert required == {"blinker", "msgpack", "msgspec"}
-    assert {"all", "bench", "demo", "dev", "memcached", "protobuf", "redis", "web", "zstd"} == set(
-        found.get_all("Provides-Extra")
-    )
-    for minor in (11, 12, 13, 14):
-        assert f"Programming Language :: Python :: 3.{minor}" in found.get_all("Classifier")
-
-
-def test_the_version_is_the_one_the_package_says(pure_wheel: Path) -> None:
-    (stated,) = re.findall(r'^__version__ = "(.+)"$', (ROOT / "cacheorm" / "__init__.py").read_text(), re.MULTILINE)
-    assert metadata(pure_wheel)["Version"] == stated
-
-
-@pytest.mark.parametrize(
-    ("wheel", "build"),
-    [pytest.param("compiled_wheel", "--compiled", marks=COMPILED_WHEEL), ("pure_wheel", "--pure")],
-)
-def test_a_wheel_works_in_an_empty_environment(
-    wheel: str, build: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
-    python = make_environment(tmp_path / "environment")
-    install(python, request.getfixturevalue(wheel))
-    assert str(tmp_path) in run(python, SMOKE, build).stdout
-    assert run(python.with_name("cacheorm"), "--version").stdout.startswith("cacheorm ")
-
-
-@COMPILED_WHEEL
-def test_the_compiled_wheel_runs_pure_on_request(compiled_wheel: Path, tmp_path: Path) -> None:
-    python = make_environment(tmp_path / "environment")
-    install(python, compiled_wheel)
-    run(python, SMOKE, "--pure", CACHEORM_NO_EXTENSIONS="1")
-    run(python, SMOKE, "--compiled", CACHEORM_REQUIRE_EXTENSIONS="1")
-
-
-def test_the_pure_wheel_refuses_to_run_where_extensions_are_required(pure_wheel: Path, tmp_path: Path) -> None:
-    python = make_environment(tmp_path / "environment")
-    install(python, pure_wheel)
-    done = subprocess.run(
-        [python, "-c", "import cacheorm"],
-        env={"CACHEORM_REQUIRE_EXTENSIONS": "1"},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode != 0
-    assert "ImportError" in done.stderr
-    assert "CACHEORM_REQUIRE_EXTENSIONS" in done.stderr
-
-
-@pytest.mark.parametrize("state", ["compiled", "pure"])
-def test_the_source_distribution_installs_with_plain_pip(state: str, sdist: Path, tmp_path: Path) -> None:
-    """With build isolation: [build-system] names all that the build needs."""
-    variable = {"compiled": "CACHEORM_REQUIRE_EXTENSIONS", "pure": "CACHEORM_NO_EXTENSIONS"}[state]
-    python = make_environment(tmp_path / "environment")
-    install(python, "--no-cache-dir", sdist, **{variable: "1"}, **QUICK)
-    run(python, SMOKE, f"--{state}")
-
-
 def test_the_source_tree_installs_as_it_was_cloned(source_tree: Path, tmp_path: Path) -> None:
-    wheel, _ = build_wheel(source_tree, tmp_path, **QUICK)
+    wheel, _ = build_wheel(source_tree, tmp_path, NOT_ISOLATED, **QUICK)
     assert extensions(wheel) == EXTENSIONS
     # A generated .c beside a .py of the same name would be taken for its source by the next build.
     assert list((source_tree / "cacheorm").rglob("*.c")) == []
 
 
-def test_without_a_compiler_the_build_is_pure_and_says_so_in_one_line(sdist: Path, tmp_path: Path) -> None:
-    wheel, output = build_wheel(sdist, tmp_path, CC="no-such-compiler", CXX="no-such-compiler")
-    assert wheel.name.endswith("-py3-none-any.whl")
-    assert extensions(wheel) == set()
-    said = [line.strip() for line in output.splitlines() if "building the pure Python version" in line]
-    assert len(said) == 1
-    assert "no-such-compiler" in said[0]
-
-
-def test_without_a_compiler_required_extensions_are_an_error(sdist: Path, tmp_path: Path) -> None:
-    with pytest.raises(pytest.fail.Exception, match="no-such-compiler"):
-        build_wheel(sdist, tmp_path, CC="no-such-compiler", CACHEORM_REQUIRE_EXTENSIONS="1")
-
-
 def test_asking_for_extensions_and_for_none_is_an_error(source_tree: Path) -> None:
     with pytest.raises(pytest.fail.Exception, match="exclude each other"):
         run(sys.executable, source_tree / "setup.py", "--version", **dict.fromkeys(BUILD_VARIABLES, "1"))
+
+
+# A class for all that needs the same build: pytest-xdist leaves the tests of a class in one process (--dist=loadscope).
+# Both wheels are made as `pip install` does it with a source distribution: in an environment of their own, for which
+# [build-system] names all that the build needs.
+
+
+class OfAWheel:
+    build: str
+
+    def test_it_is_typed_and_holds_no_sources_of_extensions(self, wheel: Path) -> None:
+        content = names(wheel)
+        assert "cacheorm/py.typed" in content
+        assert [name for name in content if name.endswith((".c", ".pyx", ".pxd", ".pxi"))] == []
+        assert {name.partition("/")[0].partition("-")[0] for name in content} == {"cacheorm"}
+        assert python_sources() <= content
+
+    def test_it_works_in_an_empty_environment(self, wheel: Path, tmp_path: Path) -> None:
+        python = make_environment(tmp_path / "environment")
+        install(python, wheel)
+        assert str(tmp_path) in run(python, SMOKE, f"--{self.build}").stdout
+        assert run(python.with_name("cacheorm"), "--version").stdout.startswith("cacheorm ")
+
+
+class TestTheCompiledWheel(OfAWheel):
+    build = "compiled"
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def wheel(cls, sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        return build_wheel(sdist, tmp_path_factory.mktemp("compiled"), CACHEORM_REQUIRE_EXTENSIONS="1", **QUICK)[0]
+
+    def test_it_holds_every_extension(self, wheel: Path) -> None:
+        assert extensions(wheel) == EXTENSIONS
+
+    def test_it_runs_pure_on_request(self, wheel: Path, tmp_path: Path) -> None:
+        python = make_environment(tmp_path / "environment")
+        install(python, wheel)
+        run(python, SMOKE, "--pure", CACHEORM_NO_EXTENSIONS="1")
+        run(python, SMOKE, "--compiled", CACHEORM_REQUIRE_EXTENSIONS="1")
+
+
+class TestThePureWheel(OfAWheel):
+    build = "pure"
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def wheel(cls, sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        return build_wheel(sdist, tmp_path_factory.mktemp("pure"), CACHEORM_NO_EXTENSIONS="1")[0]
+
+    def test_it_runs_anywhere(self, wheel: Path) -> None:
+        assert wheel.name.endswith("-py3-none-any.whl")
+        assert extensions(wheel) == set()
+
+    def test_its_metadata_say_what_is_needed_and_what_may_be_added(self, wheel: Path) -> None:
+        found = metadata(wheel)
+        assert found["License-Expression"] == "MIT"
+        assert found["Requires-Python"] == ">=3.11"
+        needed = [requirement for requirement in found.get_all("Requires-Dist") if ";" not in requirement]
+        assert {re.split(r"[^\w-]", requirement)[0] for requirement in needed} == {"blinker", "msgpack", "msgspec"}
+        assert {"all", "bench", "demo", "dev", "memcached", "protobuf", "redis", "web", "zstd"} == set(
+            found.get_all("Provides-Extra")
+        )
+        for minor in (11, 12, 13, 14):
+            assert f"Programming Language :: Python :: 3.{minor}" in found.get_all("Classifier")
+
+    def test_its_version_is_the_one_the_package_says(self, wheel: Path) -> None:
+        (stated,) = re.findall(r'^__version__ = "(.+)"$', (ROOT / "cacheorm" / "__init__.py").read_text(), re.MULTILINE)
+        assert metadata(wheel)["Version"] == stated
+
+    def test_it_refuses_to_run_where_extensions_are_required(self, wheel: Path, tmp_path: Path) -> None:
+        python = make_environment(tmp_path / "environment")
+        install(python, wheel)
+        done = subprocess.run(
+            [python, "-c", "import cacheorm"],
+            env={"CACHEORM_REQUIRE_EXTENSIONS": "1"},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode != 0
+        assert "ImportError" in done.stderr
+        assert "CACHEORM_REQUIRE_EXTENSIONS" in done.stderr
+
+
+class TestWithoutACompiler:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def tree(cls, sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """The unpacked source distribution: each build goes on with the C that the one before has left there."""
+        target = tmp_path_factory.mktemp("unpacked")
+        shutil.unpack_archive(sdist, target, filter="data")
+        (tree,) = target.iterdir()
+        return tree
+
+    def test_the_build_is_pure_and_says_so_in_one_line(self, tree: Path, tmp_path: Path) -> None:
+        wheel, output = build_wheel(tree, tmp_path, NOT_ISOLATED, CC="no-such-compiler", CXX="no-such-compiler")
+        assert wheel.name.endswith("-py3-none-any.whl")
+        assert extensions(wheel) == set()
+        said = [line.strip() for line in output.splitlines() if "building the pure Python version" in line]
+        assert len(said) == 1
+        assert "no-such-compiler" in said[0]
+
+    def test_required_extensions_are_an_error(self, tree: Path, tmp_path: Path) -> None:
+        with pytest.raises(pytest.fail.Exception, match="no-such-compiler"):
+            build_wheel(tree, tmp_path, NOT_ISOLATED, CC="no-such-compiler", CACHEORM_REQUIRE_EXTENSIONS="1")
