@@ -197,10 +197,15 @@ def calls_per_row(make: Callable[[Batch], Any], awaited: bool, backend: Any) -> 
     return {name: per_row for name, calls in many.items() if (per_row := round((calls - few[name]) / (MANY - FEW)))}
 
 
-@pytest.fixture
-def memcacheds() -> Iterator[co.MemcachedBackend]:
+@pytest.fixture(scope="module")
+def two_servers() -> Iterator[list[MemcachedServer]]:
     with MemcachedServer() as one, MemcachedServer() as other:
-        yield co.MemcachedBackend(servers=[one.address, other.address])
+        yield [one, other]
+
+
+@pytest.fixture
+def memcacheds(two_servers: list[MemcachedServer]) -> co.MemcachedBackend:
+    return co.MemcachedBackend(servers=[server.address for server in two_servers])
 
 
 @pytest.fixture
