@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ["Clock", "left_of"]
+from typing import TYPE_CHECKING
+
+import pytest
+from clusters import wait_until
+from observing import memcached_figure
+
+from cacheorm.testing import BackendConformance
+
+if TYPE_CHECKING:
+    from servers import MemcachedServer
+
+__all__ = ["Clock", "MemcachedConformance", "left_of"]
 
 # In seconds, far longer than any test takes, on a busy machine as well.
 _LONGEST_TEST = 300
@@ -31,3 +42,21 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+class MemcachedConformance(BackendConformance):
+    """The suite for authors of backends, where lifetimes end by the clock of memcached, which counts whole seconds."""
+
+    @pytest.fixture
+    def clocks(self, memcached_server: MemcachedServer) -> list[MemcachedServer]:
+        return [memcached_server]
+
+    @pytest.fixture(autouse=True)
+    def watch(self, clocks: list[MemcachedServer]) -> None:
+        self.watched = clocks
+
+    def expire(self) -> None:
+        """Wait until the clocks of all servers have moved."""
+        times = {server: memcached_figure(server, "time") for server in self.watched}
+        for server, then in times.items():
+            wait_until("time has passed", lambda server=server, then=then: memcached_figure(server, "time") > then)

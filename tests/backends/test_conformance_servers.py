@@ -1,4 +1,4 @@
-"""The suite for authors of backends, on every way that we have to a server."""
+"""The suite for authors of backends, on servers of every topology."""
 
 from __future__ import annotations
 
@@ -7,13 +7,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-import pylibmc
 import pytest
-import redis
-import redis.asyncio
-import redis.cluster
-from clusters import wait_until
-from observing import memcached_figure
+from lifetimes import MemcachedConformance
 from servers import HOST, MemcachedServer, RedisServer
 
 from cacheorm.backends import BaseBackend, MemcachedBackend, RedisBackend
@@ -24,6 +19,7 @@ if TYPE_CHECKING:
     from sentinels import SentinelGroup
 
 
+@pytest.mark.no_cover
 class TestRedisBackend(BackendConformance):
     default_ttl = 600
 
@@ -33,33 +29,7 @@ class TestRedisBackend(BackendConformance):
             yield backend
 
 
-class TestRedisBackendOverAClientThatDecodes(BackendConformance):
-    @pytest.fixture
-    def backend(self, redis_server: RedisServer) -> Iterator[BaseBackend]:
-        with redis.Redis(host=HOST, port=redis_server.port, decode_responses=True, protocol=2) as client:
-            yield RedisBackend(client=client)
-
-
-class TestRedisBackendOverThePublicInterface(BackendConformance):
-    ways = ("called",)
-
-    @pytest.fixture
-    def backend(self, redis_server: RedisServer) -> Iterator[BaseBackend]:
-        class Wrapped:
-            def __init__(self, client: redis.Redis) -> None:
-                self.pipeline = client.pipeline
-
-        with redis.Redis(host=HOST, port=redis_server.port) as client:
-            yield RedisBackend(client=Wrapped(client))
-
-
-class TestRedisBackendOverAClientOfAsyncio(BackendConformance):
-    @pytest.fixture
-    def backend(self, redis_server: RedisServer) -> Iterator[BaseBackend]:
-        with RedisBackend(client=redis.asyncio.Redis(host=HOST, port=redis_server.port)) as backend:
-            yield backend
-
-
+@pytest.mark.no_cover
 class TestRedisBackendOnAServiceUnderSentinels(BackendConformance):
     default_ttl = 600
 
@@ -69,6 +39,7 @@ class TestRedisBackendOnAServiceUnderSentinels(BackendConformance):
             yield backend
 
 
+@pytest.mark.no_cover
 class TestRedisBackendOnACluster(BackendConformance):
     default_ttl = 600
 
@@ -78,43 +49,8 @@ class TestRedisBackendOnACluster(BackendConformance):
             yield backend
 
 
-class TestRedisBackendAwaitedOverAClientOfACluster(BackendConformance):
-    ways = ("awaited",)  # called, it differs from a URL in nothing but where the nodes come from
-
-    @pytest.fixture
-    def backend(self, redis_cluster: RedisCluster) -> Iterator[BaseBackend]:
-        host, port = redis_cluster.nodes[0].address
-        with redis.cluster.RedisCluster(host=host, port=port) as client, RedisBackend(client=client) as backend:
-            yield backend
-
-
-class TestRedisBackendCalledOverAClientOfAsyncioOfACluster(BackendConformance):
-    ways = ("called",)
-
-    @pytest.fixture
-    def backend(self, redis_cluster: RedisCluster) -> Iterator[BaseBackend]:
-        host, port = redis_cluster.nodes[0].address
-        with RedisBackend(client=redis.asyncio.RedisCluster(host=host, port=port)) as backend:
-            yield backend
-
-
-class OnMemcached(BackendConformance):
-    @pytest.fixture
-    def clocks(self, memcached_server: MemcachedServer) -> list[MemcachedServer]:
-        return [memcached_server]
-
-    @pytest.fixture(autouse=True)
-    def watch(self, clocks: list[MemcachedServer]) -> None:
-        self.watched = clocks
-
-    def expire(self) -> None:
-        """Wait until the clocks of all servers, which count whole seconds, have moved."""
-        times = {server: memcached_figure(server, "time") for server in self.watched}
-        for server, then in times.items():
-            wait_until("time has passed", lambda server=server, then=then: memcached_figure(server, "time") > then)
-
-
-class TestMemcachedBackend(OnMemcached):
+@pytest.mark.no_cover
+class TestMemcachedBackend(MemcachedConformance):
     default_ttl = 600
 
     @pytest.fixture
@@ -135,7 +71,7 @@ def three_memcacheds() -> Iterator[list[MemcachedServer]]:
 
 
 @pytest.mark.parametrize("weights", [(1, 1, 1), (1, 2, 3)], ids=["equal", "weights"], scope="class")
-class TestMemcachedBackendOnThreeServers(OnMemcached):
+class TestMemcachedBackendOnThreeServers(MemcachedConformance):
     default_ttl = 600
 
     @pytest.fixture
@@ -147,19 +83,3 @@ class TestMemcachedBackendOnThreeServers(OnMemcached):
         servers = [(HOST, server.port, weight) for server, weight in zip(three_memcacheds, weights, strict=True)]
         with MemcachedBackend(servers) as backend:
             yield backend
-
-
-# From Python 3.13 on, making a client says on stderr what pylibmc used to ignore in silence.
-@pytest.mark.filterwarnings(
-    "ignore:Exception ignored in PyMapping_HasKeyString:pytest.PytestUnraisableExceptionWarning"
-)
-class TestMemcachedBackendOverPylibmc(OnMemcached):
-    ways = ("called",)
-    tells_lifetimes = False
-
-    @pytest.fixture(params=["text", "binary"])
-    def backend(self, request: pytest.FixtureRequest, memcached_server: MemcachedServer) -> Iterator[BaseBackend]:
-        client = pylibmc.Client([f"{HOST}:{memcached_server.port}"], binary=request.param == "binary")
-        with MemcachedBackend(client=client) as backend:
-            yield backend
-        client.disconnect_all()
