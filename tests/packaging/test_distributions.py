@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -63,13 +62,6 @@ def test_the_source_distribution_holds_all_that_builds_and_tests_the_package(sdi
 
 def test_the_source_distribution_holds_nothing_that_was_built(sdist: Path) -> None:
     assert [name for name in names(sdist) if name.endswith((".c", ".so", ".pyd", ".pyc")) or "build/" in name] == []
-
-
-def test_the_source_tree_installs_as_it_was_cloned(source_tree: Path, tmp_path: Path) -> None:
-    wheel, _ = build_wheel(source_tree, tmp_path, NOT_ISOLATED, **QUICK)
-    assert extensions(wheel) == EXTENSIONS
-    # A generated .c beside a .py of the same name would be taken for its source by the next build.
-    assert list((source_tree / "cacheorm").rglob("*.c")) == []
 
 
 def test_asking_for_extensions_and_for_none_is_an_error(source_tree: Path) -> None:
@@ -161,24 +153,25 @@ class TestThePureWheel(OfAWheel):
         assert "CACHEORM_REQUIRE_EXTENSIONS" in done.stderr
 
 
-class TestWithoutACompiler:
-    @pytest.fixture(scope="class")
-    @classmethod
-    def tree(cls, sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        """The unpacked source distribution: each build goes on with the C that the one before has left there."""
-        target = tmp_path_factory.mktemp("unpacked")
-        shutil.unpack_archive(sdist, target, filter="data")
-        (tree,) = target.iterdir()
-        return tree
+class TestTheSourceTree:
+    """Builds in the same tree, each of which goes on with the C that Cython has made for the one before."""
 
-    def test_the_build_is_pure_and_says_so_in_one_line(self, tree: Path, tmp_path: Path) -> None:
-        wheel, output = build_wheel(tree, tmp_path, NOT_ISOLATED, CC="no-such-compiler", CXX="no-such-compiler")
+    def test_without_a_compiler_the_build_is_pure_and_says_so_in_one_line(
+        self, source_tree: Path, tmp_path: Path
+    ) -> None:
+        wheel, output = build_wheel(source_tree, tmp_path, NOT_ISOLATED, CC="no-such-compiler", CXX="no-such-compiler")
         assert wheel.name.endswith("-py3-none-any.whl")
         assert extensions(wheel) == set()
         said = [line.strip() for line in output.splitlines() if "building the pure Python version" in line]
         assert len(said) == 1
         assert "no-such-compiler" in said[0]
 
-    def test_required_extensions_are_an_error(self, tree: Path, tmp_path: Path) -> None:
+    def test_without_a_compiler_required_extensions_are_an_error(self, source_tree: Path, tmp_path: Path) -> None:
         with pytest.raises(pytest.fail.Exception, match="no-such-compiler"):
-            build_wheel(tree, tmp_path, NOT_ISOLATED, CC="no-such-compiler", CACHEORM_REQUIRE_EXTENSIONS="1")
+            build_wheel(source_tree, tmp_path, NOT_ISOLATED, CC="no-such-compiler", CACHEORM_REQUIRE_EXTENSIONS="1")
+
+    def test_it_installs_as_it_was_cloned(self, source_tree: Path, tmp_path: Path) -> None:
+        wheel, _ = build_wheel(source_tree, tmp_path, NOT_ISOLATED, **QUICK)
+        assert extensions(wheel) == EXTENSIONS
+        # A generated .c beside a .py of the same name would be taken for its source by the next build.
+        assert list((source_tree / "cacheorm").rglob("*.c")) == []
