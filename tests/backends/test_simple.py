@@ -92,6 +92,7 @@ def test_a_hundred_thousand_rows_fit_by_default() -> None:
     assert None not in backend.get_many(*rows)
 
 
+@pytest.mark.no_cover
 def test_inserting_at_the_threshold_does_not_scan_the_store() -> None:
     backend = SimpleBackend()
     backend.set_many({f"filler {i}": b"x" for i in range(backend.threshold)})

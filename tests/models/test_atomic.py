@@ -187,6 +187,7 @@ def test_atomic_updates_take_and_keep_lifetimes(backend: co.BaseBackend) -> None
     assert counter.get(id=2).ttl() in left_of(20_000, early=1)
 
 
+@pytest.mark.no_cover
 def test_threads_lose_no_change(backend: co.BaseBackend) -> None:
     counter = counters(backend)
     counter.insert_many([{"id": i} for i in range(5)]).execute()
@@ -215,6 +216,7 @@ for _ in range(100):
 """
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("kind", ["file", "redis", "memcached"])
 def test_processes_lose_no_change(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     if kind == "file":
@@ -273,6 +275,7 @@ def test_what_cannot_be_added_changes_nothing(backend: co.BaseBackend) -> None:
     assert counter.get(id=1).to_dict() == {"id": 1, "hits": 0, "total": 0, "label": "x"}
 
 
+@pytest.mark.no_cover
 def test_threads_lose_no_increment(backend: co.BaseBackend) -> None:
     counter = counters(backend)
     counter.create(id=1)
@@ -280,6 +283,7 @@ def test_threads_lose_no_increment(backend: co.BaseBackend) -> None:
     assert sorted(value for part in values for value in part) == list(range(1, 201))
 
 
+@pytest.mark.no_cover
 def test_of_threads_that_create_each_row_one_wins(backend: co.BaseBackend) -> None:
     counter = counters(backend)
     results = in_threads(8, lambda i: [counter.get_or_create(id=key, label=str(i)) for key in range(1000)])
@@ -288,6 +292,7 @@ def test_of_threads_that_create_each_row_one_wins(backend: co.BaseBackend) -> No
         assert len({row.label for row, _ in outcomes}) == 1
 
 
+@pytest.mark.no_cover
 def test_of_threads_that_find_no_readable_row_one_wins(backend: co.BaseBackend) -> None:
     counter = counters(backend)
     lenient = type("Counter", (counter,), {"Meta": type("Meta", (), {"on_invalid": "miss", "name": "counter"})})

@@ -342,6 +342,7 @@ def test_wrong_paths_are_refused_before_anything_is_read() -> None:
     assert reads() == (1, 0)
 
 
+@pytest.mark.no_cover
 def test_thousands_of_rows_on_every_backend(backend: co.BaseBackend) -> None:
     class Author(co.Model):
         id = co.StringField(primary_key=True)

@@ -778,6 +778,7 @@ def round_trips(model: Any, codec: Any, payloads: list[bytes]) -> None:
             codec.dump_many([instance])
 
 
+@pytest.mark.no_cover
 def test_nothing_leaks_on_any_path(twin: Any) -> None:
     """Thousands of good and bad rows, and memory is as it was before."""
     model = everything()
