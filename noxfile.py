@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -27,6 +29,18 @@ COMPILED = {"CACHEORM_REQUIRE_EXTENSIONS": "1", "CACHEORM_NO_EXTENSIONS": None}
 PURE = {"CACHEORM_REQUIRE_EXTENSIONS": None, "CACHEORM_NO_EXTENSIONS": "1"}
 
 
+@functools.cache
+def unpack_source_distribution() -> Path:
+    """Make a source distribution and unpack it, once for all Pythons: the first build makes the C for the others."""
+    folder = Path(".nox", "source").resolve()
+    shutil.rmtree(folder, ignore_errors=True)
+    build = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", str(folder)]
+    subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
+    (archive,) = folder.glob("*.tar.gz")
+    shutil.unpack_archive(archive, folder, filter="data")
+    return archive.with_name(archive.name.removesuffix(".tar.gz"))
+
+
 def install_wheel(session: nox.Session, extras: str) -> None:
     """Build a compiled wheel by way of a source distribution, and install that, as a user would."""
     # Without isolation the build takes its requirements from here, where they stay for the next one.
@@ -34,9 +48,8 @@ def install_wheel(session: nox.Session, extras: str) -> None:
     dist = Path(session.create_tmp(), "dist").resolve()
     shutil.rmtree(dist, ignore_errors=True)
     # Optimising takes most of the time of a build, and speed is not what is tested here.
-    session.run(
-        "python", "-m", "build", "--no-isolation", "--outdir", str(dist), silent=True, env={**COMPILED, "CFLAGS": "-O0"}
-    )
+    build = ["build", "--wheel", "--no-isolation", "--outdir", dist, unpack_source_distribution()]
+    session.run("python", "-m", *map(str, build), silent=True, env={**COMPILED, "CFLAGS": "-O0"})
     (wheel,) = dist.glob("*.whl")
     # pip keeps what is installed when the version is the same.
     session.install("--force-reinstall", "--no-deps", str(wheel))
