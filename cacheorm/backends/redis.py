@@ -87,7 +87,7 @@ class RedisBackend(NetworkBackend):
         return RedisCommands(self._way.awaited(entrance), self._seconds)
 
     @classmethod
-    def from_url(cls, url: str, default_ttl: int = 600, **kwargs: Any) -> Self:
+    def from_url(cls, url: str, default_ttl: int | None = None, **kwargs: Any) -> Self:
         """Return a new backend for the URL of a server, of a service under sentinels, or of a cluster.
 
         Args:
@@ -98,30 +98,33 @@ class RedisBackend(NetworkBackend):
                 (``rediss+sentinel`` and ``rediss+cluster`` with TLS to all of them, ``ssl_ca_certs`` and the like as
                 options); special characters percent-encoded. Sentinels that ask for a password take
                 ``sentinel_username`` and ``sentinel_password`` as options.
-            default_ttl: see :class:`~cacheorm.backends.base.BaseBackend`.
-            kwargs: as for the class; for a cluster also ``address_remap``, as ``redis.RedisCluster`` takes it.
+            default_ttl: see :class:`~cacheorm.backends.base.BaseBackend`; 600 unless this or the URL says otherwise.
+            kwargs: as for the class; for a cluster also ``address_remap``, as ``redis.RedisCluster`` takes it. They
+                take precedence over the URL's, except those that are ``None``.
 
         Raises:
-            ValueError: not such a URL. The message does not contain the URL, since it may contain a password.
+            ValueError: not such a URL, or one that may mean something else than it says. The message does not show
+                the URL, since it may contain a password.
         """
         driver = _driver()
-        kind = url.partition("://")[0].lower()
-        if kind.endswith("+sentinel"):
+        from ._redis.urls import read_url
+
+        read = read_url(url, {**kwargs, "default_ttl": default_ttl})
+        options = _options(read.options)
+        client: Any
+        if read.topology == "sentinel":
             from ._redis.sentinels import client_from_url
 
-            return cls(client=client_from_url(url, _options(kwargs)), default_ttl=default_ttl)
-        if kind.endswith("+cluster"):
+            client = client_from_url(read, options)
+        elif read.topology == "cluster":
             from ._redis.clusters import ClusterWay
 
-            return cls(client=ClusterWay.of_url(url, _options(kwargs)), default_ttl=default_ttl)
-        try:
-            client = driver.Redis.from_url(url, **_options(kwargs))
-        except ValueError:
-            raise ValueError(
-                "not a Redis URL: expected redis://, rediss:// or unix://, a numeric port, and special characters"
-                " of user and password percent-encoded"
-            ) from None
-        return cls(client=_Owned(client), default_ttl=default_ttl)
+            client = ClusterWay.of_url(read, options)
+        else:
+            # With a URL that says nothing, redis-py makes the pool of the options, and closes it with the client.
+            options = {"connection_class": read.connection_class, **options, **read.place()}
+            client = _Owned(driver.Redis.from_url("redis://", **options))
+        return cls(client=client, **read.settings)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._way.server}>"

@@ -8,6 +8,7 @@
 ``redis+cluster://h1:7000,h2:7000``            likewise, on a Redis Cluster
 ``rediss+sentinel://``, ``rediss+cluster://``  the same two with TLS
 ``memcached://h1:11211,h2:11211``              :class:`~cacheorm.backends.memcached.MemcachedBackend`
+``memcached:///run/a.sock,/run/b.sock``        the same, over Unix sockets
 =============================================  ==============================================================
 
 Options of the backend follow as a query: ``memory://?threshold=1000&default_ttl=60``. Messages never show the
@@ -21,11 +22,13 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ._url_options import Kind, check_names, choice, list_of, read_options, seconds, suggestion, whole
+from ._url_parts import no_spaces
 from .base import BaseBackend
 
 __all__ = ["backend_from_url"]
 
-_MEMCACHED_PORT = 11211
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def backend_from_url(url: str, **options: Any) -> BaseBackend:
@@ -46,7 +49,7 @@ def backend_from_url(url: str, **options: Any) -> BaseBackend:
     if factory is not None and separator:
         return factory(scheme.lower(), rest, options)
     if separator and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
-        problem = f"unknown scheme {scheme!r} of a backend URL{_suggestion(scheme.lower(), _FACTORIES)}"
+        problem = f"unknown scheme {scheme!r} of a backend URL{suggestion(scheme.lower(), _FACTORIES)}"
     else:
         problem = "not a backend URL: it has no scheme"
     raise ValueError(f"{problem}; known are {', '.join(f'{known}://' for known in sorted(_FACTORIES))}")
@@ -58,7 +61,8 @@ def backend_from_url(url: str, **options: Any) -> BaseBackend:
 def _memory(scheme: str, rest: str, options: Mapping[str, Any]) -> BaseBackend:
     from .simple import SimpleBackend
 
-    location, settings = _split(scheme, rest, options, {"default_ttl": int, "threshold": int})
+    no_spaces(scheme, rest)
+    location, settings = _split(scheme, rest, options, {"default_ttl": whole(), "threshold": whole(1)})
     if location not in ("", "/"):
         raise ValueError("memory:// takes no host and no path")
     return SimpleBackend(**settings)
@@ -69,7 +73,12 @@ def _file(scheme: str, rest: str, options: Mapping[str, Any]) -> BaseBackend:
 
     from .filesystem import FileSystemBackend
 
-    location, settings = _split(scheme, rest, options, {"default_ttl": int, "busy_timeout": float})
+    if "#" in rest:
+        raise ValueError("a file:// URL has no part after '#'; write %23 where the character is meant")
+    # A space may be part of a name, but not at the end: it is that of a line of a file.
+    if rest != rest.strip() or _CONTROL.search(rest):
+        raise ValueError("a file:// URL has a space at its end, a line break or a control character: percent-encode it")
+    location, settings = _split(scheme, rest, options, {"default_ttl": whole(), "busy_timeout": seconds(0)})
     location = location.removeprefix("localhost") if location.startswith("localhost/") else location
     if not location.startswith("/"):
         raise ValueError("file:// takes an absolute path, with three slashes: file:///var/cache/app")
@@ -83,40 +92,28 @@ def _file(scheme: str, rest: str, options: Mapping[str, Any]) -> BaseBackend:
 def _redis(scheme: str, rest: str, options: Mapping[str, Any]) -> BaseBackend:
     from .redis import RedisBackend
 
-    # All options but default_ttl are passed on to redis-py.
-    location, mark, query = rest.partition("?")
-    parts = query.split("&")
-    own = [part for part in parts if part.startswith("default_ttl=")]
-    kept = [part for part in parts if part not in own]
-    settings = {**_parse(scheme, "&".join(own), {"default_ttl": int}), **options}
-    return RedisBackend.from_url(f"{scheme}://{location}{mark if any(kept) else ''}{'&'.join(kept)}", **settings)
+    return RedisBackend.from_url(f"{scheme}://{rest}", **options)
 
 
 def _memcached(scheme: str, rest: str, options: Mapping[str, Any]) -> BaseBackend:
+    from ._memcached.addresses import MAX_WEIGHT, read_url_servers
+    from ._memcached.ketama import DISTRIBUTIONS
+    from ._memcached.rings import POLICIES
     from .memcached import MemcachedBackend
 
-    known: dict[str, Callable[[str], Any]] = {
-        "default_ttl": int,
-        "timeout": float,
-        "connect_timeout": float,
-        "max_connections": int,
-        "distribution": str,
-        "on_server_failure": str,
-        "retry_after": float,
-        "weights": _weights,
+    no_spaces(scheme, rest)
+    known = {
+        "default_ttl": whole(),
+        "timeout": seconds(),
+        "connect_timeout": seconds(),
+        "max_connections": whole(1),
+        "distribution": choice(*DISTRIBUTIONS),
+        "on_server_failure": choice(*POLICIES),
+        "retry_after": seconds(0),
+        "weights": list_of(whole(1, MAX_WEIGHT), f"a list of whole numbers from 1 to {MAX_WEIGHT}"),
     }
     location, settings = _split(scheme, rest, options, known)
-    servers = [_host_and_port(host) for host in location.removesuffix("/").split(",")]
-    weights = settings.pop("weights", [1] * len(servers))
-    if len(weights) != len(servers):
-        raise ValueError(f"memcached:// takes as many weights as servers: {len(servers)}, got {len(weights)}")
-    return MemcachedBackend(
-        servers=[(host, port, weight) for (host, port), weight in zip(servers, weights, strict=True)], **settings
-    )
-
-
-def _weights(text: str) -> list[int]:
-    return [int(weight) for weight in text.split(",")]
+    return MemcachedBackend(servers=read_url_servers(location, settings.pop("weights", None)), **settings)
 
 
 _FACTORIES: dict[str, Callable[[str, str, Mapping[str, Any]], BaseBackend]] = {
@@ -136,60 +133,11 @@ _FACTORIES: dict[str, Callable[[str, str, Mapping[str, Any]], BaseBackend]] = {
 # -- parts of a URL ----------------------------------------------------------------------------------
 
 
-def _split(
-    scheme: str, rest: str, options: Mapping[str, Any], known: Mapping[str, Callable[[str], Any]]
-) -> tuple[str, dict[str, Any]]:
+def _split(scheme: str, rest: str, options: Mapping[str, Any], known: Mapping[str, Kind]) -> tuple[str, dict[str, Any]]:
     """Return the part before the query, and the settings of the query merged with ``options``."""
-    if "#" in rest:
-        raise ValueError(f"a {scheme}:// URL has no part after '#'; write %23 where the character is meant")
     location, _, query = rest.partition("?")
-    settings = _parse(scheme, query, known)
-    for name in options:
-        _check_name(scheme, name, known)
-    return location, {**settings, **options}
-
-
-def _parse(scheme: str, query: str, known: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
-    from urllib.parse import parse_qsl
-
-    settings: dict[str, Any] = {}
-    for name, text in parse_qsl(query, keep_blank_values=True):
-        _check_name(scheme, name, known)
-        if name in settings:
-            raise ValueError(f"option {name} of the {scheme}:// URL is given twice")
-        try:
-            settings[name] = known[name](text)
-        except ValueError:
-            kind = {int: "a whole number", _weights: "a list of whole numbers"}.get(known[name], "a number")
-            raise ValueError(f"option {name} of the {scheme}:// URL must be {kind}") from None
-    return settings
-
-
-def _check_name(scheme: str, name: str, known: Mapping[str, object]) -> None:
-    if name not in known:
-        raise ValueError(
-            f"unknown option {name!r} of a {scheme}:// URL{_suggestion(name, known)}; known are {', '.join(known)}"
-        )
-
-
-def _suggestion(name: str, known: Mapping[str, object]) -> str:
-    from difflib import get_close_matches
-
-    matches = get_close_matches(name, known, n=1)
-    return f" (did you mean {matches[0]!r}?)" if matches else ""
-
-
-def _host_and_port(text: str) -> tuple[str, int]:
-    """Read ``host``, ``host:port``, ``[::1]`` or ``[::1]:port``."""
-    if "@" in text:
-        raise ValueError("memcached:// takes no user and password")
-    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\[\]:/]+))(?::([0-9]{1,5}))?", text)
-    if match is None:
-        raise ValueError("memcached:// takes host:port, an IPv6 address in brackets: memcached://[::1]:11211")
-    port = int(match[3] or _MEMCACHED_PORT)
-    if not 0 < port < 1 << 16:
-        raise ValueError("memcached:// takes a port from 1 to 65535")
-    return match[1] or match[2], port
+    check_names(scheme, options, known)
+    return location, {**read_options(scheme, query, known), **options}
 
 
 def _without_slash_before_drive(path: str) -> str:

@@ -89,12 +89,19 @@ def test_a_unix_socket_works() -> None:
             assert backend.has("key:8")
 
 
-@pytest.mark.parametrize("url", ["redis://:p4ss/word@host:1/0", "http://u:p4ss@host", "redis://u:p4ss@host?db=x"])
-def test_a_url_that_is_none_is_an_error_that_keeps_the_password(url: str) -> None:
-    with pytest.raises(ValueError, match="not a Redis URL") as caught:
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("redis://:p4ss/word@host:1/0", "not a redis:// URL: there is an '@'"),
+        ("http://u:p4ss@host", "not a Redis URL: expected redis://, rediss://"),
+        ("redis://u:p4ss@host?db=x", "option db of the redis:// URL must be a whole number"),
+    ],
+)
+def test_a_url_that_is_none_is_an_error_that_keeps_the_password(url: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
         RedisBackend.from_url(url)
     assert "p4ss" not in str(caught.value)
-    assert caught.value.__suppress_context__
+    assert caught.value.__context__ is None
 
 
 def test_a_sentinel_is_no_client() -> None:

@@ -474,7 +474,7 @@ def test_a_terminal_without_unicode_gets_what_it_can_show(file_app: App) -> None
         (["get", "shop.models:Visit", "user=1", "user_id=1"], "given twice"),
         (["get", "shop.models:User", "1", "--backend", "nosuch://host"], "unknown scheme 'nosuch'"),
         (["ping", "nosuch://host"], "unknown scheme 'nosuch'"),
-        (["stats", "memory://?threshold=0"], "threshold must be at least 1"),
+        (["stats", "memory://?threshold=0"], "threshold of the memory:// URL must be a whole number from 1"),
         (["ping", "shop.models:number"], "is no model with rows"),
     ],
 )

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["DEFAULT_PORT", "Address", "GivenServer", "Server", "describe", "read_servers"]
+from .._addresses import decode, is_host, is_port, read_address
+
+__all__ = [
+    "DEFAULT_PORT",
+    "MAX_WEIGHT",
+    "Address",
+    "GivenServer",
+    "Server",
+    "describe",
+    "read_servers",
+    "read_url_servers",
+]
 
 DEFAULT_PORT = 11211
+MAX_WEIGHT = 0xFFFF
 _MAX_SERVERS = 255
-_MAX_WEIGHT = 0xFFFF
 
 Address = tuple[str, int] | str
 """``(host, port)``, or the path of a Unix socket."""
-
-GivenServer = tuple[str, int] | tuple[str, int, int] | str
-"""``(host, port)``, ``(host, port, weight)``, ``"host"``, ``"host:port"``, ``"host:port:weight"``, or the path of a
-Unix socket; IPv6 addresses in brackets where a port follows."""
 
 
 class Server(NamedTuple):
@@ -24,6 +32,13 @@ class Server(NamedTuple):
 
     address: Address
     weight: int = 1
+
+
+GivenServer = tuple[str, int] | tuple[str, int, int] | str | Server
+"""``(host, port)``, ``(host, port, weight)``, ``"host"``, ``"host:port"``, ``"host:port:weight"``, or the path of a
+Unix socket; IPv6 addresses in brackets where a port follows."""
+
+_WITH_WEIGHT = re.compile(r"((?:\[.*\]|[^:]*)(?::[^:]*)?)(?::([^:]*))?")
 
 
 def describe(address: Address) -> str:
@@ -40,7 +55,8 @@ def read_servers(servers: Sequence[GivenServer] | str) -> list[Server]:
     Raises:
         ValueError: there are none or too many, one is no address, or one is given twice.
     """
-    read = [_parse(server) for server in ([servers] if isinstance(servers, str) else servers)]
+    given = [servers] if isinstance(servers, str) else servers
+    read = [_parse(server, place) for place, server in enumerate(given, 1)]
     if not 0 < len(read) <= _MAX_SERVERS:
         raise ValueError(f"MemcachedBackend takes 1 to {_MAX_SERVERS} servers, got {len(read)}")
     seen: set[Address] = set()
@@ -51,28 +67,63 @@ def read_servers(servers: Sequence[GivenServer] | str) -> list[Server]:
     return read
 
 
-def _parse(server: Any) -> Server:
-    host: Any
-    port: Any = DEFAULT_PORT
+def _parse(server: Any, place: int) -> Server:
+    address: Address | None
     weight: Any = 1
-    if isinstance(server, (tuple, list)) and len(server) in (2, 3):
+    if isinstance(server, str) and not server.startswith("/"):
+        match = _WITH_WEIGHT.fullmatch(server)
+        address = read_address(match[1], DEFAULT_PORT) if match else None
+        weight = match[2] if match and match[2] is not None else 1
+    elif isinstance(server, (Server, str)):
+        address, weight = server if isinstance(server, Server) else Server(server)
+    elif isinstance(server, (tuple, list)) and len(server) in (2, 3):
         host, port, *rest = server
+        address = (host, int(port)) if is_host(host) and str(port).isdecimal() and is_port(int(port)) else None
         weight = rest[0] if rest else 1
-    elif isinstance(server, str):
-        if server.startswith("/"):
-            return Server(server)
-        if server.startswith("["):
-            host, _, tail = server[1:].partition("]")
-            tail = tail.removeprefix(":")
-        else:
-            host, _, tail = server.partition(":")
-        if tail:
-            port, colon, weight = tail.partition(":")
-            weight = weight if colon else 1
     else:
-        raise ValueError(f"expected a server as (host, port), 'host:port' or the path of a Unix socket, got {server!r}")
-    if not isinstance(host, str) or not host or not str(port).isdecimal() or not 0 < int(port) < 65536:
-        raise ValueError(f"expected a host and a port from 1 to 65535, got {server!r}")
-    if not str(weight).isdecimal() or not 0 < int(weight) <= _MAX_WEIGHT:
-        raise ValueError(f"expected a weight from 1 to {_MAX_WEIGHT}, got {server!r}")
-    return Server((host, int(port)), int(weight))
+        raise ValueError(f"expected a server {place} as (host, port), 'host:port' or the path of a Unix socket")
+    if address is None:
+        raise ValueError(f"expected a host and a port from 1 to 65535 as server {place}")
+    if not str(weight).isdecimal() or not 0 < int(weight) <= MAX_WEIGHT:
+        raise ValueError(f"expected a weight from 1 to {MAX_WEIGHT} for server {place}")
+    return Server(address, int(weight))
+
+
+def read_url_servers(location: str, weights: Sequence[int] | None) -> list[Server]:
+    """Read the servers of a URL: hosts, each with a port or without, and paths of Unix sockets, separated by commas.
+
+    Args:
+        location: what is between ``memcached://`` and the options, percent-encoded.
+        weights: one for each server; all the same if ``None``.
+
+    Raises:
+        ValueError: it is no list of servers, or has another length than the weights. The message does not show it.
+    """
+    if "@" in location:
+        raise ValueError("memcached:// takes no user and password; write %40 for an '@' in the path of a socket")
+    items = location.split(",")
+    if not items[-1].startswith("/"):
+        items[-1] = items[-1].removesuffix("/")
+    addresses = [_read_url_address(item) for item in items]
+    if weights is None:
+        weights = [1] * len(addresses)
+    if len(weights) != len(addresses):
+        raise ValueError(f"memcached:// takes as many weights as servers: {len(addresses)}, got {len(weights)}")
+    return [Server(address, weight) for address, weight in zip(addresses, weights, strict=True)]
+
+
+def _read_url_address(text: str) -> Address:
+    if not text.startswith("/"):
+        address = read_address(text, DEFAULT_PORT, encoded=True)
+        if address is None:
+            raise ValueError(
+                "memcached:// takes host:port or host, a port from 1 to 65535, an IPv6 address in brackets, or the"
+                " absolute path of a Unix socket, separated by commas: memcached://h1:11211,[::1]:11211,/run/mc.sock"
+            )
+        return address
+    path = decode(text)
+    if not path or path.endswith("/") or "\0" in path:
+        raise ValueError(
+            "memcached:// takes the path of a Unix socket, percent-encoded UTF-8: memcached:///run/mc.sock"
+        )
+    return path

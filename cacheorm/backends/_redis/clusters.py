@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import unquote
 
 import redis
 
@@ -15,14 +13,13 @@ from .reach import AwaitedReach, BlockingReach, Reach
 from .slots import Address, Remap
 from .topology import Topology, cluster_name
 from .transport import Transport
+from .urls import RedisURL
 
 if TYPE_CHECKING:
     from .._turns import Entrance
 
 __all__ = ["ClusterWay"]
 
-_PORT = 6379
-_SCHEMES = {"redis+cluster": "redis", "rediss+cluster": "rediss"}
 # They belong to the client: its READONLY, around the function that its user gave, and its cache.
 _NOT_OURS = {"redis_connect_func", "cache", "cache_config"}
 
@@ -98,41 +95,9 @@ class ClusterWay:
         return cls(addresses, endpoint, getattr(manager, "address_remap", None), greeting)
 
     @classmethod
-    def of_url(cls, url: str, options: Mapping[str, Any]) -> Self:
-        """Read ``redis+cluster://[[user]:[password]@]host[:port][,host[:port]...][?option=value...]``.
-
-        Args:
-            url: an IPv6 address in brackets, special characters percent-encoded.
-            options: of the connections, and ``address_remap``.
-
-        Raises:
-            ValueError: it is malformed. The message does not show it.
-        """
-        scheme, _, rest = url.partition("://")
-        plain = _SCHEMES[scheme.lower()]
-        place, mark, query = rest.partition("?")
-        authority, slash, path = place.partition("/")
-        credentials, at, hosts = authority.rpartition("@")
-        nodes = [_address(host, scheme.lower()) for host in hosts.split(",")]
-        kept = {name: value for name, value in options.items() if name != "address_remap"}
-        try:
-            pool = redis.ConnectionPool.from_url(f"{plain}://{credentials}{at}node{slash}{path}{mark}{query}", **kept)
-        except ValueError:
-            raise ValueError(
-                f"not a URL of a Redis Cluster: expected {scheme.lower()}://host:port,host:port, options as redis-py"
-                " knows them, and special characters of user and password percent-encoded"
-            ) from None
-        if pool.connection_kwargs.get("db"):
-            raise ValueError("a Redis Cluster has no databases but 0: leave the number out of the URL")
-        return cls(nodes, Endpoint.of_pool(pool), options.get("address_remap"))
-
-
-def _address(text: str, scheme: str) -> Address:
-    match = re.fullmatch(r"(?:\[([^\[\]@/]+)\]|([^\[\]:@/]+))(?::([0-9]{1,5}))?", text)
-    port = int(match[3] or _PORT) if match else 0
-    if match is None or not 0 < port < 1 << 16:
-        raise ValueError(
-            f"{scheme}:// takes hosts with ports from 1 to 65535, separated by commas, and IPv6 addresses in brackets:"
-            f" {scheme}://[::1]:7000,[::1]:7001"
-        )
-    return unquote(match[1] or match[2]), port
+    def of_url(cls, url: RedisURL, options: Mapping[str, Any]) -> Self:
+        """Take it from a URL, with the options of the connections, and ``address_remap``."""
+        kept = dict(options)
+        remap = kept.pop("address_remap", None)
+        pool = redis.ConnectionPool(**{"connection_class": url.connection_class, **kept})
+        return cls(url.addresses, Endpoint.of_pool(pool), remap)

@@ -5,29 +5,19 @@ https://redis.io/docs/latest/develop/reference/sentinel-clients/
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Self
-from urllib.parse import unquote
 
 from redis.backoff import NoBackoff
-from redis.connection import SSLConnection, parse_url, to_bool
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from .endpoint import Endpoint, option_names, quick_retry
+from .endpoint import Endpoint, quick_retry
+from .urls import RedisURL
 
 __all__ = ["Address", "Sentinels", "client_from_url"]
 
 Address = tuple[str, int]
-
-_PORT = 26379
-_SCHEMES = {"redis+sentinel": False, "rediss+sentinel": True}
-_OF_POOL = {"max_connections", "ssl", "check_connection"}
-_EXPECTED = (
-    "not a Sentinel URL: expected redis+sentinel://[user:password@]host:port,host:port/service[/db][?option=value...],"
-    " rediss+sentinel:// with TLS, an IPv6 address in brackets, and special characters percent-encoded"
-)
 
 
 class Sentinels(NamedTuple):
@@ -99,54 +89,24 @@ class Sentinels(NamedTuple):
         return self.host or state["ip"], int(state["port"])
 
 
-def client_from_url(url: str, options: Mapping[str, Any]) -> Any:
+def client_from_url(url: RedisURL, options: Mapping[str, Any]) -> Any:
     """Make the client that a URL describes. It connects to nothing yet.
 
     Args:
-        url: ``redis+sentinel://[user:password@]host:port,.../service[/db][?option=value...]``. ``rediss+sentinel``
-            speaks TLS to servers and sentinels alike.
+        url: of a service. ``rediss+sentinel`` speaks TLS to servers and sentinels alike.
         options: of the connections to the service's servers, and ``sentinel_kwargs``, ``sentinel_username``,
-            ``sentinel_password`` and ``min_other_sentinels``; the URL's come first.
-
-    Raises:
-        ValueError: not such a URL, or an option that there is not. The message does not show the URL.
+            ``sentinel_password`` and ``min_other_sentinels``.
     """
-    scheme, _, rest = url.partition("://")
-    tls = _SCHEMES[scheme.lower()]
-    parts = re.fullmatch(r"(?:([^@/?#]*)@)?([^@/?#]+)/([^/?#]+)(?:/(\d+))?/?(?:\?([^#]*))?", rest)
-    if parts is None:
-        raise ValueError(_EXPECTED)
-    login, hosts, service, db, query = parts.groups()
-    places = [_place(host) for host in hosts.split(",")]
-    try:
-        given = parse_url(  # type: ignore[no-untyped-call]
-            f"redis://{login + '@' if login else ''}host/{db or ''}?{query or ''}"
-        )
-        given = {**options, **given}
-        others = int(given.pop("min_other_sentinels", 0))
-        # By redis-py's own rule, that of the other options in URLs: every text but "false", "no" and the like is true.
-        given["ssl"] = tls or bool(to_bool(given.pop("ssl", False)))  # type: ignore[no-untyped-call]
-    except ValueError:
-        raise ValueError(_EXPECTED) from None
-    del given["host"]
+    given = dict(options)
+    others = given.pop("min_other_sentinels", 0)
     username, password, watcher = (given.pop(f"sentinel_{name}", None) for name in ("username", "password", "kwargs"))
-    unknown = given.keys() - option_names(SSLConnection) - _OF_POOL
-    if unknown:
-        raise ValueError(f"unknown option {min(unknown)!r} of a {scheme.lower()}:// URL")
+    given["ssl"] = url.tls
     # What is waited for a server is waited for a sentinel; and who is asked for the server is to be believed.
-    alike = ("socket_", "ssl") if tls else ("socket_",)
+    alike = ("socket_", "ssl") if url.tls_everywhere else ("socket_",)
     like = {name: value for name, value in given.items() if name.startswith(alike)}
     watcher = {**like, "username": username, "password": password, **(watcher or {})}
-    sentinel: Any = Sentinel(places, others, sentinel_kwargs=watcher)  # type: ignore[no-untyped-call]
-    return sentinel.master_for(unquote(service), **given)
-
-
-def _place(text: str) -> Address:
-    """Read ``host``, ``host:port``, ``[::1]`` or ``[::1]:port``."""
-    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\[\]:]+))(?::([0-9]{1,5}))?", text)
-    if match is None or not 0 < int(match[3] or _PORT) < 1 << 16:
-        raise ValueError(_EXPECTED)
-    return unquote(match[1] or match[2]), int(match[3] or _PORT)
+    sentinel: Any = Sentinel(url.addresses, others, sentinel_kwargs=watcher)  # type: ignore[no-untyped-call]
+    return sentinel.master_for(url.name, **given)
 
 
 def _text(value: Any) -> str:
