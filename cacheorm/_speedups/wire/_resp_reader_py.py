@@ -68,7 +68,7 @@ class RespReader(ReplyBuffer):
             if reply is not _DROPPED:
                 values.append(reply)
                 return True
-        while self._left:
+        while self._left > 0:
             reply = self._next_reply(b"$_")
             if reply is _MISSING:
                 return False
@@ -138,26 +138,26 @@ class RespReader(ReplyBuffer):
             return _MISSING
         line = bytes(self._buffer[at:stop])
         end = stop + 2
-        item: Any = None
+        if kind in SIZED:
+            size = parse_size(line)
+            if size < 0:
+                self._start = end
+                return None
+            if self._end - end - 2 < size:
+                return _MISSING
+            if self._buffer[end + size : end + size + 2] != b"\r\n":
+                raise ValueError("a value is not as long as its size says")
+            self._start = end + size + 2
+            return parse_sized(kind, bytes(self._buffer[end : end + size]))
         if kind in AGGREGATES:
             size = parse_size(line)
-            if size >= 0:
-                self._begin(kind, size)
-                item = _DROPPED
-        elif kind in SIZED:
-            size = parse_size(line)
-            if size >= 0:
-                if self._end - end - 2 < size:
-                    return _MISSING
-                data = bytes(self._buffer[end : end + size])
-                end += size + 2
-                if self._buffer[end - 2 : end] != b"\r\n":
-                    raise ValueError("a value is not as long as its size says")
-                item = parse_sized(kind, data)
-        else:
-            item = parse_line(line)
+            self._start = end
+            if size < 0:
+                return None
+            self._begin(kind, size)
+            return _DROPPED
         self._start = end
-        return item
+        return parse_line(line)
 
     def _begin(self, kind: int, size: int) -> None:
         """Begin an aggregate; its replies come next."""
