@@ -81,7 +81,7 @@ cdef class MetaReader(ReplyBuffer):
 
     def read_values(self, keys, list values not None, Py_ssize_t position, Py_ssize_t stop):
         """Take the replies to :func:`pack_meta_get`."""
-        cdef Py_ssize_t at, end, size, name_size = 0, known_size = 0
+        cdef Py_ssize_t at, end, size, flags = 0, name_size = 0, known_size = 0
         cdef const char *data
         cdef const char *name
         cdef const char *known
@@ -100,10 +100,10 @@ cdef class MetaReader(ReplyBuffer):
                 return -1
             if end - at < 3 or memcmp(data + at, b"VA ", 3) != 0:
                 raise ValueError(f"expected a value or MN, got {shown(data + at, end - at)}")
-            size = claimed_size(data + at, end - at)
+            size = claimed_size(data + at, end - at, &flags)
             if not has_value(data, end, self.end, size):
                 return position
-            name = find_flag(data + at, end - at, b"k", &name_size)
+            name = find_flag(data + at, flags, end - at, b"k", &name_size)
             if name is NULL:
                 raise ValueError("a value came without its key")
             # Misses are silent and hits come in the order of the request: a key further back was not requested.
@@ -128,18 +128,23 @@ cdef class MetaReader(ReplyBuffer):
         while place < stop:
             position = position_at(positions, place, PyList_GET_SIZE(values))
             data = PyByteArray_AS_STRING(self.buffer)
-            end = line_end(data, self.start, self.end)
-            if end < 0:
-                break
             line = data + self.start
-            size = end - self.start
-            if size >= 2 and (size == 2 or line[2] == b" ") and is_status(line):
-                status = line[0] == b"H"
-            elif is_error(line, size):
-                status = line[:size].decode("utf-8", "replace")
+            if self.end - self.start >= 4 and memcmp(line, b"HD\r\n", 4) == 0:
+                # As nearly all are: there is no need to search for its end.
+                status, end = True, self.start + 2
             else:
-                raise ValueError(f"expected a status, got {shown(line, size)}")
+                end = line_end(data, self.start, self.end)
+                if end < 0:
+                    break
+                size = end - self.start
+                if size >= 2 and (size == 2 or line[2] == b" ") and is_status(line):
+                    status = line[0] == b"H"
+                elif is_error(line, size):
+                    status = line[:size].decode("utf-8", "replace")
+                else:
+                    raise ValueError(f"expected a status, got {shown(line, size)}")
             self.start = end + 2
+            # What was there before goes, and may run code as it does.
             values[position] = status
             place += 1
         return place
@@ -147,7 +152,7 @@ cdef class MetaReader(ReplyBuffer):
     def read_reply(self):
         """Take one reply of any kind."""
         cdef const char *data = PyByteArray_AS_STRING(self.buffer)
-        cdef Py_ssize_t at = self.start, end, size
+        cdef Py_ssize_t at = self.start, end, size, flags = 0
         cdef bytes line, value = None
         cdef bint error
         end = line_end(data, at, self.end)
@@ -156,7 +161,7 @@ cdef class MetaReader(ReplyBuffer):
         error = is_error(data + at, end - at)
         line = PyBytes_FromStringAndSize(data + at, end - at)
         if end - at >= 3 and memcmp(data + at, b"VA ", 3) == 0:
-            size = claimed_size(data + at, end - at)
+            size = claimed_size(data + at, end - at, &flags)
             if not has_value(data, end, self.end, size):
                 return None
             value = PyBytes_FromStringAndSize(data + end + 2, size)
@@ -178,24 +183,23 @@ cdef inline bint has_value(const char *data, Py_ssize_t stop, Py_ssize_t end, Py
     return True
 
 
-cdef Py_ssize_t claimed_size(const char *line, Py_ssize_t length) except -1:
-    """Parse the size in ``VA <size> <flags>*``."""
+cdef inline Py_ssize_t claimed_size(const char *line, Py_ssize_t length, Py_ssize_t *flags) except -1:
+    """Parse the size in ``VA <size> <flags>*``; ``flags`` becomes the place where it ends."""
     cdef Py_ssize_t i = 3, size = 0
     while i < length and i < 13 and 48 <= line[i] <= 57:
         size = size * 10 + (line[i] - 48)
         i += 1
     if i == 3 or (i < length and line[i] != b" ") or size > MAX_VALUE:
         raise ValueError(f"expected the size of a value, got {shown(line, length)}")
+    flags[0] = i
     return size
 
 
-cdef const char *find_flag(
-    const char *line, Py_ssize_t length, char flag, Py_ssize_t *size
+cdef inline const char *find_flag(
+    const char *line, Py_ssize_t i, Py_ssize_t length, char flag, Py_ssize_t *size
 ) noexcept:
-    """Find the first of the words after a value's size that starts with ``flag``; return what follows it."""
-    cdef Py_ssize_t i = 3, start
-    while i < length and line[i] != b" ":
-        i += 1
+    """Find the first of the words from ``i`` on that starts with ``flag``; return what follows it."""
+    cdef Py_ssize_t start
     while i < length:
         i += 1
         start = i

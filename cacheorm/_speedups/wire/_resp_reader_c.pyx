@@ -57,11 +57,13 @@ cdef class RespReader(ReplyBuffer):
                 values.append(reply)
                 return True
         while self.left > 0:
-            reply = next_reply(self, b"$_")
+            reply = quick_reply(self, b"$_")
             if reply is MISSING:
-                return False
-            if reply is DROPPED:
-                continue
+                reply = next_reply(self, b"$_")
+                if reply is MISSING:
+                    return False
+                if reply is DROPPED:
+                    continue
             if isinstance(reply, str):
                 raise ValueError("expected a value, got a refusal")
             self.left -= 1
@@ -77,17 +79,54 @@ cdef class RespReader(ReplyBuffer):
         check_places(place, stop, PyList_GET_SIZE(values if positions is None else positions))
         while place < stop:
             position = position_at(positions, place, PyList_GET_SIZE(values))
-            reply = next_reply(self, kinds)
+            reply = quick_reply(self, kinds)
             if reply is MISSING:
-                break
-            if reply is not DROPPED:
-                # What was there before goes, and may run code as it does.
-                values[position] = reply
-                place += 1
+                reply = next_reply(self, kinds)
+                if reply is MISSING:
+                    break
+                if reply is DROPPED:
+                    continue
+            # What was there before goes, and may run code as it does.
+            values[position] = reply
+            place += 1
         return place
 
 
-cdef inline object next_reply(RespReader reader, bytes kinds):
+cdef inline object quick_reply(RespReader reader, bytes kinds):
+    """Take a reply as nearly all are, ``MISSING`` if the next one is another, or not complete.
+
+    Where a value, no value, ``OK`` or a short number ends is seen without a search for the end of its line.
+    """
+    cdef const char *data = PyByteArray_AS_STRING(reader.buffer) + reader.start
+    cdef Py_ssize_t left = reader.end - reader.start, i = 1, number = 0
+    if left < 3 or PyList_GET_SIZE(reader.open) or not is_allowed(data[0], kinds):
+        return MISSING
+    if data[0] == b"$" or data[0] == b":":
+        while i < 13 and 48 <= data[i] <= 57:
+            number = number * 10 + (data[i] - 48)
+            i += 1
+            if i + 2 > left:
+                return MISSING
+        if i > 1 and memcmp(data + i, b"\r\n", 2) == 0:
+            if data[0] == b":":
+                reader.start += i + 2
+                return number
+            if left - i - 4 >= number and memcmp(data + i + 2 + number, b"\r\n", 2) == 0:
+                reader.start += i + 4 + number
+                return PyBytes_FromStringAndSize(data + i + 2, number)
+        elif left >= 5 and memcmp(data, b"$-1\r\n", 5) == 0:
+            reader.start += 5
+            return None
+    elif left >= 5 and memcmp(data, b"+OK\r\n", 5) == 0:
+        reader.start += 5
+        return OK
+    elif memcmp(data, b"_\r\n", 3) == 0:
+        reader.start += 3
+        return None
+    return MISSING
+
+
+cdef object next_reply(RespReader reader, bytes kinds):
     """Take the next reply; ``DROPPED`` for an attribute or a push, ``MISSING`` if it has not arrived whole."""
     cdef Py_ssize_t depth
     cdef list items
@@ -110,7 +149,7 @@ cdef inline object next_reply(RespReader reader, bytes kinds):
             reply = DROPPED if kind == b"|" or kind == b">" else make_aggregate(kind, items)
 
 
-cdef inline object next_item(RespReader reader, bytes kinds):
+cdef object next_item(RespReader reader, bytes kinds):
     """Take a line and the bytes that belong to it; ``DROPPED`` if it begins an aggregate."""
     # Read anew for each: whatever makes objects of other kinds than bytes and numbers may run code that moves it.
     cdef const char *data = PyByteArray_AS_STRING(reader.buffer)
