@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ._lines_py import find_line_end
@@ -17,6 +18,8 @@ _ALWAYS = b"-!|>"
 # What stands for a reply that has not arrived, and for one that is not a reply to a command.
 _MISSING = object()
 _DROPPED = object()
+# The line of a value, which is what nearly all replies are.
+_VALUE = re.compile(rb"\$([0-9]{1,12})\r\n")
 
 
 class RespReader(ReplyBuffer):
@@ -112,6 +115,13 @@ class RespReader(ReplyBuffer):
 
     def _next_reply(self, kinds: bytes) -> Any:
         """Take the next reply; ``_DROPPED`` for an attribute or a push, ``_MISSING`` if it has not arrived whole."""
+        if not self._open and (not kinds or 0x24 in kinds):
+            line = _VALUE.match(self._buffer, self._start, self._end)
+            if line is not None:
+                begin, end = line.end(), line.end() + int(line[1])
+                if end + 2 <= self._end and self._buffer[end : end + 2] == b"\r\n":
+                    self._start = end + 2
+                    return bytes(self._buffer[begin:end])
         while (reply := self._next_item(kinds)) is not _MISSING:
             while self._open:
                 kind, size, items = self._open[-1]
