@@ -1,4 +1,4 @@
-# What RESP replies become in Python, one at a time: the C version of ``_resp_values_py.py``, which documents it.
+"""What RESP replies become in Python, one at a time: the C version of ``_resp_values_py.py``, which documents it."""
 
 import re
 
