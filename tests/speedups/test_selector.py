@@ -16,8 +16,8 @@ import cacheorm as co
 OFFERED = (
     *("convert.Anything", "convert.Date", "convert.Enumeration", "convert.Integer", "convert.Json", "convert.Text"),
     *("convert.Uuid", "keys.Identity", "rows.MsgpackRows", "adopt.Adopter", "mapping.MappingRows", "slots.Slot"),
-    *("wire.MetaReader", "wire.RespReader", "wire.check_keys", "wire.pack_keys", "hash_ring.HashRing"),
-    *("entries.Entries", "records.pick"),
+    *("wire.MetaReader", "wire.ReplyBuffer", "wire.RespReader", "wire.check_keys", "wire.pack_keys"),
+    *("hash_ring.HashRing", "entries.Entries", "records.pick"),
 )
 
 # Makes every extension look as if it had not been built.

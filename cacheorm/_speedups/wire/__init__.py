@@ -8,11 +8,13 @@ if TYPE_CHECKING or not enabled:
     from . import _hash_ring_py as hash_ring
     from ._checks_py import *
     from ._meta_py import *
+    from ._reply_buffer_py import *
     from ._resp_py import *
     from ._resp_reader_py import *
 else:
     from . import _hash_ring_c as hash_ring
     from ._checks_c import *
     from ._meta_c import *
+    from ._reply_buffer_c import *
     from ._resp_c import *
     from ._resp_reader_c import *

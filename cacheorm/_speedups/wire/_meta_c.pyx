@@ -1,11 +1,13 @@
 """memcached's meta commands on C buffers: the C version of ``_meta_py.py``, which documents it."""
 
-from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.list cimport PyList_GET_SIZE
 from libc.string cimport memcmp
 
 from .._digits cimport count_digits, put_number
 from ._replies cimport line_end
+from ._reply_buffer_c cimport ReplyBuffer
 from ._requests cimport *
 
 __all__ = ["MetaReader", "pack_meta", "pack_meta_get", "pack_meta_set"]
@@ -74,137 +76,130 @@ def pack_meta_set(keys, values, exptime, bytes mode, Py_ssize_t start, Py_ssize_
     return packed, stop
 
 
-cdef class MetaReader:
+cdef class MetaReader(ReplyBuffer):
     """Parses the replies of memcached's meta commands from bytes that arrive in any pieces."""
 
-    cdef bytearray buffer
-
-    def __cinit__(self):
-        self.buffer = bytearray()
-
-    @property
-    def pending(self):
-        """How many bytes were fed and not consumed."""
-        return PyByteArray_GET_SIZE(self.buffer)
-
-    def feed(self, data):
-        """Take bytes that arrived."""
-        self.buffer += data
-
-    def read_values(self, keys, list values, Py_ssize_t position, Py_ssize_t stop):
+    def read_values(self, keys, list values not None, Py_ssize_t position, Py_ssize_t stop):
         """Take the replies to :func:`pack_meta_get`."""
-        cdef Py_ssize_t at = 0, end, size, length, name_size = 0, known_size = 0
+        cdef Py_ssize_t at, end, size, flags = 0, name_size = 0, known_size = 0
         cdef const char *data
         cdef const char *name
         cdef const char *known
         keys = PySequence_Fast(keys, "keys must be a sequence")
-        if not 0 <= position <= stop <= PySequence_Fast_GET_SIZE(keys) or stop > len(values):
-            raise IndexError("position and stop must lie inside the batch")
-        try:
-            while True:
-                # Read anew for each reply: nothing above may have moved it, and this is how that stays true.
-                data = PyByteArray_AS_STRING(self.buffer)
-                length = PyByteArray_GET_SIZE(self.buffer)
-                end = line_end(data, at, length)
-                if end < 0:
-                    return position
-                if end - at == 2 and memcmp(data + at, b"MN", 2) == 0:
-                    at = end + 2
-                    return -1
-                if end - at < 3 or memcmp(data + at, b"VA ", 3) != 0:
-                    raise ValueError(f"expected a value or MN, got {shown(data + at, end - at)}")
-                size = claimed_size(data + at, end - at)
-                if length - end - 4 < size:
-                    return position
-                if memcmp(data + end + 2 + size, b"\r\n", 2) != 0:
-                    raise ValueError("a value is not as long as its size says")
-                name = find_flag(data + at, end - at, b"k", &name_size)
-                if name is NULL:
-                    raise ValueError("a value came without its key")
-                # Misses are silent and hits come in the order of the request: a key further back was not requested.
-                while position < stop:
-                    known = key_bytes(keys, position, &known_size)
-                    if known_size == name_size and memcmp(known, name, name_size) == 0:
-                        break
-                    position += 1
-                if position >= stop:
-                    raise ValueError("a value came for a key that was not asked for at this place")
-                values[position] = PyBytes_FromStringAndSize(data + end + 2, size)
+        check_places(position, stop, PySequence_Fast_GET_SIZE(keys))
+        check_places(position, stop, PyList_GET_SIZE(values))
+        while True:
+            # Read anew for each reply: what stood in the list before may have run code as it went.
+            data = PyByteArray_AS_STRING(self.buffer)
+            at = self.start
+            end = line_end(data, at, self.end)
+            if end < 0:
+                return position
+            if end - at == 2 and memcmp(data + at, b"MN", 2) == 0:
+                self.start = end + 2
+                return -1
+            if end - at < 3 or memcmp(data + at, b"VA ", 3) != 0:
+                raise ValueError(f"expected a value or MN, got {shown(data + at, end - at)}")
+            size = claimed_size(data + at, end - at, &flags)
+            if not has_value(data, end, self.end, size):
+                return position
+            name = find_flag(data + at, flags, end - at, b"k", &name_size)
+            if name is NULL:
+                raise ValueError("a value came without its key")
+            # Misses are silent and hits come in the order of the request: a key further back was not requested.
+            while position < min(stop, PySequence_Fast_GET_SIZE(keys)):
+                known = key_bytes(keys, position, &known_size)
+                if known_size == name_size and memcmp(known, name, name_size) == 0:
+                    break
                 position += 1
-                at = end + 4 + size
-        finally:
-            del self.buffer[:at]
+            else:
+                raise ValueError("a value came for a key that was not asked for at this place")
+            value = PyBytes_FromStringAndSize(data + end + 2, size)
+            self.start = end + 4 + size
+            values[position] = value
+            position += 1
 
-    def read_statuses(self, list statuses, Py_ssize_t count):
-        """Take replies without values, and append one status each until there are ``count``."""
-        cdef Py_ssize_t at = 0, end, length, size
+    def read_statuses(self, list values not None, list positions, Py_ssize_t place, Py_ssize_t stop):
+        """Take replies without values, and put one status each where it belongs."""
+        cdef Py_ssize_t end, size, position
         cdef const char *data
         cdef const char *line
-        try:
-            while len(statuses) < count:
-                data = PyByteArray_AS_STRING(self.buffer)
-                length = PyByteArray_GET_SIZE(self.buffer)
-                end = line_end(data, at, length)
+        check_places(place, stop, PyList_GET_SIZE(values if positions is None else positions))
+        while place < stop:
+            position = position_at(positions, place, PyList_GET_SIZE(values))
+            data = PyByteArray_AS_STRING(self.buffer)
+            line = data + self.start
+            if self.end - self.start >= 4 and memcmp(line, b"HD\r\n", 4) == 0:
+                # As nearly all are: there is no need to search for its end.
+                status, end = True, self.start + 2
+            else:
+                end = line_end(data, self.start, self.end)
                 if end < 0:
-                    return False
-                line = data + at
-                size = end - at
+                    break
+                size = end - self.start
                 if size >= 2 and (size == 2 or line[2] == b" ") and is_status(line):
-                    statuses.append(line[0] == b"H")
+                    status = line[0] == b"H"
                 elif is_error(line, size):
-                    statuses.append(line[:size].decode("utf-8", "replace"))
+                    status = line[:size].decode("utf-8", "replace")
                 else:
                     raise ValueError(f"expected a status, got {shown(line, size)}")
-                at = end + 2
-            return True
-        finally:
-            del self.buffer[:at]
+            self.start = end + 2
+            # What was there before goes, and may run code as it does.
+            values[position] = status
+            place += 1
+        return place
 
     def read_reply(self):
         """Take one reply of any kind."""
-        cdef Py_ssize_t end, size, length
         cdef const char *data = PyByteArray_AS_STRING(self.buffer)
-        cdef bytes line, value
-        length = PyByteArray_GET_SIZE(self.buffer)
-        end = line_end(data, 0, length)
+        cdef Py_ssize_t at = self.start, end, size, flags = 0
+        cdef bytes line, value = None
+        cdef bint error
+        end = line_end(data, at, self.end)
         if end < 0:
             return None
-        line = data[:end]
-        words = line.split(b" ")
-        if end >= 3 and memcmp(data, b"VA ", 3) == 0:
-            size = claimed_size(data, end)
-            if length - end - 4 < size:
+        error = is_error(data + at, end - at)
+        line = PyBytes_FromStringAndSize(data + at, end - at)
+        if end - at >= 3 and memcmp(data + at, b"VA ", 3) == 0:
+            size = claimed_size(data + at, end - at, &flags)
+            if not has_value(data, end, self.end, size):
                 return None
-            if memcmp(data + end + 2 + size, b"\r\n", 2) != 0:
-                raise ValueError("a value is not as long as its size says")
             value = PyBytes_FromStringAndSize(data + end + 2, size)
-            del self.buffer[: end + 4 + size]
-            return b"VA", [word for word in words[2:] if word], value
-        error = is_error(data, end)
-        del self.buffer[: end + 2]
+            end += size + 2
+        # Nothing up to here has run Python code that could move the buffer.
+        self.start = end + 2
         if error:
             return line, [], None
-        return words[0], [word for word in words[1:] if word], None
+        words = line.split(b" ")
+        return words[0], [word for word in words[1 if value is None else 2:] if word], value
 
 
-cdef Py_ssize_t claimed_size(const char *line, Py_ssize_t length) except -1:
-    """Parse the size in ``VA <size> <flags>*``."""
+cdef inline bint has_value(const char *data, Py_ssize_t stop, Py_ssize_t end, Py_ssize_t size) except -1:
+    """Return whether the value that follows a line has arrived."""
+    if end - stop - 4 < size:
+        return False
+    if memcmp(data + stop + 2 + size, b"\r\n", 2) != 0:
+        raise ValueError("a value is not as long as its size says")
+    return True
+
+
+cdef inline Py_ssize_t claimed_size(const char *line, Py_ssize_t length, Py_ssize_t *flags) except -1:
+    """Parse the size in ``VA <size> <flags>*``; ``flags`` becomes the place where it ends."""
     cdef Py_ssize_t i = 3, size = 0
     while i < length and i < 13 and 48 <= line[i] <= 57:
         size = size * 10 + (line[i] - 48)
         i += 1
     if i == 3 or (i < length and line[i] != b" ") or size > MAX_VALUE:
         raise ValueError(f"expected the size of a value, got {shown(line, length)}")
+    flags[0] = i
     return size
 
 
-cdef const char *find_flag(
-    const char *line, Py_ssize_t length, char flag, Py_ssize_t *size
+cdef inline const char *find_flag(
+    const char *line, Py_ssize_t i, Py_ssize_t length, char flag, Py_ssize_t *size
 ) noexcept:
-    """Find the first of the words after a value's size that starts with ``flag``; return what follows it."""
-    cdef Py_ssize_t i = 3, start
-    while i < length and line[i] != b" ":
-        i += 1
+    """Find the first of the words from ``i`` on that starts with ``flag``; return what follows it."""
+    cdef Py_ssize_t start
     while i < length:
         i += 1
         start = i

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from ._lines_py import find_line_end
+from ._positions_py import check_places, position_at
+from ._reply_buffer_py import ReplyBuffer
 
 __all__ = ["MetaReader", "pack_meta", "pack_meta_get", "pack_meta_set"]
 
@@ -25,7 +28,7 @@ def pack_meta(name: bytes, keys: Sequence[str], flags: bytes, start: int, stop: 
     ``flags`` is what follows the key, such as ``b"t c"``.
     """
     tail = b" %b\r\n" % flags if flags else b"\r\n"
-    return b"".join([b"%b %b%b" % (name, key.encode("utf-8"), tail) for key in keys[start:stop]])
+    return b"".join([b"%b %b%b" % (name, key.encode("utf-8"), tail) for key in keys[max(start, 0) : max(stop, 0)]])
 
 
 def pack_meta_get(keys: Sequence[str], start: int, stop: int) -> bytes:
@@ -62,8 +65,8 @@ def pack_meta_set(
     stop = min(stop, len(keys), len(values))
     parts: list[bytes] = []
     size = 0
-    position = start
-    while position < stop and (size < limit or not parts):
+    position = start = max(start, 0)
+    while position < stop and (size < limit or position == start):
         value = values[position]
         part = b"ms %b %d%b%b\r\n" % (keys[position].encode("utf-8"), len(value), tail, value)
         parts.append(part)
@@ -72,27 +75,8 @@ def pack_meta_set(
     return b"".join(parts), position
 
 
-class MetaReader:
-    """Parses the replies of memcached's meta commands from bytes that arrive in any pieces.
-
-    Bytes go in with :meth:`feed`. Each ``read_`` method takes what is complete, keeps the rest, and can be
-    called again after more was fed.
-
-    Raises (all ``read_`` methods):
-        ValueError: the bytes are not what the protocol allows at this place. The connection is useless then.
-    """
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    @property
-    def pending(self) -> int:
-        """How many bytes were fed and not consumed."""
-        return len(self._buffer)
-
-    def feed(self, data: bytes | bytearray | memoryview) -> None:
-        """Take bytes that arrived."""
-        self._buffer += data
+class MetaReader(ReplyBuffer):
+    """Parses the replies of memcached's meta commands from bytes that arrive in any pieces."""
 
     def read_values(self, keys: Sequence[str], values: list[bytes | None], position: int, stop: int) -> int:
         """Take the replies to :func:`pack_meta_get`.
@@ -106,76 +90,76 @@ class MetaReader:
         Returns:
             The position to go on from, or -1 once the closing ``MN`` was read.
         """
-        if not 0 <= position <= stop <= len(keys) or stop > len(values):
-            raise IndexError("position and stop must lie inside the batch")
-        buffer = self._buffer
-        at = 0
-        try:
-            while True:
-                hit = _HIT.match(buffer, at)
-                if hit is not None:
-                    end, size, key = hit.end() - 2, int(hit[1]), hit[2]
-                else:
-                    end = find_line_end(buffer, at, len(buffer))
-                    if end < 0:
-                        return position
-                    line = bytes(buffer[at:end])
-                    if line == b"MN":
-                        at = end + 2
-                        return -1
-                    if not line.startswith(b"VA "):
-                        raise ValueError(f"expected a value or MN, got {_shown(line)}")
-                    size, flags = _value_head(line)
-                    key = next((flag[1:] for flag in flags if flag[:1] == b"k"), None)
-                if len(buffer) < end + 4 + size:
+        check_places(position, stop, keys)
+        check_places(position, stop, values)
+        while True:
+            buffer, at = self._buffer, self._start
+            hit = _HIT.match(buffer, at, self._end)
+            if hit is not None:
+                end, size, key = hit.end() - 2, int(hit[1]), hit[2]
+            else:
+                end = find_line_end(buffer, at, self._end)
+                if end < 0:
                     return position
-                if buffer[end + 2 + size : end + 4 + size] != b"\r\n":
-                    raise ValueError("a value is not as long as its size says")
-                if key is None:
-                    raise ValueError("a value came without its key")
-                # Misses are silent and hits come in the order of the request: a key further back was not requested.
-                while position < stop and keys[position].encode("utf-8") != key:
-                    position += 1
-                if position >= stop:
-                    raise ValueError("a value came for a key that was not asked for at this place")
-                values[position] = bytes(buffer[end + 2 : end + 2 + size])
+                line = bytes(buffer[at:end])
+                if line == b"MN":
+                    self._start = end + 2
+                    return -1
+                if not line.startswith(b"VA "):
+                    raise ValueError(f"expected a value or MN, got {_shown(line)}")
+                size, flags = _value_head(line)
+                key = next((flag[1:] for flag in flags if flag[:1] == b"k"), None)
+            value = self._value(end, size)
+            if value is None:
+                return position
+            if key is None:
+                raise ValueError("a value came without its key")
+            # Misses are silent and hits come in the order of the request: a key further back was not requested.
+            while position < stop and keys[position].encode("utf-8") != key:
                 position += 1
-                at = end + 4 + size
-        finally:
-            del buffer[:at]
+            if position >= stop:
+                raise ValueError("a value came for a key that was not asked for at this place")
+            self._start = end + 4 + size
+            values[position] = value
+            position += 1
 
-    def read_statuses(self, statuses: list[bool | str], count: int) -> bool:
-        """Take replies without values, and append one status each until there are ``count``.
+    def read_statuses(self, values: list[Any], positions: list[int] | None, place: int, stop: int) -> int:
+        """Take replies without values, and put one status each where it belongs.
 
         ``True`` for done (``HD``), ``False`` for not stored, not found or changed meanwhile (``NS``, ``NF``,
         ``EX``, ``EN``), and the server's words, a ``str``, where it refused.
 
+        Args:
+            values: of the whole batch; filled in place.
+            positions: where in ``values`` each status belongs; ``None`` if its place is its position.
+            place: of the first status that is due.
+            stop: the place to stop before.
+
         Returns:
-            Whether there are ``count`` statuses now.
+            The place of the first status that is still due.
+
+        Raises:
+            IndexError: a place or a position lies outside of the batch.
         """
-        buffer = self._buffer
-        at = 0
-        try:
-            while len(statuses) < count:
-                end = find_line_end(buffer, at, len(buffer))
-                if end < 0:
-                    return False
-                line = bytes(buffer[at:end])
-                code = line[:2]
-                if len(line) > 2 and line[2] != 0x20:
-                    code = b""
-                if code == b"HD":
-                    statuses.append(True)
-                elif code in (b"NS", b"NF", b"EX", b"EN"):
-                    statuses.append(False)
-                elif _is_error(line):
-                    statuses.append(line.decode("utf-8", "replace"))
-                else:
+        check_places(place, stop, values if positions is None else positions)
+        while place < stop:
+            position = position_at(positions, place, len(values))
+            end = find_line_end(self._buffer, self._start, self._end)
+            if end < 0:
+                break
+            line = bytes(self._buffer[self._start : end])
+            code = line[:2]
+            if len(line) > 2 and line[2] != 0x20:
+                code = b""
+            status: bool | str = code == b"HD"
+            if not status and code not in (b"NS", b"NF", b"EX", b"EN"):
+                if not _is_error(line):
                     raise ValueError(f"expected a status, got {_shown(line)}")
-                at = end + 2
-            return True
-        finally:
-            del buffer[:at]
+                status = line.decode("utf-8", "replace")
+            self._start = end + 2
+            values[position] = status
+            place += 1
+        return place
 
     def read_reply(self) -> tuple[bytes, list[bytes], bytes | None] | None:
         """Take one reply of any kind.
@@ -185,25 +169,30 @@ class MetaReader:
             value, those after its size), and the value's bytes or ``None``. An error's line comes whole, as
             first word.
         """
-        buffer = self._buffer
-        end = find_line_end(buffer, 0, len(buffer))
+        end = find_line_end(self._buffer, self._start, self._end)
         if end < 0:
             return None
-        line = bytes(buffer[:end])
+        line = bytes(self._buffer[self._start : end])
         if line.startswith(b"VA "):
             size, flags = _value_head(line)
-            if len(buffer) < end + 4 + size:
+            value = self._value(end, size)
+            if value is None:
                 return None
-            if buffer[end + 2 + size : end + 4 + size] != b"\r\n":
-                raise ValueError("a value is not as long as its size says")
-            value = bytes(buffer[end + 2 : end + 2 + size])
-            del buffer[: end + 4 + size]
+            self._start = end + 4 + size
             return b"VA", flags, value
-        del buffer[: end + 2]
+        self._start = end + 2
         if _is_error(line):
             return line, [], None
         words = line.split(b" ")
         return words[0], [word for word in words[1:] if word], None
+
+    def _value(self, end: int, size: int) -> bytes | None:
+        """Return the value that follows the line that ends at ``end``; ``None`` where it has not arrived."""
+        if self._end < end + 4 + size:
+            return None
+        if self._buffer[end + 2 + size : end + 4 + size] != b"\r\n":
+            raise ValueError("a value is not as long as its size says")
+        return bytes(self._buffer[end + 2 : end + 2 + size])
 
 
 def _value_head(line: bytes) -> tuple[int, list[bytes]]:

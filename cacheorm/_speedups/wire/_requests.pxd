@@ -5,7 +5,8 @@ to free when something goes wrong. No Python code runs between measuring and wri
 """
 
 from cpython.bytes cimport PyBytes_CheckExact, PyBytes_GET_SIZE
-from cpython.list cimport PyList_GET_ITEM
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_Check
 from cpython.object cimport PyObject
 from libc.string cimport memcpy
 
@@ -31,12 +32,32 @@ cdef inline Py_ssize_t value_size(object values, Py_ssize_t index) except -1:
     return PyBytes_GET_SIZE(value)
 
 
+cdef inline int check_places(Py_ssize_t place, Py_ssize_t stop, Py_ssize_t count) except -1:
+    """Raise ``IndexError`` unless the places from ``place`` to ``stop`` exist."""
+    if not 0 <= place <= stop <= count:
+        raise IndexError("place and stop must lie inside of the batch")
+    return 0
+
+
 cdef inline Py_ssize_t position_at(list positions, Py_ssize_t place, Py_ssize_t count) except -1:
-    """Return the position that stands at a place, which is inside of the list."""
-    cdef Py_ssize_t position = <object> PyList_GET_ITEM(positions, place)
-    if not 0 <= position < count:
-        raise IndexError(f"position {position} is outside of the batch")
-    return position
+    """Return the position that stands at a place; without positions, the place itself. No Python code runs."""
+    return place if positions is None else listed_position(positions, place, count)
+
+
+cdef inline Py_ssize_t listed_position(list positions, Py_ssize_t place, Py_ssize_t count) except -1:
+    cdef int overflow = 0
+    cdef long long position
+    cdef PyObject *item
+    # Code that ran since the places were checked may have made the list shorter.
+    if place >= PyList_GET_SIZE(positions):
+        raise IndexError("list index out of range")
+    item = PyList_GET_ITEM(positions, place)
+    if not PyLong_Check(<object> item):
+        raise TypeError(f"a position must be an int, got {type(<object> item).__name__}")
+    position = PyLong_AsLongLongAndOverflow(<object> item, &overflow)
+    if overflow or not 0 <= position < count:
+        raise IndexError(f"position {<object> item} is outside of the batch")
+    return <Py_ssize_t> position
 
 
 cdef inline char *put(char *to, const char *data, Py_ssize_t size) noexcept nogil:

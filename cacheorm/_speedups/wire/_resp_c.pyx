@@ -8,26 +8,55 @@ from libc.string cimport memchr
 from .._digits cimport count_digits, put_number
 from ._requests cimport *
 
-__all__ = ["SLOTS", "key_slots", "pack_command", "pack_gets", "pack_keys", "pack_set", "pack_sets", "route"]
+__all__ = ["SLOTS", "key_slots", "pack_command", "pack_commands", "pack_gets", "pack_keys", "pack_set", "route"]
 
 SLOTS = 16384
 
 
 def pack_command(args):
     """Pack one Redis command, its name first."""
-    cdef list parts = [arg if isinstance(arg, bytes) else str(arg).encode("utf-8") for arg in args]
-    cdef Py_ssize_t count = len(parts), total = 1 + count_digits(count) + 2
-    cdef bytes part, packed
+    return pack_commands((args,), 0, 1, 0)[0]
+
+
+def pack_commands(commands, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t limit):
+    """Pack Redis commands, and stop early once the buffer has ``limit`` bytes."""
+    cdef Py_ssize_t place, size = 0, total = 0
+    # Of each command in turn the number of its arguments, and those as bytes, or as texts that UTF-8 can encode.
+    cdef list parts = []
+    cdef const char *data
     cdef char *to
-    for part in parts:
-        total += bulk_size(PyBytes_GET_SIZE(part))
-    packed = PyBytes_FromStringAndSize(NULL, total)
+    start = max(start, 0)
+    stop = min(stop, len(commands))
+    place = start
+    while place < stop and (total < limit or place == start):
+        command = commands[place]
+        count = len(command)
+        total += 1 + count_digits(count) + 2
+        parts.append(count)
+        for arg in command:
+            if not isinstance(arg, bytes) and type(arg) is not str:
+                arg = str(arg)
+            argument_bytes(arg, &size)
+            total += bulk_size(size)
+            parts.append(arg)
+        place += 1
+    cdef bytes packed = PyBytes_FromStringAndSize(NULL, total)
     to = PyBytes_AS_STRING(packed)
-    to[0] = b"*"
-    to = put(put_number(to + 1, count), b"\r\n", 2)
     for part in parts:
-        to = put_bulk(to, PyBytes_AS_STRING(part), PyBytes_GET_SIZE(part))
-    return packed
+        if isinstance(part, int):
+            to[0] = b"*"
+            to = put(put_number(to + 1, part), b"\r\n", 2)
+        else:
+            data = argument_bytes(part, &size)
+            to = put_bulk(to, data, size)
+    return packed, place
+
+
+cdef inline const char *argument_bytes(object arg, Py_ssize_t *size) except NULL:
+    if isinstance(arg, bytes):
+        size[0] = PyBytes_GET_SIZE(arg)
+        return PyBytes_AS_STRING(arg)
+    return PyUnicode_AsUTF8AndSize(arg, size)
 
 
 def pack_keys(bytes name, keys, Py_ssize_t start, Py_ssize_t stop):
@@ -51,27 +80,51 @@ def pack_keys(bytes name, keys, Py_ssize_t start, Py_ssize_t stop):
     return packed
 
 
-def pack_set(keys, values, ttl, bytes condition, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t limit):
+def pack_gets(keys, list positions, Py_ssize_t start, Py_ssize_t stop):
+    """Pack a Redis ``GET`` for each key."""
+    cdef Py_ssize_t place, size = 0, total = 0, count
+    cdef const char *data
+    cdef char *to
+    keys = PySequence_Fast(keys, "keys must be a sequence")
+    count = PySequence_Fast_GET_SIZE(keys)
+    start = max(start, 0)
+    stop = min(stop, count if positions is None else PyList_GET_SIZE(positions))
+    for place in range(start, stop):
+        key_bytes(keys, position_at(positions, place, count), &size)
+        total += 13 + bulk_size(size)
+    cdef bytes packed = PyBytes_FromStringAndSize(NULL, total)
+    to = PyBytes_AS_STRING(packed)
+    for place in range(start, stop):
+        data = key_bytes(keys, position_at(positions, place, count), &size)
+        to = put_bulk(put(to, b"*2\r\n$3\r\nGET\r\n", 13), data, size)
+    return packed
+
+
+def pack_set(
+    keys, values, ttl, bytes condition, list positions, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t limit
+):
     """Pack a Redis ``SET`` for each entry, and stop early once the buffer has ``limit`` bytes."""
-    cdef Py_ssize_t i, size = 0, total = 0
+    cdef Py_ssize_t place, position, size = 0, total = 0, count
     cdef char *to
     cdef bytes head, tail
     head, tail = set_frame(ttl, condition)
     cdef Py_ssize_t fixed = len(head) + len(tail)
     keys = PySequence_Fast(keys, "keys must be a sequence")
     values = PySequence_Fast(values, "values must be a sequence")
+    count = min(PySequence_Fast_GET_SIZE(keys), PySequence_Fast_GET_SIZE(values))
     start = max(start, 0)
-    stop = min(stop, PySequence_Fast_GET_SIZE(keys), PySequence_Fast_GET_SIZE(values))
-    i = start
-    while i < stop and (total < limit or i == start):
-        key_bytes(keys, i, &size)
-        total += fixed + bulk_size(size) + bulk_size(value_size(values, i))
-        i += 1
-    stop = max(i, start)
+    stop = min(stop, count if positions is None else PyList_GET_SIZE(positions))
+    place = start
+    while place < stop and (total < limit or place == start):
+        position = position_at(positions, place, count)
+        key_bytes(keys, position, &size)
+        total += fixed + bulk_size(size) + bulk_size(value_size(values, position))
+        place += 1
+    stop = place
     cdef bytes packed = PyBytes_FromStringAndSize(NULL, total)
     to = PyBytes_AS_STRING(packed)
-    for i in range(start, stop):
-        to = put_entry(to, head, keys, values, i, tail)
+    for place in range(start, stop):
+        to = put_entry(to, head, keys, values, position_at(positions, place, count), tail)
     return packed, stop
 
 
@@ -164,43 +217,3 @@ def route(keys, array.array owners, Py_ssize_t nodes, Py_ssize_t start, Py_ssize
         owner = owners.data.as_ushorts[slot_of(data, size)]
         (<list> parts[min(owner, nodes)]).append(i)
     return parts
-
-
-def pack_gets(keys, list positions):
-    """Pack a Redis ``GET`` of the key at each position."""
-    cdef Py_ssize_t i, at, size = 0, total = 0, count = PyList_GET_SIZE(positions)
-    cdef const char *data
-    cdef char *to
-    keys = PySequence_Fast(keys, "keys must be a sequence")
-    for i in range(count):
-        at = position_at(positions, i, PySequence_Fast_GET_SIZE(keys))
-        key_bytes(keys, at, &size)
-        total += 13 + bulk_size(size)
-    cdef bytes packed = PyBytes_FromStringAndSize(NULL, total)
-    to = PyBytes_AS_STRING(packed)
-    for i in range(count):
-        at = position_at(positions, i, PySequence_Fast_GET_SIZE(keys))
-        data = key_bytes(keys, at, &size)
-        to = put_bulk(put(to, b"*2\r\n$3\r\nGET\r\n", 13), data, size)
-    return packed
-
-
-def pack_sets(keys, values, ttl, bytes condition, list positions):
-    """Pack a Redis ``SET`` of the entry at each position."""
-    cdef Py_ssize_t i, at, size = 0, total = 0, count = PyList_GET_SIZE(positions), limit
-    cdef char *to
-    cdef bytes head, tail
-    head, tail = set_frame(ttl, condition)
-    cdef Py_ssize_t fixed = len(head) + len(tail)
-    keys = PySequence_Fast(keys, "keys must be a sequence")
-    values = PySequence_Fast(values, "values must be a sequence")
-    limit = min(PySequence_Fast_GET_SIZE(keys), PySequence_Fast_GET_SIZE(values))
-    for i in range(count):
-        at = position_at(positions, i, limit)
-        key_bytes(keys, at, &size)
-        total += fixed + bulk_size(size) + bulk_size(value_size(values, at))
-    cdef bytes packed = PyBytes_FromStringAndSize(NULL, total)
-    to = PyBytes_AS_STRING(packed)
-    for i in range(count):
-        to = put_entry(to, head, keys, values, position_at(positions, i, limit), tail)
-    return packed

@@ -4,8 +4,8 @@
 * hash slots of Redis Cluster: https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/
 
 Values are ``bytes`` here, and keys ``str`` that were checked before anything is sent; see :mod:`._checks_py`. Functions
-that pack a part of a batch take ``start`` and ``stop``, positions in the lists of the whole batch. Those that pack what
-goes to one of several nodes take the ``positions`` themselves.
+that pack a part of a batch take ``start`` and ``stop``, places in the lists of the whole batch, or in ``positions``: a
+list of where in the batch those entries stand that go to one of several nodes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import binascii
 from array import array
 from collections.abc import Sequence
 
-__all__ = ["SLOTS", "key_slots", "pack_command", "pack_gets", "pack_keys", "pack_set", "pack_sets", "route"]
+from ._positions_py import position_at
+
+__all__ = ["SLOTS", "key_slots", "pack_command", "pack_commands", "pack_gets", "pack_keys", "pack_set", "route"]
 
 SLOTS = 16384
 """How many hash slots a Redis Cluster has."""
@@ -22,20 +24,55 @@ SLOTS = 16384
 
 def pack_command(args: Sequence[bytes | str | int]) -> bytes:
     """Pack one Redis command, its name first."""
-    parts = [b"*%d\r\n" % len(args)]
-    for arg in args:
-        data = arg if isinstance(arg, bytes) else str(arg).encode("utf-8")
-        parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
-    return b"".join(parts)
+    return pack_commands((args,), 0, 1, 0)[0]
+
+
+def pack_commands(
+    commands: Sequence[Sequence[bytes | str | int]], start: int, stop: int, limit: int
+) -> tuple[bytes, int]:
+    """Pack Redis commands, and stop early once the buffer has ``limit`` bytes.
+
+    Args:
+        commands: of the whole batch, the name of each first.
+        start: the first command to pack; it is packed whatever its size.
+        stop: the command to stop before.
+        limit: bytes.
+
+    Returns:
+        The buffer, and the place of the first command that is not in it.
+    """
+    parts: list[bytes] = []
+    size = 0
+    place = start = max(start, 0)
+    stop = min(stop, len(commands))
+    while place < stop and (size < limit or place == start):
+        parts.append(b"*%d\r\n" % len(commands[place]))
+        size += len(parts[-1])
+        for arg in commands[place]:
+            data = arg if isinstance(arg, bytes) else str(arg).encode("utf-8")
+            parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
+            size += len(parts[-1])
+        place += 1
+    return b"".join(parts), place
 
 
 def pack_keys(name: bytes, keys: Sequence[str], start: int, stop: int) -> bytes:
     """Pack one Redis command over many keys, such as ``MGET`` or ``DEL``."""
     stop = min(stop, len(keys))
+    start = max(start, 0)
     parts = [b"*%d\r\n$%d\r\n%b\r\n" % (max(stop - start, 0) + 1, len(name), name)]
     for i in range(start, stop):
         key = keys[i].encode("utf-8")
         parts.append(b"$%d\r\n%b\r\n" % (len(key), key))
+    return b"".join(parts)
+
+
+def pack_gets(keys: Sequence[str], positions: list[int] | None, start: int, stop: int) -> bytes:
+    """Pack a Redis ``GET`` for each key; ``positions`` is as in :func:`pack_set`."""
+    parts = []
+    for place in range(max(start, 0), min(stop, len(keys if positions is None else positions))):
+        key = keys[position_at(positions, place, len(keys))].encode("utf-8")
+        parts.append(b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key))
     return b"".join(parts)
 
 
@@ -44,6 +81,7 @@ def pack_set(
     values: Sequence[bytes],
     ttl: int,
     condition: bytes,
+    positions: list[int] | None,
     start: int,
     stop: int,
     limit: int,
@@ -55,24 +93,30 @@ def pack_set(
         values: their values.
         ttl: seconds; 0 never expires, -1 keeps the lifetime that the entry has.
         condition: ``b"NX"`` (only where absent), ``b"XX"`` (only where present) or ``b""``.
-        start: the first entry to pack; it is packed whatever its size.
-        stop: the entry to stop before.
+        positions: where the entries stand in the batch; ``None`` for all of it, in order.
+        start: the place of the first entry to pack; it is packed whatever its size.
+        stop: the place to stop before.
         limit: bytes.
 
     Returns:
-        The buffer, and the position of the first entry that is not in it.
+        The buffer, and the place of the first entry that is not in it.
+
+    Raises:
+        IndexError: a position lies outside of the batch.
     """
     head, tail = _set_frame(ttl, condition)
-    stop = min(stop, len(keys), len(values))
+    count = min(len(keys), len(values))
     parts: list[bytes] = []
     size = 0
-    position = start
-    while position < stop and (size < limit or not parts):
-        part = _pack_entry(head, keys[position], values[position], tail)
-        parts.append(part)
-        size += len(part)
-        position += 1
-    return b"".join(parts), position
+    place = start = max(start, 0)
+    stop = min(stop, count if positions is None else len(positions))
+    while place < stop and (size < limit or place == start):
+        position = position_at(positions, place, count)
+        key, value = keys[position].encode("utf-8"), values[position]
+        parts.append(b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (head, len(key), key, len(value), value, tail))
+        size += len(parts[-1])
+        place += 1
+    return b"".join(parts), place
 
 
 def _set_frame(ttl: int, condition: bytes) -> tuple[bytes, bytes]:
@@ -88,11 +132,6 @@ def _set_frame(ttl: int, condition: bytes) -> tuple[bytes, bytes]:
         options += 1
         tail += b"$%d\r\n%b\r\n" % (len(condition), condition)
     return b"*%d\r\n$3\r\nSET\r\n" % (3 + options), tail
-
-
-def _pack_entry(head: bytes, name: str, value: bytes, tail: bytes) -> bytes:
-    key = name.encode("utf-8")
-    return b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (head, len(key), key, len(value), value, tail)
 
 
 # -- to the nodes of a cluster --------------------------------------------------------------------------
@@ -137,28 +176,3 @@ def route(keys: Sequence[str], owners: array[int], nodes: int, start: int, stop:
 def _check_owners(owners: array[int]) -> None:
     if owners.typecode != "H" or len(owners) != SLOTS:
         raise ValueError(f"owners must be an array of {SLOTS} numbers of type H")
-
-
-def pack_gets(keys: Sequence[str], positions: list[int]) -> bytes:
-    """Pack a Redis ``GET`` of the key at each position."""
-    parts = []
-    for position in positions:
-        check_position(position, len(keys))
-        key = keys[position].encode("utf-8")
-        parts.append(b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key))
-    return b"".join(parts)
-
-
-def pack_sets(keys: Sequence[str], values: Sequence[bytes], ttl: int, condition: bytes, positions: list[int]) -> bytes:
-    """Pack a Redis ``SET`` of the entry at each position; see :func:`pack_set`."""
-    head, tail = _set_frame(ttl, condition)
-    parts = []
-    for position in positions:
-        check_position(position, min(len(keys), len(values)))
-        parts.append(_pack_entry(head, keys[position], values[position], tail))
-    return b"".join(parts)
-
-
-def check_position(position: int, count: int) -> None:
-    if not 0 <= position < count:
-        raise IndexError(f"position {position} is outside of the batch")

@@ -1,228 +1,210 @@
 """RESP replies on C buffers: the C version of ``_resp_reader_py.py``, which documents it."""
 
-from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize, PyByteArray_GET_SIZE
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytearray cimport PyByteArray_AS_STRING
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_SIZE
-from libc.string cimport memcmp, memcpy, memmove
+from libc.string cimport memcmp
 
 from ._replies cimport line_end
-from ._requests cimport position_at
+from ._reply_buffer_c cimport ReplyBuffer
+from ._requests cimport check_places, position_at
 
 __all__ = ["RespReader"]
 
-cdef Py_ssize_t RESP_ROOM = 1 << 18
-cdef bytes OK = b"OK"
+include "_resp_values.pxi"
+
+cdef enum:
+    MAX_DEPTH = 8
+
+# What stands for a reply that has not arrived, and for one that is not a reply to a command.
+cdef object MISSING = object()
+cdef object DROPPED = object()
 
 
-cdef class RespReader:
-    """Parses the replies to many Redis commands from bytes that arrive in any pieces."""
+cdef class RespReader(ReplyBuffer):
+    """Parses the replies to Redis commands, RESP 2 and RESP 3, from bytes that arrive in any pieces."""
 
-    cdef bytearray buffer
-    cdef Py_ssize_t start
-    cdef Py_ssize_t end
     cdef Py_ssize_t left
-    cdef readonly bint foreign
+    # Replies so far, kind and number of replies of each aggregate that is not complete, the outermost first.
+    cdef list open
+    cdef char kinds[MAX_DEPTH]
+    cdef Py_ssize_t sizes[MAX_DEPTH]
 
     def __cinit__(self):
-        self.buffer = PyByteArray_FromStringAndSize(NULL, RESP_ROOM)
         self.left = -1
+        self.open = []
 
-    @property
-    def pending(self):
-        """How many bytes arrived and were not consumed."""
-        return self.end - self.start
-
-    @property
-    def capacity(self):
-        """The size of the buffer in bytes."""
-        return PyByteArray_GET_SIZE(self.buffer)
-
-    def room(self):
-        """Return a view of free memory for bytes that arrive."""
-        cdef Py_ssize_t capacity = PyByteArray_GET_SIZE(self.buffer), size = self.end - self.start
-        cdef bytearray grown
-        if capacity - size < capacity // 2:
-            # A new one: views of the old one may be about.
-            grown = PyByteArray_FromStringAndSize(NULL, capacity * 2)
-            memcpy(PyByteArray_AS_STRING(grown), PyByteArray_AS_STRING(self.buffer) + self.start, size)
-            self.buffer = grown
-        elif self.start:
-            memmove(PyByteArray_AS_STRING(self.buffer), PyByteArray_AS_STRING(self.buffer) + self.start, size)
-        self.start, self.end = 0, size
-        return memoryview(self.buffer)[size:]
-
-    def fill(self, Py_ssize_t size):
-        """Count ``size`` bytes that were written to the start of :meth:`room`."""
-        if not 0 <= size <= PyByteArray_GET_SIZE(self.buffer) - self.end:
-            raise ValueError(f"there is no room for {size} bytes")
-        self.end += size
-
-    def take(self):
-        """Return the bytes that were not consumed, and forget them."""
-        cdef bytes rest = PyByteArray_AS_STRING(self.buffer)[self.start : self.end]
-        self.start = self.end
-        return rest
-
-    def read_values(self, list values, Py_ssize_t count):
-        """Take the reply to an ``MGET`` of ``count`` keys, and append a value for each."""
-        cdef const char *data = PyByteArray_AS_STRING(self.buffer)
-        cdef Py_ssize_t stop, end, size
-        self.foreign = False
-        if self.left < 0:
-            stop = next_line(self, data, b"*", b"*", b"*", b"*")
-            if stop < 0:
+    def read_values(self, list values not None, Py_ssize_t count):
+        """Take the reply to one ``MGET`` of ``count`` keys, and append a value or ``None`` for each."""
+        cdef const char *data
+        cdef Py_ssize_t stop, size
+        while self.left < 0:
+            data = PyByteArray_AS_STRING(self.buffer)
+            if not PyList_GET_SIZE(self.open) and self.start < self.end and data[self.start] == b"*":
+                stop = line_end(data, self.start, self.end)
+                if stop < 0:
+                    return False
+                size = parse_size(data + self.start, stop - self.start)
+                if size != count:
+                    raise ValueError(f"expected {count} values, got {size}")
+                self.left = count
+                self.start = stop + 2
+                break
+            reply = next_reply(self, b"*")
+            if reply is MISSING:
                 return False
-            size = resp_size(data + self.start, stop - self.start)
-            if size != count:
-                raise ValueError(f"expected {count} values, got {size}")
-            self.left = count
-            self.start = stop + 2
-        while self.left:
-            # Nothing in here runs Python code that could move the buffer.
-            stop = line_end(data, self.start, self.end)
-            if stop < 0:
-                return False
-            end = value_end(data, self.start, stop, self.end, &size)
-            if end < 0:
-                return False
-            values.append(None if size < 0 else PyBytes_FromStringAndSize(data + stop + 2, size))
-            self.start = end
+            if reply is not DROPPED:
+                values.append(reply)
+                return True
+        while self.left > 0:
+            reply = quick_reply(self, b"$_")
+            if reply is MISSING:
+                reply = next_reply(self, b"$_")
+                if reply is MISSING:
+                    return False
+                if reply is DROPPED:
+                    continue
+            if isinstance(reply, str):
+                raise ValueError("expected a value, got a refusal")
             self.left -= 1
+            values.append(reply)
         self.left = -1
         return True
 
-    def read_gets(self, list values, list positions, Py_ssize_t place):
-        """Take replies to :func:`pack_gets`, and put each where its key stands."""
-        cdef const char *data = PyByteArray_AS_STRING(self.buffer)
-        cdef Py_ssize_t stop, end, size, position
-        self.foreign = False
-        if place < 0:
-            raise IndexError("place must lie inside the positions")
-        while place < PyList_GET_SIZE(positions):
-            stop = next_line(self, data, b"$", b"_", b"_", b"_")
-            if stop < 0:
-                break
-            end = value_end(data, self.start, stop, self.end, &size)
-            if end < 0:
-                break
-            value = None if size < 0 else PyBytes_FromStringAndSize(data + stop + 2, size)
+    def read_replies(
+        self, list values not None, list positions, Py_ssize_t place, Py_ssize_t stop, bytes kinds not None = b""
+    ):
+        """Take replies to several commands, and put each where it belongs."""
+        cdef Py_ssize_t position
+        check_places(place, stop, PyList_GET_SIZE(values if positions is None else positions))
+        while place < stop:
             position = position_at(positions, place, PyList_GET_SIZE(values))
-            values[position] = value
-            # What was there before is gone, and may have run code as it went.
-            data = PyByteArray_AS_STRING(self.buffer)
-            self.start = end
+            reply = quick_reply(self, kinds)
+            if reply is MISSING:
+                reply = next_reply(self, kinds)
+                if reply is MISSING:
+                    break
+                if reply is DROPPED:
+                    continue
+            # What was there before goes, and may run code as it does.
+            values[position] = reply
             place += 1
         return place
 
-    def read_statuses(self, list statuses, Py_ssize_t count):
-        """Take replies to ``SET``, and append one each until there are ``count``."""
-        cdef const char *data = PyByteArray_AS_STRING(self.buffer)
-        cdef Py_ssize_t at, stop
-        self.foreign = False
-        while PyList_GET_SIZE(statuses) < count:
-            stop = next_line(self, data, b"+", b"$", b"_", b"_")
-            if stop < 0:
-                return False
-            at = self.start
-            if stop - at == 3 and memcmp(data + at, b"+OK", 3) == 0:
-                statuses.append(OK)
-            elif data[at] == b"+":
-                statuses.append(data[at + 1 : stop])
-            elif (data[at] == b"_" and stop - at == 1) or (stop - at == 3 and memcmp(data + at, b"$-1", 3) == 0):
-                statuses.append(None)
-            else:
-                raise ValueError(f"expected a status, got {ascii(data[at:at + 1])}")
-            self.start = stop + 2
-        return True
 
-    def read_replies(self, list replies, Py_ssize_t count):
-        """Take replies of one value each, and append them until there are ``count``."""
-        cdef const char *data = PyByteArray_AS_STRING(self.buffer)
-        cdef Py_ssize_t at, stop, end, size
-        self.foreign = False
-        while PyList_GET_SIZE(replies) < count:
-            # Nothing in here runs Python code that could move the buffer.
-            stop = next_line(self, data, b"+", b":", b"$", b"_")
-            if stop < 0:
-                return False
-            at = self.start
-            end = stop + 2
-            reply = None
-            if data[at] == b"+":
-                reply = PyBytes_FromStringAndSize(data + at + 1, stop - at - 1)
-            elif data[at] == b":":
-                reply = resp_number(data + at, stop - at)
-            elif data[at] == b"$":
-                end = value_end(data, at, stop, self.end, &size)
-                if end < 0:
-                    return False
-                if size >= 0:
-                    reply = PyBytes_FromStringAndSize(data + stop + 2, size)
-            elif stop - at != 1:
-                raise ValueError("expected nothing, got something")
-            replies.append(reply)
-            self.start = end
-        return True
+cdef inline object quick_reply(RespReader reader, bytes kinds):
+    """Take a reply as nearly all are, ``MISSING`` if the next one is another, or not complete.
 
-
-cdef inline Py_ssize_t next_line(RespReader reader, const char *data, char a, char b, char c, char d) except -2:
-    """Find the end of the next line, -1 where it has not arrived.
-
-    Where it begins with none of ``a`` to ``d``, the reply is ``foreign``, and -1 is returned.
+    Where a value, no value, ``OK`` or a short number ends is seen without a search for the end of its line.
     """
+    cdef const char *data = PyByteArray_AS_STRING(reader.buffer) + reader.start
+    cdef Py_ssize_t left = reader.end - reader.start, i = 1, number = 0
+    if left < 3 or PyList_GET_SIZE(reader.open) or not is_allowed(data[0], kinds):
+        return MISSING
+    if data[0] == b"$" or data[0] == b":":
+        while i < 13 and 48 <= data[i] <= 57:
+            number = number * 10 + (data[i] - 48)
+            i += 1
+            if i + 2 > left:
+                return MISSING
+        if i > 1 and memcmp(data + i, b"\r\n", 2) == 0:
+            if data[0] == b":":
+                reader.start += i + 2
+                return number
+            if left - i - 4 >= number and memcmp(data + i + 2 + number, b"\r\n", 2) == 0:
+                reader.start += i + 4 + number
+                return PyBytes_FromStringAndSize(data + i + 2, number)
+        elif left >= 5 and memcmp(data, b"$-1\r\n", 5) == 0:
+            reader.start += 5
+            return None
+    elif left >= 5 and memcmp(data, b"+OK\r\n", 5) == 0:
+        reader.start += 5
+        return OK
+    elif memcmp(data, b"_\r\n", 3) == 0:
+        reader.start += 3
+        return None
+    return MISSING
+
+
+cdef object next_reply(RespReader reader, bytes kinds):
+    """Take the next reply; ``DROPPED`` for an attribute or a push, ``MISSING`` if it has not arrived whole."""
+    cdef Py_ssize_t depth
+    cdef list items
     cdef char kind
-    if reader.start == reader.end:
-        return -1
-    kind = data[reader.start]
-    if kind != a and kind != b and kind != c and kind != d:
-        reader.foreign = True
-        return -1
-    return line_end(data, reader.start, reader.end)
+    while True:
+        reply = next_item(reader, kinds)
+        if reply is MISSING:
+            return reply
+        while True:
+            depth = PyList_GET_SIZE(reader.open)
+            if not depth:
+                return reply
+            items = reader.open[depth - 1]
+            if reply is not DROPPED:
+                items.append(reply)
+            if PyList_GET_SIZE(items) < reader.sizes[depth - 1]:
+                break
+            kind = reader.kinds[depth - 1]
+            reader.open.pop()
+            reply = DROPPED if kind == b"|" or kind == b">" else make_aggregate(kind, items)
 
 
-cdef inline Py_ssize_t value_end(
-    const char *data, Py_ssize_t at, Py_ssize_t stop, Py_ssize_t end, Py_ssize_t *size
-) except -2:
-    """Find the end of a value whose line lies from ``at`` to ``stop``; -1 where it has not arrived.
+cdef object next_item(RespReader reader, bytes kinds):
+    """Take a line and the bytes that belong to it; ``DROPPED`` if it begins an aggregate."""
+    # Read anew for each: whatever makes objects of other kinds than bytes and numbers may run code that moves it.
+    cdef const char *data = PyByteArray_AS_STRING(reader.buffer)
+    cdef Py_ssize_t at = reader.start, stop, end, size
+    cdef char kind
+    if at == reader.end:
+        return MISSING
+    kind = data[at]
+    if not PyList_GET_SIZE(reader.open) and not is_allowed(kind, kinds):
+        raise ValueError(f"expected a reply that begins with one of {ascii(kinds)}, got {ascii(data[at:at + 1])}")
+    stop = line_end(data, at, reader.end)
+    if stop < 0:
+        return MISSING
+    end = stop + 2
+    if is_sized(kind):
+        size = parse_size(data + at, stop - at)
+        if size < 0:
+            reader.start = end
+            return None
+        if reader.end - end - 2 < size:
+            return MISSING
+        if memcmp(data + end + size, b"\r\n", 2) != 0:
+            raise ValueError("a value is not as long as its size says")
+        reader.start = end + size + 2
+        return parse_sized(kind, data + end, size)
+    if is_aggregate(kind):
+        size = parse_size(data + at, stop - at)
+        reader.start = end
+        if size < 0:
+            return None
+        begin(reader, kind, size)
+        return DROPPED
+    reader.start = end
+    return parse_line(data + at, stop - at)
 
-    ``size`` becomes the number of its bytes, which follow the line; -1 for no value.
-    """
-    size[0] = -1
-    if data[at] == b"$":
-        size[0] = resp_size(data + at, stop - at)
-    elif data[at] != b"_" or stop - at != 1:
-        raise ValueError(f"expected a value, got {ascii(data[at:min(at + 1, stop)])}")
-    if size[0] < 0:
-        return stop + 2
-    if end - stop - 4 < size[0]:
-        return -1
-    if memcmp(data + stop + 2 + size[0], b"\r\n", 2) != 0:
-        raise ValueError("a value is not as long as its size says")
-    return stop + 4 + size[0]
+
+cdef inline bint is_allowed(char kind, bytes kinds) noexcept:
+    """Return whether a reply to a command may begin so. Refusals, attributes and pushes always may come."""
+    cdef const char *allowed = PyBytes_AS_STRING(kinds)
+    cdef Py_ssize_t i, count = PyBytes_GET_SIZE(kinds)
+    for i in range(count):
+        if allowed[i] == kind:
+            return True
+    return not count or kind == b"-" or kind == b"!" or kind == b"|" or kind == b">"
 
 
-cdef object resp_number(const char *line, Py_ssize_t length):
-    """Parse the number in ``:<number>``, one of 64 bits at most."""
-    cdef Py_ssize_t i, first = 2 if length > 1 and line[1] == b"-" else 1
-    cdef unsigned long long number = 0
-    if not 0 < length - first <= 19:
-        raise ValueError("expected a number, got something else")
-    for i in range(first, length):
-        if not 48 <= line[i] <= 57:
-            raise ValueError("expected a number, got something else")
-        number = number * 10 + <unsigned long long> (line[i] - 48)
-    return -int(number) if first == 2 else number
-
-
-cdef Py_ssize_t resp_size(const char *line, Py_ssize_t length) except -2:
-    """Parse the size in ``$<size>`` or ``*<size>``; -1 stands for nothing."""
-    cdef Py_ssize_t i, size = 0
-    if length == 3 and memcmp(line + 1, b"-1", 2) == 0:
-        return -1
-    if not 1 < length <= 13:
-        raise ValueError("a size is no number")
-    for i in range(1, length):
-        if not 48 <= line[i] <= 57:
-            raise ValueError("a size is no number")
-        size = size * 10 + (line[i] - 48)
-    return size
+cdef int begin(RespReader reader, char kind, Py_ssize_t size) except -1:
+    """Begin an aggregate; its replies come next."""
+    cdef list items = []
+    cdef Py_ssize_t depth = PyList_GET_SIZE(reader.open)
+    if kind == b">" and (depth or reader.left >= 0):
+        raise ValueError("a push came inside of a reply")
+    if depth == MAX_DEPTH:
+        raise ValueError(f"replies are nested more than {MAX_DEPTH} levels deep")
+    reader.open.append(items)
+    reader.kinds[depth] = kind
+    reader.sizes[depth] = size * 2 if kind == b"%" or kind == b"|" else size
+    return 0

@@ -2,213 +2,177 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ._lines_py import find_line_end
-from ._resp_py import check_position
+from ._positions_py import check_places, position_at
+from ._reply_buffer_py import ReplyBuffer
+from ._resp_values_py import AGGREGATES, SIZED, make_aggregate, parse_line, parse_size, parse_sized
 
 __all__ = ["RespReader"]
 
-_RESP_ROOM = 1 << 18
+_MAX_DEPTH = 8
+# Kinds that may come whatever was asked: refusals, attributes and pushes.
+_ALWAYS = b"-!|>"
+# What stands for a reply that has not arrived, and for one that is not a reply to a command.
+_MISSING = object()
+_DROPPED = object()
+# The line of a value, which is what nearly all replies are.
+_VALUE = re.compile(rb"\$([0-9]{1,12})\r\n")
 
 
-class RespReader:
-    """Parses the replies to many Redis commands from bytes that arrive in any pieces.
+class RespReader(ReplyBuffer):
+    """Parses the replies to Redis commands, RESP 2 and RESP 3, from bytes that arrive in any pieces.
 
-    Bytes are received straight into :meth:`room` and counted with :meth:`fill`. Each ``read_`` method takes what is
-    complete, keeps the rest, and can be called again after more has arrived. They know the replies that their
-    commands get when all is well. Where another one comes next (a refusal, a message that the server pushed) they
-    stop before it and set :attr:`foreign`; :meth:`take` returns the bytes for a general parser.
+    ============================== ==================================================================================
+    status, value, verbatim string ``bytes``; a verbatim string without its format
+    refusal                        ``str``, and no other reply is one
+    integer, big number            ``int``
+    double                         ``float``
+    boolean                        ``bool``
+    null                           ``None``, also for the value or the array of RESP 2 that is none
+    array, set                     ``list``
+    map                            ``dict``
+    attribute, push                dropped: they are no replies to a command
+    ============================== ==================================================================================
 
-    Raises (all ``read_`` methods):
-        ValueError: the bytes are not what the protocol allows at this place. The connection is useless then.
+    Aggregates are kept as far as they have arrived, so that nothing is parsed twice.
     """
 
     def __init__(self) -> None:
-        self._buffer = bytearray(_RESP_ROOM)
-        self._start = self._end = 0
+        super().__init__()
         self._left = -1
-        self.foreign = False
+        # Kind, number of replies and replies so far of each aggregate that is not complete, the outermost first.
+        self._open: list[tuple[int, int, list[Any]]] = []
 
-    @property
-    def pending(self) -> int:
-        """How many bytes arrived and were not consumed."""
-        return self._end - self._start
+    def read_values(self, values: list[Any], count: int) -> bool:
+        """Take the reply to one ``MGET`` of ``count`` keys, and append a value or ``None`` for each.
 
-    @property
-    def capacity(self) -> int:
-        """The size of the buffer in bytes: it grows with the largest value, and never shrinks."""
-        return len(self._buffer)
-
-    def room(self) -> memoryview:
-        """Return a view of free memory for bytes that arrive. Calling it again may move what is in there."""
-        capacity, rest = len(self._buffer), self._buffer[self._start : self._end]
-        if capacity - len(rest) < capacity // 2:
-            # A new one: views of the old one may be about.
-            self._buffer = bytearray(capacity * 2)
-        self._buffer[: len(rest)] = rest
-        self._start, self._end = 0, len(rest)
-        return memoryview(self._buffer)[self._end :]
-
-    def fill(self, size: int) -> None:
-        """Count ``size`` bytes that were written to the start of :meth:`room`."""
-        if not 0 <= size <= len(self._buffer) - self._end:
-            raise ValueError(f"there is no room for {size} bytes")
-        self._end += size
-
-    def take(self) -> bytes:
-        """Return the bytes that were not consumed, and forget them."""
-        rest = bytes(self._buffer[self._start : self._end])
-        self._start = self._end
-        return rest
-
-    def read_values(self, values: list[bytes | None], count: int) -> bool:
-        """Take the reply to an ``MGET`` of ``count`` keys, and append a value for each.
+        If the server refused the command, that one refusal is appended.
 
         Returns:
             Whether the reply is complete now.
         """
-        self.foreign = False
-        if self._left < 0:
-            line = self._line(b"*")
-            if line is None:
+        while self._left < 0:
+            if not self._open and self._buffer[self._start : min(self._start + 1, self._end)] == b"*":
+                end = find_line_end(self._buffer, self._start, self._end)
+                if end < 0:
+                    return False
+                size = parse_size(bytes(self._buffer[self._start : end]))
+                if size != count:
+                    raise ValueError(f"expected {count} values, got {size}")
+                self._left = count
+                self._start = end + 2
+                break
+            reply = self._next_reply(b"*")
+            if reply is _MISSING:
                 return False
-            size = _resp_size(line)
-            if size != count:
-                raise ValueError(f"expected {count} values, got {size}")
-            self._left = count
-            self._start += len(line) + 2
-        while self._left:
-            line = self._line()
-            if line is None:
+            if reply is not _DROPPED:
+                values.append(reply)
+                return True
+        while self._left > 0:
+            reply = self._next_reply(b"$_")
+            if reply is _MISSING:
                 return False
-            value, end = self._value(line)
-            if end < 0:
-                return False
-            values.append(value)
-            self._start = end
+            if reply is _DROPPED:
+                continue
+            if isinstance(reply, str):
+                raise ValueError("expected a value, got a refusal")
             self._left -= 1
+            values.append(reply)
         self._left = -1
         return True
 
-    def read_statuses(self, statuses: list[bytes | None], count: int) -> bool:
-        """Take replies to ``SET``, and append one each until there are ``count``.
-
-        The words of the status, such as ``b"OK"``, or ``None`` where the condition was not met.
-
-        Returns:
-            Whether there are ``count`` statuses now.
-        """
-        self.foreign = False
-        while len(statuses) < count:
-            line = self._line(b"+$_")
-            if line is None:
-                return False
-            kind = line[:1]
-            if kind == b"+":
-                statuses.append(line[1:])
-            elif line in (b"_", b"$-1"):
-                statuses.append(None)
-            else:
-                raise ValueError(f"expected a status, got {kind!a}")
-            self._start += len(line) + 2
-        return True
-
-    def read_replies(self, replies: list[Any], count: int) -> bool:
-        """Take replies of one value each, and append them until there are ``count``.
-
-        The words of a status, an int, the bytes of a value, or ``None`` for nothing.
-
-        Returns:
-            Whether there are ``count`` replies now.
-        """
-        self.foreign = False
-        while len(replies) < count:
-            line = self._line(b"+:$_")
-            if line is None:
-                return False
-            kind, after = line[:1], self._start + len(line) + 2
-            reply: bytes | int | None = None
-            if kind == b"+":
-                reply = line[1:]
-            elif kind == b":":
-                reply = _resp_number(line)
-            elif kind == b"$":
-                reply, after = self._value(line)
-                if after < 0:
-                    return False
-            elif kind == b"_" and line != b"_":
-                raise ValueError("expected nothing, got something")
-            replies.append(reply)
-            self._start = after
-        return True
-
-    def read_gets(self, values: list[Any], positions: list[int], place: int) -> int:
-        """Take replies to :func:`pack_gets`, and put each where its key stands.
+    def read_replies(
+        self, values: list[Any], positions: list[int] | None, place: int, stop: int, kinds: bytes = b""
+    ) -> int:
+        """Take replies to several commands, and put each where it belongs.
 
         Args:
-            values: of the whole batch.
-            positions: what was packed.
-            place: of the first of them that is due.
+            values: of the whole batch; filled in place.
+            positions: where in ``values`` each reply belongs; ``None`` if its place is its position.
+            place: of the first reply that is due.
+            stop: the place to stop before.
+            kinds: the first bytes that a reply may have, such as ``b"$_"``; any if empty. Refusals always may come.
 
         Returns:
-            The place of the first one that is still due.
+            The place of the first reply that is still due.
+
+        Raises:
+            IndexError: a place or a position lies outside of the batch.
         """
-        self.foreign = False
-        if place < 0:
-            raise IndexError("place must lie inside the positions")
-        while place < len(positions):
-            line = self._line(b"$_")
-            if line is None:
+        check_places(place, stop, values if positions is None else positions)
+        while place < stop:
+            position = position_at(positions, place, len(values))
+            reply = self._next_reply(kinds)
+            if reply is _MISSING:
                 break
-            value, end = self._value(line)
-            if end < 0:
-                break
-            check_position(positions[place], len(values))
-            values[positions[place]] = value
-            self._start = end
-            place += 1
+            if reply is not _DROPPED:
+                values[position] = reply
+                place += 1
         return place
 
-    def _line(self, kinds: bytes = b"") -> bytes | None:
-        """Find the next line, without its CR LF; ``None`` where it has not arrived.
+    def _next_reply(self, kinds: bytes) -> Any:
+        """Take the next reply; ``_DROPPED`` for an attribute or a push, ``_MISSING`` if it has not arrived whole."""
+        if not self._open and (not kinds or 0x24 in kinds):
+            line = _VALUE.match(self._buffer, self._start, self._end)
+            if line is not None:
+                begin, end = line.end(), line.end() + int(line[1])
+                if end + 2 <= self._end and self._buffer[end : end + 2] == b"\r\n":
+                    self._start = end + 2
+                    return bytes(self._buffer[begin:end])
+        while (reply := self._next_item(kinds)) is not _MISSING:
+            while self._open:
+                kind, size, items = self._open[-1]
+                if reply is not _DROPPED:
+                    items.append(reply)
+                if len(items) < size:
+                    break
+                self._open.pop()
+                reply = _DROPPED if kind in b"|>" else make_aggregate(kind, items)
+            else:
+                return reply
+        return _MISSING
 
-        Where there are ``kinds`` and it begins with none, the reply is :attr:`foreign`, and ``None`` is returned.
-        """
-        if kinds and self._start < self._end and self._buffer[self._start] not in kinds:
-            self.foreign = True
-            return None
-        end = find_line_end(self._buffer, self._start, self._end)
-        return None if end < 0 else bytes(self._buffer[self._start : end])
+    def _next_item(self, kinds: bytes) -> Any:
+        """Take a line and the bytes that belong to it; ``_DROPPED`` if it begins an aggregate."""
+        at = self._start
+        if at == self._end:
+            return _MISSING
+        kind = self._buffer[at]
+        if kinds and not self._open and kind not in kinds and kind not in _ALWAYS:
+            raise ValueError(f"expected a reply that begins with one of {kinds!a}, got {bytes((kind,))!a}")
+        stop = find_line_end(self._buffer, at, self._end)
+        if stop < 0:
+            return _MISSING
+        line = bytes(self._buffer[at:stop])
+        end = stop + 2
+        if kind in SIZED:
+            size = parse_size(line)
+            if size < 0:
+                self._start = end
+                return None
+            if self._end - end - 2 < size:
+                return _MISSING
+            if self._buffer[end + size : end + size + 2] != b"\r\n":
+                raise ValueError("a value is not as long as its size says")
+            self._start = end + size + 2
+            return parse_sized(kind, bytes(self._buffer[end : end + size]))
+        if kind in AGGREGATES:
+            size = parse_size(line)
+            self._start = end
+            if size < 0:
+                return None
+            self._begin(kind, size)
+            return _DROPPED
+        self._start = end
+        return parse_line(line)
 
-    def _value(self, line: bytes) -> tuple[bytes | None, int]:
-        """Return the value that follows its line, ``None`` for no value, and its end; -1 where it has not arrived."""
-        if line[:1] != b"$" and line != b"_":
-            raise ValueError(f"expected a value, got {line[:1]!a}")
-        size = -1 if line == b"_" else _resp_size(line)
-        at = self._start + len(line) + 2
-        if size < 0:
-            return None, at
-        if self._end - at - 2 < size:
-            return None, -1
-        if self._buffer[at + size : at + size + 2] != b"\r\n":
-            raise ValueError("a value is not as long as its size says")
-        return bytes(self._buffer[at : at + size]), at + size + 2
-
-
-def _resp_size(line: bytes) -> int:
-    """Parse the size in ``$<size>`` or ``*<size>``; -1 stands for nothing."""
-    digits = line[1:]
-    if digits == b"-1":
-        return -1
-    if not 0 < len(digits) <= 12 or not digits.isdigit():
-        raise ValueError("a size is no number")
-    return int(digits)
-
-
-def _resp_number(line: bytes) -> int:
-    """Parse the number in ``:<number>``, one of 64 bits at most."""
-    digits = line[2:] if line[1:2] == b"-" else line[1:]
-    if not 0 < len(digits) <= 19 or not digits.isdigit():
-        raise ValueError("expected a number, got something else")
-    return int(line[1:])
+    def _begin(self, kind: int, size: int) -> None:
+        """Begin an aggregate; its replies come next."""
+        if kind == 0x3E and (self._open or self._left >= 0):  # >
+            raise ValueError("a push came inside of a reply")
+        if len(self._open) == _MAX_DEPTH:
+            raise ValueError(f"replies are nested more than {_MAX_DEPTH} levels deep")
+        self._open.append((kind, size * 2 if kind in b"%|" else size, []))
