@@ -94,6 +94,7 @@ class RowPlan:
         options: its Meta options.
         fields: its fields by name, in declaration order.
         key_fields: those of the primary key, in key order.
+        key_bits: the bits of those in the mask of the fields that were assigned.
         composite: its composite key, or ``None``.
         names: the field for every name that a row may use; foreign keys have two names.
         identity: finds primary keys in rows and makes keys.
@@ -112,6 +113,7 @@ class RowPlan:
         self.options = options
         self.fields = fields
         self.key_fields = key_fields
+        self.key_bits = sum(field.bit for field in key_fields)
         self.composite = composite
         self.names = {name: field for field in fields.values() for name in field.accepted_names}
         self.references = tuple(field for field in fields.values() if isinstance(field, ForeignKeyField))
@@ -176,7 +178,7 @@ class RowPlan:
             self.identity,
             self.options.on_invalid == "miss",
             prefix=envelope.prefix,
-            read=envelope.read,
+            open=envelope.open,
         )
         resolved = _Resolved(generation, backend, serializer, envelope.wrap(codec, self.identity))
         self._resolved = resolved
@@ -195,9 +197,14 @@ class RowPlan:
         if serializer is not None:
             serializer.check_fields(name, [field for field in self.fields.values() if field not in self.key_fields])
 
-    def adopt(self, rows: Iterable[Any]) -> list[Any]:
-        """Return rows as instances; mappings are converted, instances stay the same objects."""
-        instances: list[Any] = self._adopter.adopt(rows)
+    def adopt(self, rows: Iterable[Any], changes: bool = False) -> list[Any]:
+        """Return rows as instances; mappings are converted, instances stay the same objects.
+
+        Args:
+            rows: mappings and instances.
+            changes: whether mappings hold changes of rows that exist: ``__init__`` is not called.
+        """
+        instances: list[Any] = self._adopter.adopt(rows, changes)
         return instances
 
     def unknown_name(self, name: str) -> TypeError:

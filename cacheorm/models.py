@@ -54,7 +54,7 @@ class Model(AsyncMethods, metaclass=ModelBase):
         TypeError: a name that no field has.
     """
 
-    __slots__ = ("__weakref__", "_loaded")
+    __slots__ = ("__weakref__", "_changes", "_loaded")
 
     _meta: ClassVar[RowPlan]
     _declared: ClassVar[Declared]
@@ -65,6 +65,8 @@ class Model(AsyncMethods, metaclass=ModelBase):
     DoesNotExist: ClassVar[type[errors.DoesNotExist]]
     _loaded: dict[str, Any]
     _related: ClassVar[Any]
+    _assigned: ClassVar[Any]
+    """The slot that keeps which fields were changed since the row was read or stored; see ``_speedups/rows/``."""
 
     # -- operations, to be executed --------------------------------------------------------------
 
@@ -298,6 +300,8 @@ class Model(AsyncMethods, metaclass=ModelBase):
 # this: an AttributeError that is raised and caught would cost more than the rest.
 Model._related = slots.Slot()
 Model._related.attach(vars(Model)["_loaded"])
+Model._assigned = slots.Slot()
+Model._assigned.attach(vars(Model)["_changes"])
 
 
 class CacheBuilder:

@@ -6,13 +6,13 @@ call for each part that arrives). The first is :meth:`Identity.identify`; the fu
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._speedups import keys as key_makers
 from ..payload import ABSENT
 from ..requests import Call, Fetch, Steps
 
-__all__ = ["Gaps", "read", "read_with_gaps", "read_with_tokens"]
+__all__ = ["Gaps", "Patched", "read", "read_patched", "read_with_gaps"]
 
 Gaps = dict[str, tuple[Any, bytes | None]]
 """The keys without a row, except remembered misses: their primary keys, and the payload stored instead, or ``None``."""
@@ -98,12 +98,66 @@ def read_with_gaps(resolved: Any, pks: list[Any], keys: list[str]) -> Steps[tupl
     return decoder.spread(rows, keys), decoder.gaps
 
 
-def read_with_tokens(resolved: Any, pks: list[Any], keys: list[str]) -> Steps[tuple[list[Any], dict[str, Any]]]:
-    """Read rows as :func:`read` does, for a compare-and-set; return them, and the token of each key that exists."""
-    decoder = _RowDecoder(resolved.codec, pks, keys)
-    entries = yield Call(resolved.backend, "get_many_cas", tuple(decoder.keys))
-    if len(entries) != len(decoder.keys):
-        raise Fetch(resolved.backend, decoder.keys, decoder).miscounted(len(entries))
-    rows = decoder([entry and entry[0] for entry in entries], 0)
-    tokens = {key: entry[1] for key, entry in zip(decoder.keys, entries, strict=True) if entry}
-    return decoder.spread(rows, keys), tokens
+class Patched(NamedTuple):
+    """Rows that exist, with changes put into them.
+
+    Attributes:
+        rows: the rows by key.
+        payloads: the new payloads by key.
+        tokens: for a compare-and-set, the tokens by key.
+    """
+
+    rows: dict[str, Any]
+    payloads: dict[str, Any]
+    tokens: dict[str, Any]
+
+
+class _PatchingDecoder(_RowDecoder):
+    """A row decoder that puts changes into the payloads before it decodes them, and keeps the new payloads."""
+
+    __slots__ = ("changes", "payloads")
+
+    def __init__(self, codec: Any, pks: list[Any], keys: list[str], changes: list[Any]) -> None:
+        super().__init__(codec, pks, keys)
+        if self.keys is not keys:
+            merged: dict[str, Any] = {}
+            for key, change in zip(keys, changes, strict=True):
+                merged[key] = codec.merged(merged[key], change) if key in merged else change
+            changes = [*merged.values()]
+        self.changes = changes
+        self.payloads: dict[str, Any] = {}
+
+    def __call__(self, payloads: list[bytes | None], start: int) -> list[Any]:
+        """Return the changed rows of consecutive keys, ``None`` for each without one."""
+        end = start + len(payloads)
+        keys = self.keys[start:end]
+        patched = self.codec.patch_many(payloads, self.changes[start:end], keys)
+        self.payloads.update(zip(keys, patched, strict=True))
+        return super().__call__(patched, start)
+
+
+def read_patched(
+    resolved: Any, pks: list[Any], keys: list[str], changes: list[Any], with_tokens: bool
+) -> Steps[Patched]:
+    """Read rows and put changes into them.
+
+    Args:
+        resolved: the model's backend and codec.
+        pks: the primary keys.
+        keys: the keys; to a row whose key occurs more than once, all its changes are made.
+        changes: as many changes, as the codec packs them.
+        with_tokens: whether to read for a compare-and-set.
+    """
+    decoder = _PatchingDecoder(resolved.codec, pks, keys, changes)
+    tokens: dict[str, Any] = {}
+    fetch = Fetch(resolved.backend, decoder.keys, decoder)
+    if with_tokens:
+        entries = yield Call(resolved.backend, "get_many_cas", tuple(decoder.keys))
+        if len(entries) != len(decoder.keys):
+            raise fetch.miscounted(len(entries))
+        rows = decoder([entry and entry[0] for entry in entries], 0)
+        tokens = {key: entry[1] for key, entry in zip(decoder.keys, entries, strict=True) if entry}
+    else:
+        rows = yield fetch
+    found = {key: row for key, row in zip(decoder.keys, rows, strict=True) if row is not None}
+    return Patched(found, decoder.payloads, tokens)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self
 
-from .._speedups import slots
+from .._speedups import assigned, slots
 from ..errors import BackendError, ConflictError, FailedRow, ValidationError, WriteError
 from ..requests import Call, SendSignal, Steps
 from ..types import KEEP_TTL
 from .base import R, WriteOperation
-from .read import read, read_with_tokens
-from .signal_senders import signal_senders
+from .read import Patched, read_patched
+from .signal_senders import SignalSenders, signal_senders
 
 __all__ = ["ModelUpdate"]
 
@@ -22,15 +21,15 @@ class _Batch(NamedTuple):
 
     Attributes:
         positions: their positions in the operation.
-        changes: instances with only the fields to change set.
-        given: whether that instance is the caller's own, which becomes the whole row.
+        changes: their changes, as the codec packs them.
+        own: the instances that become the whole rows, ``None`` where the row is returned as a new instance.
         pks: their primary keys.
         keys: their keys.
     """
 
     positions: Sequence[int]
     changes: list[Any]
-    given: list[bool]
+    own: list[Any]
     pks: list[Any]
     keys: list[str]
 
@@ -51,15 +50,20 @@ class _Batch(NamedTuple):
 
 
 class ModelUpdate(WriteOperation[R]):
-    """Reads rows, changes the fields that are named, and writes them back where they still exist.
+    """Puts the stored forms of the fields that are named into the stored rows, where these still exist.
+
+    The other fields stay as they are stored: they are neither converted nor checked, and those that the model does not
+    know are kept. Of an instance, the fields are named that were assigned since it was read or stored, or whose values
+    were changed in place.
 
     Returns the whole row as an instance, or ``None`` for a row that does not exist. A row that is deleted between the
     read and the write stays deleted. Changes by others in between are overwritten, unless the update is :meth:`atomic`.
-    All changes are checked before anything is read or written.
+    All changes are converted and packed before anything is read or written.
 
     Raises (on execute):
         ValidationError: all bad fields of the first bad row.
         PayloadError: stored bytes that are no row of the model.
+        TypeError, ValueError: the row was written by another serializer, and the model's cannot hold one of its values.
         WriteError: rows that the backend refused; all others are stored.
         ConflictError: rows that others changed at each try; only from :meth:`atomic` updates.
     """
@@ -117,10 +121,14 @@ class ModelUpdate(WriteOperation[R]):
     def steps(self) -> Steps[R]:
         plan = self._plan
         rows = [*self._rows]
-        changes = plan.adopt(rows)
-        plan.resolved().codec.convert_many(changes, self._many)
-        pks, keys = plan.identity.identify(changes, False, self._many)
-        batch = _Batch(range(len(rows)), changes, [*map(operator.is_, rows, changes)], pks, keys)
+        instances = plan.adopt(rows, True)
+        changes = plan.resolved().codec.pack_changes(instances, self._many)
+        pks, keys = plan.identity.identify(instances, False, self._many)
+        own = [instance if given is instance else None for given, instance in zip(rows, instances, strict=True)]
+        if plan.references and slots.holds(plan.model._related, instances):
+            # The related instances that were assigned are in these.
+            own = instances
+        batch = _Batch(range(len(rows)), changes, own, pks, keys)
         if not self._many:
             (result,) = yield from self._update(batch)
             return result  # type: ignore[no-any-return]
@@ -179,69 +187,96 @@ class ModelUpdate(WriteOperation[R]):
             refused: an atomic update adds the rows that the backend refused.
         """
         keys = batch.keys
-        rows, tokens = yield from self._read(batch)
-        self._overlay(batch.changes, rows)
-        existing = {key: row for key, row in zip(keys, rows, strict=True) if row is not None}
-        if not existing:
-            return rows
+        found = yield from self._read(batch)
+        rows = found.rows
+        if not rows:
+            return [None] * len(keys)
         if self._function is not None:
-            for row in existing.values():
+            for row in rows.values():
                 self._function(row)
-            self._check_keys(existing, "the function given to apply()")
+            self._check_keys(rows, "the function given to apply()")
+            self._change_again(batch, found)
         after: SendSignal | None = None
         signals = signal_senders("save", self._plan.model)
         if signals is not None:
-            if self._retries is None:
-                # Receivers get the caller's instances. Not for an atomic update, which may have to change the row
-                # again.
-                rows = self._in_given(batch, rows)
-                existing = {key: row for key, row in zip(keys, rows, strict=True) if row is not None}
-            positioned = batch.positioned(existing)
-            if signals.before is not None:
-                yield from self._send_before(signals.before, positioned)
-                self._check_keys(existing, "a receiver of pre_save")
-            if signals.after is not None:
-                after = SendSignal(signals.after, positioned, {"created": False})
-        try:
-            payloads = self._plan.resolved().codec.dump_many([*existing.values()], self._many)
-        except ValidationError as error:
-            raise error.repositioned([position for position, _ in batch.positioned(existing)]) from error.__cause__
+            after = yield from self._prepare_signals(signals, batch, found)
+        payloads = [found.payloads[key] for key in rows]
         if self._retries is not None:
-            swaps = [(payload, tokens[key]) for key, payload in zip(existing, payloads, strict=True)]
-            written = yield from self._write_many("compare_and_set_many", [*existing], swaps, after, refused)
+            swaps = [(payload, found.tokens[key]) for key, payload in zip(rows, payloads, strict=True)]
+            written = yield from self._write_many("compare_and_set_many", [*rows], swaps, after, refused)
             named = {row.key for row in refused}
-            conflicts.update([key for key in existing if not written.get(key) and key not in named])
+            conflicts.update([key for key in rows if not written.get(key) and key not in named])
         elif self._many:
-            written = yield from self._write_many("replace_many", [*existing], payloads, after)
+            written = yield from self._write_many("replace_many", [*rows], payloads, after)
         else:
             written = {keys[0]: (yield Call(self._plan.backend, "replace", (keys[0], payloads[0], self._pick_ttl())))}
             if after is not None and written[keys[0]]:
                 yield after
-        return self._in_given(batch, [existing[key] if written.get(key) else None for key in keys])
+        return self._completed(batch, [rows[key] if written.get(key) else None for key in keys])
 
-    def _read(self, batch: _Batch) -> Steps[tuple[list[Any], dict[str, Any]]]:
-        """Read the stored rows, and for an atomic update their tokens."""
+    def _read(self, batch: _Batch) -> Steps[Patched]:
+        """Read the stored rows, with the changes put into them, and for an atomic update their tokens."""
         resolved = self._plan.resolved()
-        if self._retries is not None:
-            return (yield from read_with_tokens(resolved, batch.pks, batch.keys))
-        if self._many:
-            return (yield from read(resolved, batch.pks, batch.keys)), {}
-        payload = yield Call(resolved.backend, "get", (batch.keys[0],))
-        return [None if payload is None else resolved.codec.load(payload, batch.pks[0], batch.keys[0])], {}
+        if self._many or self._retries is not None:
+            return (yield from read_patched(resolved, batch.pks, batch.keys, batch.changes, self._retries is not None))
+        key = batch.keys[0]
+        (payload,) = resolved.codec.patch_many([(yield Call(resolved.backend, "get", (key,)))], batch.changes, [key])
+        row = None if payload is None else resolved.codec.load(payload, batch.pks[0], key)
+        return Patched({} if row is None else {key: row}, {key: payload}, {})
 
-    def _overlay(self, sources: list[Any], targets: list[Any]) -> None:
-        """Copy the fields that are set, and the loaded related instances, from sources to targets of the model."""
+    def _change_again(self, batch: _Batch, found: Patched) -> None:
+        """Put into the payloads what other code has changed in the rows."""
         plan = self._plan
-        slots.overlay(plan.resolved().codec.columns, sources, targets, plan.model._related if plan.references else None)
+        codec, tracker = plan.resolved().codec, plan.model._assigned
+        changed: dict[str, Any] = {}
+        for key, row in found.rows.items():
+            if mask := assigned.assigned(tracker.peek(row), row) & ~plan.key_bits:
+                tracker.poke(row, mask)
+                changed[key] = row
+        rows, keys = [*changed.values()], [*changed]
+        try:
+            changes = codec.pack_changes(rows, self._many, True)
+        except ValidationError as error:
+            raise error.repositioned([position for position, _ in batch.positioned(changed)]) from error.__cause__
+        patched = codec.patch_many([found.payloads[key] for key in keys], changes, keys)
+        found.payloads.update(zip(keys, patched, strict=True))
+        slots.clear(tracker, rows)
 
-    def _in_given(self, batch: _Batch, rows: list[Any]) -> list[Any]:
-        """Return rows, but the caller's own instances where it gave some, with all fields copied to them."""
-        if True not in batch.given:
+    def _prepare_signals(self, signals: SignalSenders, batch: _Batch, found: Patched) -> Steps[SendSignal | None]:
+        """Send ``pre_save``, and return the signal to send for rows that are stored, if there are receivers."""
+        rows = found.rows
+        if self._retries is None:
+            # Receivers get the caller's instances. Not for an atomic update, which may have to change the row again.
+            own = [instance if key in rows else None for key, instance in zip(batch.keys, batch.own, strict=True)]
+            self._complete([rows.get(key) for key in batch.keys], own)
+            rows.update({key: row for key, row in zip(batch.keys, own, strict=True) if row is not None})
+        positioned = batch.positioned(rows)
+        if signals.before is not None:
+            tracker = self._plan.model._assigned
+            before = [(row, tracker.peek(row)) for row in rows.values()]
+            slots.clear(tracker, [*rows.values()])
+            try:
+                yield from self._send_before(signals.before, positioned)
+                self._check_keys(rows, "a receiver of pre_save")
+                self._change_again(batch, found)
+            finally:
+                # Until the rows are stored, what was changed in the caller's instances is still to be written.
+                for row, state in before:
+                    tracker.poke(row, state or 0)
+        return None if signals.after is None else SendSignal(signals.after, positioned, {"created": False})
+
+    def _completed(self, batch: _Batch, rows: list[Any]) -> list[Any]:
+        """Return rows that are stored, but the caller's own instances where it gave some, with all values."""
+        if {*map(type, batch.own)} <= {type(None)}:
             return rows
-        sources = zip(rows, batch.changes, batch.given, strict=True)
-        own = [change if given and row is not None else None for row, change, given in sources]
-        self._overlay(rows, own)
-        return [row if change is None else change for row, change in zip(rows, own, strict=True)]
+        own = [None if row is None else instance for row, instance in zip(rows, batch.own, strict=True)]
+        self._complete(rows, own)
+        slots.clear(self._plan.model._assigned, own)
+        return [row if instance is None else instance for row, instance in zip(rows, own, strict=True)]
+
+    def _complete(self, rows: list[Any], own: list[Any]) -> None:
+        plan = self._plan
+        slots.complete(tuple(plan.fields.values()), rows, own, plan.model._related if plan.references else None)
 
     def _check_keys(self, rows: dict[str, Any], culprit: str) -> None:
         """Raise ValueError if the primary key of a row was changed since it was read."""

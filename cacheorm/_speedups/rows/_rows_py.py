@@ -18,8 +18,9 @@ import msgpack
 from ...payload import ABSENT
 from ._columns_py import UNUSUAL, Column, fill, read, read_set
 from ._mapping import MappingRows
+from ._patches_py import patch_json, patch_msgpack
 
-__all__ = ["DictRows", "MsgpackRows", "pack", "unpack"]
+__all__ = ["DictRows", "MsgpackRows", "pack", "patch_json", "unpack"]
 
 # Rows that are taken together. Fewer than the least are faster one by one; more than the most gain nothing.
 _LEAST = 4
@@ -80,28 +81,44 @@ class _ColumnRows(MappingRows):
             stored = [column.dump(read(column.member, instances)) for column in columns]
         except UNUSUAL:
             return None
+        packed = self._pack_columns(columns, stored)
+        return [self.prefix + body for body in packed] if packed is not None and self.prefix else packed
+
+    def _pack_columns(self, columns: list[Column], stored: list[list[Any]]) -> list[bytes] | None:
         names = [column.name for column in columns]
         pack_row = self._packer()
         try:
-            packed = [pack_row(dict(zip(names, row, strict=True))) for row in zip(*stored, strict=True)]
-            return [self.prefix + body for body in packed] if self.prefix else packed
+            return [pack_row(dict(zip(names, row, strict=True))) for row in zip(*stored, strict=True)]
         except Exception:  # a serializer's libraries have errors of their own, reported for single rows
             return None
 
-    def convert_many(self, instances: list[Any], many: bool = True) -> None:
-        """Do what :meth:`~._mapping.MappingRows.convert_many` does."""
-        columns = self._key_columns + self._row_columns
-        if self._row_columns and len(instances) >= _LEAST:
-            try:
-                for column in columns:
-                    values = read_set(column.member, instances)
-                    if values:
-                        column.dump(values)
-            except UNUSUAL:
-                pass
-            else:
-                return
-        super().convert_many(instances, many)
+    def pack_changes(self, instances: list[Any], many: bool = True, replace: bool = False) -> list[Any]:
+        """Do what :meth:`~._mapping.MappingRows.pack_changes` does."""
+        packed = None if replace or self._splice is None else self._changes_by_columns(instances)
+        return super().pack_changes(instances, many, replace) if packed is None else packed
+
+    def _changes_by_columns(self, instances: list[Any]) -> list[bytes] | None:
+        """Pack the changes of rows of which the same fields were changed."""
+        if not self._row_columns or len(instances) < _LEAST:
+            return None
+        if len(set(map(self._tracker.peek, instances))) > 1:
+            return None
+        mask = self.changed(instances[0])
+        columns, stored = [], []
+        try:
+            for column in self._key_columns + self._row_columns:
+                values = read_set(column.member, instances) if mask & column.bit else []
+                if not values:
+                    continue
+                if len(values) < len(instances):
+                    return None
+                forms = column.dump(values)
+                if column in self._row_columns:
+                    columns.append(column)
+                    stored.append(forms)
+        except UNUSUAL:
+            return None
+        return self._pack_columns(columns, stored) if columns else None
 
     def load_many(self, payloads: list[bytes | None], pks: list[Any], keys: list[str]) -> list[Any]:
         """Do what :meth:`~._mapping.MappingRows.load_many` does."""
@@ -193,7 +210,17 @@ class MsgpackRows(_ColumnRows):
         **options: Any,
     ) -> None:
         super().__init__(
-            model, fields, key_fields, identity, "msgpack", pack, unpack, skip_invalid, packer=_batch_packer, **options
+            model,
+            fields,
+            key_fields,
+            identity,
+            "msgpack",
+            pack,
+            unpack,
+            skip_invalid,
+            packer=_batch_packer,
+            patch=patch_msgpack,
+            **options,
         )
 
 

@@ -54,8 +54,13 @@ cdef class Slot:
     cdef Py_ssize_t offset
     cdef object owner
     cdef bint plain
+    cdef Slot tracker
+    cdef readonly object bit
+    cdef public bint watched
     cdef public bint holds_ids
 
     cdef PyObject **place(self, instance) except NULL
     cdef int write(self, instance, value) except -1
+    cpdef mark(self, instance)
+    cpdef look(self, instance, value)
     cdef bint has_value(self, instance) except -1
