@@ -20,7 +20,7 @@ from ._columns_py import UNUSUAL, Column, fill, read, read_set
 from ._mapping import MappingRows
 from ._patches_py import patch_json, patch_msgpack
 
-__all__ = ["DictRows", "MsgpackRows", "pack", "patch_json", "unpack"]
+__all__ = ["DictRows", "MsgpackRows", "pack", "patch_json", "patch_msgpack", "unpack"]
 
 # Rows that are taken together. Fewer than the least are faster one by one; more than the most gain nothing.
 _LEAST = 4

@@ -10,15 +10,25 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject, PyObject_TypeCheck, PyTypeObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF, Py_XINCREF
 
+from libc.stdint cimport uint64_t
+
+from ._assigned_c import ALL, NEW, assigned
 from ._codec_c cimport ValueCodec, codec_of
 from ._msgpack_c cimport *
 from ._slots_c cimport *
 
 cdef extern from "Python.h":
+    unsigned long long PyLong_AsUnsignedLongLongMask(object number) except? -1
     int PyGC_Disable()
     int PyGC_Enable()
 
 cdef tuple NO_ARGUMENTS = ()
+
+# The same as in ``_assigned.py``.
+cdef enum:
+    NEW_BIT = 1
+cdef uint64_t ALL_CHANGED = <uint64_t> -1
+assert NEW_BIT == NEW and ALL == -1
 
 
 cdef inline void store(PyObject *instance, Py_ssize_t offset, object value) noexcept:
@@ -39,6 +49,7 @@ cdef struct Column:
     bint leaf
     bint in_payload
     bint has_default
+    int place              # of its bit in the mask of the fields that were assigned
 
 
 cdef class SlotRows:
@@ -62,6 +73,10 @@ cdef class SlotRows:
     cdef Py_ssize_t related_offset
     cdef bint sealed
     cdef bytes header      # what each payload begins with; None where a row is a dict first
+    cdef bytes prefix      # what each payload begins with before the row
+    cdef Py_ssize_t tracker_offset
+    cdef uint64_t key_bits
+    cdef int last_place
 
     def __dealloc__(self):
         PyMem_Free(self.plan)
@@ -81,12 +96,15 @@ cdef class SlotRows:
         self.key_offsets = tuple([slot_offset(field.member, self.model) for field in self.key_fields])
         self.key_offset = self.key_offsets[0] if len(self.key_offsets) == 1 else -1
         self.related_offset = (<Slot?> self.model._related).offset
+        self.tracker_offset = (<Slot?> self.model._assigned).offset
+        self.key_bits = sum([field.bit for field in self.key_fields]) & 0xFFFFFFFFFFFFFFFF
         self.sealed = self.model._sealed
         self.plan = <Column *> PyMem_Malloc(max(len(self.fields), 1) * sizeof(Column))
         if self.plan is NULL:
             raise MemoryError
         for field in self.fields:
             self._add(field)
+        self.last_place = max([field.place for field in self.fields])
         return 0
 
     cdef int _add(self, field) except -1:
@@ -95,6 +113,7 @@ cdef class SlotRows:
         cdef ValueCodec codec = self.codecs[self.count]
         column.in_payload = field not in self.key_fields
         column.has_default = field.default is not None
+        column.place = field.place
         column.offset = slot_offset(field.member, self.model)
         name = self.names[self.count]
         column.name = <PyObject *> name
@@ -116,18 +135,17 @@ cdef class SlotRows:
 
     def dump_many(self, list instances, bint many=True):
         """Pack instances, filling in defaults and replacing their values by what a read returns."""
-        return self._convert_many(instances, many, True)
+        return self._pack_many(instances, many, False, True)
 
     def dump(self, instance, position=None):
         """Pack one instance; ``position`` is its place in a bulk call."""
         return self.general.dump(instance, position)
 
-    def convert_many(self, list instances, bint many=True):
-        """Replace the values that are set by what a read returns, and leave the others unset."""
-        # What is packed on the way is thrown away: converting and packing are one step here.
-        self._convert_many(instances, many, False)
+    def pack_changes(self, list instances, bint many=True, bint replace=False):
+        """Convert and pack the fields that were changed since their row was read or stored."""
+        return self._pack_many(instances, many, True, replace)
 
-    cdef list _convert_many(self, list instances, bint many, bint complete):
+    cdef list _pack_many(self, list instances, bint many, bint changes_only, bint replace):
         cdef Buffer buffer
         cdef Py_ssize_t position, changes
         cdef list payloads = []
@@ -142,7 +160,7 @@ cdef class SlotRows:
         try:
             if buffer.data is NULL or changed is NULL:
                 raise MemoryError
-            if self.header is not None:
+            if self.header is not None and not changes_only:
                 put_bytes(&buffer, PyBytes_AS_STRING(self.header), PyBytes_GET_SIZE(self.header))
                 begun = buffer.size
             for position in range(len(instances)):
@@ -151,15 +169,15 @@ cdef class SlotRows:
                 if PyObject_TypeCheck(instance, <PyTypeObject *> self.model):
                     buffer.size = begun
                     changes = 0
-                    payload = self.dump_row(&buffer, changed, &changes, instance, complete)
+                    payload = self.dump_row(&buffer, changed, &changes, instance, changes_only)
                     if changes:
-                        self.replace_values(instance, changed, payload is not None)
+                        self.replace_values(instance, changed, replace and payload is not None)
                 if payload is not None:
                     payloads.append(payload)
-                elif complete:
-                    payloads.append(self.general.dump(instance, position if many else None))
+                elif changes_only:
+                    payloads.append(self.general.changes(instance, position if many else None, replace))
                 else:
-                    self.general.convert(instance, position if many else None, False)
+                    payloads.append(self.general.dump(instance, position if many else None))
         finally:
             if collecting:
                 PyGC_Enable()
@@ -200,31 +218,40 @@ cdef class SlotRows:
                 return False
         return True
 
-    cdef object dump_row(self, Buffer *buffer, PyObject **changed, Py_ssize_t *changes, instance, bint complete):
+    cdef object dump_row(self, Buffer *buffer, PyObject **changed, Py_ssize_t *changes, instance, bint changes_only):
         """Pack one instance; ``None`` if the general path has to.
 
         ``buffer`` holds what the payload begins with. ``changed`` has a place for each column, for a new reference to
         what a read returns, where that is not what the slot holds; ``changes`` counts them. Those values are kept back
         until the row is packed: should the general path have to do it, it must convert the values as they were, as a
-        converter may make something else of its own result. ``complete`` says whether values that were never set get
-        their defaults, or are left out.
+        converter may make something else of its own result. ``changes_only`` says whether to pack the fields that were
+        changed, or all with the defaults of those that were never set.
         """
         cdef Py_ssize_t i
         cdef Column *column
         cdef PyObject *slot
         cdef PyObject *found
         cdef dict row = None
+        cdef uint64_t mask = 0
+        cdef Py_ssize_t expected = 0
         try:
             if self.header is None:
                 row = {}
+            if changes_only:
+                mask = self.changed(<PyObject *> instance)
+                if row is None:
+                    expected = self.count_changed(<PyObject *> instance, mask)
+                    put_map_header(buffer, expected)
             for i in range(self.count):
                 column = &self.plan[i]
+                if changes_only and not mask >> column.place & 1:
+                    continue
                 slot = (<PyObject **> (<char *> <PyObject *> instance + column.offset))[0]
                 if slot is not NULL and slot is not <PyObject *> None:
                     # A converter may run any code, the slot's owner's included: it is held meanwhile.
                     value = <object> slot
                 else:
-                    if not self.value_of(column, slot, complete, &found):
+                    if not self.value_of(column, slot, changes_only, &found):
                         return None
                     if found is NULL:
                         continue
@@ -235,6 +262,7 @@ cdef class SlotRows:
                 elif row is not None:
                     canonical = self.write(row, column, value)
                 else:
+                    expected -= 1
                     put_bytes(buffer, column.packed_name, column.packed_size)
                     canonical = (
                         (<ValueCodec> column.codec).encode(buffer, value) if value is not None else put_null(buffer)
@@ -247,9 +275,11 @@ cdef class SlotRows:
                     Py_INCREF(canonical)
                     changed[i] = <PyObject *> canonical
                     changes[0] += 1
-            if not complete:
-                return b""
-            return PyBytes_FromStringAndSize(buffer.data, buffer.size) if row is None else self.finish(row)
+            if changes_only and row is None and expected:
+                return None  # code that is not ours has changed the row meanwhile
+            if row is None:
+                return PyBytes_FromStringAndSize(buffer.data, buffer.size)
+            return self.finish_changes(row) if changes_only else self.finish(row)
         except Exception:
             # Whatever it was, the general path meets it too, and says which row and field it was.
             return None
@@ -262,18 +292,46 @@ cdef class SlotRows:
         """Return the payload of a row."""
         raise NotImplementedError
 
-    cdef bint value_of(self, Column *column, PyObject *slot, bint complete, PyObject **value) except -1:
+    cdef object finish_changes(self, dict row):
+        """Return the changes of a row, as :meth:`patch_many` takes them."""
+        raise NotImplementedError
+
+    cdef uint64_t changed(self, PyObject *instance) except? 0:
+        """Return the mask of the fields that were changed; see :meth:`MappingRows.changed`."""
+        cdef PyObject *state = (<PyObject **> (<char *> instance + self.tracker_offset))[0]
+        cdef uint64_t mask
+        if self.last_place > 63:
+            raise OverflowError
+        if state is NULL:
+            return 0
+        found = <object> state
+        mask = PyLong_AsUnsignedLongLongMask(found if type(found) is int else assigned(found, <object> instance))
+        return ALL_CHANGED if mask & self.key_bits and not mask & NEW_BIT else mask
+
+    cdef Py_ssize_t count_changed(self, PyObject *instance, uint64_t mask) noexcept:
+        """Return how many changed fields, beside the primary key, have values."""
+        cdef Py_ssize_t i
+        cdef Py_ssize_t count = 0
+        for i in range(self.count):
+            if self.plan[i].in_payload and mask >> self.plan[i].place & 1:
+                if (<PyObject **> (<char *> instance + self.plan[i].offset))[0] is not NULL:
+                    count += 1
+        return count
+
+    cdef bint value_of(self, Column *column, PyObject *slot, bint changes_only, PyObject **value) except -1:
         """Find the value to write for a column whose slot is empty or ``None``; false if the row cannot be written.
 
         ``value`` becomes a new reference to it, or ``NULL`` where nothing is written.
         """
         value[0] = NULL
-        if slot is NULL and not complete:
+        if slot is NULL and changes_only:
             return True
         if slot is not NULL and column.null:
             Py_XINCREF(slot)
             value[0] = slot
             return True
+        if changes_only:
+            return False
         if not column.has_default:
             if not column.null:
                 return False
@@ -285,6 +343,49 @@ cdef class SlotRows:
         Py_INCREF(made)
         value[0] = <PyObject *> made
         return True
+
+    # -- changing ------------------------------------------------------------------------------------
+
+    def patch_many(self, list payloads, list changes, list keys):
+        """Put changed fields into payloads; see :meth:`MappingRows.patch_many`."""
+        cdef Py_ssize_t i
+        cdef Py_ssize_t count = len(payloads)
+        cdef Buffer buffer
+        cdef list made = []
+        if len(changes) != count or len(keys) != count:
+            raise ValueError("payloads, changes and keys must be of one length")
+        buffer.size = 0
+        buffer.capacity = 512
+        buffer.data = <char *> PyMem_Malloc(buffer.capacity)
+        try:
+            if buffer.data is NULL:
+                raise MemoryError
+            for i in range(count):
+                payload = payloads[i]
+                if payload is None:
+                    made.append(None)
+                    continue
+                new = self.patch_quickly(&buffer, <bytes> payload, changes[i]) if type(payload) is bytes else None
+                made.append(self.general.patch(payload, changes[i], keys[i]) if new is None else new)
+        finally:
+            PyMem_Free(buffer.data)
+        return made
+
+    def merged(self, changes, later):
+        """Return two changes of one row as one."""
+        return self.general.merged(changes, later)
+
+    cdef object patch_quickly(self, Buffer *buffer, bytes payload, changes):
+        """Return a payload with changes; ``None`` if the general path has to."""
+        raise NotImplementedError
+
+    cdef inline bint has_prefix(self, bytes payload) noexcept:
+        """Tell whether a payload begins as those of the model do."""
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(self.prefix)
+        return not size or (
+            PyBytes_GET_SIZE(payload) >= size
+            and memcmp(PyBytes_AS_STRING(payload), PyBytes_AS_STRING(self.prefix), size) == 0
+        )
 
     # -- reading -------------------------------------------------------------------------------------
 
