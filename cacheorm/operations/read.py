@@ -6,6 +6,7 @@ call for each part that arrives). The first is :meth:`Identity.identify`; the fu
 
 from __future__ import annotations
 
+from itertools import compress
 from typing import Any, NamedTuple
 
 from .._speedups import keys as key_makers
@@ -99,17 +100,28 @@ def read_with_gaps(resolved: Any, pks: list[Any], keys: list[str]) -> Steps[tupl
 
 
 class Patched(NamedTuple):
-    """Rows that exist, with changes put into them.
+    """Rows that exist, with changes put into them; each attribute has one element for each row.
 
     Attributes:
-        rows: the rows by key.
-        payloads: the new payloads by key.
-        tokens: for a compare-and-set, the tokens by key.
+        keys: their keys, each once.
+        rows: the rows.
+        payloads: the new payloads.
+        tokens: for a compare-and-set, the tokens.
     """
 
-    rows: dict[str, Any]
-    payloads: dict[str, Any]
-    tokens: dict[str, Any]
+    keys: list[str]
+    rows: list[Any]
+    payloads: list[Any]
+    tokens: list[Any]
+
+    def without_misses(self) -> Patched:
+        """Return the rows that exist; as it is, there may be ``None`` among them."""
+        missing = key_makers.missing_positions(self.rows)
+        if not missing:
+            return self
+        there = [row is not None for row in self.rows]
+        columns: list[Any] = [[*compress(column, there)] for column in self]
+        return Patched(*columns)
 
 
 class _PatchingDecoder(_RowDecoder):
@@ -125,14 +137,15 @@ class _PatchingDecoder(_RowDecoder):
                 merged[key] = codec.merged(merged[key], change) if key in merged else change
             changes = [*merged.values()]
         self.changes = changes
-        self.payloads: dict[str, Any] = {}
+        self.payloads: list[Any] = [None] * len(self.keys)
 
     def __call__(self, payloads: list[bytes | None], start: int) -> list[Any]:
         """Return the changed rows of consecutive keys, ``None`` for each without one."""
-        end = start + len(payloads)
-        keys = self.keys[start:end]
-        patched = self.codec.patch_many(payloads, self.changes[start:end], keys)
-        self.payloads.update(zip(keys, patched, strict=True))
+        changes, keys, end = self.changes, self.keys, start + len(payloads)
+        if len(payloads) < len(keys):
+            changes, keys = changes[start:end], keys[start:end]
+        patched = self.codec.patch_many(payloads, changes, keys)
+        self.payloads[start:end] = patched
         return super().__call__(patched, start)
 
 
@@ -149,15 +162,14 @@ def read_patched(
         with_tokens: whether to read for a compare-and-set.
     """
     decoder = _PatchingDecoder(resolved.codec, pks, keys, changes)
-    tokens: dict[str, Any] = {}
+    tokens: list[Any] = []
     fetch = Fetch(resolved.backend, decoder.keys, decoder)
     if with_tokens:
         entries = yield Call(resolved.backend, "get_many_cas", tuple(decoder.keys))
         if len(entries) != len(decoder.keys):
             raise fetch.miscounted(len(entries))
         rows = decoder([entry and entry[0] for entry in entries], 0)
-        tokens = {key: entry[1] for key, entry in zip(decoder.keys, entries, strict=True) if entry}
+        tokens = [entry and entry[1] for entry in entries]
     else:
         rows = yield fetch
-    found = {key: row for key, row in zip(decoder.keys, rows, strict=True) if row is not None}
-    return Patched(found, decoder.payloads, tokens)
+    return Patched(decoder.keys, rows, decoder.payloads, tokens).without_misses()

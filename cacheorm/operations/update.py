@@ -22,7 +22,8 @@ class _Batch(NamedTuple):
     Attributes:
         positions: their positions in the operation.
         changes: their changes, as the codec packs them.
-        own: the instances that become the whole rows, ``None`` where the row is returned as a new instance.
+        own: the instances that become the whole rows, ``None`` where the row is returned as a new instance; empty if
+            that is everywhere.
         pks: their primary keys.
         keys: their keys.
     """
@@ -38,14 +39,14 @@ class _Batch(NamedTuple):
         columns: list[Any] = [column[start:stop] for column in self]
         return _Batch(*columns)
 
-    def positioned(self, rows: dict[str, Any]) -> list[tuple[int, Any]]:
-        """Return rows by key as pairs of the first position of the key and the row."""
+    def positioned(self, keys: list[str], rows: list[Any]) -> list[tuple[int, Any]]:
+        """Return rows as pairs of the first position of their key and the row."""
         first = dict(zip(reversed(self.keys), reversed(self.positions), strict=True))
-        return [(first[key], row) for key, row in rows.items()]
+        return [(first[key], row) for key, row in zip(keys, rows, strict=True)]
 
     def some(self, indexes: list[int]) -> _Batch:
         """Return the rows at some indexes."""
-        columns: list[Any] = [[column[index] for index in indexes] for column in self]
+        columns: list[Any] = [[column[index] for index in indexes] if column else [] for column in self]
         return _Batch(*columns)
 
 
@@ -124,7 +125,9 @@ class ModelUpdate(WriteOperation[R]):
         instances = plan.adopt(rows, True)
         changes = plan.resolved().codec.pack_changes(instances, self._many)
         pks, keys = plan.identity.identify(instances, False, self._many)
-        own = [instance if given is instance else None for given, instance in zip(rows, instances, strict=True)]
+        own: list[Any] = []
+        if plan.model in set(map(type, rows)):
+            own = [instance if given is instance else None for given, instance in zip(rows, instances, strict=True)]
         if plan.references and slots.holds(plan.model._related, instances):
             # The related instances that were assigned are in these.
             own = instances
@@ -186,78 +189,82 @@ class ModelUpdate(WriteOperation[R]):
             conflicts: an atomic update adds the keys that others have changed.
             refused: an atomic update adds the rows that the backend refused.
         """
-        keys = batch.keys
         found = yield from self._read(batch)
-        rows = found.rows
+        keys, rows = found.keys, found.rows
         if not rows:
-            return [None] * len(keys)
+            return [None] * len(batch.keys)
         if self._function is not None:
-            for row in rows.values():
+            for row in rows:
                 self._function(row)
-            self._check_keys(rows, "the function given to apply()")
+            self._check_keys(keys, rows, "the function given to apply()")
             self._change_again(batch, found)
         after: SendSignal | None = None
         signals = signal_senders("save", self._plan.model)
         if signals is not None:
             after = yield from self._prepare_signals(signals, batch, found)
-        payloads = [found.payloads[key] for key in rows]
         if self._retries is not None:
-            swaps = [(payload, found.tokens[key]) for key, payload in zip(rows, payloads, strict=True)]
-            written = yield from self._write_many("compare_and_set_many", [*rows], swaps, after, refused)
+            swaps = [*zip(found.payloads, found.tokens, strict=True)]
+            written = yield from self._write_many("compare_and_set_many", keys, swaps, after, refused)
             named = {row.key for row in refused}
-            conflicts.update([key for key in rows if not written.get(key) and key not in named])
+            conflicts.update([key for key in keys if not written.get(key) and key not in named])
         elif self._many:
-            written = yield from self._write_many("replace_many", [*rows], payloads, after)
+            written = yield from self._write_many("replace_many", keys, found.payloads, after)
         else:
-            written = {keys[0]: (yield Call(self._plan.backend, "replace", (keys[0], payloads[0], self._pick_ttl())))}
+            call = Call(self._plan.backend, "replace", (keys[0], found.payloads[0], self._pick_ttl()))
+            written = {keys[0]: (yield call)}
             if after is not None and written[keys[0]]:
                 yield after
-        return self._completed(batch, [rows[key] if written.get(key) else None for key in keys])
+        if not (len(written) == len(batch.keys) == len(keys) and all(written.values())):
+            row_of = {key: row for key, row in zip(keys, rows, strict=True) if written.get(key)}
+            rows = [row_of.get(key) for key in batch.keys]
+        return self._completed(batch, rows)
 
     def _read(self, batch: _Batch) -> Steps[Patched]:
         """Read the stored rows, with the changes put into them, and for an atomic update their tokens."""
         resolved = self._plan.resolved()
+        keys = batch.keys
         if self._many or self._retries is not None:
-            return (yield from read_patched(resolved, batch.pks, batch.keys, batch.changes, self._retries is not None))
-        key = batch.keys[0]
-        (payload,) = resolved.codec.patch_many([(yield Call(resolved.backend, "get", (key,)))], batch.changes, [key])
-        row = None if payload is None else resolved.codec.load(payload, batch.pks[0], key)
-        return Patched({} if row is None else {key: row}, {key: payload}, {})
+            return (yield from read_patched(resolved, batch.pks, keys, batch.changes, self._retries is not None))
+        payloads = resolved.codec.patch_many([(yield Call(resolved.backend, "get", (keys[0],)))], batch.changes, keys)
+        return Patched(keys, resolved.codec.load_many(payloads, batch.pks, keys), payloads, []).without_misses()
 
     def _change_again(self, batch: _Batch, found: Patched) -> None:
         """Put into the payloads what other code has changed in the rows."""
         plan = self._plan
         codec, tracker = plan.resolved().codec, plan.model._assigned
-        changed: dict[str, Any] = {}
-        for key, row in found.rows.items():
+        changed = []
+        for at, row in enumerate(found.rows):
             if mask := assigned.assigned(tracker.peek(row), row) & ~plan.key_bits:
                 tracker.poke(row, mask)
-                changed[key] = row
-        rows, keys = [*changed.values()], [*changed]
+                changed.append(at)
+        rows, keys = [found.rows[at] for at in changed], [found.keys[at] for at in changed]
         try:
             changes = codec.pack_changes(rows, self._many, True)
         except ValidationError as error:
-            raise error.repositioned([position for position, _ in batch.positioned(changed)]) from error.__cause__
-        patched = codec.patch_many([found.payloads[key] for key in keys], changes, keys)
-        found.payloads.update(zip(keys, patched, strict=True))
+            raise error.repositioned([at for at, _ in batch.positioned(keys, rows)]) from error.__cause__
+        patched = codec.patch_many([found.payloads[at] for at in changed], changes, keys)
+        for at, payload in zip(changed, patched, strict=True):
+            found.payloads[at] = payload
         slots.clear(tracker, rows)
 
     def _prepare_signals(self, signals: SignalSenders, batch: _Batch, found: Patched) -> Steps[SendSignal | None]:
         """Send ``pre_save``, and return the signal to send for rows that are stored, if there are receivers."""
-        rows = found.rows
-        if self._retries is None:
+        if self._retries is None and batch.own:
             # Receivers get the caller's instances. Not for an atomic update, which may have to change the row again.
-            own = [instance if key in rows else None for key, instance in zip(batch.keys, batch.own, strict=True)]
-            self._complete([rows.get(key) for key in batch.keys], own)
-            rows.update({key: row for key, row in zip(batch.keys, own, strict=True) if row is not None})
-        positioned = batch.positioned(rows)
+            row_of = dict(zip(found.keys, found.rows, strict=True))
+            whole = [row_of.get(key) for key in batch.keys]
+            own = [None if row is None else instance for row, instance in zip(whole, batch.own, strict=True)]
+            self._complete(whole, own)
+            row_of |= {key: row for key, row in zip(batch.keys, own, strict=True) if row is not None}
+            found.rows[:] = row_of.values()
+        positioned = batch.positioned(found.keys, found.rows)
         if signals.before is not None:
             tracker = self._plan.model._assigned
-            before = [(row, tracker.peek(row)) for row in rows.values()]
-            slots.clear(tracker, [*rows.values()])
+            before = [(row, tracker.peek(row)) for row in found.rows]
+            slots.clear(tracker, found.rows)
             try:
                 yield from self._send_before(signals.before, positioned)
-                self._check_keys(rows, "a receiver of pre_save")
+                self._check_keys(found.keys, found.rows, "a receiver of pre_save")
                 self._change_again(batch, found)
             finally:
                 # Until the rows are stored, what was changed in the caller's instances is still to be written.
@@ -267,7 +274,7 @@ class ModelUpdate(WriteOperation[R]):
 
     def _completed(self, batch: _Batch, rows: list[Any]) -> list[Any]:
         """Return rows that are stored, but the caller's own instances where it gave some, with all values."""
-        if {*map(type, batch.own)} <= {type(None)}:
+        if not batch.own:
             return rows
         own = [None if row is None else instance for row, instance in zip(rows, batch.own, strict=True)]
         self._complete(rows, own)
@@ -278,11 +285,11 @@ class ModelUpdate(WriteOperation[R]):
         plan = self._plan
         slots.complete(tuple(plan.fields.values()), rows, own, plan.model._related if plan.references else None)
 
-    def _check_keys(self, rows: dict[str, Any], culprit: str) -> None:
+    def _check_keys(self, keys: list[str], rows: list[Any], culprit: str) -> None:
         """Raise ValueError if the primary key of a row was changed since it was read."""
         try:
-            keys = self._plan.identity.identify([*rows.values()], False)[1]
+            found = self._plan.identity.identify(rows, False)[1]
         except (TypeError, ValueError):
-            keys = []
-        if keys != [*rows]:
+            found = []
+        if keys != found:
             raise ValueError(f"{self._plan.model.__name__}: {culprit} changed the primary key of a row that exists")

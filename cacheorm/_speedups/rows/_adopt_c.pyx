@@ -128,7 +128,7 @@ cdef class Adopter:
                 (<object> entry.field).__set__(instance, value)
                 leaves = False
         if changes:
-            self.tracker.write(instance, ALL)
+            put_new(<PyObject *> instance, self.tracker.offset, ALL)
         if leaves and sealed:
             leave_untracked(<PyObject *> instance)
         return instance

@@ -11,6 +11,7 @@ from cpython.object cimport PyObject, PyObject_TypeCheck, PyTypeObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF, Py_XINCREF
 
 from libc.stdint cimport uint64_t
+from libc.string cimport memmove
 
 from ._assigned_c import ALL, NEW, assigned
 from ._codec_c cimport ValueCodec, codec_of
@@ -35,6 +36,28 @@ cdef inline void store(PyObject *instance, Py_ssize_t offset, object value) noex
     """Put a value into a slot; the caller has checked that the instance has it."""
     keep_tracked(instance, <PyObject *> value)
     put_new(instance, offset, value)
+
+
+cdef int put_longer_header(Buffer *buffer, Py_ssize_t begun, Py_ssize_t count) except -1:
+    """Replace the header of the map that begins at ``begun``, of which what follows has ``count`` pairs."""
+    cdef Reader old
+    cdef Py_ssize_t ignored, size, header
+    if count < 16 and <uint8_t> buffer.data[begun] & 0xF0 == 0x80:
+        buffer.data[begun] = <char> (0x80 | count)
+        return 0
+    old.at = <const uint8_t *> buffer.data + begun
+    old.end = <const uint8_t *> buffer.data + buffer.size
+    take_map_header(&old, &ignored)
+    size = (<char *> old.at - buffer.data) - begun
+    header = 1 if count < 16 else 3 if count <= 0xFFFF else 5
+    if header > size:
+        reserve(buffer, header - size)
+    memmove(buffer.data + begun + header, buffer.data + begun + size, buffer.size - begun - size)
+    size = buffer.size + header - size
+    buffer.size = begun
+    put_map_header(buffer, count)
+    buffer.size = size
+    return 0
 
 
 cdef struct Column:
@@ -233,15 +256,14 @@ cdef class SlotRows:
         cdef PyObject *found
         cdef dict row = None
         cdef uint64_t mask = 0
-        cdef Py_ssize_t expected = 0
+        cdef Py_ssize_t written = 0
         try:
             if self.header is None:
                 row = {}
             if changes_only:
                 mask = self.changed(<PyObject *> instance)
                 if row is None:
-                    expected = self.count_changed(<PyObject *> instance, mask)
-                    put_map_header(buffer, expected)
+                    put_map_header(buffer, 0)
             for i in range(self.count):
                 column = &self.plan[i]
                 if changes_only and not mask >> column.place & 1:
@@ -262,7 +284,7 @@ cdef class SlotRows:
                 elif row is not None:
                     canonical = self.write(row, column, value)
                 else:
-                    expected -= 1
+                    written += 1
                     put_bytes(buffer, column.packed_name, column.packed_size)
                     canonical = (
                         (<ValueCodec> column.codec).encode(buffer, value) if value is not None else put_null(buffer)
@@ -275,9 +297,9 @@ cdef class SlotRows:
                     Py_INCREF(canonical)
                     changed[i] = <PyObject *> canonical
                     changes[0] += 1
-            if changes_only and row is None and expected:
-                return None  # code that is not ours has changed the row meanwhile
             if row is None:
+                if changes_only:
+                    put_longer_header(buffer, 0, written)
                 return PyBytes_FromStringAndSize(buffer.data, buffer.size)
             return self.finish_changes(row) if changes_only else self.finish(row)
         except Exception:
@@ -307,16 +329,6 @@ cdef class SlotRows:
         found = <object> state
         mask = PyLong_AsUnsignedLongLongMask(found if type(found) is int else assigned(found, <object> instance))
         return ALL_CHANGED if mask & self.key_bits and not mask & NEW_BIT else mask
-
-    cdef Py_ssize_t count_changed(self, PyObject *instance, uint64_t mask) noexcept:
-        """Return how many changed fields, beside the primary key, have values."""
-        cdef Py_ssize_t i
-        cdef Py_ssize_t count = 0
-        for i in range(self.count):
-            if self.plan[i].in_payload and mask >> self.plan[i].place & 1:
-                if (<PyObject **> (<char *> instance + self.plan[i].offset))[0] is not NULL:
-                    count += 1
-        return count
 
     cdef bint value_of(self, Column *column, PyObject *slot, bint changes_only, PyObject **value) except -1:
         """Find the value to write for a column whose slot is empty or ``None``; false if the row cannot be written.
