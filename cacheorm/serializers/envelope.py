@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from ..errors import PayloadError
 from ..payload import COMPRESSED, SIGNED, Header, identify
 from ..types import to_bytes
-from .base import BaseSerializer, registry
+from .base import BaseSerializer, RowFormat, registry
 from .compression import LIMIT, Zstd, decompress
 from .json import JSONSerializer
 from .msgpack import MessagePackSerializer
@@ -27,14 +27,17 @@ class _Reader(NamedTuple):
     """Reads the payloads of one serializer."""
 
     name: str
-    signer: Signer | None
-    unpack: Callable[[bytes], Any]
+    form: RowFormat
 
     @classmethod
     def of(cls, serializer: BaseSerializer) -> _Reader:
         """Return the reader for a serializer."""
-        form = serializer.row_format()
-        return cls(str(serializer), form.signer, form.unpack)
+        return cls(str(serializer), serializer.row_format())
+
+    @property
+    def signer(self) -> Signer | None:
+        """What signs the payloads, if they are signed."""
+        return self.form.signer
 
 
 class Envelope:
@@ -115,7 +118,7 @@ class Envelope:
             result.append(smaller if len(smaller) < len(payload) else payload)
         return result
 
-    def open(self, payload: Any, key: str) -> tuple[bytes, Callable[[bytes], Any] | None, str]:
+    def open(self, payload: Any, key: str) -> tuple[bytes, RowFormat | None, str]:
         """Open a payload: check its signature and version, and decompress it.
 
         Args:
@@ -123,8 +126,7 @@ class Envelope:
             key: the key that it is stored under.
 
         Returns:
-            Its body, the function that reads that as a mapping of fields, and the name of the serializer of both. The
-            function is ``None`` for the model's own serializer.
+            Its body, the format of that, which is ``None`` for the model's own serializer, and the serializer's name.
 
         Raises:
             PayloadError: a bad header, another schema version, a serializer that the model does not read, a wrong
@@ -157,7 +159,7 @@ class Envelope:
                 body = decompress(body, self._limit)
             except PayloadError as error:
                 raise self._error(error.reason, key, reader.name) from error.__cause__
-        return body, None if reader is self._own else reader.unpack, reader.name
+        return body, None if reader is self._own else reader.form, reader.name
 
     def _reader(self, header: Header, key: str) -> _Reader:
         """Return the reader for a payload with this header; it has a signer if, and only if, the payload is signed."""

@@ -73,4 +73,4 @@ def test_what_is_not_named_is_copied_as_it_is(serializer: str, write: str) -> No
     if serializer == "json":
         assert stored() == b'{ "visits" :1 ,"name":  "S\\u0061m","password":null, "x":{}}\n'
     else:
-        assert stored() == msgpack.packb({"visits": 1, "name": "Sam", "password": None, "x": {}})
+        assert stored() == msgpack.packb({"name": "Sam", "password": None, "visits": 1, "x": {}})

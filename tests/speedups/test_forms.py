@@ -64,7 +64,7 @@ def codec(twin: str, serializer: co.BaseSerializer, form: Envelope) -> Any:
         mock.patch.object(msgpack_module, "rows", rows),
     ):
         made = serializer.row_codec(
-            Row, tuple(plan.fields.values()), plan.key_fields, plan.identity, False, prefix=form.prefix, read=form.read
+            Row, tuple(plan.fields.values()), plan.key_fields, plan.identity, False, prefix=form.prefix, open=form.open
         )
     return form.wrap(made, plan.identity)
 

@@ -44,9 +44,9 @@ class MappingRows:
         skip_invalid: whether a payload that cannot be read counts as no row rather than as an error.
         converter_of: returns the converter of a field that is part of the payload; by default its own.
         prefix: what every payload begins with, before what ``pack`` gave.
-        open: a payload and its key to its body, the function that unpacks that, which is ``None`` for ``unpack``, and
-            the name of the serializer that packed it; may raise :exc:`PayloadError` and :exc:`ImportError`. By default
-            payloads have no prefix and ``unpack`` reads them.
+        open: a payload and its key to its body, the format of that, which is ``None`` for this one, and the name of
+            the serializer that packed it; may raise :exc:`PayloadError` and :exc:`ImportError`. By default payloads have
+            no prefix and ``unpack`` reads them.
         patch: puts packed changes into a packed row, or returns ``None``; see :mod:`._patches_py`. Without it, changes
             are dicts of stored forms.
         merge: puts a dict of changes into a packed row, where the format can do so without unpacking it.
@@ -64,7 +64,7 @@ class MappingRows:
         skip_invalid: bool,
         converter_of: Callable[[Any], Any] | None = None,
         prefix: bytes = b"",
-        open: Callable[[bytes, str], tuple[bytes, Callable[[bytes], Any] | None, str]] | None = None,
+        open: Callable[[bytes, str], tuple[bytes, Any, str]] | None = None,
         patch: Callable[[bytes, bytes], bytes | None] | None = None,
         merge: Callable[[bytes, dict[str, Any]], bytes] | None = None,
     ) -> None:
@@ -242,19 +242,23 @@ class MappingRows:
         if is_absence(payload):
             return None
         try:
-            body, unpack, serializer = self._open(payload, key)
-            if unpack is None and self._splice is not None:
+            body, other, serializer = self._open(payload, key)
+            if other is None and self._splice is not None:
                 patched = self._splice(body, changes)
                 if patched is not None:
                     return self.prefix + patched
-            row = self._unpacked(body, unpack, key, serializer)
+            row = self._unpacked(body, other, key, serializer)
         except PayloadError:
             if self.skip_invalid:
                 return None
             raise
         named = changes if self._splice is None else self._unpack(changes)
+        if other is not None:
+            # In the order of the plan, in which rows are read sooner.
+            known = {field.name: row[field.name] for field in self.columns if field.name in row}
+            row = {**known, **(row if other.unpack_set is None else other.unpack_set(body))}
         try:
-            if unpack is None and self._merge is not None:
+            if other is None and self._merge is not None:
                 return self.prefix + self._merge(body, named)
             return self.prefix + self._pack({**row, **named})
         except Exception as error:  # as above
@@ -307,8 +311,8 @@ class MappingRows:
     def _load(self, payload: bytes, pk: Any, key: str) -> Any:
         if is_absence(payload):
             return None
-        body, unpack, serializer = self._open(payload, key)
-        row = self._unpacked(body, unpack, key, serializer)
+        body, other, serializer = self._open(payload, key)
+        row = self._unpacked(body, other, key, serializer)
         instance = self.model.__new__(self.model)
         if self._tracker.peek(instance):
             self._tracker.poke(instance, 0)  # what its __new__ has assigned is no change
@@ -331,12 +335,10 @@ class MappingRows:
             field.poke(instance, value)
         return instance
 
-    def _unpacked(
-        self, body: bytes, unpack: Callable[[bytes], Any] | None, key: str, serializer: str
-    ) -> Mapping[str, Any]:
+    def _unpacked(self, body: bytes, other: Any, key: str, serializer: str) -> Mapping[str, Any]:
         """Return the row in the body of a payload as a mapping of stored forms."""
         try:
-            row = (unpack or self._unpack)(body)
+            row = self._unpack(body) if other is None else other.unpack(body)
         except (PayloadError, ImportError):
             # A library that is not installed says nothing about the payload.
             raise

@@ -1,5 +1,7 @@
 """Putting the changed fields of a row into its packed form: the C version of ``_patches_py.py``, which documents it."""
 
+from libc.string cimport memmove
+
 from ..convert import json_codec
 
 # Rows with more changed fields get memory of their own for them.
@@ -144,6 +146,28 @@ cdef bint put_msgpack_patched(Buffer *buffer, Reader row, Changes *changes) exce
                 put_bytes(buffer, <const char *> change.pair.at, change.pair.size)
         put_longer_header(buffer, begun, count + changes.missing)
     return True
+
+
+cdef int put_longer_header(Buffer *buffer, Py_ssize_t begun, Py_ssize_t count) except -1:
+    """Replace the header of the map that begins at ``begun``, of which what follows has ``count`` pairs."""
+    cdef Reader old
+    cdef Py_ssize_t ignored, size, header
+    if count < 16 and <uint8_t> buffer.data[begun] & 0xF0 == 0x80:
+        buffer.data[begun] = <char> (0x80 | count)
+        return 0
+    old.at = <const uint8_t *> buffer.data + begun
+    old.end = <const uint8_t *> buffer.data + buffer.size
+    take_map_header(&old, &ignored)
+    size = (<char *> old.at - buffer.data) - begun
+    header = 1 if count < 16 else 3 if count <= 0xFFFF else 5
+    if header > size:
+        reserve(buffer, header - size)
+    memmove(buffer.data + begun + header, buffer.data + begun + size, buffer.size - begun - size)
+    size = buffer.size + header - size
+    buffer.size = begun
+    put_map_header(buffer, count)
+    buffer.size = size
+    return 0
 
 
 # -- JSON --------------------------------------------------------------------------------------------

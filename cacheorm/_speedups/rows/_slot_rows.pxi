@@ -11,7 +11,6 @@ from cpython.object cimport PyObject, PyObject_TypeCheck, PyTypeObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF, Py_XINCREF
 
 from libc.stdint cimport uint64_t
-from libc.string cimport memmove
 
 from ._assigned_c import ALL, NEW, assigned
 from ._codec_c cimport ValueCodec, codec_of
@@ -38,28 +37,6 @@ cdef inline void store(PyObject *instance, Py_ssize_t offset, object value) noex
     put_new(instance, offset, value)
 
 
-cdef int put_longer_header(Buffer *buffer, Py_ssize_t begun, Py_ssize_t count) except -1:
-    """Replace the header of the map that begins at ``begun``, of which what follows has ``count`` pairs."""
-    cdef Reader old
-    cdef Py_ssize_t ignored, size, header
-    if count < 16 and <uint8_t> buffer.data[begun] & 0xF0 == 0x80:
-        buffer.data[begun] = <char> (0x80 | count)
-        return 0
-    old.at = <const uint8_t *> buffer.data + begun
-    old.end = <const uint8_t *> buffer.data + buffer.size
-    take_map_header(&old, &ignored)
-    size = (<char *> old.at - buffer.data) - begun
-    header = 1 if count < 16 else 3 if count <= 0xFFFF else 5
-    if header > size:
-        reserve(buffer, header - size)
-    memmove(buffer.data + begun + header, buffer.data + begun + size, buffer.size - begun - size)
-    size = buffer.size + header - size
-    buffer.size = begun
-    put_map_header(buffer, count)
-    buffer.size = size
-    return 0
-
-
 cdef struct Column:
     PyObject *codec        # a ValueCodec; this and what follows is borrowed from the codec of rows
     PyObject *field
@@ -72,7 +49,7 @@ cdef struct Column:
     bint leaf
     bint in_payload
     bint has_default
-    int place              # of its bit in the mask of the fields that were assigned
+    uint64_t bit           # in the mask of the fields that were assigned; 0 past the first 63
 
 
 cdef class SlotRows:
@@ -136,7 +113,7 @@ cdef class SlotRows:
         cdef ValueCodec codec = self.codecs[self.count]
         column.in_payload = field not in self.key_fields
         column.has_default = field.default is not None
-        column.place = field.place
+        column.bit = <uint64_t> field.bit if field.place < 64 else 0
         column.offset = slot_offset(field.member, self.model)
         name = self.names[self.count]
         column.name = <PyObject *> name
@@ -178,12 +155,19 @@ cdef class SlotRows:
         buffer.data = <char *> PyMem_Malloc(buffer.capacity)
         # Of this call alone: a converter's code may come back here with other rows.
         cdef PyObject **changed = <PyObject **> PyMem_Calloc(self.count, sizeof(PyObject *))
+        cdef Column *columns = self.plan
+        cdef Column *chosen = NULL
+        cdef Py_ssize_t count = self.count
         # What is made here lives on, as below where rows are read.
         cdef int collecting = PyGC_Disable() if many else 0
         try:
             if buffer.data is NULL or changed is NULL:
                 raise MemoryError
-            if self.header is not None and not changes_only:
+            if changes_only:
+                columns = chosen = <Column *> PyMem_Malloc(self.count * sizeof(Column))
+                if chosen is NULL:
+                    raise MemoryError
+            elif self.header is not None:
                 put_bytes(&buffer, PyBytes_AS_STRING(self.header), PyBytes_GET_SIZE(self.header))
                 begun = buffer.size
             for position in range(len(instances)):
@@ -192,9 +176,12 @@ cdef class SlotRows:
                 if PyObject_TypeCheck(instance, <PyTypeObject *> self.model):
                     buffer.size = begun
                     changes = 0
-                    payload = self.dump_row(&buffer, changed, &changes, instance, changes_only)
+                    if changes_only:
+                        count = self.choose(&buffer, <PyObject *> instance, chosen)
+                    if count >= 0:
+                        payload = self.dump_row(&buffer, columns, count, changed, &changes, instance, changes_only)
                     if changes:
-                        self.replace_values(instance, changed, replace and payload is not None)
+                        self.replace_values(instance, columns, count, changed, replace and payload is not None)
                 if payload is not None:
                     payloads.append(payload)
                 elif changes_only:
@@ -209,21 +196,24 @@ cdef class SlotRows:
                 for position in range(self.count):
                     Py_XDECREF(changed[position])
             PyMem_Free(changed)
+            PyMem_Free(chosen)
             PyMem_Free(buffer.data)
         return payloads
 
-    cdef void replace_values(self, instance, PyObject **changed, bint done) noexcept:
+    cdef void replace_values(
+        self, instance, Column *columns, Py_ssize_t count, PyObject **changed, bint done
+    ) noexcept:
         """Put the values that a read returns into the slots of an instance, or forget them."""
         cdef Py_ssize_t i
         cdef PyObject *value
         cdef bint listed = False
-        for i in range(self.count):
+        for i in range(count):
             value = changed[i]
             if value is not NULL:
                 changed[i] = NULL
                 if done:
                     listed = listed or type(<object> value) is list
-                    store(<PyObject *> instance, self.plan[i].offset, <object> value)
+                    store(<PyObject *> instance, columns[i].offset, <object> value)
                 Py_XDECREF(value)
         # It was tracked for the lists that it was given, which are not those that it has now.
         if listed and self.sealed and type(instance) is self.model and self.holds_leaves(<PyObject *> instance):
@@ -241,33 +231,34 @@ cdef class SlotRows:
                 return False
         return True
 
-    cdef object dump_row(self, Buffer *buffer, PyObject **changed, Py_ssize_t *changes, instance, bint changes_only):
-        """Pack one instance; ``None`` if the general path has to.
+    cdef object dump_row(
+        self,
+        Buffer *buffer,
+        Column *columns,
+        Py_ssize_t count,
+        PyObject **changed,
+        Py_ssize_t *changes,
+        instance,
+        bint changes_only,
+    ):
+        """Pack some columns of one instance; ``None`` if the general path has to.
 
         ``buffer`` holds what the payload begins with. ``changed`` has a place for each column, for a new reference to
         what a read returns, where that is not what the slot holds; ``changes`` counts them. Those values are kept back
         until the row is packed: should the general path have to do it, it must convert the values as they were, as a
-        converter may make something else of its own result. ``changes_only`` says whether to pack the fields that were
-        changed, or all with the defaults of those that were never set.
+        converter may make something else of its own result. ``changes_only`` says whether all columns have values, or
+        may have defaults.
         """
         cdef Py_ssize_t i
         cdef Column *column
         cdef PyObject *slot
         cdef PyObject *found
         cdef dict row = None
-        cdef uint64_t mask = 0
-        cdef Py_ssize_t written = 0
         try:
             if self.header is None:
                 row = {}
-            if changes_only:
-                mask = self.changed(<PyObject *> instance)
-                if row is None:
-                    put_map_header(buffer, 0)
-            for i in range(self.count):
-                column = &self.plan[i]
-                if changes_only and not mask >> column.place & 1:
-                    continue
+            for i in range(count):
+                column = &columns[i]
                 slot = (<PyObject **> (<char *> <PyObject *> instance + column.offset))[0]
                 if slot is not NULL and slot is not <PyObject *> None:
                     # A converter may run any code, the slot's owner's included: it is held meanwhile.
@@ -275,8 +266,6 @@ cdef class SlotRows:
                 else:
                     if not self.value_of(column, slot, changes_only, &found):
                         return None
-                    if found is NULL:
-                        continue
                     value = <object> found
                     Py_XDECREF(found)
                 if not column.in_payload:
@@ -284,7 +273,6 @@ cdef class SlotRows:
                 elif row is not None:
                     canonical = self.write(row, column, value)
                 else:
-                    written += 1
                     put_bytes(buffer, column.packed_name, column.packed_size)
                     canonical = (
                         (<ValueCodec> column.codec).encode(buffer, value) if value is not None else put_null(buffer)
@@ -298,8 +286,6 @@ cdef class SlotRows:
                     changed[i] = <PyObject *> canonical
                     changes[0] += 1
             if row is None:
-                if changes_only:
-                    put_longer_header(buffer, 0, written)
                 return PyBytes_FromStringAndSize(buffer.data, buffer.size)
             return self.finish_changes(row) if changes_only else self.finish(row)
         except Exception:
@@ -318,26 +304,37 @@ cdef class SlotRows:
         """Return the changes of a row, as :meth:`patch_many` takes them."""
         raise NotImplementedError
 
-    cdef uint64_t changed(self, PyObject *instance) except? 0:
-        """Return the mask of the fields that were changed; see :meth:`MappingRows.changed`."""
+    cdef Py_ssize_t choose(self, Buffer *buffer, PyObject *instance, Column *chosen) except -2:
+        """Find the columns that were changed, and write the header of a map of them; see :meth:`MappingRows.changed`.
+
+        Returns how many there are; -1 where the general path has to.
+        """
         cdef PyObject *state = (<PyObject **> (<char *> instance + self.tracker_offset))[0]
-        cdef uint64_t mask
+        cdef uint64_t mask = 0
+        cdef Py_ssize_t i
+        cdef Py_ssize_t count = 0
+        cdef Py_ssize_t packed = 0
         if self.last_place > 63:
-            raise OverflowError
-        if state is NULL:
-            return 0
-        found = <object> state
-        mask = PyLong_AsUnsignedLongLongMask(found if type(found) is int else assigned(found, <object> instance))
-        return ALL_CHANGED if mask & self.key_bits and not mask & NEW_BIT else mask
+            return -1
+        if state is not NULL:
+            found = <object> state
+            mask = PyLong_AsUnsignedLongLongMask(found if type(found) is int else assigned(found, <object> instance))
+            if mask & self.key_bits and not mask & NEW_BIT:
+                mask = ALL_CHANGED
+        for i in range(self.count):
+            if mask & self.plan[i].bit and (<PyObject **> (<char *> instance + self.plan[i].offset))[0] is not NULL:
+                chosen[count] = self.plan[i]
+                count += 1
+                packed += self.plan[i].in_payload
+        if self.header is not None:
+            put_map_header(buffer, packed)
+        return count
 
     cdef bint value_of(self, Column *column, PyObject *slot, bint changes_only, PyObject **value) except -1:
         """Find the value to write for a column whose slot is empty or ``None``; false if the row cannot be written.
 
-        ``value`` becomes a new reference to it, or ``NULL`` where nothing is written.
+        ``value`` becomes a new reference to it.
         """
-        value[0] = NULL
-        if slot is NULL and changes_only:
-            return True
         if slot is not NULL and column.null:
             Py_XINCREF(slot)
             value[0] = slot

@@ -221,12 +221,17 @@ def clear(Slot slot, list instances):
     """Empty one slot of many instances."""
     cdef PyObject **place
     cdef PyObject *old
+    checked = None
     for instance in instances:
         if instance is not None:
-            place = slot.place(instance)
+            if type(instance) is not checked:
+                slot.place(instance)  # raises if it has no such slot
+                checked = type(instance)
+            place = <PyObject **> (<char *> <PyObject *> instance + slot.offset)
             old = place[0]
-            place[0] = NULL
-            Py_XDECREF(old)
+            if old is not NULL:
+                place[0] = NULL
+                Py_XDECREF(old)
 
 
 def holds(Slot slot, list instances):
