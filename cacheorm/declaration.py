@@ -114,7 +114,9 @@ def _declare(
     if not options.abstract:
         fields = _with_primary_key(name, fields, composite)
 
-    members = {field.name: (field.member, field.place) for field in concrete[0]._meta.fields.values()} if concrete else {}
+    members = (
+        {field.name: (field.member, field.place) for field in concrete[0]._meta.fields.values()} if concrete else {}
+    )
     hidden = (
         {}
         if options.abstract
@@ -127,7 +129,9 @@ def _declare(
     if composite is not None:
         namespace["__composite_key__"] = composite
     cls: Any = create(mcs, name, bases, namespace, **kwargs)
-    taken = max((field.place for base in cls.__mro__ if is_model(base) for field in base._meta.fields.values()), default=0)
+    taken = max(
+        (field.place for base in cls.__mro__ if is_model(base) for field in base._meta.fields.values()), default=0
+    )
     for place, (field_name, slot) in enumerate(hidden.items(), taken + 1):
         # The slot stays in the instances; only its second name is removed from the class.
         members[field_name] = cls.__dict__[slot], place

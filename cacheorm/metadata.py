@@ -178,7 +178,7 @@ class RowPlan:
             self.identity,
             self.options.on_invalid == "miss",
             prefix=envelope.prefix,
-            open=envelope.open,
+            unwrap=envelope.unwrap,
         )
         resolved = _Resolved(generation, backend, serializer, envelope.wrap(codec, self.identity))
         self._resolved = resolved

@@ -26,7 +26,20 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-__all__ = ["adopt", "assigned", "convert", "enabled", "entries", "hash_ring", "keys", "mapping", "records", "rows", "slots", "wire"]
+__all__ = [
+    "adopt",
+    "assigned",
+    "convert",
+    "enabled",
+    "entries",
+    "hash_ring",
+    "keys",
+    "mapping",
+    "records",
+    "rows",
+    "slots",
+    "wire",
+]
 
 
 def _set(variable: str) -> bool:

@@ -285,6 +285,20 @@ class ForeignKeyField(Field[T]):
             # the write is refused.
             self.poke(instance, related if pk is None else pk)
 
+    def _hold(self, instance: Any, value: Any) -> None:
+        """Set the reference, without noting that it was assigned."""
+        if is_model(type(value)):
+            # An instance may be assigned before the model that is named here can be found.
+            target = self.target if isinstance(self.target, type) else self.find and self.find()
+            if target is not None and isinstance(value, target) and _same_rows(value, target):
+                self.poke(instance, value._pk)
+                instance._relations[self.name] = value
+                return
+        loaded = _loaded(instance)
+        if loaded and self.peek(instance) != value:
+            loaded.pop(self.name, None)
+        self.poke(instance, value)
+
     if not TYPE_CHECKING:
 
         def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -299,19 +313,6 @@ class ForeignKeyField(Field[T]):
         def __set__(self, instance: Any, value: Any) -> None:
             self._hold(instance, value)
             self.mark(instance)
-
-        def _hold(self, instance: Any, value: Any) -> None:
-            if is_model(type(value)):
-                # An instance may be assigned before the model that is named here can be found.
-                target = self.target if isinstance(self.target, type) else self.find and self.find()
-                if target is not None and isinstance(value, target) and _same_rows(value, target):
-                    self.poke(instance, value._pk)
-                    instance._relations[self.name] = value
-                    return
-            loaded = _loaded(instance)
-            if loaded and self.peek(instance) != value:
-                loaded.pop(self.name, None)
-            self.poke(instance, value)
 
         def __delete__(self, instance: Any) -> None:
             _loaded(instance).pop(self.name, None)

@@ -96,7 +96,7 @@ class BaseSerializer:
         """Return the codec, which packs and reads the rows of one model; see ``_speedups/rows/``."""
         form = self.row_format()
         # Signed payloads may be read only after the signature was checked. MappingRows reads all payloads with
-        # options["open"], which checks it; DictRows would read those with the usual prefix without a check.
+        # options["unwrap"], which checks it; DictRows would read those with the usual prefix without a check.
         codec = rows.DictRows if form.signer is None else mapping.MappingRows
         return codec(
             model,

@@ -118,8 +118,8 @@ class Envelope:
             result.append(smaller if len(smaller) < len(payload) else payload)
         return result
 
-    def open(self, payload: Any, key: str) -> tuple[bytes, RowFormat | None, str]:
-        """Open a payload: check its signature and version, and decompress it.
+    def unwrap(self, payload: Any, key: str) -> tuple[bytes, RowFormat | None, str]:
+        """Unwrap a payload: check its signature and version, and decompress it.
 
         Args:
             payload: as a backend returned it; no remembered miss.
@@ -182,7 +182,7 @@ class _EnvelopeCodec:
     """A codec whose payloads are compressed and signed.
 
     Args:
-        codec: packs rows, and reads payloads with :meth:`Envelope.open`.
+        codec: packs rows, and reads payloads with :meth:`Envelope.unwrap`.
         envelope: compresses and signs.
         identity: makes the keys.
     """

@@ -133,9 +133,7 @@ class _MessageType:
         members = self.members
         chosen: dict[str, str] = {}
         if merge:
-            for name, member in members.items():
-                if member.oneof is not None and message.HasField(name):
-                    chosen[member.oneof] = name
+            chosen = {one.oneof: name for name, one in members.items() if one.oneof and message.HasField(name)}
         for name, value in row.items():
             if value is None:
                 continue

@@ -64,7 +64,13 @@ def codec(twin: str, serializer: co.BaseSerializer, form: Envelope) -> Any:
         mock.patch.object(msgpack_module, "rows", rows),
     ):
         made = serializer.row_codec(
-            Row, tuple(plan.fields.values()), plan.key_fields, plan.identity, False, prefix=form.prefix, open=form.open
+            Row,
+            tuple(plan.fields.values()),
+            plan.key_fields,
+            plan.identity,
+            False,
+            prefix=form.prefix,
+            unwrap=form.unwrap,
         )
     return form.wrap(made, plan.identity)
 

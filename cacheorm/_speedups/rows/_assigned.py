@@ -69,5 +69,5 @@ def _fingerprint(value: Any) -> bytes | None:
 
     try:
         return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-    except Exception:  # noqa: BLE001 - objects raise what they like
+    except Exception:  # objects raise what they like
         return None

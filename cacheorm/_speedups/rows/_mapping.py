@@ -44,9 +44,9 @@ class MappingRows:
         skip_invalid: whether a payload that cannot be read counts as no row rather than as an error.
         converter_of: returns the converter of a field that is part of the payload; by default its own.
         prefix: what every payload begins with, before what ``pack`` gave.
-        open: a payload and its key to its body, the format of that, which is ``None`` for this one, and the name of
-            the serializer that packed it; may raise :exc:`PayloadError` and :exc:`ImportError`. By default payloads have
-            no prefix and ``unpack`` reads them.
+        unwrap: a payload and its key to its body, the format of that, which is ``None`` for this one, and the name of
+            the serializer that packed it; may raise :exc:`PayloadError` and :exc:`ImportError`. By default payloads
+            have no prefix and ``unpack`` reads them.
         patch: puts packed changes into a packed row, or returns ``None``; see :mod:`._patches_py`. Without it, changes
             are dicts of stored forms.
         merge: puts a dict of changes into a packed row, where the format can do so without unpacking it.
@@ -64,7 +64,7 @@ class MappingRows:
         skip_invalid: bool,
         converter_of: Callable[[Any], Any] | None = None,
         prefix: bytes = b"",
-        open: Callable[[bytes, str], tuple[bytes, Any, str]] | None = None,
+        unwrap: Callable[[bytes, str], tuple[bytes, Any, str]] | None = None,
         patch: Callable[[bytes, bytes], bytes | None] | None = None,
         merge: Callable[[bytes, dict[str, Any]], bytes] | None = None,
     ) -> None:
@@ -82,7 +82,7 @@ class MappingRows:
         self._pack = pack
         self._unpack = unpack
         self.prefix = prefix
-        self._open = open or (lambda payload, key: (payload, None, serializer))
+        self._unwrap = unwrap or (lambda payload, key: (payload, None, serializer))
         self._splice = patch
         self._merge = merge
         self._tracker = model._assigned
@@ -242,7 +242,7 @@ class MappingRows:
         if is_absence(payload):
             return None
         try:
-            body, other, serializer = self._open(payload, key)
+            body, other, serializer = self._unwrap(payload, key)
             if other is None and self._splice is not None:
                 patched = self._splice(body, changes)
                 if patched is not None:
@@ -311,7 +311,7 @@ class MappingRows:
     def _load(self, payload: bytes, pk: Any, key: str) -> Any:
         if is_absence(payload):
             return None
-        body, other, serializer = self._open(payload, key)
+        body, other, serializer = self._unwrap(payload, key)
         row = self._unpacked(body, other, key, serializer)
         instance = self.model.__new__(self.model)
         if self._tracker.peek(instance):

@@ -36,7 +36,8 @@ def _replaced(row: bytes, pairs: list[_Pair], changes: bytes, named: list[_Pair]
     if not pairs:
         return [], [changes[each.start : each.end] for each in named]
     values = {each.name: changes[each.value : each.end] for each in named}
-    pieces, found, copied = [], set(), pairs[0].start
+    pieces: list[bytes] = []
+    found, copied = set(), pairs[0].start
     for name, _, value, end in pairs:
         if name in values:
             pieces += row[copied:value], values[name]

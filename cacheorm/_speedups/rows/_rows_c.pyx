@@ -26,7 +26,7 @@ include "_patches.pxi"
 cdef class MsgpackRows(SlotRows):
     """The :class:`~._mapping.MappingRows` of the msgpack serializer."""
 
-    def __init__(self, model, fields, key_fields, identity, skip_invalid, *, prefix=b"", open=None):
+    def __init__(self, model, fields, key_fields, identity, skip_invalid, *, prefix=b"", unwrap=None):
         fields = tuple(fields)
         general = MappingRows(
             model,
@@ -38,7 +38,7 @@ cdef class MsgpackRows(SlotRows):
             unpack,
             skip_invalid,
             prefix=prefix,
-            open=open,
+            unwrap=unwrap,
             patch=patch_msgpack,
         )
         self.prefix = prefix
@@ -118,7 +118,7 @@ cdef class DictRows(SlotRows):
         check=None,
         pack_checked=None,
         prefix=b"",
-        open=None,
+        unwrap=None,
         patch=None,
         merge=None,
     ):
@@ -134,7 +134,7 @@ cdef class DictRows(SlotRows):
             skip_invalid,
             converter_of,
             prefix,
-            open,
+            unwrap,
             patch,
             merge,
         )
