@@ -32,6 +32,7 @@ class ModelInsert(WriteOperation[R]):
     """
 
     _if_absent = False
+    _takes_back = True
 
     def if_absent(self) -> Self:
         """Write only rows that do not exist yet; the result has ``None`` for the others."""
@@ -40,7 +41,7 @@ class ModelInsert(WriteOperation[R]):
 
     def steps(self) -> Steps[R]:
         instances = self._plan.adopt(self._rows)
-        keyless = keyless_rows(self._plan, instances)
+        keyless = keyless_rows(self._plan, instances) if self._takes_back else []
         stored: set[str] | None = set() if keyless else None
         insert = self._insert_many(instances, stored) if self._many else self._insert_one(instances)
         try:

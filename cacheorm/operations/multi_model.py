@@ -213,10 +213,11 @@ class Insert(_OverModels[list[Any]], ModelInsert[list[Any]]):
     def steps(self) -> Steps[list[Any]]:
         by_model = self._by_model()
         self._adopt_all(by_model)
-        keyless = {}
+        keyless = {model: keyless_rows(model._meta, group.rows) for model, group in by_model.items()}
+        # Not by the operations on the models, since errors need the keys of rows.
+        self._takes_back = False
         if any(model._meta.references for model in by_model):
             # Rows may refer to other rows of the call, so primary keys from defaults are set before the conversion.
-            keyless = {model: keyless_rows(model._meta, group.rows) for model, group in by_model.items()}
             for field, row in chain.from_iterable(keyless.values()):
                 field.poke(row, field.make_default())
             if any(keyless.values()):
