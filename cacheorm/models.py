@@ -108,8 +108,8 @@ class Model(AsyncMethods, metaclass=ModelBase):
         """Change the named fields of rows; returns a list in the order given on execute, ``None`` for rows not found.
 
         Args:
-            rows: dicts of key fields and changes and instances, or one iterable of them. Of an instance, the
-                fields that have a value are the changes.
+            rows: dicts of key fields and changes and instances, or one iterable of them. Of an instance, the changes
+                are those that its ``save()`` writes.
         """
         return ModelUpdate(cls._meta, as_rows(rows), True)
 
