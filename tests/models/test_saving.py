@@ -279,3 +279,22 @@ def test_instances_may_take_part_in_relations() -> None:
     other.text = "y"
     other.save()
     assert other.page == page
+
+
+def test_what_the_new_of_a_model_assigns_is_no_change(backend: Counting) -> None:
+    class Made(co.Model):
+        id = co.IntegerField(primary_key=True)
+        name = co.StringField(default="")
+
+        def __new__(cls, **values: Any) -> Any:
+            instance = super().__new__(cls)
+            instance.name = "made"
+            return instance
+
+    with co.bind([Made], backend=backend):
+        Made.insert_many({"id": number, "name": "a"} for number in range(9)).execute()
+        rows: list[Any] = [Made.get(id=0), *Made.query_many([{"id": number} for number in range(9)]).execute()]
+        backend.calls.clear()
+        assert all(row.save() for row in rows)
+        assert not backend.calls
+        assert Made.update(id=0, name="b").execute().name == "b"  # type: ignore[union-attr]

@@ -19,6 +19,7 @@ from ._slots_c cimport is_leaf, put_new
 
 __all__ = ["DictRows", "MsgpackRows", "pack", "patch_json", "patch_msgpack", "unpack"]
 
+include "_columns.pxi"
 include "_slot_rows.pxi"
 include "_patches.pxi"
 

@@ -19,6 +19,7 @@ from ...payload import ABSENT
 from ._columns_py import UNUSUAL, Column, fill, read, read_set
 from ._mapping import MappingRows
 from ._patches_py import patch_json, patch_msgpack
+from ._slots_py import clear
 
 __all__ = ["DictRows", "MsgpackRows", "pack", "patch_json", "patch_msgpack", "unpack"]
 
@@ -175,6 +176,8 @@ class _ColumnRows(MappingRows):
             fill(column.member, rows, parts)
         for column, loaded in zip(columns, values, strict=True):
             fill(column.member, rows, loaded)
+        if not model._sealed:
+            clear(self._tracker, rows)  # what its __new__ has assigned is no change
         return rows
 
 
