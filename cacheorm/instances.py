@@ -35,8 +35,7 @@ class Instance:
             if field is None:
                 raise plan.unknown_name(name)
             field.__set__(self, value)
-        tracker = type(self)._assigned
-        tracker.poke(self, assigned.marked(tracker.peek(self), assigned.NEW))
+        plan.tracker.poke(self, assigned.marked(plan.tracker.peek(self), assigned.NEW))
 
     @property
     def _relations(self) -> dict[str, Any]:
@@ -87,10 +86,10 @@ class Instance:
 
     def __getstate__(self) -> dict[str, Any]:
         absent = object()
-        plan, tracker = type(self)._meta, type(self)._assigned
+        plan = type(self)._meta
         values = {name: field.peek(self, absent) for name, field in plan.fields.items()}
         state: dict[str, Any] = {"values": {name: value for name, value in values.items() if value is not absent}}
-        mask = assigned.assigned(tracker.peek(self), self)
+        mask = assigned.assigned(plan.tracker.peek(self), self)
         # By name: the fields may have other places where this is read.
         state["new"] = bool(mask & assigned.NEW)
         state["assigned"] = [name for name, field in plan.fields.items() if mask & field.bit]
@@ -199,8 +198,7 @@ class Instance:
 
 def refreshed(instance: M, fresh: M) -> M:
     """Return an instance, after copying the values of another one to it and dropping its loaded related instances."""
-    model = type(instance)
-    slots.complete(tuple(model._meta.fields.values()), [fresh], [instance], None)
-    slots.clear(model._assigned, [instance])
+    plan = type(instance)._meta
+    slots.complete(plan.every_field, [fresh], [instance], None, plan.tracker)
     instance._relations.clear()
     return instance

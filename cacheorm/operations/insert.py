@@ -49,7 +49,7 @@ class ModelInsert(WriteOperation[R]):
         except BaseException as error:
             take_back_keys(self._plan, keyless, error, stored or ())
             raise
-        slots.clear(self._plan.model._assigned, result if self._many else [result])
+        slots.clear(self._plan.tracker, result if self._many else [result])
         return result  # type: ignore[no-any-return]
 
     def _insert_one(self, instances: list[Any]) -> Steps[Any]:
@@ -182,6 +182,6 @@ class GetOrCreate(WriteOperation[tuple[Any, bool]]):
             if stored is not False and stored is not None:
                 if signals is not None and signals.after is not None:
                     yield SendSignal(signals.after, [(0, instance)], _CREATED)
-                slots.clear(plan.model._assigned, [instance])
+                slots.clear(plan.tracker, [instance])
                 return instance, True
         raise WriteError([FailedRow(plan.model.__name__, key, "refused by the backend")])

@@ -231,7 +231,7 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
             load.leave_loader(outer)
         rows = rows_by_key(self._plan, reply, pks)
         payloads = self._plan.resolved().codec.dump_many(list(rows.values()))
-        slots.clear(self._plan.model._assigned, list(rows.values()))
+        slots.clear(self._plan.tracker, list(rows.values()))
         packed = dict(zip(rows, payloads, strict=True))
         loaded.rows |= dict.fromkeys(gaps) | rows
         loaded.payloads |= dict.fromkeys(gaps) | packed

@@ -155,17 +155,16 @@ def is_row(payload: bytes | None) -> bool:
 
 def save(instance: Any, force_insert: bool, ttl: TTL, keep_ttl: bool, atomic: bool) -> Steps[bool]:
     """Write what was changed in an instance if it has a primary key; insert it otherwise."""
-    model = type(instance)
-    plan = model._meta
+    plan = type(instance)._meta
     if keep_ttl and ttl is not None:
-        raise ValueError(f"{model.__name__}: ttl gives the row a lifetime, and keep_ttl keeps the one it has")
+        raise ValueError(f"{plan.model.__name__}: ttl gives the row a lifetime, and keep_ttl keeps the one it has")
     if force_insert or instance._pk is None:
         insert: ModelInsert[Any] = ModelInsert(plan, [instance], False)
         yield from (insert if ttl is None else insert.ttl(ttl)).steps()
         return True
-    changed = assigned.assigned(model._assigned.peek(instance), instance)
+    changed = assigned.assigned(plan.tracker.peek(instance), instance)
     # Receivers of signals may change a row in which nothing was changed.
-    if not changed and ttl is None and signal_senders("save", model) is None:
+    if not changed and ttl is None and signal_senders("save", plan.model) is None:
         return True
     update: ModelUpdate[Any] = ModelUpdate(plan, [instance], False)
     if ttl is not None:
@@ -179,11 +178,11 @@ def save(instance: Any, force_insert: bool, ttl: TTL, keep_ttl: bool, atomic: bo
 
 def delete(instance: Any) -> Steps[bool]:
     """Remove the row of an instance."""
-    model = type(instance)
-    operation: ModelDelete[bool] = ModelDelete(model._meta, [instance], False)
+    plan = type(instance)._meta
+    operation: ModelDelete[bool] = ModelDelete(plan, [instance], False)
     existed = yield from operation.steps()
     # All its values belong to no row any more.
-    model._assigned.poke(instance, assigned.ALL)
+    plan.tracker.poke(instance, assigned.ALL)
     return existed
 
 

@@ -22,8 +22,7 @@ class _Batch(NamedTuple):
     Attributes:
         positions: their positions in the operation.
         changes: their changes, as the codec packs them.
-        own: the instances that become the whole rows, ``None`` where the row is returned as a new instance; empty if
-            that is everywhere.
+        own: the instances that become the whole rows; empty if rows are returned as new instances.
         pks: their primary keys.
         keys: their keys.
     """
@@ -125,12 +124,9 @@ class ModelUpdate(WriteOperation[R]):
         instances = plan.adopt(rows, True)
         changes = plan.resolved().codec.pack_changes(instances, self._many)
         pks, keys = plan.identity.identify(instances, False, self._many)
-        own: list[Any] = []
-        if plan.model in set(map(type, rows)):
-            own = [instance if given is instance else None for given, instance in zip(rows, instances, strict=True)]
-        if plan.references and slots.holds(plan.model._related, instances):
-            # The related instances that were assigned are in these.
-            own = instances
+        # Not if all rows were dicts, unless related instances were assigned.
+        whole = plan.model in set(map(type, rows))
+        own = instances if whole or (plan.related is not None and slots.holds(plan.related, instances)) else []
         batch = _Batch(range(len(rows)), changes, own, pks, keys)
         if not self._many:
             (result,) = yield from self._update(batch)
@@ -217,7 +213,7 @@ class ModelUpdate(WriteOperation[R]):
         if not (len(written) == len(batch.keys) == len(keys) and all(written.values())):
             row_of = {key: row for key, row in zip(keys, rows, strict=True) if written.get(key)}
             rows = [row_of.get(key) for key in batch.keys]
-        return self._completed(batch, rows)
+        return self._complete(rows, batch, self._plan.tracker) if batch.own else rows
 
     def _read(self, batch: _Batch) -> Steps[Patched]:
         """Read the stored rows, with the changes put into them, and for an atomic update their tokens."""
@@ -231,7 +227,7 @@ class ModelUpdate(WriteOperation[R]):
     def _change_again(self, batch: _Batch, found: Patched) -> None:
         """Put into the payloads what other code has changed in the rows."""
         plan = self._plan
-        codec, tracker = plan.resolved().codec, plan.model._assigned
+        codec, tracker = plan.resolved().codec, plan.tracker
         changed = []
         for at, row in enumerate(found.rows):
             if mask := assigned.assigned(tracker.peek(row), row) & ~plan.key_bits:
@@ -252,14 +248,12 @@ class ModelUpdate(WriteOperation[R]):
         if self._retries is None and batch.own:
             # Receivers get the caller's instances. Not for an atomic update, which may have to change the row again.
             row_of = dict(zip(found.keys, found.rows, strict=True))
-            whole = [row_of.get(key) for key in batch.keys]
-            own = [None if row is None else instance for row, instance in zip(whole, batch.own, strict=True)]
-            self._complete(whole, own)
+            own = self._complete([row_of.get(key) for key in batch.keys], batch, None)
             row_of |= {key: row for key, row in zip(batch.keys, own, strict=True) if row is not None}
             found.rows[:] = row_of.values()
         positioned = batch.positioned(found.keys, found.rows)
         if signals.before is not None:
-            tracker = self._plan.model._assigned
+            tracker = self._plan.tracker
             before = [(row, tracker.peek(row)) for row in found.rows]
             slots.clear(tracker, found.rows)
             try:
@@ -272,18 +266,11 @@ class ModelUpdate(WriteOperation[R]):
                     tracker.poke(row, state or 0)
         return None if signals.after is None else SendSignal(signals.after, positioned, {"created": False})
 
-    def _completed(self, batch: _Batch, rows: list[Any]) -> list[Any]:
-        """Return rows that are stored, but the caller's own instances where it gave some, with all values."""
-        if not batch.own:
-            return rows
-        own = [None if row is None else instance for row, instance in zip(rows, batch.own, strict=True)]
-        self._complete(rows, own)
-        slots.clear(self._plan.model._assigned, own)
-        return [row if instance is None else instance for row, instance in zip(rows, own, strict=True)]
-
-    def _complete(self, rows: list[Any], own: list[Any]) -> None:
+    def _complete(self, rows: list[Any], batch: _Batch, tracker: Any) -> list[Any]:
+        """Return the caller's instances in place of rows, with all values of these."""
         plan = self._plan
-        slots.complete(tuple(plan.fields.values()), rows, own, plan.model._related if plan.references else None)
+        completed: list[Any] = slots.complete(plan.every_field, rows, batch.own, plan.related, tracker)
+        return completed
 
     def _check_keys(self, keys: list[str], rows: list[Any], culprit: str) -> None:
         """Raise ValueError if the primary key of a row was changed since it was read."""

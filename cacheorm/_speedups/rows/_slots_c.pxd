@@ -63,4 +63,8 @@ cdef class Slot:
     cdef int write(self, instance, value) except -1
     cpdef mark(self, instance)
     cpdef look(self, instance, value)
+    cdef int empty(self, instance) except -1
+    cdef inline bint is_set(self, instance) noexcept:
+        # The caller has checked that the instance has the slot.
+        return (<PyObject **> (<char *> <PyObject *> instance + self.offset))[0] is not NULL
     cdef bint has_value(self, instance) except -1

@@ -139,6 +139,14 @@ cdef class Slot:
             )
         return <PyObject **> (<char *> <PyObject *> instance + self.offset)
 
+    cdef int empty(self, instance) except -1:
+        """Forget the value, if there is one."""
+        cdef PyObject **place = self.place(instance)
+        cdef PyObject *old = place[0]
+        place[0] = NULL
+        Py_XDECREF(old)
+        return 0
+
     cdef bint has_value(self, instance) except -1:
         return self.place(instance)[0] is not NULL
 
@@ -199,14 +207,20 @@ cdef class Slot:
         Py_XDECREF(old)
 
 
-def complete(tuple fields, list sources, list targets, Slot related):
+def complete(tuple fields, list sources, list targets, Slot related, Slot tracker=None):
     """Copy all values of instances to other instances."""
     cdef PyObject *found
     cdef Slot field
+    cdef list completed = []
     if len(sources) != len(targets):
         raise ValueError("there must be as many targets as sources")
     for source, target in zip(sources, targets):
-        if target is None or target is source:
+        completed.append(None if source is None else target)
+        if source is None:
+            continue
+        if tracker is not None:
+            tracker.empty(target)
+        if target is source:
             continue
         held = None if related is None else related.peek(target)
         for field in fields:
@@ -214,24 +228,24 @@ def complete(tuple fields, list sources, list targets, Slot related):
             value = None if found is NULL else expose(<PyObject *> source, found)
             if held and field.name in held and field.peek(target) != value:
                 del held[field.name]
-            field.write(target, value)
+            if type(target) is type(source):
+                keep_tracked(<PyObject *> target, <PyObject *> value)
+                put_new(<PyObject *> target, field.offset, value)
+            else:
+                field.write(target, value)
+    return completed
 
 
 def clear(Slot slot, list instances):
     """Empty one slot of many instances."""
-    cdef PyObject **place
-    cdef PyObject *old
     checked = None
     for instance in instances:
-        if instance is not None:
-            if type(instance) is not checked:
-                slot.place(instance)  # raises if it has no such slot
-                checked = type(instance)
-            place = <PyObject **> (<char *> <PyObject *> instance + slot.offset)
-            old = place[0]
-            if old is not NULL:
-                place[0] = NULL
-                Py_XDECREF(old)
+        if instance is None:
+            continue
+        # The check takes longer than the rest.
+        if type(instance) is not checked or slot.is_set(instance):
+            slot.empty(instance)
+            checked = type(instance)
 
 
 def holds(Slot slot, list instances):

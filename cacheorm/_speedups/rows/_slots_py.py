@@ -102,17 +102,33 @@ class Slot:
             raise AttributeError("the field has no value") from None
 
 
-def complete(fields: tuple[Any, ...], sources: list[Any], targets: list[Any], related: Slot | None) -> None:
+def complete(
+    fields: tuple[Any, ...],
+    sources: list[Any],
+    targets: list[Any],
+    related: Slot | None,
+    tracker: Slot | None = None,
+) -> list[Any]:
     """Copy all values of instances to other instances, which keep the related instances that they still refer to.
 
     Args:
         fields: the slots to copy.
-        sources: instances of one class.
-        targets: as many instances of that class; ``None`` among them is left out, as is a target that is its source.
+        sources: instances of one class. ``None`` among them is left out, as is one that is its target.
+        targets: as many instances of that class.
         related: the slot of the dicts of related instances, by field name; ``None`` for a model without references.
+        tracker: the slot that is emptied in the targets, since they are as they are stored.
+
+    Returns:
+        The targets, and ``None`` where that was the source.
     """
+    completed = []
     for source, target in zip(sources, targets, strict=True):
-        if target is None or target is source:
+        completed.append(None if source is None else target)
+        if source is None:
+            continue
+        if tracker is not None:
+            clear(tracker, [target])
+        if target is source:
             continue
         held = None if related is None else related.peek(target)
         for field in fields:
@@ -120,6 +136,7 @@ def complete(fields: tuple[Any, ...], sources: list[Any], targets: list[Any], re
             if held and field.name in held and field.peek(target) != value:
                 del held[field.name]
             field.poke(target, value)
+    return completed
 
 
 def clear(slot: Slot, instances: list[Any]) -> None:
