@@ -245,25 +245,25 @@ class ModelUpdate(WriteOperation[R]):
 
     def _prepare_signals(self, signals: SignalSenders, batch: _Batch, found: Patched) -> Steps[SendSignal | None]:
         """Send ``pre_save``, and return the signal to send for rows that are stored, if there are receivers."""
+        tracker = self._plan.tracker
+        row_of = dict(zip(found.keys, found.rows, strict=True))
+        masks: list[tuple[Any, int]] = []
         if self._retries is None and batch.own:
             # Receivers get the caller's instances. Not for an atomic update, which may have to change the row again.
-            row_of = dict(zip(found.keys, found.rows, strict=True))
-            own = self._complete([row_of.get(key) for key in batch.keys], batch, None)
-            row_of |= {key: row for key, row in zip(batch.keys, own, strict=True) if row is not None}
-            found.rows[:] = row_of.values()
-        positioned = batch.positioned(found.keys, found.rows)
-        if signals.before is not None:
-            tracker = self._plan.tracker
-            before = [(row, tracker.peek(row)) for row in found.rows]
-            slots.clear(tracker, found.rows)
-            try:
+            pairs = [pair for pair in zip(batch.keys, batch.own, strict=True) if pair[0] in row_of]
+            masks = [(row, assigned.assigned(tracker.peek(row), row)) for _, row in pairs]
+            self._complete([row_of.get(key) for key in batch.keys], batch, tracker)
+            found.rows[:] = (row_of | dict(pairs)).values()
+        try:
+            positioned = batch.positioned(found.keys, found.rows)
+            if signals.before is not None:
                 yield from self._send_before(signals.before, positioned)
                 self._check_keys(found.keys, found.rows, "a receiver of pre_save")
                 self._change_again(batch, found)
-            finally:
-                # Until the rows are stored, what was changed in the caller's instances is still to be written.
-                for row, state in before:
-                    tracker.poke(row, state or 0)
+        finally:
+            # Until the rows are stored, what was changed in the caller's instances is still to be written.
+            for row, mask in masks:
+                tracker.poke(row, mask)
         return None if signals.after is None else SendSignal(signals.after, positioned, {"created": False})
 
     def _complete(self, rows: list[Any], batch: _Batch, tracker: Any) -> list[Any]:

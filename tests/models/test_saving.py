@@ -298,3 +298,25 @@ def test_what_the_new_of_a_model_assigns_is_no_change(backend: Counting) -> None
         assert all(row.save() for row in rows)
         assert not backend.calls
         assert Made.update(id=0, name="b").execute().name == "b"  # type: ignore[union-attr]
+
+
+def test_what_receivers_stop_is_written_by_the_next_save() -> None:
+    row = Page.create(title="a", tags=["a"])
+    row.title = "b"
+    assert row.tags == ["a"]
+    seen: list[str] = []
+
+    def refuse(sender: Any, instance: Any) -> None:
+        seen.append(instance.title)
+        instance.visits += 1
+        if len(seen) == 1:
+            raise PermissionError
+
+    with co.signals.pre_save.connected_to(refuse, Page):
+        with pytest.raises(PermissionError):
+            row.save()
+        Page._meta.backend.set(Page.key(id=row.id), co.MessagePackSerializer().dumps({"tags": ["theirs"], "visits": 4}))
+        assert row.save()
+        assert row.save()
+    assert seen == ["b", "b", "b"]
+    assert (Page.get(id=row.id).title, Page.get(id=row.id).visits, row.tags) == ("b", 6, ["theirs"])
