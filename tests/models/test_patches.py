@@ -29,6 +29,9 @@ class Account(co.Model):
     email: Any = co.StringField(null=True, default="none@example.org")
     tags = co.ListField(co.StringField(), default=[])
 
+    class Meta:
+        name = "patches.account"
+
 
 @pytest.fixture(params=sorted(PACK))
 def serializer(request: pytest.FixtureRequest) -> Any:

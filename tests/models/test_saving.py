@@ -42,6 +42,7 @@ class Page(co.Model):
     thing: Any = co.StructField(lambda thing: thing.number, Thing, default=lambda: Thing(0))
 
     class Meta:
+        name = "saving.page"
         ttl = 2000
 
 
