@@ -25,6 +25,7 @@ __all__ = ["PATHS", "count", "counted"]
 PATHS = [
     Contest("query_many", "Simple"),
     Contest("insert_many", "Simple"),
+    Contest("update_many", "Simple"),
     Contest("query_many", "Redis"),
     Contest("insert_many", "Redis"),
     Contest("query_many", "Redis Cluster"),

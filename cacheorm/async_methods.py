@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from .async_driver import arun
 from .instances import Instance, refreshed
-from .operations import ModelDelete, ModelQuery, shortcuts
+from .operations import ModelQuery, shortcuts
 from .operations.query import LEASE_SECONDS
 from .types import TTL
 
@@ -100,14 +100,15 @@ class AsyncMethods(Instance):
 
     # -- of an instance --------------------------------------------------------------------------
 
-    async def asave(self, force_insert: bool = False) -> bool:
+    async def asave(
+        self, force_insert: bool = False, *, ttl: TTL = None, keep_ttl: bool = False, atomic: bool = False
+    ) -> bool:
         """Await :meth:`save`."""
-        return await arun(shortcuts.save(self, force_insert), type(self)._meta.backend)
+        return await arun(shortcuts.save(self, force_insert, ttl, keep_ttl, atomic), type(self)._meta.backend)
 
     async def adelete_instance(self) -> bool:
         """Await :meth:`delete_instance`."""
-        delete: ModelDelete[bool] = ModelDelete(type(self)._meta, [self], False)
-        return await delete.aexecute()
+        return await arun(shortcuts.delete(self), type(self)._meta.backend)
 
     async def arefresh(self) -> Self:
         """Await :meth:`refresh`."""

@@ -41,6 +41,8 @@ _RESERVED = frozenset(
         "DoesNotExist",
         "Meta",
         "_aread",
+        "_assigned",
+        "_changes",
         "_declared",
         "_loaded",
         "_meta",
@@ -112,7 +114,9 @@ def _declare(
     if not options.abstract:
         fields = _with_primary_key(name, fields, composite)
 
-    members = {field.name: field.member for field in concrete[0]._meta.fields.values()} if concrete else {}
+    members = (
+        {field.name: (field.member, field.place) for field in concrete[0]._meta.fields.values()} if concrete else {}
+    )
     hidden = (
         {}
         if options.abstract
@@ -125,9 +129,12 @@ def _declare(
     if composite is not None:
         namespace["__composite_key__"] = composite
     cls: Any = create(mcs, name, bases, namespace, **kwargs)
-    for field_name, slot in hidden.items():
+    taken = max(
+        (field.place for base in cls.__mro__ if is_model(base) for field in base._meta.fields.values()), default=0
+    )
+    for place, (field_name, slot) in enumerate(hidden.items(), taken + 1):
         # The slot stays in the instances; only its second name is removed from the class.
-        members[field_name] = cls.__dict__[slot]
+        members[field_name] = cls.__dict__[slot], place
         delattr(cls, slot)
     if options.abstract:
         for field_name, field in fields.items():
@@ -135,7 +142,7 @@ def _declare(
             connect(field, cls)
         return cls  # type: ignore[no-any-return]
     for field_name, field in fields.items():
-        field.bind(cls, field_name, members[field_name])
+        field.bind(cls, field_name, *members[field_name])
     _add_does_not_exist(cls)
     root = next(base for base in reversed(cls.__mro__) if isinstance(base, ModelBase))
     cls._plain_init = cls.__init__ is root.__init__  # type: ignore[misc]

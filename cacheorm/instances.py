@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
+from ._speedups import assigned, slots
 from .fields import ForeignKeyField
 from .metadata import RowPlan
-from .operations import ModelDelete, shortcuts
+from .operations import shortcuts
 from .sync_driver import perform, run
 from .types import TTL, is_model
 
@@ -25,6 +26,7 @@ class Instance:
         _meta: ClassVar[RowPlan]
         _loaded: dict[str, Any]
         _related: ClassVar[Any]
+        _assigned: ClassVar[Any]
 
     def __init__(self, **values: Any) -> None:
         plan = type(self)._meta
@@ -33,6 +35,7 @@ class Instance:
             if field is None:
                 raise plan.unknown_name(name)
             field.__set__(self, value)
+        plan.tracker.poke(self, assigned.marked(plan.tracker.peek(self), assigned.NEW))
 
     @property
     def _relations(self) -> dict[str, Any]:
@@ -83,21 +86,36 @@ class Instance:
 
     def __getstate__(self) -> dict[str, Any]:
         absent = object()
-        values = {name: field.peek(self, absent) for name, field in type(self)._meta.fields.items()}
+        plan = type(self)._meta
+        values = {name: field.peek(self, absent) for name, field in plan.fields.items()}
         state: dict[str, Any] = {"values": {name: value for name, value in values.items() if value is not absent}}
+        mask = assigned.assigned(plan.tracker.peek(self), self)
+        # By name: the fields may have other places where this is read.
+        state["new"] = bool(mask & assigned.NEW)
+        state["assigned"] = [name for name, field in plan.fields.items() if mask & field.bit]
+        for name, value in state["values"].items():
+            # A copy may share it.
+            plan.fields[name].look(self, value)
         attributes = super().__getstate__()
         # The __dict__, or a pair of the __dict__ and the slots of subclasses and of loaded related instances.
         if isinstance(attributes, tuple):
             attributes, state["slots"] = attributes
+            state["slots"].pop("_changes", None)
         if attributes:
             state["attributes"] = attributes
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         fields = type(self)._meta.fields
+        # Older versions did not note what was assigned.
+        mask = (assigned.NEW if state["new"] else 0) if "assigned" in state else assigned.ALL
+        for name in state.get("assigned", ()):
+            mask |= fields[name].bit if name in fields else 0
+        type(self)._assigned.poke(self, mask)
         for name, value in state["values"].items():
             if name in fields:
                 fields[name].poke(self, value)
+                fields[name].look(self, value)
         for name, value in state.get("slots", {}).items():
             if name == "_loaded":
                 # A copy: two instances must not share their relations.
@@ -123,24 +141,34 @@ class Instance:
         """
         return cls(**values)
 
-    def save(self, force_insert: bool = False) -> bool:
+    def save(
+        self, force_insert: bool = False, *, ttl: TTL = None, keep_ttl: bool = False, atomic: bool = False
+    ) -> bool:
         """Write this row: update it when its primary key is set, insert it otherwise.
+
+        An update writes the fields that were assigned since the row was read or stored, and the lists, dicts and other
+        mutable values that were changed in place. If there are none, nothing is sent.
 
         Args:
             force_insert: insert it in any case.
+            ttl: the lifetime of the row, seconds or a ``timedelta``; ``None``: the model's.
+            keep_ttl: whether an update keeps the lifetime that the row has.
+            atomic: whether an update is retried if others have changed the row meanwhile, as
+                :meth:`~cacheorm.operations.ModelUpdate.atomic` ones are.
 
         Returns:
             ``False`` if the row to update does not exist; nothing was written then.
 
         Raises:
             ValidationError: bad or missing values; it lists all such fields.
+            ValueError: both ``ttl`` and ``keep_ttl`` are given.
             WriteError: the backend refused the row.
         """
-        return run(shortcuts.save(self, force_insert))
+        return run(shortcuts.save(self, force_insert, ttl, keep_ttl, atomic))
 
     def delete_instance(self) -> bool:
         """Remove this row from the backend; ``True`` if it existed. The instance keeps its values."""
-        return ModelDelete(type(self)._meta, [self], False).execute()
+        return run(shortcuts.delete(self))
 
     def refresh(self) -> Self:
         """Read this row again, into this instance, and forget loaded related instances.
@@ -170,7 +198,7 @@ class Instance:
 
 def refreshed(instance: M, fresh: M) -> M:
     """Return an instance, after copying the values of another one to it and dropping its loaded related instances."""
-    for field in type(instance)._meta.fields.values():
-        field.poke(instance, field.peek(fresh))
+    plan = type(instance)._meta
+    slots.complete(plan.every_field, [fresh], [instance], None, plan.tracker)
     instance._relations.clear()
     return instance

@@ -93,7 +93,11 @@ class RowPlan:
         model: the model class.
         options: its Meta options.
         fields: its fields by name, in declaration order.
+        every_field: the same fields.
         key_fields: those of the primary key, in key order.
+        key_bits: the bits of those in the mask of the fields that were assigned.
+        tracker: the slot that keeps that mask.
+        related: the slot of the dicts of related instances, ``None`` without foreign keys.
         composite: its composite key, or ``None``.
         names: the field for every name that a row may use; foreign keys have two names.
         identity: finds primary keys in rows and makes keys.
@@ -111,10 +115,14 @@ class RowPlan:
         self.model = model
         self.options = options
         self.fields = fields
+        self.every_field = tuple(fields.values())
         self.key_fields = key_fields
+        self.key_bits = sum(field.bit for field in key_fields)
         self.composite = composite
         self.names = {name: field for field in fields.values() for name in field.accepted_names}
         self.references = tuple(field for field in fields.values() if isinstance(field, ForeignKeyField))
+        self.tracker = model._assigned
+        self.related = model._related if self.references else None
         self._adopter = adopt.Adopter(model, self.names, self.references)
         self.identity: Any = keys.Identity(model, key_fields, self.prefix, (composite or key_fields[0]).index_formatter)
         self._resolved: _Resolved | None = None
@@ -176,7 +184,7 @@ class RowPlan:
             self.identity,
             self.options.on_invalid == "miss",
             prefix=envelope.prefix,
-            read=envelope.read,
+            unwrap=envelope.unwrap,
         )
         resolved = _Resolved(generation, backend, serializer, envelope.wrap(codec, self.identity))
         self._resolved = resolved
@@ -195,9 +203,14 @@ class RowPlan:
         if serializer is not None:
             serializer.check_fields(name, [field for field in self.fields.values() if field not in self.key_fields])
 
-    def adopt(self, rows: Iterable[Any]) -> list[Any]:
-        """Return rows as instances; mappings are converted, instances stay the same objects."""
-        instances: list[Any] = self._adopter.adopt(rows)
+    def adopt(self, rows: Iterable[Any], changes: bool = False) -> list[Any]:
+        """Return rows as instances; mappings are converted, instances stay the same objects.
+
+        Args:
+            rows: mappings and instances.
+            changes: whether mappings hold changes of rows that exist: ``__init__`` is not called.
+        """
+        instances: list[Any] = self._adopter.adopt(rows, changes)
         return instances
 
     def unknown_name(self, name: str) -> TypeError:

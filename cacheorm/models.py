@@ -54,7 +54,7 @@ class Model(AsyncMethods, metaclass=ModelBase):
         TypeError: a name that no field has.
     """
 
-    __slots__ = ("__weakref__", "_loaded")
+    __slots__ = ("__weakref__", "_changes", "_loaded")
 
     _meta: ClassVar[RowPlan]
     _declared: ClassVar[Declared]
@@ -65,6 +65,8 @@ class Model(AsyncMethods, metaclass=ModelBase):
     DoesNotExist: ClassVar[type[errors.DoesNotExist]]
     _loaded: dict[str, Any]
     _related: ClassVar[Any]
+    _assigned: ClassVar[Any]
+    """The slot that keeps which fields were changed since the row was read or stored; see ``_speedups/rows/``."""
 
     # -- operations, to be executed --------------------------------------------------------------
 
@@ -106,8 +108,8 @@ class Model(AsyncMethods, metaclass=ModelBase):
         """Change the named fields of rows; returns a list in the order given on execute, ``None`` for rows not found.
 
         Args:
-            rows: dicts of key fields and changes and instances, or one iterable of them. Of an instance, the
-                fields that have a value are the changes.
+            rows: dicts of key fields and changes and instances, or one iterable of them. Of an instance, the changes
+                are those that its ``save()`` writes.
         """
         return ModelUpdate(cls._meta, as_rows(rows), True)
 
@@ -298,6 +300,8 @@ class Model(AsyncMethods, metaclass=ModelBase):
 # this: an AttributeError that is raised and caught would cost more than the rest.
 Model._related = slots.Slot()
 Model._related.attach(vars(Model)["_loaded"])
+Model._assigned = slots.Slot()
+Model._assigned.attach(vars(Model)["_changes"])
 
 
 class CacheBuilder:

@@ -23,6 +23,24 @@ __all__ = ["Field", "FieldOptions", "IndexFormatter"]
 
 T = TypeVar("T")
 
+# Their values cannot be changed in place.
+_OF_CONSTANTS = {
+    convert.Binary,
+    convert.Boolean,
+    convert.Date,
+    convert.DateTime,
+    convert.DateTimeTZ,
+    convert.DecimalText,
+    convert.Enumeration,
+    convert.Integer,
+    convert.Real,
+    convert.ShortUuid,
+    convert.Text,
+    convert.Time,
+    convert.Timestamp,
+    convert.Uuid,
+}
+
 IndexFormatter = str | Callable[..., str]
 """Makes the key of a row from its stored key values: a ``%``-format string or a callable."""
 
@@ -153,12 +171,21 @@ class Field(slots.Slot, Generic[T]):
 
     # -- belonging to a model --------------------------------------------------------------------
 
-    def bind(self, model: type[Model], name: str, member: MemberDescriptorType) -> None:
-        """Attach the field to ``model`` under ``name``, with values in the slot of ``member``."""
+    def bind(self, model: type[Model], name: str, member: MemberDescriptorType, place: int) -> None:
+        """Attach the field to ``model`` under ``name``.
+
+        Args:
+            model: the model.
+            name: the field's name.
+            member: the descriptor of the slot for its values.
+            place: the place of that slot among those of its model, from 1.
+        """
         self.model = model
         self.name = name
         self.member = member
-        self.attach(member)
+        self.place = place
+        self.attach(member, place, model._assigned)
+        self.watched = type(self.converter) not in _OF_CONSTANTS
 
     @property
     def accepted_names(self) -> tuple[str, ...]:

@@ -199,13 +199,14 @@ class ForeignKeyField(Field[T]):
     def accepted_names(self) -> tuple[str, ...]:
         return (self.name, self.object_id_name)
 
-    def bind(self, model: type[Model], name: str, member: MemberDescriptorType) -> None:
+    def bind(self, model: type[Model], name: str, member: MemberDescriptorType, place: int) -> None:
         self.object_id_name = self._given_id_name or (name if name.endswith("_id") else f"{name}_id")
         if self._given_id_name == name:
             raise ValueError(f"{model.__name__}.{name}: object_id_name needs a name other than the field's own")
         if self.target == "self":
             self.target = model
-        super().bind(model, name, member)
+        super().bind(model, name, member, place)
+        self.watched = False
         self.holds_ids = type(self).__set__ is ForeignKeyField.__set__
         # A field that is itself called "..._id" reads as the id.
         setattr(model, self.object_id_name, ObjectId(self))
@@ -217,18 +218,19 @@ class ForeignKeyField(Field[T]):
 
     def unset(self, instance: Any) -> Any:
         """Return the related instance for a default; without one, ``None`` or an error as in :meth:`_related`."""
-        related = _loaded(instance).get(self.name)
-        return self._related(instance, self.object_id(instance)) if related is None else related
+        return self._related(instance, self.object_id(instance))
 
     def object_id(self, instance: Any) -> Any:
         """Return the id of the related row, or that of the default if none was set; never loads the row."""
-        value = self.peek(instance)
+        value = self.peek(instance, MISSING)
         if value is None:
             value = _loaded(instance).get(self.name)
-        if value is None and self.default is not None and not self.primary_key:
-            value = self.make_default()
-            if callable(self.default) or is_model(type(value)):
-                self.__set__(instance, value)
+        elif value is MISSING:
+            value = None
+            if self.default is not None and not self.primary_key:
+                value = self.make_default()
+                if callable(self.default) or is_model(type(value)):
+                    self._hold(instance, value)
         # An instance that had no id when it was assigned may have one now.
         return value._pk if is_model(type(value)) else value
 
@@ -283,6 +285,20 @@ class ForeignKeyField(Field[T]):
             # the write is refused.
             self.poke(instance, related if pk is None else pk)
 
+    def _hold(self, instance: Any, value: Any) -> None:
+        """Set the reference, without noting that it was assigned."""
+        if is_model(type(value)):
+            # An instance may be assigned before the model that is named here can be found.
+            target = self.target if isinstance(self.target, type) else self.find and self.find()
+            if target is not None and isinstance(value, target) and _same_rows(value, target):
+                self.poke(instance, value._pk)
+                instance._relations[self.name] = value
+                return
+        loaded = _loaded(instance)
+        if loaded and self.peek(instance) != value:
+            loaded.pop(self.name, None)
+        self.poke(instance, value)
+
     if not TYPE_CHECKING:
 
         def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -291,21 +307,12 @@ class ForeignKeyField(Field[T]):
             loaded = _loaded(instance).get(self.name)
             if loaded is not None and loaded is not MISSING:
                 return loaded
-            value = self.peek(instance)
-            return self.unset(instance) if value is None else self._related(instance, value)
+            value = self.peek(instance, MISSING)
+            return self.unset(instance) if value is MISSING else self._related(instance, value)
 
         def __set__(self, instance: Any, value: Any) -> None:
-            if is_model(type(value)):
-                # An instance may be assigned before the model that is named here can be found.
-                target = self.target if isinstance(self.target, type) else self.find and self.find()
-                if target is not None and isinstance(value, target) and _same_rows(value, target):
-                    self.poke(instance, value._pk)
-                    instance._relations[self.name] = value
-                    return
-            loaded = _loaded(instance)
-            if loaded and self.peek(instance) != value:
-                loaded.pop(self.name, None)
-            self.poke(instance, value)
+            self._hold(instance, value)
+            self.mark(instance)
 
         def __delete__(self, instance: Any) -> None:
             _loaded(instance).pop(self.name, None)

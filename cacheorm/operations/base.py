@@ -147,6 +147,7 @@ class WriteOperation(Operation[R]):
         payloads: list[Any],
         after: SendSignal | None = None,
         refused: list[FailedRow] | None = None,
+        stored_keys: set[str] | None = None,
     ) -> Steps[dict[str, bool]]:
         """Write payloads under their keys; return ``{key: stored?}``, or ``{}`` of ``set_many``, which stores all.
 
@@ -156,6 +157,7 @@ class WriteOperation(Operation[R]):
             payloads: as many payloads.
             after: the signal to send for rows that are stored; it has as many rows as there are keys.
             refused: a list to which the rows that the backend refused are added, instead of an error.
+            stored_keys: a set to which the keys of the rows that are stored are added, also before an error.
 
         Raises:
             WriteError: the backend refused rows; the other rows have been written.
@@ -186,6 +188,8 @@ class WriteOperation(Operation[R]):
                     for key in batch
                     if key not in reasons and not outcome.get(key, False)
                 ]
+            if stored_keys is not None:
+                stored_keys.update([key for key in batch if outcome.get(key, False)])
             if after is not None:
                 yield after._replace(rows=[rows[key] for key in batch if outcome.get(key, False)])
         if failed and refused is None:

@@ -46,7 +46,7 @@ class Increment:
             raise ValueError(f"{self._label}: null, there is nothing to add to")
         number = self._number(value)
         try:
-            self.field.poke(row, number + self._by)
+            self.field.__set__(row, number + self._by)
         except TypeError:
             raise TypeError(f"{self._label}: cannot add {type(self._by).__name__} to {type(value).__name__}") from None
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Self
 
+from .._speedups import slots
 from ..errors import FailedRow, WriteError
+from ..metadata import RowPlan
 from ..requests import Call, SendSignal, Steps
 from .base import R, WriteOperation
 from .compare_and_set import swap
 from .signal_senders import signal_senders
 
-__all__ = ["GetOrCreate", "ModelInsert"]
+__all__ = ["GetOrCreate", "ModelInsert", "keyless_rows", "take_back_keys"]
 
 _CREATED = {"created": True}
 
@@ -29,6 +32,7 @@ class ModelInsert(WriteOperation[R]):
     """
 
     _if_absent = False
+    _takes_back = True
 
     def if_absent(self) -> Self:
         """Write only rows that do not exist yet; the result has ``None`` for the others."""
@@ -36,13 +40,21 @@ class ModelInsert(WriteOperation[R]):
         return self
 
     def steps(self) -> Steps[R]:
-        result: Any = yield from (self._insert_many() if self._many else self._insert_one())
+        instances = self._plan.adopt(self._rows)
+        keyless = keyless_rows(self._plan, instances) if self._takes_back else []
+        stored: set[str] | None = set() if keyless else None
+        insert = self._insert_many(instances, stored) if self._many else self._insert_one(instances)
+        try:
+            result: Any = yield from insert
+        except BaseException as error:
+            take_back_keys(self._plan, keyless, error, stored or ())
+            raise
+        slots.clear(self._plan.tracker, result if self._many else [result])
         return result  # type: ignore[no-any-return]
 
-    def _insert_one(self) -> Steps[Any]:
+    def _insert_one(self, instances: list[Any]) -> Steps[Any]:
         plan = self._plan
         resolved = plan.resolved()
-        instances = plan.adopt(self._rows)
         signals = signal_senders("save", plan.model)
         if signals is not None and signals.before is not None:
             yield from self._send_before(signals.before, [(0, instances[0])])
@@ -60,10 +72,9 @@ class ModelInsert(WriteOperation[R]):
             yield SendSignal(signals.after, [(0, instances[0])], _CREATED)
         return instances[0]
 
-    def _insert_many(self) -> Steps[list[Any]]:
+    def _insert_many(self, instances: list[Any], stored: set[str] | None) -> Steps[list[Any]]:
         plan = self._plan
         codec = plan.resolved().codec
-        instances = plan.adopt(self._rows)
         signals = signal_senders("save", plan.model)
         if signals is not None and signals.before is not None:
             yield from self._send_before(signals.before, list(enumerate(instances)))
@@ -72,7 +83,7 @@ class ModelInsert(WriteOperation[R]):
         keys = plan.identity.identify(instances, False)[1]
         if not self._if_absent:
             rows = None if after is None else SendSignal(after, list(enumerate(instances)), _CREATED)
-            yield from self._write_many("set_many", keys, payloads, rows)
+            yield from self._write_many("set_many", keys, payloads, rows, stored_keys=stored)
             return instances
         # Of several rows with the same key the first is added, as if they were inserted one after another.
         first: dict[str, int] = {}
@@ -105,6 +116,32 @@ class ModelInsert(WriteOperation[R]):
                 [FailedRow(name, key, text, key in outcome.unsure) for key, text in outcome.reasons.items()]
             )
         return outcome
+
+
+def keyless_rows(plan: RowPlan, rows: list[Any]) -> list[tuple[Any, Any]]:
+    """Return the rows that get a part of their primary key from its default, each with the field."""
+    fields = [field for field in plan.key_fields if field.default is not None]
+    return [(field, row) for field in fields for row in rows if field.peek(row) is None]
+
+
+def take_back_keys(
+    plan: RowPlan, keyless: list[tuple[Any, Any]], error: BaseException, stored: Collection[str] = ()
+) -> None:
+    """Take back the keys that were made for rows that are not stored, so that saving them again inserts them.
+
+    Args:
+        plan: the plan of their model.
+        keyless: rows of :func:`keyless_rows`.
+        error: the error of the write.
+        stored: keys of rows that are stored all the same. Of a :exc:`WriteError`, these are all that it does not name.
+    """
+    if isinstance(error, WriteError):
+        failed = {row.key for row in error.failed}
+        keyless = [(field, row) for field, row in keyless if plan.key_of(row) in failed]
+    elif stored:
+        keyless = [(field, row) for field, row in keyless if plan.key_of(row) not in stored]
+    for field, row in keyless:
+        field.poke(row, None)
 
 
 class GetOrCreate(WriteOperation[tuple[Any, bool]]):
@@ -145,5 +182,6 @@ class GetOrCreate(WriteOperation[tuple[Any, bool]]):
             if stored is not False and stored is not None:
                 if signals is not None and signals.after is not None:
                     yield SendSignal(signals.after, [(0, instance)], _CREATED)
+                slots.clear(plan.tracker, [instance])
                 return instance, True
         raise WriteError([FailedRow(plan.model.__name__, key, "refused by the backend")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, ClassVar, Self, cast
 
 from ..errors import BackendError, ConflictError, FailedRow, ValidationError, WriteError
@@ -11,7 +12,7 @@ from ..requests import Steps
 from ..types import is_model
 from .base import Operation, R
 from .delete import ModelDelete
-from .insert import ModelInsert
+from .insert import ModelInsert, keyless_rows, take_back_keys
 from .merging import OperationResult, run_merged
 from .preloading import Path, check_path, load_related_of_read, paths_of
 from .query import ModelQuery
@@ -86,10 +87,10 @@ class _OverModels(Operation[R]):
             count += len(rows)
         return by_model
 
-    def _adopt_all(self, by_model: dict[Any, _Rows]) -> None:
+    def _adopt_all(self, by_model: dict[Any, _Rows], changes: bool = False) -> None:
         # As instances, since errors need the keys of rows, and keys may come from defaults.
         for model, group in by_model.items():
-            group.rows = model._meta.adopt(group.rows)
+            group.rows = model._meta.adopt(group.rows, changes)
 
     def _parts(self, by_model: dict[Any, _Rows]) -> list[Operation[Any]]:
         """Return the operation on each model, with the modifiers of this one."""
@@ -212,25 +213,22 @@ class Insert(_OverModels[list[Any]], ModelInsert[list[Any]]):
     def steps(self) -> Steps[list[Any]]:
         by_model = self._by_model()
         self._adopt_all(by_model)
+        keyless = {model: keyless_rows(model._meta, group.rows) for model, group in by_model.items()}
+        # Not by the operations on the models, since errors need the keys of rows.
+        self._takes_back = False
         if any(model._meta.references for model in by_model):
             # Rows may refer to other rows of the call, so primary keys from defaults are set before the conversion.
-            changed = [_set_default_keys(model._meta, group.rows) for model, group in by_model.items()]
-            if any(changed):
+            for field, row in chain.from_iterable(keyless.values()):
+                field.poke(row, field.make_default())
+            if any(keyless.values()):
                 self._adopt_all(by_model)
-        results = yield from self._write(by_model)
+        try:
+            results = yield from self._write(by_model)
+        except BaseException as error:
+            for model, rows in keyless.items():
+                take_back_keys(model._meta, rows, error)
+            raise
         return self._in_order(by_model, [outcome.result for outcome in results])
-
-
-def _set_default_keys(plan: RowPlan, rows: list[Any]) -> bool:
-    """Set the primary key of rows without one to its default; return whether there were any."""
-    changed = False
-    for field in plan.key_fields:
-        if field.default is not None:
-            for row in rows:
-                if field.peek(row) is None:
-                    field.poke(row, field.make_default())
-                    changed = True
-    return changed
 
 
 class Update(_OverModels[list[Any]], ModelUpdate[list[Any]]):
@@ -255,7 +253,7 @@ class Update(_OverModels[list[Any]], ModelUpdate[list[Any]]):
 
     def steps(self) -> Steps[list[Any]]:
         by_model = self._by_model()
-        self._adopt_all(by_model)
+        self._adopt_all(by_model, True)
         results = yield from self._write(by_model)
         return self._in_order(by_model, [outcome.result for outcome in results])
 

@@ -6,13 +6,14 @@ call for each part that arrives). The first is :meth:`Identity.identify`; the fu
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import compress
+from typing import Any, NamedTuple
 
 from .._speedups import keys as key_makers
 from ..payload import ABSENT
 from ..requests import Call, Fetch, Steps
 
-__all__ = ["Gaps", "read", "read_with_gaps", "read_with_tokens"]
+__all__ = ["Gaps", "Patched", "read", "read_patched", "read_with_gaps"]
 
 Gaps = dict[str, tuple[Any, bytes | None]]
 """The keys without a row, except remembered misses: their primary keys, and the payload stored instead, or ``None``."""
@@ -98,12 +99,77 @@ def read_with_gaps(resolved: Any, pks: list[Any], keys: list[str]) -> Steps[tupl
     return decoder.spread(rows, keys), decoder.gaps
 
 
-def read_with_tokens(resolved: Any, pks: list[Any], keys: list[str]) -> Steps[tuple[list[Any], dict[str, Any]]]:
-    """Read rows as :func:`read` does, for a compare-and-set; return them, and the token of each key that exists."""
-    decoder = _RowDecoder(resolved.codec, pks, keys)
-    entries = yield Call(resolved.backend, "get_many_cas", tuple(decoder.keys))
-    if len(entries) != len(decoder.keys):
-        raise Fetch(resolved.backend, decoder.keys, decoder).miscounted(len(entries))
-    rows = decoder([entry and entry[0] for entry in entries], 0)
-    tokens = {key: entry[1] for key, entry in zip(decoder.keys, entries, strict=True) if entry}
-    return decoder.spread(rows, keys), tokens
+class Patched(NamedTuple):
+    """Rows that exist, with changes put into them; each attribute has one element for each row.
+
+    Attributes:
+        keys: their keys, each once.
+        rows: the rows.
+        payloads: the new payloads.
+        tokens: for a compare-and-set, the tokens.
+    """
+
+    keys: list[str]
+    rows: list[Any]
+    payloads: list[Any]
+    tokens: list[Any]
+
+    def without_misses(self) -> Patched:
+        """Return the rows that exist; as it is, there may be ``None`` among them."""
+        missing = key_makers.missing_positions(self.rows)
+        if not missing:
+            return self
+        there = [row is not None for row in self.rows]
+        columns: list[Any] = [[*compress(column, there)] for column in self]
+        return Patched(*columns)
+
+
+class _PatchingDecoder(_RowDecoder):
+    """A row decoder that puts changes into the payloads before it decodes them, and keeps the new payloads."""
+
+    __slots__ = ("changes", "payloads")
+
+    def __init__(self, codec: Any, pks: list[Any], keys: list[str], changes: list[Any]) -> None:
+        super().__init__(codec, pks, keys)
+        if self.keys is not keys:
+            merged: dict[str, Any] = {}
+            for key, change in zip(keys, changes, strict=True):
+                merged[key] = codec.merged(merged[key], change) if key in merged else change
+            changes = [*merged.values()]
+        self.changes = changes
+        self.payloads: list[Any] = [None] * len(self.keys)
+
+    def __call__(self, payloads: list[bytes | None], start: int) -> list[Any]:
+        """Return the changed rows of consecutive keys, ``None`` for each without one."""
+        changes, keys, end = self.changes, self.keys, start + len(payloads)
+        if len(payloads) < len(keys):
+            changes, keys = changes[start:end], keys[start:end]
+        patched = self.codec.patch_many(payloads, changes, keys)
+        self.payloads[start:end] = patched
+        return super().__call__(patched, start)
+
+
+def read_patched(
+    resolved: Any, pks: list[Any], keys: list[str], changes: list[Any], with_tokens: bool
+) -> Steps[Patched]:
+    """Read rows and put changes into them.
+
+    Args:
+        resolved: the model's backend and codec.
+        pks: the primary keys.
+        keys: the keys; to a row whose key occurs more than once, all its changes are made.
+        changes: as many changes, as the codec packs them.
+        with_tokens: whether to read for a compare-and-set.
+    """
+    decoder = _PatchingDecoder(resolved.codec, pks, keys, changes)
+    tokens: list[Any] = []
+    fetch = Fetch(resolved.backend, decoder.keys, decoder)
+    if with_tokens:
+        entries = yield Call(resolved.backend, "get_many_cas", tuple(decoder.keys))
+        if len(entries) != len(decoder.keys):
+            raise fetch.miscounted(len(entries))
+        rows = decoder([entry and entry[0] for entry in entries], 0)
+        tokens = [entry and entry[1] for entry in entries]
+    else:
+        rows = yield fetch
+    return Patched(decoder.keys, rows, decoder.payloads, tokens).without_misses()

@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from .._speedups import slots
 from ..errors import BackendError
 from ..payload import ABSENT, LEASE, is_lease
 from ..requests import Call, CallLoader, Sleep, Steps, WaitFor
@@ -230,6 +231,7 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
             load.leave_loader(outer)
         rows = rows_by_key(self._plan, reply, pks)
         payloads = self._plan.resolved().codec.dump_many(list(rows.values()))
+        slots.clear(self._plan.tracker, list(rows.values()))
         packed = dict(zip(rows, payloads, strict=True))
         loaded.rows |= dict.fromkeys(gaps) | rows
         loaded.payloads |= dict.fromkeys(gaps) | packed

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .._speedups import assigned
 from .._speedups import keys as key_makers
 from ..payload import is_absence
 from ..requests import Call, Request, Steps
@@ -18,6 +19,7 @@ from .increment import Increment
 from .insert import GetOrCreate, ModelInsert
 from .query import ModelQuery
 from .read_through import ModelLoad
+from .signal_senders import signal_senders
 from .update import ModelUpdate
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "create",
+    "delete",
     "delete_by_id",
     "expire",
     "expire_many",
@@ -150,15 +153,37 @@ def is_row(payload: bytes | None) -> bool:
     return payload is not None and not is_absence(payload)
 
 
-def save(instance: Any, force_insert: bool) -> Steps[bool]:
-    """Update the row of an instance if it has a primary key; insert it otherwise."""
+def save(instance: Any, force_insert: bool, ttl: TTL, keep_ttl: bool, atomic: bool) -> Steps[bool]:
+    """Write what was changed in an instance if it has a primary key; insert it otherwise."""
     plan = type(instance)._meta
+    if keep_ttl and ttl is not None:
+        raise ValueError(f"{plan.model.__name__}: ttl gives the row a lifetime, and keep_ttl keeps the one it has")
     if force_insert or instance._pk is None:
         insert: ModelInsert[Any] = ModelInsert(plan, [instance], False)
-        yield from insert.steps()
+        yield from (insert if ttl is None else insert.ttl(ttl)).steps()
+        return True
+    changed = assigned.assigned(plan.tracker.peek(instance), instance)
+    # Receivers of signals may change a row in which nothing was changed.
+    if not changed and ttl is None and signal_senders("save", plan.model) is None:
         return True
     update: ModelUpdate[Any] = ModelUpdate(plan, [instance], False)
+    if ttl is not None:
+        update.ttl(ttl)
+    if keep_ttl:
+        update.keep_ttl()
+    if atomic:
+        update.atomic()
     return (yield from update.steps()) is not None
+
+
+def delete(instance: Any) -> Steps[bool]:
+    """Remove the row of an instance."""
+    plan = type(instance)._meta
+    operation: ModelDelete[bool] = ModelDelete(plan, [instance], False)
+    existed = yield from operation.steps()
+    # All its values belong to no row any more.
+    plan.tracker.poke(instance, assigned.ALL)
+    return existed
 
 
 def ttl_left(instance: Any) -> Call:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self
 
-from .._speedups import slots
+from .._speedups import assigned, slots
 from ..errors import BackendError, ConflictError, FailedRow, ValidationError, WriteError
 from ..requests import Call, SendSignal, Steps
 from ..types import KEEP_TTL
 from .base import R, WriteOperation
-from .read import read, read_with_tokens
-from .signal_senders import signal_senders
+from .read import Patched, read_patched
+from .signal_senders import SignalSenders, signal_senders
 
 __all__ = ["ModelUpdate"]
 
@@ -22,15 +21,15 @@ class _Batch(NamedTuple):
 
     Attributes:
         positions: their positions in the operation.
-        changes: instances with only the fields to change set.
-        given: whether that instance is the caller's own, which becomes the whole row.
+        changes: their changes, as the codec packs them.
+        own: the instances that become the whole rows; empty if rows are returned as new instances.
         pks: their primary keys.
         keys: their keys.
     """
 
     positions: Sequence[int]
     changes: list[Any]
-    given: list[bool]
+    own: list[Any]
     pks: list[Any]
     keys: list[str]
 
@@ -39,27 +38,32 @@ class _Batch(NamedTuple):
         columns: list[Any] = [column[start:stop] for column in self]
         return _Batch(*columns)
 
-    def positioned(self, rows: dict[str, Any]) -> list[tuple[int, Any]]:
-        """Return rows by key as pairs of the first position of the key and the row."""
+    def positioned(self, keys: list[str], rows: list[Any]) -> list[tuple[int, Any]]:
+        """Return rows as pairs of the first position of their key and the row."""
         first = dict(zip(reversed(self.keys), reversed(self.positions), strict=True))
-        return [(first[key], row) for key, row in rows.items()]
+        return [(first[key], row) for key, row in zip(keys, rows, strict=True)]
 
     def some(self, indexes: list[int]) -> _Batch:
         """Return the rows at some indexes."""
-        columns: list[Any] = [[column[index] for index in indexes] for column in self]
+        columns: list[Any] = [[column[index] for index in indexes] if column else [] for column in self]
         return _Batch(*columns)
 
 
 class ModelUpdate(WriteOperation[R]):
-    """Reads rows, changes the fields that are named, and writes them back where they still exist.
+    """Puts the stored forms of the fields that are named into the stored rows, where these still exist.
+
+    The other fields stay as they are stored: they are neither converted nor checked, and those that the model does not
+    know are kept. Of an instance, the fields are named that were assigned since it was read or stored, or whose values
+    were changed in place.
 
     Returns the whole row as an instance, or ``None`` for a row that does not exist. A row that is deleted between the
     read and the write stays deleted. Changes by others in between are overwritten, unless the update is :meth:`atomic`.
-    All changes are checked before anything is read or written.
+    All changes are converted and packed before anything is read or written.
 
     Raises (on execute):
         ValidationError: all bad fields of the first bad row.
         PayloadError: stored bytes that are no row of the model.
+        TypeError, ValueError: the row was written by another serializer, and the model's cannot hold one of its values.
         WriteError: rows that the backend refused; all others are stored.
         ConflictError: rows that others changed at each try; only from :meth:`atomic` updates.
     """
@@ -117,10 +121,13 @@ class ModelUpdate(WriteOperation[R]):
     def steps(self) -> Steps[R]:
         plan = self._plan
         rows = [*self._rows]
-        changes = plan.adopt(rows)
-        plan.resolved().codec.convert_many(changes, self._many)
-        pks, keys = plan.identity.identify(changes, False, self._many)
-        batch = _Batch(range(len(rows)), changes, [*map(operator.is_, rows, changes)], pks, keys)
+        instances = plan.adopt(rows, True)
+        changes = plan.resolved().codec.pack_changes(instances, self._many)
+        pks, keys = plan.identity.identify(instances, False, self._many)
+        # Not if all rows were dicts, unless related instances were assigned.
+        whole = plan.model in set(map(type, rows))
+        own = instances if whole or (plan.related is not None and slots.holds(plan.related, instances)) else []
+        batch = _Batch(range(len(rows)), changes, own, pks, keys)
         if not self._many:
             (result,) = yield from self._update(batch)
             return result  # type: ignore[no-any-return]
@@ -178,76 +185,98 @@ class ModelUpdate(WriteOperation[R]):
             conflicts: an atomic update adds the keys that others have changed.
             refused: an atomic update adds the rows that the backend refused.
         """
-        keys = batch.keys
-        rows, tokens = yield from self._read(batch)
-        self._overlay(batch.changes, rows)
-        existing = {key: row for key, row in zip(keys, rows, strict=True) if row is not None}
-        if not existing:
-            return rows
+        found = yield from self._read(batch)
+        keys, rows = found.keys, found.rows
+        if not rows:
+            return [None] * len(batch.keys)
         if self._function is not None:
-            for row in existing.values():
+            for row in rows:
                 self._function(row)
-            self._check_keys(existing, "the function given to apply()")
+            self._check_keys(keys, rows, "the function given to apply()")
+            self._change_again(batch, found)
         after: SendSignal | None = None
         signals = signal_senders("save", self._plan.model)
         if signals is not None:
-            if self._retries is None:
-                # Receivers get the caller's instances. Not for an atomic update, which may have to change the row
-                # again.
-                rows = self._in_given(batch, rows)
-                existing = {key: row for key, row in zip(keys, rows, strict=True) if row is not None}
-            positioned = batch.positioned(existing)
-            if signals.before is not None:
-                yield from self._send_before(signals.before, positioned)
-                self._check_keys(existing, "a receiver of pre_save")
-            if signals.after is not None:
-                after = SendSignal(signals.after, positioned, {"created": False})
-        try:
-            payloads = self._plan.resolved().codec.dump_many([*existing.values()], self._many)
-        except ValidationError as error:
-            raise error.repositioned([position for position, _ in batch.positioned(existing)]) from error.__cause__
+            after = yield from self._prepare_signals(signals, batch, found)
         if self._retries is not None:
-            swaps = [(payload, tokens[key]) for key, payload in zip(existing, payloads, strict=True)]
-            written = yield from self._write_many("compare_and_set_many", [*existing], swaps, after, refused)
+            swaps = [*zip(found.payloads, found.tokens, strict=True)]
+            written = yield from self._write_many("compare_and_set_many", keys, swaps, after, refused)
             named = {row.key for row in refused}
-            conflicts.update([key for key in existing if not written.get(key) and key not in named])
+            conflicts.update([key for key in keys if not written.get(key) and key not in named])
         elif self._many:
-            written = yield from self._write_many("replace_many", [*existing], payloads, after)
+            written = yield from self._write_many("replace_many", keys, found.payloads, after)
         else:
-            written = {keys[0]: (yield Call(self._plan.backend, "replace", (keys[0], payloads[0], self._pick_ttl())))}
+            call = Call(self._plan.backend, "replace", (keys[0], found.payloads[0], self._pick_ttl()))
+            written = {keys[0]: (yield call)}
             if after is not None and written[keys[0]]:
                 yield after
-        return self._in_given(batch, [existing[key] if written.get(key) else None for key in keys])
+        if not (len(written) == len(batch.keys) == len(keys) and all(written.values())):
+            row_of = {key: row for key, row in zip(keys, rows, strict=True) if written.get(key)}
+            rows = [row_of.get(key) for key in batch.keys]
+        return self._complete(rows, batch, self._plan.tracker) if batch.own else rows
 
-    def _read(self, batch: _Batch) -> Steps[tuple[list[Any], dict[str, Any]]]:
-        """Read the stored rows, and for an atomic update their tokens."""
+    def _read(self, batch: _Batch) -> Steps[Patched]:
+        """Read the stored rows, with the changes put into them, and for an atomic update their tokens."""
         resolved = self._plan.resolved()
-        if self._retries is not None:
-            return (yield from read_with_tokens(resolved, batch.pks, batch.keys))
-        if self._many:
-            return (yield from read(resolved, batch.pks, batch.keys)), {}
-        payload = yield Call(resolved.backend, "get", (batch.keys[0],))
-        return [None if payload is None else resolved.codec.load(payload, batch.pks[0], batch.keys[0])], {}
+        keys = batch.keys
+        if self._many or self._retries is not None:
+            return (yield from read_patched(resolved, batch.pks, keys, batch.changes, self._retries is not None))
+        payloads = resolved.codec.patch_many([(yield Call(resolved.backend, "get", (keys[0],)))], batch.changes, keys)
+        return Patched(keys, resolved.codec.load_many(payloads, batch.pks, keys), payloads, []).without_misses()
 
-    def _overlay(self, sources: list[Any], targets: list[Any]) -> None:
-        """Copy the fields that are set, and the loaded related instances, from sources to targets of the model."""
+    def _change_again(self, batch: _Batch, found: Patched) -> None:
+        """Put into the payloads what other code has changed in the rows."""
         plan = self._plan
-        slots.overlay(plan.resolved().codec.columns, sources, targets, plan.model._related if plan.references else None)
+        codec, tracker = plan.resolved().codec, plan.tracker
+        changed = []
+        for at, row in enumerate(found.rows):
+            if mask := assigned.assigned(tracker.peek(row), row) & ~plan.key_bits:
+                tracker.poke(row, mask)
+                changed.append(at)
+        rows, keys = [found.rows[at] for at in changed], [found.keys[at] for at in changed]
+        try:
+            changes = codec.pack_changes(rows, self._many, True)
+        except ValidationError as error:
+            raise error.repositioned([at for at, _ in batch.positioned(keys, rows)]) from error.__cause__
+        patched = codec.patch_many([found.payloads[at] for at in changed], changes, keys)
+        for at, payload in zip(changed, patched, strict=True):
+            found.payloads[at] = payload
+        slots.clear(tracker, rows)
 
-    def _in_given(self, batch: _Batch, rows: list[Any]) -> list[Any]:
-        """Return rows, but the caller's own instances where it gave some, with all fields copied to them."""
-        if True not in batch.given:
-            return rows
-        sources = zip(rows, batch.changes, batch.given, strict=True)
-        own = [change if given and row is not None else None for row, change, given in sources]
-        self._overlay(rows, own)
-        return [row if change is None else change for row, change in zip(rows, own, strict=True)]
+    def _prepare_signals(self, signals: SignalSenders, batch: _Batch, found: Patched) -> Steps[SendSignal | None]:
+        """Send ``pre_save``, and return the signal to send for rows that are stored, if there are receivers."""
+        tracker = self._plan.tracker
+        row_of = dict(zip(found.keys, found.rows, strict=True))
+        masks: list[tuple[Any, int]] = []
+        if self._retries is None and batch.own:
+            # Receivers get the caller's instances. Not for an atomic update, which may have to change the row again.
+            pairs = [pair for pair in zip(batch.keys, batch.own, strict=True) if pair[0] in row_of]
+            masks = [(row, assigned.assigned(tracker.peek(row), row)) for _, row in pairs]
+            self._complete([row_of.get(key) for key in batch.keys], batch, tracker)
+            found.rows[:] = (row_of | dict(pairs)).values()
+        try:
+            positioned = batch.positioned(found.keys, found.rows)
+            if signals.before is not None:
+                yield from self._send_before(signals.before, positioned)
+                self._check_keys(found.keys, found.rows, "a receiver of pre_save")
+                self._change_again(batch, found)
+        finally:
+            # Until the rows are stored, what was changed in the caller's instances is still to be written.
+            for row, mask in masks:
+                tracker.poke(row, mask)
+        return None if signals.after is None else SendSignal(signals.after, positioned, {"created": False})
 
-    def _check_keys(self, rows: dict[str, Any], culprit: str) -> None:
+    def _complete(self, rows: list[Any], batch: _Batch, tracker: Any) -> list[Any]:
+        """Return the caller's instances in place of rows, with all values of these."""
+        plan = self._plan
+        completed: list[Any] = slots.complete(plan.every_field, rows, batch.own, plan.related, tracker)
+        return completed
+
+    def _check_keys(self, keys: list[str], rows: list[Any], culprit: str) -> None:
         """Raise ValueError if the primary key of a row was changed since it was read."""
         try:
-            keys = self._plan.identity.identify([*rows.values()], False)[1]
+            found = self._plan.identity.identify(rows, False)[1]
         except (TypeError, ValueError):
-            keys = []
-        if keys != [*rows]:
+            found = []
+        if keys != found:
             raise ValueError(f"{self._plan.model.__name__}: {culprit} changed the primary key of a row that exists")

@@ -21,11 +21,16 @@ class RowFormat(NamedTuple):
         pack: ``{field name: stored value}`` to bytes.
         unpack: those bytes to a mapping.
         signer: signs payloads with their keys, and checks the signature before ``unpack`` is called.
+        unpack_set: the same as ``unpack`` for the fields that are set in the packed row, if ``unpack`` returns others.
+        merge: puts changed fields, ``{field name: stored value}``, into a packed row. ``None``: the row is unpacked and
+            packed again.
     """
 
     pack: Callable[[Any], bytes]
     unpack: Callable[[bytes], Any]
     signer: Signer | None = None
+    unpack_set: Callable[[bytes], Mapping[str, Any]] | None = None
+    merge: Callable[[bytes, Mapping[str, Any]], bytes] | None = None
 
 
 class BaseSerializer:
@@ -89,12 +94,22 @@ class BaseSerializer:
         **options: Any,
     ) -> Any:
         """Return the codec, which packs and reads the rows of one model; see ``_speedups/rows/``."""
-        pack, unpack, signer = self.row_format()
+        form = self.row_format()
         # Signed payloads may be read only after the signature was checked. MappingRows reads all payloads with
-        # options["read"], which checks it; DictRows would read those with the usual prefix without a check.
-        codec = rows.DictRows if signer is None else mapping.MappingRows
+        # options["unwrap"], which checks it; DictRows would read those with the usual prefix without a check.
+        codec = rows.DictRows if form.signer is None else mapping.MappingRows
         return codec(
-            model, fields, key_fields, identity, str(self), pack, unpack, skip_invalid, self.converter, **options
+            model,
+            fields,
+            key_fields,
+            identity,
+            str(self),
+            form.pack,
+            form.unpack,
+            skip_invalid,
+            self.converter,
+            merge=form.merge,
+            **options,
         )
 
     def __str__(self) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from ..errors import PayloadError
 from ..payload import COMPRESSED, SIGNED, Header, identify
 from ..types import to_bytes
-from .base import BaseSerializer, registry
+from .base import BaseSerializer, RowFormat, registry
 from .compression import LIMIT, Zstd, decompress
 from .json import JSONSerializer
 from .msgpack import MessagePackSerializer
@@ -27,14 +27,17 @@ class _Reader(NamedTuple):
     """Reads the payloads of one serializer."""
 
     name: str
-    signer: Signer | None
-    unpack: Callable[[bytes], Any]
+    form: RowFormat
 
     @classmethod
     def of(cls, serializer: BaseSerializer) -> _Reader:
         """Return the reader for a serializer."""
-        _, unpack, signer = serializer.row_format()
-        return cls(str(serializer), signer, unpack)
+        return cls(str(serializer), serializer.row_format())
+
+    @property
+    def signer(self) -> Signer | None:
+        """What signs the payloads, if they are signed."""
+        return self.form.signer
 
 
 class Envelope:
@@ -71,7 +74,7 @@ class Envelope:
         self._readers: dict[tuple[str, bool], _Reader] = {}
         # The model's own comes last, so that its names win if another serializer has the same ones.
         for accepted in (*(() if own.signer else _ALWAYS_READ), *reversed([*accepts]), serializer):
-            reader = _Reader.of(accepted)
+            reader = own if accepted is serializer else _Reader.of(accepted)
             for name in _names(accepted):
                 self._readers[name, reader.signer is not None] = reader
         bare = serializer.bare_format and version is None
@@ -115,20 +118,19 @@ class Envelope:
             result.append(smaller if len(smaller) < len(payload) else payload)
         return result
 
-    def read(self, payload: Any, key: str) -> tuple[Any, str]:
-        """Open a payload: check its signature and version, decompress it, and read its body.
+    def unwrap(self, payload: Any, key: str) -> tuple[bytes, RowFormat | None, str]:
+        """Unwrap a payload: check its signature and version, and decompress it.
 
         Args:
             payload: as a backend returned it; no remembered miss.
             key: the key that it is stored under.
 
         Returns:
-            The row as a mapping of fields, and the name of the serializer that read it. If the payload is no row, the
-            first is any object.
+            Its body, the format of that, which is ``None`` for the model's own serializer, and the serializer's name.
 
         Raises:
             PayloadError: a bad header, another schema version, a serializer that the model does not read, a wrong
-                signature, or a body that cannot be decoded.
+                signature, or a body that cannot be decompressed.
         """
         payload = to_bytes(payload)
         try:
@@ -157,10 +159,7 @@ class Envelope:
                 body = decompress(body, self._limit)
             except PayloadError as error:
                 raise self._error(error.reason, key, reader.name) from error.__cause__
-        try:
-            return reader.unpack(body), reader.name
-        except Exception as error:
-            raise self._error(f"cannot be decoded ({type(error).__name__})", key, reader.name) from error
+        return body, None if reader is self._own else reader.form, reader.name
 
     def _reader(self, header: Header, key: str) -> _Reader:
         """Return the reader for a payload with this header; it has a signer if, and only if, the payload is signed."""
@@ -183,7 +182,7 @@ class _EnvelopeCodec:
     """A codec whose payloads are compressed and signed.
 
     Args:
-        codec: packs rows, and reads payloads with :meth:`Envelope.read`.
+        codec: packs rows, and reads payloads with :meth:`Envelope.unwrap`.
         envelope: compresses and signs.
         identity: makes the keys.
     """
@@ -192,8 +191,8 @@ class _EnvelopeCodec:
         self._codec = codec
         self._envelope = envelope
         self._identity = identity
-        self.columns = codec.columns
-        self.convert_many = codec.convert_many
+        self.merged = codec.merged
+        self.pack_changes = codec.pack_changes
         self.load = codec.load
         self.load_many = codec.load_many
 
@@ -201,6 +200,12 @@ class _EnvelopeCodec:
         payloads = self._codec.dump_many(instances, many)
         keys = self._identity.identify(instances, False, many)[1]
         return self._envelope.compress_and_sign(payloads, keys)
+
+    def patch_many(self, payloads: list[bytes | None], changes: list[Any], keys: list[str]) -> list[bytes | None]:
+        patched = self._codec.patch_many(payloads, changes, keys)
+        found = [(payload, key) for payload, key in zip(patched, keys, strict=True) if payload is not None]
+        enclosed = iter(self._envelope.compress_and_sign([payload for payload, _ in found], [key for _, key in found]))
+        return [None if payload is None else next(enclosed) for payload in patched]
 
 
 def _names(serializer: BaseSerializer) -> list[str]:

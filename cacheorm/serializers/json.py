@@ -65,5 +65,6 @@ class JSONSerializer(BaseSerializer):
             self.converter,
             check=convert.check_json,
             pack_checked=convert.json_codec()[0],
+            patch=rows.patch_json,
             **options,
         )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .._speedups import convert
-from .base import BaseSerializer
+from .base import BaseSerializer, RowFormat
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -124,13 +124,16 @@ class _MessageType:
             self._members = {field.name: _Member(field) for field in self._descriptor.fields}
         return self._members
 
-    def fill(self, message: Message, row: Any) -> None:
+    def fill(self, message: Message, row: Any, merge: bool = False) -> None:
+        """Set the fields that ``row`` names; ``merge`` says whether the message has others."""
         if not isinstance(row, Mapping):
             raise _RefusedType(
                 f"expected a mapping for the protobuf message {self.full_name}, got {type(row).__name__}"
             )
         members = self.members
         chosen: dict[str, str] = {}
+        if merge:
+            chosen = {one.oneof: name for name, one in members.items() if one.oneof and message.HasField(name)}
         for name, value in row.items():
             if value is None:
                 continue
@@ -241,6 +244,26 @@ class ProtobufSerializer(BaseSerializer):
     def load_row(self, payload: bytes) -> Mapping[str, Any]:
         """Read a message as ``{field name: value}``, ``None`` for fields that are not set."""
         return self._message_type.read(self._message.FromString(payload))
+
+    def row_format(self) -> RowFormat:
+        """Return functions that keep what a message holds beside the fields that it declares."""
+        cls = type(self)
+        if cls.dumps is ProtobufSerializer.dumps and cls.loads is ProtobufSerializer.loads:
+            return RowFormat(self.dumps, self.load_row, None, self._load_set, self._merge)
+        return RowFormat(self.dumps, self.load_row)
+
+    def _load_set(self, payload: bytes) -> Mapping[str, Any]:
+        message = self._message.FromString(payload)
+        members = self._message_type.members
+        names = [field.name for field, _ in message.ListFields()]
+        return {name: members[name].take(message) for name in names if name in members}
+
+    def _merge(self, payload: bytes, changes: Mapping[str, Any]) -> bytes:
+        message = self._message.FromString(payload)
+        for name in changes:
+            message.ClearField(name)
+        self._message_type.fill(message, changes, merge=True)
+        return self.dumps(message)
 
     def converter(self, field: Any) -> Any:
         """Return the field's converter, or one that goes through the message if that may change values."""

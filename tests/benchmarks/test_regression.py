@@ -17,6 +17,7 @@ from benchmarks.contests import Contest
 MOST = {
     ("query_many", "Simple"): (0.45, 3.4),
     ("insert_many", "Simple"): (0.27, 2.85),
+    ("update_many", "Simple"): (0.59, 6.9),
     ("query_many", "Redis"): (0.40, 3.1),
     ("insert_many", "Redis"): (0.070, 0.81),
     ("query_many", "Redis Cluster"): (0.065, 0.70),

@@ -166,7 +166,7 @@ def test_a_field_may_be_called_like_a_method_of_models(name: str, memory: co.Sim
         assert await base.asave(row)
         assert await base.atouch(row)
         assert await base.attl(row)
-        assert getattr(await base.arefresh(row), name) == 7
+        assert getattr(await base.arefresh(row), name) == 9
         assert await base.adelete_instance(row)
         assert await base.asave(row, force_insert=True)
 

@@ -198,7 +198,12 @@ def test_rows_that_cannot_be_read_are_errors_or_misses(backend: co.BaseBackend) 
     lenient = model_with(backend=backend, name="user", on_invalid="miss")
     row = strict.create()
     backend.set(strict.key(id=row.id), b"\xff\xff nonsense")
-    for read in (lambda: strict.get(id=row.id), lambda: strict.query_many([row]).execute(), row.refresh, row.save):
+    for read in (
+        lambda: strict.get(id=row.id),
+        lambda: strict.query_many([row]).execute(),
+        row.refresh,
+        strict.update(id=row.id).execute,
+    ):
         with pytest.raises(co.PayloadError, match=r"User: .* \(key m:user:id:[0-9a-f]{32}, read as msgpack\)"):
             read()
     assert lenient.get_or_none(id=row.id) is None

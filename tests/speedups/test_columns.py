@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import cacheorm as co
 from cacheorm._speedups.rows import _columns_py, _rows_py
+from cacheorm._speedups.rows._assigned import ALL
 from cacheorm._speedups.rows._mapping import MappingRows
 
 pytestmark = pytest.mark.skipif(co.speedups_enabled, reason="the extensions do not work by columns")
@@ -169,8 +170,11 @@ def both(model: type[co.Model], serializer: str = "msgpack", skip_invalid: bool 
     chosen: Any = co.registry.get_by_name(serializer)
     codec = chosen.row_codec(*arguments, skip_invalid)
     assert isinstance(codec, _rows_py._ColumnRows)
-    pack, unpack = (_rows_py.pack, _rows_py.unpack) if serializer == "msgpack" else (chosen.dumps, chosen.loads)
-    return codec, MappingRows(*arguments, serializer, pack, unpack, skip_invalid)
+    if serializer == "msgpack":
+        pack, unpack, patch = _rows_py.pack, _rows_py.unpack, _rows_py.patch_msgpack
+    else:
+        pack, unpack, patch = chosen.dumps, chosen.loads, _rows_py.patch_json
+    return codec, MappingRows(*arguments, serializer, pack, unpack, skip_invalid, patch=patch)
 
 
 def outcome(call: Callable[[], Any]) -> Any:
@@ -196,6 +200,7 @@ def make(rows: list[dict[str, Any]]) -> list[Any]:
         instance = Everything(id=number)
         for name, value in row.items():
             Everything._meta.fields[name].poke(instance, value)
+        Everything._assigned.poke(instance, ALL)
         made.append(instance)
     return made
 
@@ -226,10 +231,10 @@ def test_a_batch_is_packed_as_its_rows_are(rows: list[dict[str, Any]], serialize
 @pytest.mark.no_cover
 @settings(max_examples=enough(300), deadline=None)
 @given(batches(UNUSUAL), st.booleans())
-def test_changes_are_converted_as_single_rows_are(rows: list[dict[str, Any]], many: bool) -> None:
+def test_changes_are_packed_as_those_of_single_rows_are(rows: list[dict[str, Any]], many: bool) -> None:
     columns, single = both(Everything)
     ours, theirs = make(rows), make(rows)
-    assert outcome(lambda: columns.convert_many(ours, many)) == outcome(lambda: single.convert_many(theirs, many))
+    assert outcome(lambda: columns.pack_changes(ours, many)) == outcome(lambda: single.pack_changes(theirs, many))
     assert [state(row) for row in ours] == [state(row) for row in theirs]
 
 
@@ -294,7 +299,7 @@ def test_the_common_batch_takes_no_step_for_single_rows(monkeypatch: pytest.Monk
     monkeypatch.setattr(MappingRows, "dump", fail)
     assert columns.dump_many(make(rows)) == payloads
     monkeypatch.setattr(MappingRows, "convert", fail)
-    columns.convert_many([Everything(id=number, text="a") for number in range(6)])
+    columns.pack_changes([Everything(id=number, text="a") for number in range(6)])
     monkeypatch.setattr(MappingRows, "load", fail)
     assert [state(row) for row in columns.load_many(payloads, [*range(6)], ["k"] * 6)] == expected
     pairs, _ = both(Pair)

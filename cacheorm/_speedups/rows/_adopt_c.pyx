@@ -8,6 +8,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from collections.abc import Mapping
 
+from ._assigned_c import ALL
 from ._slots_c cimport Slot, is_leaf, leave_untracked, new_instance, new_sealed, put_new
 
 cdef extern from "Python.h":
@@ -43,6 +44,7 @@ cdef class Adopter:
     cdef Name *table
     cdef Py_ssize_t count
     cdef Slot related
+    cdef Slot tracker
 
     def __cinit__(self, model, fields, tuple references):
         cdef Name *entry
@@ -50,6 +52,7 @@ cdef class Adopter:
         self.fields = dict(fields)
         self.references = references
         self.related = model._related
+        self.tracker = model._assigned
         self.places = {}
         self.table = <Name *> PyMem_Malloc(max(len(self.fields), 1) * sizeof(Name))
         if self.table is NULL:
@@ -67,30 +70,30 @@ cdef class Adopter:
     def __dealloc__(self):
         PyMem_Free(self.table)
 
-    def adopt(self, rows):
+    def adopt(self, rows, bint changes=False):
         """Return rows as instances."""
         cdef list instances = []
         # Off for lists only: what makes the rows of a generator may need the collector.
         cdef bint collecting = type(rows) in (list, tuple) and PyGC_Disable()
         try:
-            self.adopt_all(rows, instances)
+            self.adopt_all(rows, instances, changes)
         finally:
             if collecting:
                 PyGC_Enable()
         return instances
 
-    cdef int adopt_all(self, rows, list instances) except -1:
-        cdef bint plain = self.model._plain_init
+    cdef int adopt_all(self, rows, list instances, bint changes) except -1:
+        cdef bint plain = changes or self.model._plain_init
         cdef bint sealed = self.model._sealed
         for row in rows:
             if type(row) is self.model:
                 instance = row
             elif type(row) is dict and plain:
-                instance = self.filled(<dict> row, sealed)
+                instance = self.filled(<dict> row, sealed, changes)
             elif not isinstance(row, Mapping):
                 raise self.model._meta.not_a_row(row)
             elif plain:
-                instance = self.filled(dict(row), sealed)
+                instance = self.filled(dict(row), sealed, changes)
             else:
                 instance = self.model(**row)
             if self.references and self.related.has_value(instance) and instance._related:
@@ -99,8 +102,8 @@ cdef class Adopter:
             instances.append(instance)
         return 0
 
-    cdef object filled(self, dict row, bint sealed):
-        """Make an instance with the fields that ``row`` names."""
+    cdef object filled(self, dict row, bint sealed, bint changes):
+        """Make an instance with the fields that ``row`` names; ``changes`` says whether they count as changed."""
         cdef PyObject *name
         cdef PyObject *found
         cdef Py_ssize_t position = 0
@@ -124,6 +127,8 @@ cdef class Adopter:
             else:
                 (<object> entry.field).__set__(instance, value)
                 leaves = False
+        if changes:
+            put_new(<PyObject *> instance, self.tracker.offset, ALL)
         if leaves and sealed:
             leave_untracked(<PyObject *> instance)
         return instance

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ._assigned import ALL
 from ._slots_py import Slot
 
 __all__ = ["Adopter"]
@@ -25,19 +26,21 @@ class Adopter:
         self.references = references
         self._setters: dict[str, Any] = {}
 
-    def adopt(self, rows: Iterable[Any]) -> list[Any]:
+    def adopt(self, rows: Iterable[Any], changes: bool = False) -> list[Any]:
         """Return rows as instances: instances as they are, mappings as new ones.
 
         Foreign keys take over the keys that their related instances got since they were assigned.
 
         Args:
             rows: mappings and instances.
+            changes: whether mappings hold changes of rows that exist. ``__init__`` is not called for them, and all
+                their values count as changed.
 
         Raises:
             TypeError: something that is no row of this model, or an unknown name.
         """
         model = self.model
-        plain = model._plain_init
+        plain = changes or model._plain_init
         setters = self._setters or self._find_setters()
         instances = []
         for row in rows:
@@ -52,6 +55,8 @@ class Adopter:
                     if put is None:
                         raise model._meta.unknown_name(name)
                     put(instance, value)
+                if changes:
+                    model._assigned.poke(instance, ALL)
             else:
                 instance = model(**row)
             if self.references and instance._related:

@@ -83,6 +83,7 @@ class Column:
             raise TypeError("the field has code of its own")
         self.name = field.name
         self.null = field.null
+        self.bit = field.bit
         self.member = member
         self.converter = converter
         self._dump, self._load = _COLUMNS[type(converter)]

@@ -14,6 +14,14 @@ from typing import Any
 
 from ...errors import PayloadError, ValidationError
 from ...payload import is_absence
+from .. import _shim as cython
+
+if cython.compiled:
+    import cython
+if cython.compiled:
+    from ._assigned_c import ALL, NEW, assigned
+else:
+    from ._assigned import ALL, NEW, assigned
 
 __all__ = ["MappingRows"]
 
@@ -36,9 +44,12 @@ class MappingRows:
         skip_invalid: whether a payload that cannot be read counts as no row rather than as an error.
         converter_of: returns the converter of a field that is part of the payload; by default its own.
         prefix: what every payload begins with, before what ``pack`` gave.
-        read: a payload and its key to a mapping and the name of the serializer it was read with, whatever wrote it;
-            may raise :exc:`PayloadError` and :exc:`ImportError`. By default payloads have no prefix and ``unpack``
-            reads them.
+        unwrap: a payload and its key to its body, the format of that, which is ``None`` for this one, and the name of
+            the serializer that packed it; may raise :exc:`PayloadError` and :exc:`ImportError`. By default payloads
+            have no prefix and ``unpack`` reads them.
+        patch: puts packed changes into a packed row, or returns ``None``; see :mod:`._patches_py`. Without it, changes
+            are dicts of stored forms.
+        merge: puts a dict of changes into a packed row, where the format can do so without unpacking it.
     """
 
     def __init__(
@@ -53,7 +64,9 @@ class MappingRows:
         skip_invalid: bool,
         converter_of: Callable[[Any], Any] | None = None,
         prefix: bytes = b"",
-        read: Callable[[bytes, str], tuple[Any, str]] | None = None,
+        unwrap: Callable[[bytes, str], tuple[bytes, Any, str]] | None = None,
+        patch: Callable[[bytes, bytes], bytes | None] | None = None,
+        merge: Callable[[bytes, dict[str, Any]], bytes] | None = None,
     ) -> None:
         self.model = model
         self.name = model.__name__
@@ -69,7 +82,11 @@ class MappingRows:
         self._pack = pack
         self._unpack = unpack
         self.prefix = prefix
-        self._read = read or (lambda payload, key: (unpack(payload), serializer))
+        self._unwrap = unwrap or (lambda payload, key: (payload, None, serializer))
+        self._splice = patch
+        self._merge = merge
+        self._tracker = model._assigned
+        self._key_bits = sum(field.bit for field in self.key_fields)
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -86,44 +103,69 @@ class MappingRows:
         """
         return [self.dump(instance, place if many else None) for place, instance in enumerate(instances)]
 
-    def convert_many(self, instances: list[Any], many: bool = True) -> None:
-        """Replace the values that are set by what a read returns, and leave the others unset.
+    def pack_changes(self, instances: list[Any], many: bool = True, replace: bool = False) -> list[Any]:
+        """Convert and pack the fields that were changed since their row was read or stored, for :meth:`patch_many`.
 
         Args:
             instances: instances of the model.
             many: whether errors should say which row it is.
+            replace: whether to replace their values by what a read returns.
+
+        Returns:
+            The changes of each instance. Those of one that is new, or has another primary key by now, are all its
+            values.
 
         Raises:
             ValidationError: all bad fields of the first bad row.
+            TypeError: the serializer cannot hold the type of a stored value.
         """
-        for place, instance in enumerate(instances):
-            self.convert(instance, place if many else None, False)
+        return [self.changes(instance, place if many else None, replace) for place, instance in enumerate(instances)]
 
     def dump(self, instance: Any, position: int | None = None) -> bytes:
         """Pack one instance; ``position`` is its place in a bulk call."""
-        row = self.convert(instance, position, True)
+        row = self.convert(instance, position)
         try:
             return self.prefix + self._pack(row)
         except Exception as error:  # a serializer's libraries have errors of their own
             raise self._unpackable(row, error) from error
 
-    def convert(self, instance: Any, position: int | None, complete: bool) -> dict[str, Any]:
-        """Convert an instance's values in place and return the stored ones by field name.
+    def changes(self, instance: Any, position: int | None, replace: bool) -> Any:
+        """Pack the changed fields of one instance; see :meth:`pack_changes`."""
+        row = self.convert(instance, position, self.changed(instance), replace)
+        if self._splice is None:
+            return row
+        try:
+            return self._pack(row)
+        except Exception as error:  # as above
+            raise self._unpackable(row, error) from error
+
+    def changed(self, instance: Any) -> int:
+        """Return the mask of the fields that were changed since the row of an instance was read or stored."""
+        mask = assigned(self._tracker.peek(instance), instance)
+        # A row that was read and got another key is another row.
+        return ALL if mask & self._key_bits and not mask & NEW else mask
+
+    def convert(
+        self, instance: Any, position: int | None, changed: int | None = None, replace: bool = True
+    ) -> dict[str, Any]:
+        """Convert values of an instance and return the stored forms by field name.
 
         Args:
             instance: an instance of the model.
             position: its place in a bulk call, for errors.
-            complete: whether values that were never set get their defaults or are missing;
-                ``False`` leaves them out.
+            changed: the mask of the fields to convert, as far as they have values. ``None`` are all, with their
+                defaults where they have no values.
+            replace: whether to replace the values by what a read returns.
         """
         row: dict[str, Any] = {}
         problems = []
         cause: BaseException | None = None
         for field, converter, in_payload in self.steps:
             value = field.peek(instance, _ABSENT)
-            if value is _ABSENT:
-                if not complete:
+            if changed is not None:
+                if value is _ABSENT or not changed & field.bit:
                     continue
+            elif value is _ABSENT:
                 value = None if field.null and field.default is None else field.make_default()
             elif value is None and not field.null:
                 value = field.make_default()
@@ -145,7 +187,8 @@ class MappingRows:
                 problems.append((field.name, str(error)))
                 cause = cause or error.__cause__
                 continue
-            field.poke(instance, canonical)
+            if replace:
+                field.poke(instance, canonical)
             if in_payload:
                 row[field.name] = stored
         if problems:
@@ -158,7 +201,7 @@ class MappingRows:
         except (TypeError, ValueError):
             return None
 
-    def _unpackable(self, row: dict[str, Any], error: Exception) -> Exception:
+    def _unpackable(self, row: dict[str, Any], error: Exception, key: str | None = None) -> Exception:
         what, found = f"{self.name}: the {self.serializer} serializer cannot hold the row", error
         for name, stored in row.items():
             try:
@@ -169,7 +212,61 @@ class MappingRows:
         # Texts of errors that are not meant for values, such as PicklingError, may hold any part of one.
         known = isinstance(found, (TypeError, ValueError, OverflowError))
         kind = TypeError if isinstance(found, TypeError) else ValueError
-        return kind(f"{what}: {found if known else type(found).__name__}")
+        under = "" if key is None else f" (key {key})"
+        return kind(f"{what}: {found if known else type(found).__name__}{under}")
+
+    # -- changing --------------------------------------------------------------------------------
+
+    def patch_many(self, payloads: list[bytes | None], changes: list[Any], keys: list[str]) -> list[bytes | None]:
+        """Put changed fields into payloads, and leave all others as they are stored.
+
+        Args:
+            payloads: as a backend gave them, ``None`` for a miss. Those of other serializers become ones of this one.
+            changes: as many changes of :meth:`pack_changes`.
+            keys: the keys, for errors.
+
+        Returns:
+            As many payloads, ``None`` where there is no row.
+
+        Raises:
+            PayloadError: a payload that is no row of the model (a miss with ``skip_invalid``).
+            TypeError, ValueError: a row of another serializer that this one cannot hold.
+        """
+        return [
+            None if payload is None else self.patch(payload, change, key)
+            for payload, change, key in zip(payloads, changes, keys, strict=True)
+        ]
+
+    def patch(self, payload: bytes, changes: Any, key: str) -> bytes | None:
+        """Put changed fields into one payload."""
+        if is_absence(payload):
+            return None
+        try:
+            body, other, serializer = self._unwrap(payload, key)
+            if other is None and self._splice is not None:
+                patched = self._splice(body, changes)
+                if patched is not None:
+                    return self.prefix + patched
+            row = self._unpacked(body, other, key, serializer)
+        except PayloadError:
+            if self.skip_invalid:
+                return None
+            raise
+        named = changes if self._splice is None else self._unpack(changes)
+        if other is not None:
+            # In the order of the plan, in which rows are read sooner.
+            known = {field.name: row[field.name] for field in self.columns if field.name in row}
+            row = {**known, **(row if other.unpack_set is None else other.unpack_set(body))}
+        try:
+            if other is None and self._merge is not None:
+                return self.prefix + self._merge(body, named)
+            return self.prefix + self._pack({**row, **named})
+        except Exception as error:  # as above
+            raise self._unpackable({**row, **named}, error, key) from error
+
+    def merged(self, changes: Any, later: Any) -> Any:
+        """Return two changes of one row as one."""
+        return {**changes, **later} if self._splice is None else self._splice(changes, later)
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -214,16 +311,11 @@ class MappingRows:
     def _load(self, payload: bytes, pk: Any, key: str) -> Any:
         if is_absence(payload):
             return None
-        try:
-            row, serializer = self._read(payload, key)
-        except (PayloadError, ImportError):
-            # A library that is not installed says nothing about the payload.
-            raise
-        except Exception as error:
-            raise self._invalid(f"cannot be decoded ({type(error).__name__})", key, self.serializer) from error
-        if not isinstance(row, Mapping):
-            raise self._invalid(f"expected a map of fields, got {type(row).__name__}", key, serializer)
+        body, other, serializer = self._unwrap(payload, key)
+        row = self._unpacked(body, other, key, serializer)
         instance = self.model.__new__(self.model)
+        if self._tracker.peek(instance):
+            self._tracker.poke(instance, 0)  # what its __new__ has assigned is no change
         for field, value in zip(self.key_fields, pk if len(self.key_fields) > 1 else (pk,), strict=True):
             field.poke(instance, value)
         for field, converter, in_payload in self.steps:
@@ -242,6 +334,19 @@ class MappingRows:
                     raise self._invalid(str(error), key, serializer, field.name) from error
             field.poke(instance, value)
         return instance
+
+    def _unpacked(self, body: bytes, other: Any, key: str, serializer: str) -> Mapping[str, Any]:
+        """Return the row in the body of a payload as a mapping of stored forms."""
+        try:
+            row = self._unpack(body) if other is None else other.unpack(body)
+        except (PayloadError, ImportError):
+            # A library that is not installed says nothing about the payload.
+            raise
+        except Exception as error:
+            raise self._invalid(f"cannot be decoded ({type(error).__name__})", key, serializer) from error
+        if not isinstance(row, Mapping):
+            raise self._invalid(f"expected a map of fields, got {type(row).__name__}", key, serializer)
+        return row
 
     def _late_default(self, field: Any, converter: Any, key: str, serializer: str) -> Any:
         """Return the value of a field that the model did not have when the row was written."""

@@ -30,6 +30,7 @@ cdef int put_wide_text_header(Buffer *buffer, Py_ssize_t size) except -1
 cdef int put_wide_str(Buffer *buffer, PyObject *text) except -1
 cdef int put_list_header(Buffer *buffer, Py_ssize_t size) except -1
 cdef int put_stored(Buffer *buffer, object stored, int depth=*) except -1
+cdef int put_map_header(Buffer *buffer, Py_ssize_t size) except -1
 
 
 cdef inline int reserve(Buffer *buffer, Py_ssize_t more) except -1:
@@ -150,6 +151,8 @@ cdef struct Reader:
 
 cdef int take_long_text(Reader *reader, const char **data, Py_ssize_t *size) noexcept
 cdef int take_list_header(Reader *reader, Py_ssize_t *count) noexcept
+cdef int take_map_header(Reader *reader, Py_ssize_t *count) noexcept
+cdef int skip(Reader *reader) noexcept
 cdef object take_any(Reader *reader, int depth)
 cdef PyObject *new_text(const char *data, Py_ssize_t size) except NULL
 

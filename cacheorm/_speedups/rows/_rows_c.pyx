@@ -17,19 +17,32 @@ from ._msgpack_c cimport *
 from ._msgpack_c import pack, unpack
 from ._slots_c cimport is_leaf, put_new
 
-__all__ = ["DictRows", "MsgpackRows", "pack", "unpack"]
+__all__ = ["DictRows", "MsgpackRows", "pack", "patch_json", "patch_msgpack", "unpack"]
 
+include "_columns.pxi"
 include "_slot_rows.pxi"
+include "_patches.pxi"
 
 
 cdef class MsgpackRows(SlotRows):
     """The :class:`~._mapping.MappingRows` of the msgpack serializer."""
 
-    def __init__(self, model, fields, key_fields, identity, skip_invalid, *, prefix=b"", read=None):
+    def __init__(self, model, fields, key_fields, identity, skip_invalid, *, prefix=b"", unwrap=None):
         fields = tuple(fields)
         general = MappingRows(
-            model, fields, key_fields, identity, "msgpack", pack, unpack, skip_invalid, prefix=prefix, read=read
+            model,
+            fields,
+            key_fields,
+            identity,
+            "msgpack",
+            pack,
+            unpack,
+            skip_invalid,
+            prefix=prefix,
+            unwrap=unwrap,
+            patch=patch_msgpack,
         )
+        self.prefix = prefix
         converters = [field.slot_converter for field in fields]
         self.describe_columns(general, fields, converters, tuple([pack(field.name) for field in fields]))
         size = len(self.columns)
@@ -40,6 +53,11 @@ cdef class MsgpackRows(SlotRows):
             self.header = prefix + b"\xde" + size.to_bytes(2, "big")
         else:
             self.header = prefix + b"\xdf" + size.to_bytes(4, "big")
+
+    cdef object patch_quickly(self, Buffer *buffer, bytes payload, changes):
+        if not self.has_prefix(payload):
+            return None
+        return patched(buffer, payload, PyBytes_GET_SIZE(self.prefix), changes, False)
 
     cdef bint load_row(self, bytes payload, instance, bint *leaves) except -1:
         cdef Reader reader
@@ -85,7 +103,7 @@ cdef class DictRows(SlotRows):
     cdef object pack
     cdef object unpack
     cdef object check
-    cdef bytes prefix
+    cdef bint is_json
 
     def __init__(
         self,
@@ -101,12 +119,27 @@ cdef class DictRows(SlotRows):
         check=None,
         pack_checked=None,
         prefix=b"",
-        read=None,
+        unwrap=None,
+        patch=None,
+        merge=None,
     ):
         fields = tuple(fields)
         general = MappingRows(
-            model, fields, key_fields, identity, serializer, pack, unpack, skip_invalid, converter_of, prefix, read
+            model,
+            fields,
+            key_fields,
+            identity,
+            serializer,
+            pack,
+            unpack,
+            skip_invalid,
+            converter_of,
+            prefix,
+            unwrap,
+            patch,
+            merge,
         )
+        self.is_json = patch is patch_json
         self.prefix = prefix
         self.pack = pack if pack_checked is None else pack_checked
         self.unpack = unpack
@@ -136,15 +169,21 @@ cdef class DictRows(SlotRows):
         packed = self.pack(row)
         return self.prefix + packed if PyBytes_GET_SIZE(self.prefix) else packed
 
+    cdef object finish_changes(self, dict row):
+        return self.pack(row) if self.is_json else row
+
+    cdef object patch_quickly(self, Buffer *buffer, bytes payload, changes):
+        if not self.is_json or not self.has_prefix(payload):
+            return None
+        return patched(buffer, payload, PyBytes_GET_SIZE(self.prefix), changes, True)
+
     cdef bint load_row(self, bytes payload, instance, bint *leaves) except -1:
         cdef Py_ssize_t i
         cdef Column *column
         cdef dict row
         cdef Py_ssize_t before = PyBytes_GET_SIZE(self.prefix)
         if before:
-            if PyBytes_GET_SIZE(payload) < before:
-                return False
-            if memcmp(PyBytes_AS_STRING(payload), PyBytes_AS_STRING(self.prefix), before) != 0:
+            if not self.has_prefix(payload):
                 return False
             payload = PyBytes_FromStringAndSize(PyBytes_AS_STRING(payload) + before, PyBytes_GET_SIZE(payload) - before)
         try:

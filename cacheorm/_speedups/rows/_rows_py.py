@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import repeat
 from operator import itemgetter
 from typing import Any
@@ -18,8 +19,10 @@ import msgpack
 from ...payload import ABSENT
 from ._columns_py import UNUSUAL, Column, fill, read, read_set
 from ._mapping import MappingRows
+from ._patches_py import patch_json, patch_msgpack
+from ._slots_py import clear
 
-__all__ = ["DictRows", "MsgpackRows", "pack", "unpack"]
+__all__ = ["DictRows", "MsgpackRows", "pack", "patch_json", "patch_msgpack", "unpack"]
 
 # Rows that are taken together. Fewer than the least are faster one by one; more than the most gain nothing.
 _LEAST = 4
@@ -80,28 +83,73 @@ class _ColumnRows(MappingRows):
             stored = [column.dump(read(column.member, instances)) for column in columns]
         except UNUSUAL:
             return None
+        packed = self._pack_columns(columns, stored)
+        return [self.prefix + body for body in packed] if packed is not None and self.prefix else packed
+
+    def _pack_columns(self, columns: list[Column], stored: list[list[Any]]) -> list[bytes] | None:
         names = [column.name for column in columns]
         pack_row = self._packer()
         try:
-            packed = [pack_row(dict(zip(names, row, strict=True))) for row in zip(*stored, strict=True)]
-            return [self.prefix + body for body in packed] if self.prefix else packed
+            return [pack_row(dict(zip(names, row, strict=True))) for row in zip(*stored, strict=True)]
         except Exception:  # a serializer's libraries have errors of their own, reported for single rows
             return None
 
-    def convert_many(self, instances: list[Any], many: bool = True) -> None:
-        """Do what :meth:`~._mapping.MappingRows.convert_many` does."""
-        columns = self._key_columns + self._row_columns
-        if self._row_columns and len(instances) >= _LEAST:
-            try:
-                for column in columns:
-                    values = read_set(column.member, instances)
-                    if values:
-                        column.dump(values)
-            except UNUSUAL:
-                pass
-            else:
-                return
-        super().convert_many(instances, many)
+    def pack_changes(self, instances: list[Any], many: bool = True, replace: bool = False) -> list[Any]:
+        """Do what :meth:`~._mapping.MappingRows.pack_changes` does."""
+        packed = None if replace or self._splice is None else self._changes_by_columns(instances)
+        return super().pack_changes(instances, many, replace) if packed is None else packed
+
+    def _changes_by_columns(self, instances: list[Any]) -> list[bytes] | None:
+        """Pack the changes of rows of which the same fields were changed."""
+        if not self._row_columns or len(instances) < _LEAST:
+            return None
+        if len(set(map(self._tracker.peek, instances))) > 1:
+            return None
+        mask = self.changed(instances[0])
+        columns, stored = [], []
+        try:
+            for column in self._key_columns + self._row_columns:
+                values = read_set(column.member, instances) if mask & column.bit else []
+                if not values:
+                    continue
+                if len(values) < len(instances):
+                    return None
+                forms = column.dump(values)
+                if column in self._row_columns:
+                    columns.append(column)
+                    stored.append(forms)
+        except UNUSUAL:
+            return None
+        return self._pack_columns(columns, stored) if columns else None
+
+    def patch_many(self, payloads: list[bytes | None], changes: list[Any], keys: list[str]) -> list[bytes | None]:
+        """Do what :meth:`~._mapping.MappingRows.patch_many` does."""
+        if self._splice is None or len(payloads) < _LEAST:
+            return super().patch_many(payloads, changes, keys)
+        patch_row = partial(self._patch_plain, self._packer())
+        patched = [*map(patch_row, payloads, changes)]
+        for at, payload in enumerate(payloads):
+            if patched[at] is None and payload is not None:
+                patched[at] = self.patch(payload, changes[at], keys[at])
+        return patched
+
+    def _patch_plain(
+        self, pack_row: Callable[[dict[str, Any]], bytes], payload: bytes | None, changes: bytes
+    ) -> bytes | None:
+        """Put changes into a row that is packed as it would be here, which gives the same bytes sooner."""
+        if payload is None:
+            return None
+        try:
+            if not payload.startswith(self.prefix):
+                return None
+            body = payload[len(self.prefix) :]
+            row = self._unpack(body)
+            if type(row) is not dict or pack_row(row) != body:
+                return None
+            row.update(self._unpack(changes))
+            return self.prefix + pack_row(row)
+        except Exception:  # as above
+            return None
 
     def load_many(self, payloads: list[bytes | None], pks: list[Any], keys: list[str]) -> list[Any]:
         """Do what :meth:`~._mapping.MappingRows.load_many` does."""
@@ -158,6 +206,8 @@ class _ColumnRows(MappingRows):
             fill(column.member, rows, parts)
         for column, loaded in zip(columns, values, strict=True):
             fill(column.member, rows, loaded)
+        if not model._sealed:
+            clear(self._tracker, rows)  # what its __new__ has assigned is no change
         return rows
 
 
@@ -193,7 +243,17 @@ class MsgpackRows(_ColumnRows):
         **options: Any,
     ) -> None:
         super().__init__(
-            model, fields, key_fields, identity, "msgpack", pack, unpack, skip_invalid, packer=_batch_packer, **options
+            model,
+            fields,
+            key_fields,
+            identity,
+            "msgpack",
+            pack,
+            unpack,
+            skip_invalid,
+            packer=_batch_packer,
+            patch=patch_msgpack,
+            **options,
         )
 
 

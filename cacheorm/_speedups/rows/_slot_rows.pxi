@@ -1,133 +1,31 @@
-"""What the codecs of rows share: the columns of a model, by the slots that they live in.
+"""What the codecs of rows share.
 
 Whatever is not expected (wrong types, broken bytes, a value that needs a default) goes to the general path, which reads
 or converts the row from the start and makes all errors. So nothing here raises an error about a row, and both paths
 agree by construction.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
-from cpython.object cimport PyObject, PyObject_TypeCheck, PyTypeObject
-from cpython.ref cimport Py_INCREF, Py_XDECREF, Py_XINCREF
+cdef class SlotRows(Columns):
+    """What the codecs below share: packing instances, reading payloads, and changing them.
 
-from ._codec_c cimport ValueCodec, codec_of
-from ._msgpack_c cimport *
-from ._slots_c cimport *
-
-cdef extern from "Python.h":
-    int PyGC_Disable()
-    int PyGC_Enable()
-
-cdef tuple NO_ARGUMENTS = ()
-
-
-cdef inline void store(PyObject *instance, Py_ssize_t offset, object value) noexcept:
-    """Put a value into a slot; the caller has checked that the instance has it."""
-    keep_tracked(instance, <PyObject *> value)
-    put_new(instance, offset, value)
-
-
-cdef struct Column:
-    PyObject *codec        # a ValueCodec; this and what follows is borrowed from the codec of rows
-    PyObject *field
-    PyObject *name         # in the payload
-    PyObject *validators   # a tuple, or NULL for none
-    const char *packed_name  # where it is packed as msgpack: its bytes
-    Py_ssize_t packed_size
-    Py_ssize_t offset      # of the slot
-    bint null
-    bint leaf
-    bint in_payload
-    bint has_default
-
-
-cdef class SlotRows:
-    """What the codecs below share: the columns of a model, by the slots that they live in.
-
-    Whatever a codec does not do itself is done by ``general``, the :class:`MappingRows` of the same rows.
+    Whatever a codec does not do itself is done by ``general``.
     """
-
-    cdef readonly object general
-    cdef readonly object model
-    cdef readonly tuple columns
-    cdef readonly tuple key_fields
-    cdef tuple fields
-    cdef Column *plan
-    cdef Py_ssize_t count  # columns in plan, key fields included
-    cdef list codecs
-    cdef list validators
-    cdef tuple names       # what columns are called in the payload
-    cdef tuple key_offsets
-    cdef Py_ssize_t key_offset  # that of a key of one field; -1 for a composite one
-    cdef Py_ssize_t related_offset
-    cdef bint sealed
-    cdef bytes header      # what each payload begins with; None where a row is a dict first
-
-    def __dealloc__(self):
-        PyMem_Free(self.plan)
-
-    cdef int describe_columns(self, general, fields, list converters, tuple names) except -1:
-        """Lay out the columns; ``converters`` and ``names`` are one for each field."""
-        if self.plan is not NULL:
-            raise RuntimeError("a codec is made once")
-        self.fields = fields
-        self.general = general
-        self.model = general.model
-        self.columns = general.columns
-        self.key_fields = general.key_fields
-        self.names = names
-        self.codecs = [codec_of(converter, field.null) for field, converter in zip(fields, converters)]
-        self.validators = [field.validators or None for field in fields]
-        self.key_offsets = tuple([slot_offset(field.member, self.model) for field in self.key_fields])
-        self.key_offset = self.key_offsets[0] if len(self.key_offsets) == 1 else -1
-        self.related_offset = (<Slot?> self.model._related).offset
-        self.sealed = self.model._sealed
-        self.plan = <Column *> PyMem_Malloc(max(len(self.fields), 1) * sizeof(Column))
-        if self.plan is NULL:
-            raise MemoryError
-        for field in self.fields:
-            self._add(field)
-        return 0
-
-    cdef int _add(self, field) except -1:
-        """Fill in the next column."""
-        cdef Column *column = &self.plan[self.count]
-        cdef ValueCodec codec = self.codecs[self.count]
-        column.in_payload = field not in self.key_fields
-        column.has_default = field.default is not None
-        column.offset = slot_offset(field.member, self.model)
-        name = self.names[self.count]
-        column.name = <PyObject *> name
-        column.packed_name = PyBytes_AS_STRING(name) if type(name) is bytes else NULL
-        column.packed_size = PyBytes_GET_SIZE(name) if type(name) is bytes else 0
-        validators = self.validators[self.count]
-        column.validators = NULL if validators is None else <PyObject *> validators
-        column.field = <PyObject *> field
-        column.codec = <PyObject *> codec
-        column.null = codec.null
-        column.leaf = codec.leaf
-        # Secrets are kept nowhere but in the rows.
-        if getattr(field, "secret", False) or getattr(getattr(field, "field", None), "secret", False):
-            codec.intern_nothing()
-        self.count += 1
-        return 0
 
     # -- writing -------------------------------------------------------------------------------------
 
     def dump_many(self, list instances, bint many=True):
         """Pack instances, filling in defaults and replacing their values by what a read returns."""
-        return self._convert_many(instances, many, True)
+        return self._pack_many(instances, many, False, True)
 
     def dump(self, instance, position=None):
         """Pack one instance; ``position`` is its place in a bulk call."""
         return self.general.dump(instance, position)
 
-    def convert_many(self, list instances, bint many=True):
-        """Replace the values that are set by what a read returns, and leave the others unset."""
-        # What is packed on the way is thrown away: converting and packing are one step here.
-        self._convert_many(instances, many, False)
+    def pack_changes(self, list instances, bint many=True, bint replace=False):
+        """Convert and pack the fields that were changed since their row was read or stored."""
+        return self._pack_many(instances, many, True, replace)
 
-    cdef list _convert_many(self, list instances, bint many, bint complete):
+    cdef list _pack_many(self, list instances, bint many, bint changes_only, bint replace):
         cdef Buffer buffer
         cdef Py_ssize_t position, changes
         cdef list payloads = []
@@ -137,12 +35,19 @@ cdef class SlotRows:
         buffer.data = <char *> PyMem_Malloc(buffer.capacity)
         # Of this call alone: a converter's code may come back here with other rows.
         cdef PyObject **changed = <PyObject **> PyMem_Calloc(self.count, sizeof(PyObject *))
+        cdef Column *columns = self.plan
+        cdef Column *chosen = NULL
+        cdef Py_ssize_t count = self.count
         # What is made here lives on, as below where rows are read.
         cdef int collecting = PyGC_Disable() if many else 0
         try:
             if buffer.data is NULL or changed is NULL:
                 raise MemoryError
-            if self.header is not None:
+            if changes_only:
+                columns = chosen = <Column *> PyMem_Malloc(self.count * sizeof(Column))
+                if chosen is NULL:
+                    raise MemoryError
+            elif self.header is not None:
                 put_bytes(&buffer, PyBytes_AS_STRING(self.header), PyBytes_GET_SIZE(self.header))
                 begun = buffer.size
             for position in range(len(instances)):
@@ -151,15 +56,18 @@ cdef class SlotRows:
                 if PyObject_TypeCheck(instance, <PyTypeObject *> self.model):
                     buffer.size = begun
                     changes = 0
-                    payload = self.dump_row(&buffer, changed, &changes, instance, complete)
+                    if changes_only:
+                        count = self.choose(&buffer, <PyObject *> instance, chosen)
+                    if count >= 0:
+                        payload = self.dump_row(&buffer, columns, count, changed, &changes, instance, changes_only)
                     if changes:
-                        self.replace_values(instance, changed, payload is not None)
+                        self.replace_values(instance, columns, count, changed, replace and payload is not None)
                 if payload is not None:
                     payloads.append(payload)
-                elif complete:
-                    payloads.append(self.general.dump(instance, position if many else None))
+                elif changes_only:
+                    payloads.append(self.general.changes(instance, position if many else None, replace))
                 else:
-                    self.general.convert(instance, position if many else None, False)
+                    payloads.append(self.general.dump(instance, position if many else None))
         finally:
             if collecting:
                 PyGC_Enable()
@@ -168,46 +76,46 @@ cdef class SlotRows:
                 for position in range(self.count):
                     Py_XDECREF(changed[position])
             PyMem_Free(changed)
+            PyMem_Free(chosen)
             PyMem_Free(buffer.data)
         return payloads
 
-    cdef void replace_values(self, instance, PyObject **changed, bint done) noexcept:
+    cdef void replace_values(
+        self, instance, Column *columns, Py_ssize_t count, PyObject **changed, bint done
+    ) noexcept:
         """Put the values that a read returns into the slots of an instance, or forget them."""
         cdef Py_ssize_t i
         cdef PyObject *value
         cdef bint listed = False
-        for i in range(self.count):
+        for i in range(count):
             value = changed[i]
             if value is not NULL:
                 changed[i] = NULL
                 if done:
                     listed = listed or type(<object> value) is list
-                    store(<PyObject *> instance, self.plan[i].offset, <object> value)
+                    store(<PyObject *> instance, columns[i].offset, <object> value)
                 Py_XDECREF(value)
         # It was tracked for the lists that it was given, which are not those that it has now.
         if listed and self.sealed and type(instance) is self.model and self.holds_leaves(<PyObject *> instance):
             leave_untracked(<PyObject *> instance)
 
-    cdef bint holds_leaves(self, PyObject *instance) noexcept:
-        """Tell whether no value of an instance may be part of a cycle."""
-        cdef Py_ssize_t i
-        cdef PyObject *value
-        if (<PyObject **> (<char *> instance + self.related_offset))[0] is not NULL:
-            return False
-        for i in range(self.count):
-            value = (<PyObject **> (<char *> instance + self.plan[i].offset))[0]
-            if value is not NULL and not is_leaf(value):
-                return False
-        return True
-
-    cdef object dump_row(self, Buffer *buffer, PyObject **changed, Py_ssize_t *changes, instance, bint complete):
-        """Pack one instance; ``None`` if the general path has to.
+    cdef object dump_row(
+        self,
+        Buffer *buffer,
+        Column *columns,
+        Py_ssize_t count,
+        PyObject **changed,
+        Py_ssize_t *changes,
+        instance,
+        bint changes_only,
+    ):
+        """Pack some columns of one instance; ``None`` if the general path has to.
 
         ``buffer`` holds what the payload begins with. ``changed`` has a place for each column, for a new reference to
         what a read returns, where that is not what the slot holds; ``changes`` counts them. Those values are kept back
         until the row is packed: should the general path have to do it, it must convert the values as they were, as a
-        converter may make something else of its own result. ``complete`` says whether values that were never set get
-        their defaults, or are left out.
+        converter may make something else of its own result. ``changes_only`` says whether all columns have values, or
+        may have defaults.
         """
         cdef Py_ssize_t i
         cdef Column *column
@@ -217,17 +125,15 @@ cdef class SlotRows:
         try:
             if self.header is None:
                 row = {}
-            for i in range(self.count):
-                column = &self.plan[i]
+            for i in range(count):
+                column = &columns[i]
                 slot = (<PyObject **> (<char *> <PyObject *> instance + column.offset))[0]
                 if slot is not NULL and slot is not <PyObject *> None:
                     # A converter may run any code, the slot's owner's included: it is held meanwhile.
                     value = <object> slot
                 else:
-                    if not self.value_of(column, slot, complete, &found):
+                    if not self.value_of(column, slot, changes_only, &found):
                         return None
-                    if found is NULL:
-                        continue
                     value = <object> found
                     Py_XDECREF(found)
                 if not column.in_payload:
@@ -247,9 +153,9 @@ cdef class SlotRows:
                     Py_INCREF(canonical)
                     changed[i] = <PyObject *> canonical
                     changes[0] += 1
-            if not complete:
-                return b""
-            return PyBytes_FromStringAndSize(buffer.data, buffer.size) if row is None else self.finish(row)
+            if row is None:
+                return PyBytes_FromStringAndSize(buffer.data, buffer.size)
+            return self.finish_changes(row) if changes_only else self.finish(row)
         except Exception:
             # Whatever it was, the general path meets it too, and says which row and field it was.
             return None
@@ -262,18 +168,21 @@ cdef class SlotRows:
         """Return the payload of a row."""
         raise NotImplementedError
 
-    cdef bint value_of(self, Column *column, PyObject *slot, bint complete, PyObject **value) except -1:
+    cdef object finish_changes(self, dict row):
+        """Return the changes of a row, as :meth:`patch_many` takes them."""
+        raise NotImplementedError
+
+    cdef bint value_of(self, Column *column, PyObject *slot, bint changes_only, PyObject **value) except -1:
         """Find the value to write for a column whose slot is empty or ``None``; false if the row cannot be written.
 
-        ``value`` becomes a new reference to it, or ``NULL`` where nothing is written.
+        ``value`` becomes a new reference to it.
         """
-        value[0] = NULL
-        if slot is NULL and not complete:
-            return True
         if slot is not NULL and column.null:
             Py_XINCREF(slot)
             value[0] = slot
             return True
+        if changes_only:
+            return False
         if not column.has_default:
             if not column.null:
                 return False
@@ -285,6 +194,41 @@ cdef class SlotRows:
         Py_INCREF(made)
         value[0] = <PyObject *> made
         return True
+
+    # -- changing ------------------------------------------------------------------------------------
+
+    def patch_many(self, list payloads, list changes, list keys):
+        """Put changed fields into payloads; see :meth:`MappingRows.patch_many`."""
+        cdef Py_ssize_t i
+        cdef Py_ssize_t count = len(payloads)
+        cdef Buffer buffer
+        cdef list made = []
+        if len(changes) != count or len(keys) != count:
+            raise ValueError("payloads, changes and keys must be of one length")
+        buffer.size = 0
+        buffer.capacity = 512
+        buffer.data = <char *> PyMem_Malloc(buffer.capacity)
+        try:
+            if buffer.data is NULL:
+                raise MemoryError
+            for i in range(count):
+                payload = payloads[i]
+                if payload is None:
+                    made.append(None)
+                    continue
+                new = self.patch_quickly(&buffer, <bytes> payload, changes[i]) if type(payload) is bytes else None
+                made.append(self.general.patch(payload, changes[i], keys[i]) if new is None else new)
+        finally:
+            PyMem_Free(buffer.data)
+        return made
+
+    def merged(self, changes, later):
+        """Return two changes of one row as one."""
+        return self.general.merged(changes, later)
+
+    cdef object patch_quickly(self, Buffer *buffer, bytes payload, changes):
+        """Return a payload with changes; ``None`` if the general path has to."""
+        raise NotImplementedError
 
     # -- reading -------------------------------------------------------------------------------------
 
@@ -326,26 +270,13 @@ cdef class SlotRows:
             instance = new_instance(self.model, NO_ARGUMENTS)
             if not PyObject_TypeCheck(instance, <PyTypeObject *> self.model):
                 return None
+            # What its __new__ has assigned is no change.
+            put_new(<PyObject *> instance, self.tracker_offset, 0)
         if not self.load_row(<bytes> payload, instance, &leaves) or not self.put_key(instance, pk, &leaves):
             return None
         if leaves and self.sealed:
             leave_untracked(<PyObject *> instance)
         return instance
-
-    cdef bint put_key(self, instance, pk, bint *leaves) except -1:
-        """Put the primary key into its slots; false if it is none of this model."""
-        cdef Py_ssize_t i
-        if self.key_offset >= 0:
-            put_new(<PyObject *> instance, self.key_offset, pk)
-            leaves[0] = leaves[0] and is_leaf(<PyObject *> pk)
-            return True
-        if type(pk) is not tuple or len(<tuple> pk) != len(self.key_offsets):
-            return False
-        for i in range(len(self.key_offsets)):
-            value = (<tuple> pk)[i]
-            put_new(<PyObject *> instance, <Py_ssize_t> self.key_offsets[i], value)
-            leaves[0] = leaves[0] and is_leaf(<PyObject *> value)
-        return True
 
     cdef bint load_row(self, bytes payload, instance, bint *leaves) except -1:
         """Read one row into an instance; false if the general path has to.

@@ -54,8 +54,17 @@ cdef class Slot:
     cdef Py_ssize_t offset
     cdef object owner
     cdef bint plain
+    cdef Slot tracker
+    cdef readonly object bit
+    cdef public bint watched
     cdef public bint holds_ids
 
     cdef PyObject **place(self, instance) except NULL
     cdef int write(self, instance, value) except -1
+    cpdef mark(self, instance)
+    cpdef look(self, instance, value)
+    cdef int empty(self, instance) except -1
+    cdef inline bint is_set(self, instance) noexcept:
+        # The caller has checked that the instance has the slot.
+        return (<PyObject **> (<char *> <PyObject *> instance + self.offset))[0] is not NULL
     cdef bint has_value(self, instance) except -1

@@ -19,6 +19,7 @@ from cpython.dict cimport PyDict_GetItemWithError
 from cpython.object cimport PyObject, PyObject_TypeCheck, PyTypeObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from enum import EnumMeta
+from ._assigned_c import look, marked
 from types import MemberDescriptorType
 from uuid import UUID
 
@@ -47,7 +48,7 @@ cdef extern from *:
     bint PyType_IsSubtype(PyTypeObject *, PyTypeObject *)
     bint PyList_CheckExact(PyObject *)
 
-__all__ = ["Slot", "distinct", "holds", "overlay", "relate"]
+__all__ = ["Slot", "clear", "complete", "distinct", "holds", "relate"]
 
 
 cdef PyTypeObject *UUID_TYPE = <PyTypeObject *> <PyObject *> UUID
@@ -110,9 +111,12 @@ cdef class Slot:
     """Data descriptor over a ``__slots__`` member that the class hides under another name."""
 
     # ``plain``: setting the field writes the slot and does no more. ``holds_ids``: likewise for an id, on an instance
-    # without related rows.
+    # without related rows. ``bit`` and ``watched``: see ``_slots_py.py``.
 
-    def attach(self, member):
+    def __cinit__(self):
+        self.bit = 0
+
+    def attach(self, member, place=0, Slot tracker=None):
         """Read and write through ``member``, the descriptor of the hidden slot."""
         cdef PyMemberDef *definition
         if type(member) is not MemberDescriptorType:
@@ -123,6 +127,8 @@ cdef class Slot:
         self.offset = definition.offset
         self.owner = <object> PyDescr_TYPE(<PyObject *> member)
         self.plain = type(self).__set__ is Slot.__set__
+        if tracker is not None:
+            self.tracker, self.bit = tracker, 1 << place
 
     cdef PyObject **place(self, instance) except NULL:
         if self.owner is None:
@@ -132,6 +138,14 @@ cdef class Slot:
                 f"descriptor for '{self.owner.__name__}' objects doesn't apply to a '{type(instance).__name__}' object"
             )
         return <PyObject **> (<char *> <PyObject *> instance + self.offset)
+
+    cdef int empty(self, instance) except -1:
+        """Forget the value, if there is one."""
+        cdef PyObject **place = self.place(instance)
+        cdef PyObject *old = place[0]
+        place[0] = NULL
+        Py_XDECREF(old)
+        return 0
 
     cdef bint has_value(self, instance) except -1:
         return self.place(instance)[0] is not NULL
@@ -162,11 +176,27 @@ cdef class Slot:
     def __get__(self, instance, owner):
         if instance is None:
             return self
-        cdef PyObject *value = self.place(instance)[0]
-        return self.unset(instance) if value is NULL else expose(<PyObject *> instance, value)
+        cdef PyObject *found = self.place(instance)[0]
+        value = self.unset(instance) if found is NULL else expose(<PyObject *> instance, found)
+        if self.watched:
+            self.look(instance, value)
+        return value
+
+    cpdef look(self, instance, value):
+        """Note the present state of a value that is handed out, if it can be changed in place."""
+        if self.watched and self.tracker is not None:
+            look(self, self.tracker, instance, value)
 
     def __set__(self, instance, value):
         self.write(instance, value)
+        self.mark(instance)
+
+    cpdef mark(self, instance):
+        """Note that the field was assigned."""
+        cdef PyObject *state
+        if self.tracker is not None:
+            state = self.tracker.place(instance)[0]
+            self.tracker.write(instance, self.bit if state is NULL else marked(<object> state, self.bit))
 
     def __delete__(self, instance):
         cdef PyObject **place = self.place(instance)
@@ -177,27 +207,45 @@ cdef class Slot:
         Py_XDECREF(old)
 
 
-def overlay(tuple fields, list sources, list targets, Slot related):
-    """Copy the slots that instances have values in to other instances."""
+def complete(tuple fields, list sources, list targets, Slot related, Slot tracker=None):
+    """Copy all values of instances to other instances."""
     cdef PyObject *found
     cdef Slot field
+    cdef list completed = []
     if len(sources) != len(targets):
         raise ValueError("there must be as many targets as sources")
     for source, target in zip(sources, targets):
-        if target is None or target is source:
+        completed.append(None if source is None else target)
+        if source is None:
             continue
-        stale = None if related is None else related.peek(target)
+        if tracker is not None:
+            tracker.empty(target)
+        if target is source:
+            continue
+        held = None if related is None else related.peek(target)
         for field in fields:
             found = field.place(source)[0]
-            if found is NULL:
-                continue
-            value = expose(<PyObject *> source, found)
-            if stale:
-                stale.pop(field.name, None)
-            field.write(target, value)
-        held = None if related is None else related.peek(source)
-        if held:
-            related.write(target, {**(stale or {}), **held})
+            value = None if found is NULL else expose(<PyObject *> source, found)
+            if held and field.name in held and field.peek(target) != value:
+                del held[field.name]
+            if type(target) is type(source):
+                keep_tracked(<PyObject *> target, <PyObject *> value)
+                put_new(<PyObject *> target, field.offset, value)
+            else:
+                field.write(target, value)
+    return completed
+
+
+def clear(Slot slot, list instances):
+    """Empty one slot of many instances."""
+    checked = None
+    for instance in instances:
+        if instance is None:
+            continue
+        # The check takes longer than the rest.
+        if type(instance) is not checked or slot.is_set(instance):
+            slot.empty(instance)
+            checked = type(instance)
 
 
 def holds(Slot slot, list instances):

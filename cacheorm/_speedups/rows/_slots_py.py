@@ -7,26 +7,44 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
-from itertools import repeat
+from itertools import compress, repeat
 from types import MemberDescriptorType
 from typing import Any
 
-__all__ = ["Slot", "distinct", "holds", "overlay", "relate"]
+from ._assigned import look, marked
+
+__all__ = ["Slot", "clear", "complete", "distinct", "holds", "relate"]
 
 
 class Slot:
-    """Data descriptor over a ``__slots__`` member that the class hides under another name."""
+    """Data descriptor over a ``__slots__`` member that the class hides under another name.
+
+    Attributes:
+        bit: the field's bit in the mask of the fields that were assigned; 0 where that is not noted.
+        watched: whether its values can be changed in place.
+    """
 
     _member: MemberDescriptorType | None = None
+    _tracker: Slot | None = None
+    bit = 0
+    watched = False
     holds_ids = False
 
-    def attach(self, member: MemberDescriptorType) -> None:
-        """Read and write through ``member``, the descriptor of the hidden slot."""
+    def attach(self, member: MemberDescriptorType, place: int = 0, tracker: Slot | None = None) -> None:
+        """Read and write through ``member``, the descriptor of the hidden slot.
+
+        Args:
+            member: the descriptor.
+            place: the place of the field's bit among those of its model.
+            tracker: the slot that keeps which fields were assigned; see :mod:`._assigned`.
+        """
         if type(member) is not MemberDescriptorType:
             raise TypeError(f"expected the descriptor of a slot, got {type(member).__name__}")
         if "__slots__" not in vars(member.__objclass__):
             raise TypeError("expected the descriptor of a slot, got that of a built-in type's attribute")
         self._member = member
+        if tracker is not None:
+            self._tracker, self.bit = tracker, 1 << place
 
     def unset(self, instance: Any) -> Any:
         """Return what reading an instance without a value returns; subclasses override it."""
@@ -55,12 +73,25 @@ class Slot:
         if self._member is None:
             raise AttributeError("the field belongs to no model")
         try:
-            return self._member.__get__(instance, owner)
+            value = self._member.__get__(instance, owner)
         except AttributeError:
-            return self.unset(instance)
+            value = self.unset(instance)
+        self.look(instance, value)
+        return value
+
+    def look(self, instance: Any, value: Any) -> None:
+        """Note the present state of a value that is handed out, if it can be changed in place."""
+        if self.watched and self._tracker is not None:
+            look(self, self._tracker, instance, value)
 
     def __set__(self, instance: Any, value: Any) -> None:
         self.poke(instance, value)
+        self.mark(instance)
+
+    def mark(self, instance: Any) -> None:
+        """Note that the field was assigned."""
+        if self._tracker is not None:
+            self._tracker.poke(instance, marked(self._tracker.peek(instance), self.bit))
 
     def __delete__(self, instance: Any) -> None:
         if self._member is None:
@@ -71,30 +102,48 @@ class Slot:
             raise AttributeError("the field has no value") from None
 
 
-def overlay(fields: tuple[Any, ...], sources: list[Any], targets: list[Any], related: Slot | None) -> None:
-    """Copy the slots that instances have values in to other instances, and the related instances that they hold.
+def complete(
+    fields: tuple[Any, ...],
+    sources: list[Any],
+    targets: list[Any],
+    related: Slot | None,
+    tracker: Slot | None = None,
+) -> list[Any]:
+    """Copy all values of instances to other instances, which keep the related instances that they still refer to.
 
     Args:
         fields: the slots to copy.
-        sources: instances of one class.
-        targets: as many instances of that class; ``None`` among them is left out, as is a target that is its source.
+        sources: instances of one class. ``None`` among them is left out, as is one that is its target.
+        targets: as many instances of that class.
         related: the slot of the dicts of related instances, by field name; ``None`` for a model without references.
+        tracker: the slot that is emptied in the targets, since they are as they are stored.
+
+    Returns:
+        The targets, and ``None`` where that was the source.
     """
+    completed = []
     for source, target in zip(sources, targets, strict=True):
-        if target is None or target is source:
+        completed.append(None if source is None else target)
+        if source is None:
             continue
-        stale = None if related is None else related.peek(target)
+        if tracker is not None:
+            clear(tracker, [target])
+        if target is source:
+            continue
+        held = None if related is None else related.peek(target)
         for field in fields:
-            try:
-                value = field._member.__get__(source)
-            except AttributeError:
-                continue
-            if stale:
-                stale.pop(field.name, None)
+            value = field.peek(source)
+            if held and field.name in held and field.peek(target) != value:
+                del held[field.name]
             field.poke(target, value)
-        held = None if related is None else related.peek(source)
-        if held and related is not None:
-            related.poke(target, {**(stale or {}), **held})
+    return completed
+
+
+def clear(slot: Slot, instances: list[Any]) -> None:
+    """Empty one slot of many instances; ``None`` among them is left out."""
+    member: Any = slot._member
+    for instance in compress(instances, _ask_many(slot, instances)):
+        member.__delete__(instance)
 
 
 def holds(slot: Slot, instances: list[Any]) -> bool:
