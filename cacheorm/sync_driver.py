@@ -67,3 +67,7 @@ def run(steps: Steps[R]) -> R:
     except StopIteration as stop:
         result: R = stop.value
         return result
+    except BaseException:
+        # One that struck in here, as signals may, has not reached the operation; a traceback may keep it.
+        steps.close()
+        raise

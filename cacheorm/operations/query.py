@@ -83,8 +83,11 @@ class ModelQuery(Operation[R]):
 
     def _with_related(self, reading: Steps[Any], tree: Tree) -> Steps[Any]:
         result = yield from reading
-        yield from load_related_of_read([(self._plan.model, result if self._many else [result], tree)])
+        yield from self._load_related(result, tree)
         return result
+
+    def _load_related(self, result: Any, tree: Tree) -> Steps[None]:
+        yield from load_related_of_read([(self._plan.model, result if self._many else [result], tree)])
 
     def _read_one(self) -> Steps[Any]:
         (row,) = self._rows

@@ -29,7 +29,7 @@ from .loaded_rows import Loaded, Refused
 from .loader_reply import rows_by_key
 from .query import ModelQuery
 from .read import Gaps, read_with_gaps
-from .single_flight import Moment, SharedLoad
+from .single_flight import Lead, Moment, SharedLoad
 
 __all__ = ["Loader", "ModelLoad"]
 
@@ -71,8 +71,10 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
 
     def steps(self) -> Steps[R]:
         refused = Refused()
-        reading: Steps[Any] = self._read_rows(refused) if self._many else self._read_row(refused)
-        result = yield from (self._with_related(reading, self._tree) if self._tree else reading)
+        # No variable refers to the generators below: they end with this one, even if a traceback keeps its frame.
+        result: Any = yield from (self._read_rows(refused) if self._many else self._read_row(refused))
+        if self._tree:
+            yield from self._load_related(result, self._tree)
         refused.raise_with(result)
         return result  # type: ignore[no-any-return]
 
@@ -115,12 +117,15 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
         excluded: set[SharedLoad] = set()
         while missing:
             lease = self._lease if leases.can_be_replaced(resolved.backend) else None
-            lead, joined = single_flight.claim(resolved.backend, missing, began, lease, excluded)
+            load = SharedLoad(resolved.backend, missing, lease)
+            lead = Lead(load)  # noqa: F841 - its end is the end of the load
+            joined: dict[SharedLoad, list[str]] = {}
             try:
-                if lead.load.keys:
-                    loaded = yield from self._lead(lead.load, {key: gaps[key] for key in lead.load.keys})
+                joined = single_flight.claim(load, missing, began, excluded)
+                if load.keys:
+                    loaded = yield from self._lead(load, {key: gaps[key] for key in load.keys})
                     rows |= loaded.rows
-                    refused.add(loaded.refused, lead.load.keys)
+                    refused.add(loaded.refused, load.keys)
                 missing = {}
                 for other, keys in joined.items():
                     theirs = yield from self._wait_for(other)
@@ -133,7 +138,7 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
                     rows.update(zip(keys, shared, strict=True))
                     refused.add(theirs.refused, keys)
             finally:
-                lead.load.finish()
+                load.finish()  # a traceback that somebody keeps refers to this frame, and so to the lead
                 single_flight.stop_waiting(joined)
         return rows
 

@@ -234,7 +234,11 @@ class _Outcome(NamedTuple):
 
 
 class Lead:
-    """Held by the caller that loads, and by nobody else: its end is the end of the load."""
+    """Held by the caller that loads, and by nobody else: its end is the end of the load.
+
+    Args:
+        load: the load, which no other caller knows yet.
+    """
 
     __slots__ = ("__weakref__", "load")
 
@@ -243,7 +247,9 @@ class Lead:
         load._lead = weakref.ref(self)
 
     def __del__(self) -> None:
-        self.load.finish()
+        load = getattr(self, "load", None)
+        if load is not None:  # it has none if an exception struck in __init__
+            load.finish()
 
 
 def now() -> Moment:
@@ -266,56 +272,36 @@ def is_held(payload: bytes, backend: Any) -> bool:
 
 
 def claim(
-    backend: Any,
-    seen: Mapping[str, bytes | None],
-    began: Moment,
-    lease: int | None,
-    excluded: Container[SharedLoad] = (),
-) -> tuple[Lead, dict[SharedLoad, list[str]]]:
+    load: SharedLoad, seen: Mapping[str, bytes | None], began: Moment, excluded: Container[SharedLoad] = ()
+) -> dict[SharedLoad, list[str]]:
     """Divide keys into those to load and those that other callers are loading.
 
     Args:
-        backend: the backend of the keys.
-        seen: the keys, and what was stored under them.
+        load: the load that is to have the keys to load, which may be none; it has a lead.
+        seen: the keys that the load was made for, and what was stored under them.
         began: the moment at which reading them began.
-        lease: seconds of the leases of the new load.
         excluded: loads not to wait for.
 
     Returns:
-        A new load with the keys to load, which may be none; and the loads to wait for, with their keys. The latter
-        have to be passed to :func:`stop_waiting` after the wait.
+        The loads to wait for, with their keys. They have to be passed to :func:`stop_waiting` after the wait.
 
     Raises:
         RuntimeError: a loader asks for a row that it is loading, and so does the loader that it asks.
     """
-    load = SharedLoad(backend, seen, lease)
-    lead = Lead(load)
-    try:
-        joined = _divide(load, seen, began, excluded)
-    except BaseException:
-        load.finish()
-        raise
-    load.reads_again = _last_end is not began.last_end
-    return lead, joined
-
-
-def _divide(
-    load: SharedLoad, seen: Mapping[str, bytes | None], began: Moment, excluded: Container[SharedLoad]
-) -> dict[SharedLoad, list[str]]:
-    """Add keys to a load, except those that others are loading; return these loads with their keys."""
     joined: dict[SharedLoad, list[str]] = {}
     places = load._places
     others = [*map(_running.setdefault, places, itertools.repeat(load))]
     if others.count(load) == len(others):
         load.keys.update(dict.fromkeys(seen))
-        return joined
-    for place, other in zip(places, others, strict=True):
-        key = place[1]
-        chosen = load if other is load else _join_or_replace(load, place, other, seen[key], began, excluded)
-        if chosen is load:
-            load.keys[key] = None
-        else:
-            joined.setdefault(chosen, []).append(key)
+    else:
+        for place, other in zip(places, others, strict=True):
+            key = place[1]
+            chosen = load if other is load else _join_or_replace(load, place, other, seen[key], began, excluded)
+            if chosen is load:
+                load.keys[key] = None
+            else:
+                joined.setdefault(chosen, []).append(key)
+    load.reads_again = _last_end is not began.last_end
     return joined
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import cacheorm as co
+from cacheorm.operations import single_flight
 from cacheorm.payload import is_lease
 from cacheorm.requests import CallLoader
 from cacheorm.sync_driver import perform
@@ -66,7 +67,7 @@ def in_thread(work: Callable[[], Any]) -> Callable[[], Any]:
     return result
 
 
-@pytest.mark.parametrize("lease", [5, None])
+@pytest.mark.parametrize("lease", [3600, None])
 def test_threads_that_miss_the_same_rows_load_each_once(
     user: Any, source: Any, together: Together, lease: int | None
 ) -> None:
@@ -96,10 +97,11 @@ def test_threads_that_miss_the_same_rows_load_each_once(
 def test_those_who_wait_get_rows_of_their_own(memory: Any, source: Any) -> None:
     user = a_user(memory)
     gate = Gate(source)
-    first = in_thread(lambda: user.query_many({"id": 1}, {"id": 999}).load_missing(gate).execute())
+    first = in_thread(lambda: user.query_many({"id": 1}, {"id": 999}).load_missing(gate, lease=3600).execute())
     assert gate.entered.wait(60)
-    second = in_thread(lambda: user.query_many({"id": 999}, {"id": 1}, {"id": 2}).load_missing(source).execute())
-    third = in_thread(lambda: user.get_or_load(1, source.one))
+    query = user.query_many({"id": 999}, {"id": 1}, {"id": 2})
+    second = in_thread(lambda: query.load_missing(source, lease=3600).execute())
+    third = in_thread(lambda: user.get_or_load(1, source.one, lease=3600))
     while [2] not in source.asked:
         time.sleep(0.001)
     gate.open.set()
@@ -134,7 +136,7 @@ def test_batches_in_different_order_never_wait_for_each_other(user: Any, source:
     assert together(work) == [1000] * 8
 
 
-@pytest.mark.parametrize("lease", [5, None])
+@pytest.mark.parametrize("lease", [3600, None])
 def test_an_error_reaches_all_who_wait_and_the_next_tries_again(
     memory: Any, source: Any, waiters: list[Any], lease: int | None
 ) -> None:
@@ -161,7 +163,7 @@ def test_an_error_reaches_all_who_wait_and_the_next_tries_again(
     assert user.get_or_load(2, source.one, lease=lease).name == "user 2"
 
 
-@pytest.mark.parametrize("lease", [5, None])
+@pytest.mark.parametrize("lease", [3600, None])
 def test_an_interruption_is_its_own_callers_alone(
     memory: Any, source: Any, waiters: list[Any], lease: int | None
 ) -> None:
@@ -290,7 +292,7 @@ def test_loaders_that_ask_for_each_others_rows_do_not_wait_for_ever(
 # -- rows that change while they are loaded ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lease", [5, None])
+@pytest.mark.parametrize("lease", [3600, None])
 def test_a_row_written_meanwhile_stays_and_is_what_everybody_gets(user: Any, source: Any, lease: int | None) -> None:
     def loader(pks: list[int]) -> Any:
         user.create(id=1, name="newer")
@@ -340,7 +342,7 @@ def test_who_reads_after_a_deletion_does_not_get_what_was_loaded_before(memory: 
     user = a_user(memory)
     stale = source(range(5))
     gate = Gate(lambda pks: {pk: stale[pk] for pk in pks})
-    first = in_thread(lambda: user.query_many({"id": 1}, {"id": 2}).load_missing(gate).execute())
+    first = in_thread(lambda: user.query_many({"id": 1}, {"id": 2}).load_missing(gate, lease=3600).execute())
     assert gate.entered.wait(60)
     source.rows[1] = {"name": "changed"}
     user.delete(id=1).execute()
@@ -360,16 +362,16 @@ def test_a_load_that_outlasts_its_lease_is_stored_all_the_same(user: Any, source
     assert user.get(id=1).name == "user 1"
 
 
-def test_a_load_that_outlasts_its_lease_is_still_the_only_one_of_its_process(
-    memory: Any, source: Any, waiters: list[Any]
+def test_a_load_whose_lease_has_expired_is_shared_like_one_without_leases(
+    memory: Any, source: Any, waiters: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     user = a_user(memory)
     gate = Gate(source)
-    first = in_thread(lambda: user.query_many({"id": 1}).load_missing(gate, lease=1).execute())
+    first = in_thread(lambda: user.query_many({"id": 1}).load_missing(gate, lease=3600).execute())
     assert gate.entered.wait(60)
-    while memory.get(user.key(id=1)) is not None:
-        time.sleep(0.05)
-    second = in_thread(lambda: user.get_or_load(1, source.one, lease=1))
+    memory.delete(user.key(id=1))
+    monkeypatch.setattr(single_flight.SharedLoad, "lease_holds", False)
+    second = in_thread(lambda: user.get_or_load(1, source.one, lease=3600))
     wait_until("it waits", lambda: len(waiters) == 1)
     gate.open.set()
     assert first()[0] == second()
@@ -386,3 +388,135 @@ def test_a_forked_child_does_not_wait_for_its_parents_threads(memory: Any, sourc
     finish()
     gate.open.set()
     assert first()[0].name == "user 1"
+
+
+# -- errors of loaders, for each who waits -----------------------------------------------------------------
+
+
+class Plain(Exception):
+    pass
+
+
+class WithArguments(Exception):
+    """Takes other arguments than it passes on."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(f"{message} ({code})")
+        self.code = code
+
+
+class Stubborn(Exception):
+    """Cannot be copied in any way."""
+
+    def __new__(cls, *args: Any) -> Any:
+        if args == ("no more",):
+            raise TypeError("it is made once")
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__("no more")
+
+
+def depth(error: BaseException) -> int:
+    count, traceback = 0, error.__traceback__
+    while traceback is not None:
+        count, traceback = count + 1, traceback.tb_next
+    return count
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        Plain("down"),
+        WithArguments(7, "down"),
+        OSError(2, "No such file", "name"),
+        co.BackendError("down", maybe_applied=True),
+        co.ValidationError("Other", [("name", "is too long")]),
+        KeyError("down"),
+        ExceptionGroup("both", [ValueError("one"), KeyError("two")]),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+    ],
+    ids=lambda mistake: type(mistake).__name__,
+)
+def test_each_who_waits_gets_an_error_of_its_own(
+    memory: Any, source: Any, together: Together, waiters: list[Any], mistake: Exception
+) -> None:
+    user = a_user(memory)
+    mistake.add_note("while loading")
+
+    def broken(pk: int) -> Any:
+        wait_until("all others wait", lambda: len(waiters) == 29)
+        raise mistake
+
+    errors = together(lambda number: user.get_or_load(1, broken, lease=3600), 30)
+    copies = [error for error in errors if error is not mistake]
+    assert len(copies) == len({id(error) for error in copies}) == 29
+    for error in copies:
+        assert type(error) is type(mistake)
+        assert (str(error), error.args) == (str(mistake), mistake.args)
+        assert error.__cause__ is mistake
+        assert {**vars(error), "__notes__": []} == {**vars(mistake), "__notes__": []}
+    copies[0].add_note("of one request")
+    assert [error.__notes__ for error in errors if error is not copies[0]] == [["while loading"]] * 29
+    # None has the frames of another.
+    assert len({depth(error) for error in copies}) == 1
+    assert depth(mistake) < 2 * depth(copies[0]) + 10
+
+
+def test_an_error_that_cannot_be_copied_is_raised_as_it_was_in_the_load(
+    memory: Any, together: Together, waiters: list[Any]
+) -> None:
+    user = a_user(memory)
+    mistake = Stubborn()
+
+    def broken(pk: int) -> Any:
+        wait_until("all others wait", lambda: len(waiters) == 9)
+        raise mistake
+
+    errors = together(lambda number: user.get_or_load(1, broken, lease=3600), 10)
+    assert all(error is mistake for error in errors)
+    assert depth(mistake) < 40
+
+
+# -- loads that take long --------------------------------------------------------------------------------
+
+
+def test_nobody_waits_for_a_load_longer_than_its_lease(
+    memory: Any, source: Any, together: Together, waiters: list[Any]
+) -> None:
+    user = a_user(memory)
+    gate = Gate(source)
+    first = in_thread(lambda: user.query_many({"id": 1}).load_missing(gate, lease=1).execute())
+    assert gate.entered.wait(60)
+    # One loads in its place, and the others wait for that one.
+    found = together(lambda number: user.get_or_load(1, source.one, lease=3600), 5)
+    assert [row.name for row in found] == ["user 1"] * 5
+    assert source.asked == [[1]]
+    assert len(waiters) >= 5
+    gate.open.set()
+    assert first()[0].name == "user 1"
+
+
+def test_nobody_waits_longer_than_a_lease_of_its_own(memory: Any, source: Any) -> None:
+    user = a_user(memory)
+    gate = Gate(source)
+    first = in_thread(lambda: user.query_many({"id": 1}).load_missing(gate, lease=3600).execute())
+    assert gate.entered.wait(60)
+    assert user.get_or_load(1, source.one, lease=1).name == "user 1"
+    gate.open.set()
+    assert first()[0].name == "user 1"
+
+
+def test_a_load_whose_caller_is_gone_is_not_waited_for(memory: Any, source: Any, waiters: list[Any]) -> None:
+    """Even if nothing could tell those who wait."""
+    user = a_user(memory)
+    steps = user.query_many({"id": 1}).load_missing(source, lease=3600).steps()
+    request = next(steps)
+    while not isinstance(request, CallLoader):
+        request = steps.send(perform(request))
+    (running,) = single_flight._running.values()
+    second = in_thread(lambda: user.get_or_load(1, source.one, lease=3600))
+    wait_until("it waits", lambda: len(waiters) == 1)
+    running.finish = lambda *args, **kwargs: None  # type: ignore[method-assign] - as if an exception had struck at once
+    del steps, request, running
+    assert second().name == "user 1"
