@@ -31,7 +31,7 @@ __all__ = [
 
 R = TypeVar("R")
 
-_LONGEST_PAUSE = 1.0
+_RECHECK_SECONDS = 1.0
 
 
 class Call(NamedTuple):
@@ -107,7 +107,7 @@ def pauses(seconds: float | None) -> Iterator[float]:
     """
     end = None if seconds is None else time.monotonic() + seconds
     while True:
-        pause = _LONGEST_PAUSE if end is None else min(_LONGEST_PAUSE, end - time.monotonic())
+        pause = _RECHECK_SECONDS if end is None else min(_RECHECK_SECONDS, end - time.monotonic())
         if pause <= 0:
             return
         yield pause

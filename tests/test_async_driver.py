@@ -234,7 +234,7 @@ def test_others_are_waited_for_no_longer_than_the_request_says() -> None:
 
 
 def test_the_end_of_work_is_seen_even_if_nothing_wakes_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requests, "_LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(requests, "_RECHECK_SECONDS", 0.01)
 
     async def main() -> Any:
         work = Work()
