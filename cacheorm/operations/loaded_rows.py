@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import BackendError, FailedRow, WriteError
 
-__all__ = ["Loaded", "Refused"]
+__all__ = ["Loaded", "Refused", "not_stored"]
 
 
 class Refused:
@@ -22,16 +22,20 @@ class Refused:
         self.rows: dict[str, FailedRow] = {}
         self.cause: BackendError | None = None
 
-    def add(self, other: Refused, keys: Iterable[str]) -> None:
-        """Add those of ``keys`` that were refused in a load."""
-        if other.rows:
-            self.rows |= {key: other.rows[key] for key in keys if key in other.rows}
-            self.cause = self.cause or other.cause
+    def among(self, keys: Iterable[str]) -> list[Refused]:
+        """Return a list with those of some keys; an empty one if all of them are stored."""
+        found = Refused()
+        found.rows = {key: self.rows[key] for key in keys if key in self.rows} if self.rows else {}
+        found.cause = self.cause
+        return [found] if found.rows else []
 
-    def raise_with(self, result: Any) -> None:
-        """Raise a WriteError that holds the result of the operation, if there are any rows."""
-        if self.rows:
-            raise WriteError([*self.rows.values()], rows=result) from self.cause
+
+def not_stored(refused: list[Refused], result: Any) -> WriteError:
+    """Return the error for rows that an operation has loaded, or shares with others; it holds the result."""
+    rows = {key: row for each in refused for key, row in each.rows.items()}
+    error = WriteError([*rows.values()], rows=result)
+    error.__cause__ = next((each.cause for each in refused if each.cause is not None), None)
+    return error
 
 
 class Loaded:

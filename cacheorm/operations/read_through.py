@@ -25,7 +25,7 @@ from ..types import TTL, Outcome, check_ttl
 from . import leases, single_flight
 from .base import R, WriteOperation, slices
 from .compare_and_set import collect
-from .loaded_rows import Loaded, Refused
+from .loaded_rows import Loaded, Refused, not_stored
 from .loader_reply import rows_by_key
 from .query import ModelQuery
 from .read import Gaps, read_with_gaps
@@ -70,15 +70,16 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
         self._lease = _seconds("lease", lease, "to take no leases")
 
     def steps(self) -> Steps[R]:
-        refused = Refused()
+        refused: list[Refused] = []
         # No variable refers to the generators below: they end with this one, even if a traceback keeps its frame.
         result: Any = yield from (self._read_rows(refused) if self._many else self._read_row(refused))
         if self._tree:
             yield from self._load_related(result, self._tree)
-        refused.raise_with(result)
+        if refused:
+            raise not_stored(refused, result)
         return result  # type: ignore[no-any-return]
 
-    def _read_row(self, refused: Refused) -> Steps[Any]:
+    def _read_row(self, refused: list[Refused]) -> Steps[Any]:
         (row,) = self._rows
         resolved = self._plan.resolved()
         began = single_flight.now()
@@ -90,7 +91,7 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
             found = rows[key]
         return found
 
-    def _read_rows(self, refused: Refused) -> Steps[list[Any]]:
+    def _read_rows(self, refused: list[Refused]) -> Steps[list[Any]]:
         resolved = self._plan.resolved()
         began = single_flight.now()
         found: list[Any] = []
@@ -109,7 +110,7 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
 
     # -- which caller loads what -----------------------------------------------------------------
 
-    def _fill(self, gaps: Gaps, began: Moment, refused: Refused) -> Steps[dict[str, Any]]:
+    def _fill(self, gaps: Gaps, began: Moment, refused: list[Refused]) -> Steps[dict[str, Any]]:
         """Return the rows of ``gaps``: load those that no caller is loading, then wait for the others."""
         resolved = self._plan.resolved()
         rows: dict[str, Any] = {}
@@ -125,7 +126,7 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
                 if load.keys:
                     loaded = yield from self._lead(load, {key: gaps[key] for key in load.keys})
                     rows |= loaded.rows
-                    refused.add(loaded.refused, load.keys)
+                    refused += loaded.refused.among(load.keys)
                 missing = {}
                 for other, keys in joined.items():
                     theirs = yield from self._wait_for(other)
@@ -136,7 +137,7 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
                     found = [theirs.payloads[key] for key in keys]
                     shared = resolved.codec.load_many(found, [gaps[key][0] for key in keys], keys)
                     rows.update(zip(keys, shared, strict=True))
-                    refused.add(theirs.refused, keys)
+                    refused += theirs.refused.among(keys)
             finally:
                 load.finish()  # a traceback that somebody keeps refers to this frame, and so to the lead
                 single_flight.stop_waiting(joined)

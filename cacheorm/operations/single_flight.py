@@ -44,6 +44,9 @@ _EXPIRY_MARGIN = 1
 _Place = tuple[int, str]
 """A key of one backend: the id of the backend, and the key."""
 
+Moment = tuple[int, object]
+"""A logical time of this process, greater than all earlier ones; and what identifies the last end of a load."""
+
 # The running loads. One that is over may be left in here, and counts as none.
 _running: dict[_Place, SharedLoad] = {}
 _clock = itertools.count(1)
@@ -54,18 +57,6 @@ _own_leases = LEASE + os.urandom(_PROCESS_BYTES)
 _lease_holders: dict[bytes, SharedLoad] = {}
 # The loads whose loaders the present context runs inside of, the outermost first.
 _inside: ContextVar[tuple[SharedLoad, ...]] = ContextVar("inside", default=())
-
-
-class Moment(NamedTuple):
-    """A logical time of this process.
-
-    Attributes:
-        time: greater than that of each earlier moment.
-        last_end: identifies the last load that had ended.
-    """
-
-    time: int
-    last_end: object
 
 
 class SharedLoad:
@@ -152,6 +143,7 @@ class SharedLoad:
         for place in self._places:
             if _running.get(place) is self and (other := _running.pop(place, self)) is not self:
                 _running.setdefault(place, other)  # it has replaced this one just now
+        self._places = []  # not before: an exception that strikes above has all of this done again
         for wake in [*self._waiters]:
             wake()
 
@@ -206,7 +198,7 @@ class SharedLoad:
         """Whether its row is as new as that of a load that began at ``began``, when ``seen`` was stored."""
         return (
             self._called_at is None
-            or self._called_at > began.time
+            or self._called_at > began[0]
             or key not in self.leased
             or not self.lease_holds
             or is_lease(seen)
@@ -254,7 +246,7 @@ class Lead:
 
 def now() -> Moment:
     """Return the present moment, for :func:`claim`: to be taken before anything is read."""
-    return Moment(next(_clock), _last_end)
+    return next(_clock), _last_end
 
 
 def is_held(payload: bytes, backend: Any) -> bool:
@@ -301,7 +293,7 @@ def claim(
                 load.keys[key] = None
             else:
                 joined.setdefault(chosen, []).append(key)
-    load.reads_again = _last_end is not began.last_end
+    load.reads_again = _last_end is not began[1]
     return joined
 
 
