@@ -232,16 +232,10 @@ class Lead:
         load: the load, which no other caller knows yet.
     """
 
-    __slots__ = ("__weakref__", "load")
+    __slots__ = ("__weakref__",)
 
     def __init__(self, load: SharedLoad) -> None:
-        self.load = load
         load._lead = weakref.ref(self)
-
-    def __del__(self) -> None:
-        load = getattr(self, "load", None)
-        if load is not None:  # it has none if an exception struck in __init__
-            load.finish()
 
 
 def now() -> Moment:

@@ -175,6 +175,27 @@ def test_the_error_pickles_with_its_rows(cache: Cache, source: Any) -> None:
     assert again.failed == caught.value.failed
 
 
+def test_a_lease_that_was_refused_is_not_asked_for_again(cache: Cache, source: Any) -> None:
+    cache.fail()
+    calls: list[str] = []
+
+    def count(method: str, inner: Any) -> Any:
+        def counted(*args: Any) -> Any:
+            calls.append(method)
+            return inner(*args)
+
+        return counted
+
+    for method in "add", "add_many", "get_many":
+        setattr(cache.backend, method, count(method, getattr(cache.backend, method)))
+    with pytest.raises(co.WriteError):
+        many(cache.refused, source).execute()
+    with pytest.raises(co.WriteError):
+        one(cache.refused[0], source.one).execute()
+    # The lease, and the rows.
+    assert calls == ["add_many", "add_many", "add", "add"]
+
+
 def test_misses_that_cannot_be_remembered_are_no_error(cache: Cache, source: Any, run: Run) -> None:
     cache.fail()
     source.rows.clear()
