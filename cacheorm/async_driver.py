@@ -10,15 +10,15 @@ import functools
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any, TypeVar
 
-from .requests import Call, CallLoader, Fetch, Request, SharedWork, Sleep, Steps, WaitFor
+from .requests import Call, CallLoader, Fetch, Request, Sleep, Steps, WaitFor, pauses
 from .sync_driver import perform
 
 __all__ = ["admission", "aperform", "arun"]
 
 R = TypeVar("R")
 
-# The event loop itself refers to tasks weakly.
-_cleanups: set[Any] = set()
+_CLEANUP_SECONDS = 5.0
+"""How long a cancelled operation may go on: by then, most of what it has to release has expired by itself."""
 
 
 async def aperform(request: Request) -> Any:
@@ -42,7 +42,7 @@ async def aperform(request: Request) -> Any:
     if isinstance(request, CallLoader):
         return await _reply_of_loader(request.function(*request.args))
     if isinstance(request, WaitFor):
-        return await _result_of(request.work)
+        return await _result_of(request)
     if isinstance(request, Sleep):
         import asyncio
 
@@ -71,8 +71,8 @@ async def arun(steps: Steps[R], backend: Any = None, cleanup: Request | None = N
     """Run an operation to its end and return its result.
 
     Errors of requests are raised inside the operation, cancellation too. What a cancelled operation still has to
-    release is released by a task of its own, which the cancelled task awaits. A second cancellation, as cancel scopes
-    of anyio cause, ends only that wait.
+    release is released by a task of its own, which nobody awaits: a cancelled task ends at once, also if the server
+    does not reply.
 
     Args:
         steps: the operation, which has not begun.
@@ -89,21 +89,42 @@ async def arun(steps: Steps[R], backend: Any = None, cleanup: Request | None = N
             except GeneratorExit:
                 steps.close()  # nothing can be awaited any more
                 raise
-            except BaseException as error:  # noqa: BLE001 - not handled here, but handed to the operation
+            except BaseException as error:
                 request = steps.throw(error)
                 if cleanup is None and _is_cancellation(error):
-                    break
+                    _go_on_behind(steps, request)
+                    raise
             else:
                 request = steps.send(reply)
     except StopIteration as stop:
         result: R = stop.value
         return result
+
+
+def _go_on_behind(steps: Steps[Any], request: Request) -> None:
+    """Start the task that runs a cancelled operation to its end.
+
+    The event loop refers to the task by the timer that ends it.
+    """
     import asyncio
 
-    task = asyncio.create_task(arun(steps, cleanup=request))
-    _cleanups.add(task)
-    task.add_done_callback(_cleanups.discard)
-    return await asyncio.shield(task)
+    task: Any = asyncio.create_task(_release(steps, request))
+    task._log_destroy_pending = False  # where the loop ends without it, nobody has to be told
+
+
+async def _release(steps: Steps[Any], request: Request) -> None:
+    """Run a cancelled operation to its end, from a request on; log an error."""
+    import asyncio
+
+    try:
+        async with asyncio.timeout(_CLEANUP_SECONDS):
+            await arun(steps, cleanup=request)
+    except (asyncio.CancelledError, TimeoutError):
+        pass  # the first is what the operation itself ends with
+    except Exception as error:  # noqa: BLE001 - nobody awaits the task
+        import logging
+
+        logging.getLogger("cacheorm").warning("an operation that was cancelled ended with %r", error)
 
 
 def _replies_at_once(request: Request) -> bool:
@@ -127,10 +148,11 @@ async def _reply_of_loader(reply: Any) -> Any:
     return reply
 
 
-async def _result_of(work: SharedWork) -> Any:
+async def _result_of(request: WaitFor) -> Any:
     """Wait for the work of a thread or a task, perhaps of another event loop; return its result."""
     import asyncio
 
+    work = request.work
     loop = asyncio.get_running_loop()
     done = loop.create_future()
 
@@ -143,5 +165,8 @@ async def _result_of(work: SharedWork) -> Any:
             loop.call_soon_threadsafe(set_done)
 
     work.when_done(wake)
-    await done
-    return work.wait()
+    for pause in pauses(request.seconds):
+        if work.is_over:
+            break
+        await asyncio.wait([done], timeout=pause)
+    return work.result()

@@ -34,7 +34,24 @@ __all__ = [
 
 
 class CacheORMError(Exception):
-    """The base of all errors that cacheorm raises on purpose."""
+    """The base of all errors that cacheorm raises on purpose.
+
+    Errors pickle with all attributes and notes. A cause that is no error of cacheorm is replaced by its text, as the
+    errors of many drivers do not pickle.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = dict(self.__dict__)
+        if (cause := self.__cause__) is not None:
+            kind = type(cause)
+            text = f"{kind.__module__}.{kind.__qualname__}: {cause}"
+            state["__cause__"] = cause if isinstance(cause, CacheORMError) else Exception(text)
+        return _restored, (type(self), self.args), state
+
+
+def _restored(kind: type[CacheORMError], args: tuple[Any, ...]) -> CacheORMError:
+    """Return an error as pickle makes it: its attributes follow, so ``__init__`` is not called."""
+    return kind.__new__(kind, *args)
 
 
 class ValidationError(CacheORMError, ValueError):
@@ -115,9 +132,6 @@ class PayloadError(CacheORMError):
         context = ", ".join(part for part in (key, serializer) if part)
         return (f"{subject}: " if subject else "") + self.reason + (f" ({context})" if context else "")
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (PayloadError, (self.reason,), self.__dict__)
-
 
 class InvalidKeyError(CacheORMError, ValueError):
     """A key that the backend cannot store; raised before any byte is sent."""
@@ -145,13 +159,20 @@ class WriteError(CacheORMError):
     Attributes:
         failed: a :class:`FailedRow` for each row that is not stored.
         stored: ``(model, key)`` of each row that is stored, for operations over several models; otherwise ``None``.
+        rows: for rows that were loaded by a read-through, what the operation returns if all are stored; otherwise
+            ``None``.
     """
 
     def __init__(
-        self, failed: Sequence[FailedRow], stored: Sequence[tuple[str, str]] | None = None, done: str = "stored"
+        self,
+        failed: Sequence[FailedRow],
+        stored: Sequence[tuple[str, str]] | None = None,
+        done: str = "stored",
+        rows: Any = None,
     ) -> None:
         self.failed = list(failed)
         self.stored = None if stored is None else list(stored)
+        self.rows = rows
         self._done = done
         super().__init__(self.failed, self.stored, done)
 
@@ -159,7 +180,8 @@ class WriteError(CacheORMError):
         shown = "; ".join(f"{row.model} {row.key}: {row.reason}" for row in self.failed[:3])
         more = len(self.failed) - 3
         rows = "row was" if len(self.failed) == 1 else "rows were"
-        return f"{len(self.failed)} {rows} not {self._done}: {shown}" + (f"; and {more} more" if more > 0 else "")
+        text = f"{len(self.failed)} {rows} not {self._done}: {shown}" + (f"; and {more} more" if more > 0 else "")
+        return text if self.rows is None else f"{text} (the rows that were loaded are the error's .rows)"
 
 
 class ConflictError(WriteError):

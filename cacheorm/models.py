@@ -224,9 +224,11 @@ class Model(AsyncMethods, metaclass=ModelBase):
         Raises:
             ValidationError, TypeError: a primary key of the wrong type; what was loaded is no row of the model.
             ValueError: the loader returned another row than it was asked for.
-            WriteError: the backend refused the row.
+            BackendError: the cache cannot be read; the loader was not called.
+            WriteError: the row was not stored; ``rows`` of the error is the row.
 
-            An error of the loader reaches all callers of this process that wait for it; nothing is stored then.
+            An error of the loader reaches all callers of this process that wait for it, each as a copy of its own;
+            nothing is stored then.
         """
         return shortcuts.get_or_load(cls, pk, loader, ttl, negative_ttl, lease).execute()
 

@@ -6,7 +6,8 @@ wait, so that the same operation runs under both drivers, :mod:`.sync_driver` an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from .errors import BackendError
@@ -25,9 +26,12 @@ __all__ = [
     "Sleep",
     "Steps",
     "WaitFor",
+    "pauses",
 ]
 
 R = TypeVar("R")
+
+_RECHECK_SECONDS = 1.0
 
 
 class Call(NamedTuple):
@@ -70,17 +74,43 @@ class CallLoader(NamedTuple):
 class SharedWork(Protocol):
     """Work that another thread or task is doing."""
 
-    def wait(self) -> Any:
-        """Wait for its end; return its result or raise its error."""
+    @property
+    def is_over(self) -> bool:
+        """Whether the work has ended."""
 
-    def when_done(self, call: Callable[[], None]) -> None:
-        """Call a function, from any thread, once the work is done; at once if it is."""
+    def result(self) -> Any:
+        """Return its result, ``None`` if there is none, or raise its error."""
+
+    def wait(self, seconds: float | None = None) -> Any:
+        """Wait for its end, at most for some seconds; return :meth:`result`."""
+
+    def when_done(self, wake: Callable[[], object]) -> None:
+        """Call a function once the work has ended, from any thread and perhaps more than once; at once if it has."""
 
 
 class WaitFor(NamedTuple):
-    """Wait for work that another thread or task is doing; the reply is its result."""
+    """Wait for work that another thread or task is doing; the reply is its result.
+
+    Attributes:
+        work: the work.
+        seconds: the longest wait, after which the reply is ``None``; ``None``: until the end of the work.
+    """
 
     work: SharedWork
+    seconds: float | None = None
+
+
+def pauses(seconds: float | None) -> Iterator[float]:
+    """Yield how long to wait for work before looking again whether it is over, until ``seconds`` have passed.
+
+    A second at most: an exception may have stopped what would wake the waiting caller.
+    """
+    end = None if seconds is None else time.monotonic() + seconds
+    while True:
+        pause = _RECHECK_SECONDS if end is None else min(_RECHECK_SECONDS, end - time.monotonic())
+        if pause <= 0:
+            return
+        yield pause
 
 
 class SignalSender(Protocol):

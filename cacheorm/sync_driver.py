@@ -30,7 +30,7 @@ def perform(request: Request) -> Any:
     if isinstance(request, CallLoader):
         return _not_awaitable(request.function(*request.args))
     if isinstance(request, WaitFor):
-        return request.work.wait()
+        return request.work.wait(request.seconds)
     if isinstance(request, Sleep):
         return time.sleep(request.seconds)
     for _, row in request.rows:
@@ -67,3 +67,7 @@ def run(steps: Steps[R]) -> R:
     except StopIteration as stop:
         result: R = stop.value
         return result
+    except BaseException:
+        # One that struck in here, as signals may, has not reached the operation; a traceback may keep it.
+        steps.close()
+        raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 import cacheorm as co
+from cacheorm import async_driver, requests
 from cacheorm.async_driver import arun
 from cacheorm.requests import Call, CallLoader, Fetch, Sleep, WaitFor
 from cacheorm.sync_driver import run
@@ -187,13 +189,19 @@ class Work:
     """Done by somebody in a thread."""
 
     def __init__(self) -> None:
-        self.calls: list[Callable[[], None]] = []
+        self.calls: list[Callable[[], object]] = []
+        self.is_over = False
 
-    def when_done(self, call: Callable[[], None]) -> None:
-        self.calls.append(call)
+    def when_done(self, wake: Callable[[], object]) -> None:
+        self.calls.append(wake)
 
-    def wait(self) -> str:
-        return "theirs"
+    def end(self) -> None:
+        self.is_over = True
+        for wake in self.calls:
+            wake()
+
+    def result(self) -> str | None:
+        return "theirs" if self.is_over else None
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -202,8 +210,8 @@ async def until(true: Callable[[], bool]) -> None:
         await asyncio.sleep(0)
 
 
-def joined(work: Work) -> Steps:
-    return (yield WaitFor(work))
+def joined(work: Work, seconds: float | None = None) -> Steps:
+    return (yield WaitFor(work, seconds))
 
 
 def test_others_are_waited_for_without_blocking_the_loop() -> None:
@@ -212,10 +220,30 @@ def test_others_are_waited_for_without_blocking_the_loop() -> None:
         task = asyncio.create_task(arun(joined(work)))
         await until(lambda: bool(work.calls))
         assert not task.done()
-        threading.Thread(target=work.calls[0]).start()
+        threading.Thread(target=work.end).start()
         assert await task == "theirs"
+        assert await arun(joined(work)) == "theirs"  # also once it is over
 
     asyncio.run(main())
+
+
+def test_others_are_waited_for_no_longer_than_the_request_says() -> None:
+    work = Work()
+    assert asyncio.run(arun(joined(work, 0.01))) is None
+    assert asyncio.run(arun(joined(work, 0))) is None
+
+
+def test_the_end_of_work_is_seen_even_if_nothing_wakes_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "_RECHECK_SECONDS", 0.01)
+
+    async def main() -> Any:
+        work = Work()
+        task = asyncio.create_task(arun(joined(work)))
+        await until(lambda: bool(work.calls))
+        work.is_over = True
+        return await task
+
+    assert asyncio.run(main()) == "theirs"
 
 
 def test_who_no_longer_waits_disturbs_nobody() -> None:
@@ -227,11 +255,11 @@ def test_who_no_longer_waits_disturbs_nobody() -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        work.calls[0]()
+        work.end()
         await asyncio.sleep(0)
 
     asyncio.run(main())
-    work.calls[0]()  # after the end of the loop
+    work.end()  # after the end of the loop
 
 
 def gives_back(backend: co.BaseBackend, last: Sleep | WaitFor) -> Steps:
@@ -249,50 +277,74 @@ async def started(steps: Steps) -> asyncio.Task[Any]:
     return task
 
 
-def test_a_cancelled_operation_gives_back_before_its_task_ends(memory: co.SimpleBackend) -> None:
+async def cancelled(steps: Steps) -> None:
+    """Cancel an operation that has begun, and wait for the end of its task."""
+    task = await started(steps)
+    task.cancel("enough")
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert task.cancelled()
+
+
+def test_a_cancelled_task_ends_before_its_operation_has_given_back(memory: co.SimpleBackend) -> None:
     async def main() -> None:
         work = Work()
-        task = await started(gives_back(memory, WaitFor(work)))
-        task.cancel("enough")
-        await until(lambda: bool(work.calls))
-        assert not task.done()
-        work.calls[0]()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert task.cancelled()
-        assert memory.has("given back")
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.01):
-                await arun(gives_back(memory, Sleep(0)))
-
-    asyncio.run(main())
-
-
-def test_who_is_cancelled_twice_waits_no_longer_and_yet_it_is_given_back(memory: co.SimpleBackend) -> None:
-    async def main() -> None:
-        work = Work()
-        task = await started(gives_back(memory, WaitFor(work)))
-        for _ in range(2):
-            task.cancel()
-            await asyncio.sleep(0)
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        await cancelled(gives_back(memory, WaitFor(work)))
+        gc.collect()  # nobody but the loop refers to the task
         await until(lambda: bool(work.calls))
         assert not memory.has("given back")
-        work.calls[0]()
+        work.end()
         await until(lambda: memory.has("given back"))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await arun(gives_back(memory, WaitFor(Work())))
 
     asyncio.run(main())
 
 
-def test_the_end_of_the_loop_ends_what_is_being_given_back(memory: co.SimpleBackend) -> None:
+def test_giving_back_is_given_up_in_time(memory: co.SimpleBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(async_driver, "_CLEANUP_SECONDS", 0.01)
+
     async def main() -> None:
-        task = await started(gives_back(memory, Sleep(60)))
-        task.cancel()
-        await asyncio.sleep(0)
+        await cancelled(gives_back(memory, Sleep(3600)))
+        await until(lambda: len(asyncio.all_tasks()) == 1)
 
     asyncio.run(main())
     assert not memory.has("given back")
+
+
+def test_an_error_while_giving_back_is_logged_and_nobody_elses(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(co.SimpleBackend):
+        def set(self, *args: Any) -> bool:
+            raise co.BackendError("the server is gone")
+
+    async def main() -> None:
+        await cancelled(gives_back(Broken(), Sleep(0)))
+        await until(lambda: len(asyncio.all_tasks()) == 1)
+
+    asyncio.run(main())
+    gc.collect()
+    assert [(record.name, record.levelname) for record in caplog.records] == [("cacheorm", "WARNING")]
+    assert "the server is gone" in caplog.text
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_the_end_of_the_loop_ends_what_is_being_given_back_and_nothing_warns(
+    memory: co.SimpleBackend, in_order: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        await cancelled(gives_back(memory, Sleep(60)))
+        await asyncio.sleep(0)
+
+    if in_order:
+        asyncio.run(main())
+    else:
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(main())
+        loop.close()  # its tasks are still there
+    gc.collect()
+    assert not memory.has("given back")
+    assert caplog.records == []
 
 
 def test_a_coroutine_that_is_closed_closes_its_operation(memory: co.SimpleBackend) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import builtins
 import copy
+import importlib
 import pickle
+import pkgutil
 import re
 from typing import Any
 
@@ -21,11 +23,28 @@ ERRORS: list[Any] = [
     co.PayloadError("is empty"),
     co.InvalidKeyError("too long"),
     co.WriteError([co.FailedRow("User", "m:user:id:1", "too large")]),
+    co.WriteError([co.FailedRow("User", "m:user:id:1", "is full", True)], [("User", "m:user:id:2")], rows=[1, None]),
     co.ConflictError([co.FailedRow("User", "m:user:id:1", "others changed it")], done="updated"),
     co.BackendError("redis at host:6379: no reply", maybe_applied=True),
     co.BackendError("refused"),
     co.DoesNotExist("no row"),
 ]
+
+
+# Of the kinds that take more than a text, and of which there is none in the list above.
+ARGUMENTS: dict[str, tuple[Any, ...]] = {"BusyError": ("Redis at host:6379", 64, 2.5, "timeout")}
+
+
+def kinds_of_the_package() -> list[Any]:
+    """Return every class of exceptions that a module of the package defines."""
+    found: dict[str, Any] = {}
+    for module in pkgutil.walk_packages(co.__path__, "cacheorm."):
+        if module.name.endswith("__main__"):
+            continue
+        for kind in vars(importlib.import_module(module.name)).values():
+            if isinstance(kind, type) and issubclass(kind, BaseException) and kind.__module__ == module.name:
+                found[f"{kind.__module__}.{kind.__qualname__}"] = kind
+    return [found[name] for name in sorted(found)]
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=repr)
@@ -35,6 +54,56 @@ def test_errors_pickle_and_copy_whole(error: Any) -> None:
         assert type(again) is type(error)
         assert str(again) == str(error)
         assert vars(again) == vars(error)
+
+
+@pytest.mark.parametrize("kind", kinds_of_the_package(), ids=lambda kind: kind.__name__)
+def test_every_error_of_the_package_pickles_with_all_that_it_has(kind: Any) -> None:
+    example = next((error for error in ERRORS if type(error) is kind), None)
+    error = copy.copy(example) if example else kind(*ARGUMENTS.get(kind.__name__, ("some text",)))
+    error.add_note("a note")
+    error.of_a_user = {"request": 7}
+    error.__cause__ = LookupError("its cause") if isinstance(error, co.CacheORMError) else None
+    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+        again = pickle.loads(pickle.dumps(error, protocol))
+        assert type(again) is kind
+        assert (str(again), again.args, vars(again)) == (str(error), error.args, vars(error))
+        assert again.__notes__ == ["a note"]
+        if error.__cause__ is not None:
+            assert str(again.__cause__) == "builtins.LookupError: its cause"
+            assert str(pickle.loads(pickle.dumps(again)).__cause__).endswith("LookupError: its cause")
+
+
+def test_errors_of_cacheorm_pickle_as_causes_of_others() -> None:
+    error = co.WriteError([co.FailedRow("User", "m:user:id:1", "no reply", True)])
+    error.__cause__ = co.BackendError("Redis at host:6379: no reply", maybe_applied=True)
+    error.__cause__.__cause__ = Unpicklable("the driver's")
+    again = pickle.loads(pickle.dumps(error)).__cause__
+    assert type(again) is co.BackendError
+    assert again.maybe_applied
+    assert str(again.__cause__).endswith("Unpicklable: the driver's")
+
+
+def test_errors_of_a_users_own_kind_pickle_whatever_their_arguments() -> None:
+    for error in (Full("host", 3), Unreadable("bad", 7)):
+        again = pickle.loads(pickle.dumps(error))
+        assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
+
+
+class Unpicklable(Exception):
+    def __reduce__(self) -> Any:
+        raise TypeError("it does not pickle")
+
+
+class Full(co.BackendError):
+    def __init__(self, host: str, entries: int) -> None:
+        self.entries = entries
+        super().__init__(f"{host} is full")
+
+
+class Unreadable(co.PayloadError):
+    def __init__(self, reason: str, version: int) -> None:
+        self.version = version
+        super().__init__(reason, model="User")
 
 
 def test_the_tree_is_the_one_that_is_written_down() -> None:
@@ -75,6 +144,10 @@ def test_the_tree_is_the_one_that_is_written_down() -> None:
         (co.BackendError("bad"), "bad"),
         (co.BackendError("bad", maybe_applied=True), "bad (the write may have been applied)"),
         (co.WriteError([co.FailedRow("U", "k", "r")]), "1 row was not stored: U k: r"),
+        (
+            co.WriteError([co.FailedRow("U", "k", "r")], rows=["a secret"]),
+            "1 row was not stored: U k: r (the rows that were loaded are the error's .rows)",
+        ),
         (
             co.WriteError([co.FailedRow("U", str(number), "r") for number in range(5)]),
             "5 rows were not stored: U 0: r; U 1: r; U 2: r; and 2 more",

@@ -183,13 +183,13 @@ def test_an_interrupted_operation_may_still_give_something_back(memory: co.Simpl
 
 def test_loaders_are_called_and_shared_work_is_waited_for() -> None:
     class Work:
-        def wait(self) -> str:
-            return "theirs"
+        def wait(self, seconds: float | None) -> tuple[str, float | None]:
+            return "theirs", seconds
 
     def steps() -> Steps:
-        return (yield CallLoader(divmod, (7, 2))), (yield WaitFor(Work())), (yield Sleep(0))
+        return (yield CallLoader(divmod, (7, 2))), (yield WaitFor(Work(), 5)), (yield Sleep(0))
 
-    assert run(steps()) == ((3, 1), "theirs", None)
+    assert run(steps()) == ((3, 1), ("theirs", 5), None)
 
 
 @pytest.fixture

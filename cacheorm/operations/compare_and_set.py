@@ -10,7 +10,7 @@ from ..requests import Call, Steps
 from ..types import Outcome
 from .base import slices
 
-__all__ = ["swap"]
+__all__ = ["collect", "swap"]
 
 
 def swap(
@@ -43,8 +43,12 @@ def swap(
             and (entry[0] == ABSENT or entry[0].startswith(LEASE) if expected is None else entry[0] == expected[key])
         }
         if batch:
-            outcome = yield Call(backend, "compare_and_set_many", (batch, ttl))
-            done.update(outcome)
-            done.reasons.update(getattr(outcome, "reasons", {}))
-            done.unsure.update(getattr(outcome, "unsure", ()))
+            collect(done, (yield Call(backend, "compare_and_set_many", (batch, ttl))))
     return done
+
+
+def collect(total: Outcome, part: Mapping[str, bool]) -> None:
+    """Add the outcome of a part of a batch; a backend may return any mapping, without reasons."""
+    total.update(part)
+    total.reasons.update(getattr(part, "reasons", {}))
+    total.unsure.update(getattr(part, "unsure", ()))

@@ -56,9 +56,9 @@ class ModelQuery(Operation[R]):
                 dict by primary key, where the rows need not hold it, or as any iterable. A row that it leaves out, or
                 returns ``None`` for, does not exist.
             negative_ttl: seconds for which it is remembered that a row does not exist; ``None``: it is not remembered.
-            lease: seconds for which other processes wait for the caller that loads a row, instead of loading it. For
-                one second less than that, a row that is deleted while it is loaded is not stored. ``None``: no leases
-                are taken.
+            lease: seconds for which other callers wait for the one that loads a row, instead of loading it. For one
+                second less than that, a row that is deleted while it is loaded is not stored. ``None``: no leases are
+                taken, and other callers of this process wait until the load has ended.
 
         Returns:
             An operation with the result of this one; its ``ttl`` is that of the loaded rows.
@@ -66,9 +66,11 @@ class ModelQuery(Operation[R]):
         Raises (on execute):
             ValidationError, TypeError: as for any query; or a loaded row is no row of the model.
             ValueError: the loader returned a row that was not asked for, or one twice.
-            WriteError: loaded rows that the backend refused.
+            BackendError: the cache cannot be read; the loader was not called.
+            WriteError: loaded rows were not stored; ``rows`` of the error is what would have been returned.
 
-            An error of the loader reaches all callers of this process that wait for it; nothing is stored then.
+            An error of the loader reaches all callers of this process that wait for it, each as a copy of its own;
+            nothing is stored then.
         """
         from .read_through import ModelLoad  # here, as it builds on this module
 
@@ -83,8 +85,12 @@ class ModelQuery(Operation[R]):
 
     def _with_related(self, reading: Steps[Any], tree: Tree) -> Steps[Any]:
         result = yield from reading
-        yield from load_related_of_read([(self._plan.model, result if self._many else [result], tree)])
+        yield from self._load_related(result, tree)
         return result
+
+    def _load_related(self, result: Any, tree: Tree) -> Steps[None]:
+        """Load what the rows of a result refer to, as :meth:`preload` asked."""
+        yield from load_related_of_read([(self._plan.model, result if self._many else [result], tree)])
 
     def _read_one(self) -> Steps[Any]:
         (row,) = self._rows

@@ -6,27 +6,30 @@ replaces only that payload, by compare-and-set. So any other change of the key w
 row that is deleted, because what was being loaded has changed, does not come back. (The technique is that of "Scaling
 Memcache at Facebook", NSDI 2013, section 3.2.1.) A lease expires by itself: a process that dies with one delays the
 others no longer.
+
+A cache that fails after the first read costs no row: what cannot be stored is returned all the same, with a
+:class:`WriteError` that holds it, and what cannot be leased is loaded at once.
 """
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
-from .._speedups import slots
-from ..errors import BackendError
-from ..payload import ABSENT, LEASE, is_lease
+from ..errors import BackendError, FailedRow
+from ..payload import ABSENT, LEASE
 from ..requests import Call, CallLoader, Sleep, Steps, WaitFor
-from ..types import TTL, check_ttl
-from . import single_flight
+from ..types import TTL, Outcome, check_ttl
+from . import leases, single_flight
 from .base import R, WriteOperation, slices
-from .compare_and_set import swap
+from .compare_and_set import collect
+from .loaded_rows import Loaded, Refused, not_stored
 from .loader_reply import rows_by_key
 from .query import ModelQuery
 from .read import Gaps, read_with_gaps
-from .single_flight import SharedLoad
+from .single_flight import Lead, Moment, SharedLoad
 
 __all__ = ["Loader", "ModelLoad"]
 
@@ -38,19 +41,6 @@ Loader = Callable[[list[Any]], Rows | Awaitable[Rows] | AsyncIterator[Any]]
 # Between two reads of rows that another process loads, in seconds.
 _FIRST_PAUSE = 0.005
 _LONGEST_PAUSE = 0.2
-
-
-class _Loaded:
-    """The rows that were found or loaded for some keys, ``None`` for no row.
-
-    Attributes:
-        rows: instances by key, for this caller.
-        payloads: what is stored, by key, for the callers that share the load.
-    """
-
-    def __init__(self) -> None:
-        self.rows: dict[str, Any] = {}
-        self.payloads: dict[str, bytes | None] = {}
 
 
 class ModelLoad(ModelQuery[R], WriteOperation[R]):
@@ -79,7 +69,17 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
         self._negative_ttl = _seconds("negative_ttl", negative_ttl, "to remember no misses")
         self._lease = _seconds("lease", lease, "to take no leases")
 
-    def _read_one(self) -> Steps[Any]:
+    def steps(self) -> Steps[R]:
+        refused: list[Refused] = []
+        # No variable refers to the generators below: they end with this one, even if a traceback keeps its frame.
+        result: Any = yield from (self._read_rows(refused) if self._many else self._read_row(refused))
+        if self._tree:
+            yield from self._load_related(result, self._tree)
+        if refused:
+            raise not_stored(refused, result)
+        return result  # type: ignore[no-any-return]
+
+    def _read_row(self, refused: list[Refused]) -> Steps[Any]:
         (row,) = self._rows
         resolved = self._plan.resolved()
         began = single_flight.now()
@@ -87,11 +87,11 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
         payload = yield Call(resolved.backend, "get", (key,))
         found = None if payload is None else resolved.codec.load(payload, pk, key)
         if found is None and payload != ABSENT:
-            rows = yield from self._fill({key: (pk, payload)}, began)
+            rows = yield from self._fill({key: (pk, payload)}, began, refused)
             found = rows[key]
         return found
 
-    def _read_many(self) -> Steps[list[Any]]:
+    def _read_rows(self, refused: list[Refused]) -> Steps[list[Any]]:
         resolved = self._plan.resolved()
         began = single_flight.now()
         found: list[Any] = []
@@ -104,101 +104,111 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
             keys += of_part
             gaps |= missing
         if gaps:
-            loaded = yield from self._fill(gaps, began)
+            loaded = yield from self._fill(gaps, began, refused)
             return [loaded.get(key) if row is None else row for row, key in zip(found, keys, strict=True)]
         return found
 
     # -- which caller loads what -----------------------------------------------------------------
 
-    def _fill(self, gaps: Gaps, began: int) -> Steps[dict[str, Any]]:
+    def _fill(self, gaps: Gaps, began: Moment, refused: list[Refused]) -> Steps[dict[str, Any]]:
         """Return the rows of ``gaps``: load those that no caller is loading, then wait for the others."""
         resolved = self._plan.resolved()
         rows: dict[str, Any] = {}
         missing = {key: payload for key, (_, payload) in gaps.items()}
         excluded: set[SharedLoad] = set()
         while missing:
-            load, joined = single_flight.claim(resolved.backend, missing, began, self._lease, excluded)
+            lease = self._lease if leases.can_be_replaced(resolved.backend) else None
+            load = SharedLoad(resolved.backend, missing, lease)
+            lead = Lead(load)  # noqa: F841 - its end is the end of the load
+            joined: dict[SharedLoad, list[str]] = {}
             try:
+                joined = single_flight.claim(load, missing, began, excluded)
                 if load.keys:
-                    rows.update((yield from self._lead(load, {key: gaps[key] for key in load.keys})))
+                    loaded = yield from self._lead(load, {key: gaps[key] for key in load.keys})
+                    rows |= loaded.rows
+                    refused += loaded.refused.among(load.keys)
                 missing = {}
                 for other, keys in joined.items():
-                    payloads = yield WaitFor(other)
-                    if payloads is None:
+                    theirs = yield from self._wait_for(other)
+                    if theirs is None or not theirs.payloads.keys() >= set(keys):
                         excluded.add(other)
                         missing.update((key, gaps[key][1]) for key in keys)
                         continue
-                    found = [payloads[key] for key in keys]
-                    loaded = resolved.codec.load_many(found, [gaps[key][0] for key in keys], keys)
-                    rows.update(zip(keys, loaded, strict=True))
+                    found = [theirs.payloads[key] for key in keys]
+                    shared = resolved.codec.load_many(found, [gaps[key][0] for key in keys], keys)
+                    rows.update(zip(keys, shared, strict=True))
+                    refused += theirs.refused.among(keys)
             finally:
+                load.finish()  # a traceback that somebody keeps refers to this frame, and so to the lead
                 single_flight.stop_waiting(joined)
         return rows
 
-    def _lead(self, load: SharedLoad, gaps: Gaps) -> Steps[dict[str, Any]]:
-        """Carry out a load for this caller and those that share it."""
-        loaded = _Loaded()
-        try:
-            if load.lease_payload is None:
-                if load.reads_again:
-                    gaps = yield from self._read_again(gaps, loaded)
-                if gaps:
-                    yield from self._load(load, gaps, set(), loaded)
-            else:
-                yield from self._load_leased(load, load.lease_payload, gaps, loaded)
-        except BaseException as error:
-            load.finish(error=error)
-            raise
-        load.finish(loaded.payloads)
-        return loaded.rows
+    def _wait_for(self, other: SharedLoad) -> Steps[Loaded | None]:
+        """Return what another caller has loaded; ``None`` if it was interrupted, or takes longer than its lease."""
+        seconds = min([lease for lease in (self._lease, other.lease) if lease is not None], default=None)
+        loaded = yield WaitFor(other, seconds)
+        if loaded is None and seconds == other.lease:
+            # It may have waited for the lease of another process first.
+            loaded = yield WaitFor(other, other.lease_left)
+        return loaded  # type: ignore[no-any-return]
 
-    def _load_leased(self, load: SharedLoad, lease: bytes, gaps: Gaps, loaded: _Loaded) -> Steps[None]:
-        """Load the rows that no other process is loading, then read the rest again, until none is missing."""
+    def _lead(self, load: SharedLoad, gaps: Gaps) -> Steps[Loaded]:
+        """Carry out a load for this caller and those that share it."""
+        loaded = Loaded()
         every = list(gaps)
         try:
-            yield from self._load_in_rounds(load, lease, gaps, loaded)
-        except GeneratorExit:
-            raise  # nothing more can be asked of the backend
-        except BaseException:
-            yield from self._release_leases(lease, every)
+            if load.lease_payload is not None:
+                yield from self._load_in_rounds(load, gaps, loaded)
+            else:
+                if load.reads_again:
+                    with suppress(BackendError):
+                        gaps = yield from self._read_again(gaps, loaded)
+                if gaps:
+                    yield from self._load(load, gaps, loaded)
+            load.finish(loaded)
+        except BaseException as error:
+            # First of all, so that nobody waits while leases are given back.
+            load.finish(error=error)
+            if not isinstance(error, GeneratorExit):  # after which nothing more can be asked of the backend
+                yield from leases.give_back(load, every, self._size)
             raise
+        return loaded
 
-    def _load_in_rounds(self, load: SharedLoad, lease: bytes, gaps: Gaps, loaded: _Loaded) -> Steps[None]:
+    def _load_in_rounds(self, load: SharedLoad, gaps: Gaps, loaded: Loaded) -> Steps[None]:
+        """Load the rows that no other process is loading, then read the rest again, until none is missing."""
         import random  # here, as it takes a millisecond to import, and few programs load
 
-        deadline = time.monotonic() + (0 if load.ignores_leases else self._lease or 0)
+        deadline = time.monotonic() + (self._lease or 0)
         pause = _FIRST_PAUSE
+        closed: set[str] = set()
         while gaps:
             overdue = time.monotonic() >= deadline
-            leased = yield from self._take_leases(load, lease, gaps, overdue)
+            free = {
+                key: seen
+                for key, (_, seen) in gaps.items()
+                if overdue or seen is None or not single_flight.is_held(seen, load.backend)
+            }
+            refused = yield from leases.take(load, free, not self._many, self._size)
+            # Another caller may have taken these. If there is no lease at the next try either, nobody has: there is
+            # something else under the key, such as a list in Redis.
+            before, closed = closed, free.keys() - load.leased - refused
+            own = load.leased | refused | (before & closed)
             # After the deadline, it loads even what it got no lease for.
-            own = gaps if overdue else {key: gap for key, gap in gaps.items() if key in leased}
-            if own:
-                yield from self._load(load, own, leased, loaded)
-                gaps = {key: gap for key, gap in gaps.items() if key not in own}
-            elif gaps:
+            now = gaps if overdue else {key: gap for key, gap in gaps.items() if key in own}
+            if now:
+                yield from self._load(load, now, loaded)
+                gaps = {key: gap for key, gap in gaps.items() if key not in now}
+            elif not closed:
                 # Not all processes at the same moment.
                 yield Sleep(pause * (0.5 + random.random() / 2))  # noqa: S311
                 pause = min(2 * pause, _LONGEST_PAUSE)
-            gaps = yield from self._read_again(gaps, loaded)
+            try:
+                gaps = yield from self._read_again(gaps, loaded)
+            except BackendError:
+                # Whoever has the leases stores nothing there either.
+                return (yield from self._load(load, gaps, loaded))
 
-    def _take_leases(self, load: SharedLoad, lease: bytes, gaps: Gaps, overdue: bool) -> Steps[set[str]]:
-        """Take the leases that are free, once ``overdue`` also those that are not; return their keys."""
-        backend = self._plan.backend
-        empty = [key for key, (_, seen) in gaps.items() if seen is None]
-        taken: dict[str, bool] = {}
-        load.start_lease()
-        if not self._many and empty:
-            taken[empty[0]] = yield Call(backend, "add", (empty[0], lease, self._lease))
-        else:
-            for part in slices(empty, self._size):
-                taken.update((yield Call(backend, "add_many", (dict.fromkeys(part, lease), self._lease))))
-        free = {key: seen for key, (_, seen) in gaps.items() if seen is not None and (overdue or not is_lease(seen))}
-        if free:
-            taken.update((yield from swap(backend, dict.fromkeys(free, lease), self._lease, self._size, free)))
-        return {key for key, is_taken in taken.items() if is_taken}
-
-    def _read_again(self, gaps: Gaps, loaded: _Loaded) -> Steps[Gaps]:
+    def _read_again(self, gaps: Gaps, loaded: Loaded) -> Steps[Gaps]:
         """Read keys again, keep the rows that exist by now, and return the other keys."""
         resolved = self._plan.resolved()
         rest: Gaps = {}
@@ -216,7 +226,7 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
 
     # -- loading and storing ---------------------------------------------------------------------
 
-    def _load(self, load: SharedLoad, gaps: Gaps, leased: set[str], loaded: _Loaded) -> Steps[None]:
+    def _load(self, load: SharedLoad, gaps: Gaps, loaded: Loaded) -> Steps[None]:
         """Call the loader for the rows of ``gaps``, store them, and keep the outcome."""
         pks = {key: pk for key, (pk, _) in gaps.items()}
         missing = list(pks.values())
@@ -235,57 +245,80 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
         packed = dict(zip(rows, payloads, strict=True))
         loaded.rows |= dict.fromkeys(gaps) | rows
         loaded.payloads |= dict.fromkeys(gaps) | packed
-        newer = yield from self._store(load, gaps, leased, packed)
-        # Something else is stored under these keys by now; later reads return that, and so does this one.
-        yield from self._read_again({key: gaps[key] for key in newer}, loaded)
+        newer = yield from self._store(load, gaps, packed, loaded.refused)
+        with suppress(BackendError):
+            # Something else is stored under these keys by now; later reads return that, and so does this one.
+            yield from self._read_again({key: gaps[key] for key in newer}, loaded)
+        if loaded.refused.rows or loaded.refused.cause is not None:
+            yield from leases.give_back(load, [key for key in gaps if key in load.leased], self._size)
 
-    def _store(self, load: SharedLoad, gaps: Gaps, leased: set[str], packed: dict[str, bytes]) -> Steps[list[str]]:
-        """Store rows and misses, each only where nothing else is stored by now; return the keys where something is."""
-        backend = self._plan.backend
+    def _store(self, load: SharedLoad, gaps: Gaps, packed: dict[str, bytes], refused: Refused) -> Steps[list[str]]:
+        """Store rows and misses, each only where nothing else is stored by now; return the keys where something is.
+
+        Rows that the backend does not store are added to ``refused``.
+        """
         # What is stored until now under each key that something is to be stored under.
         present = {
-            key: load.lease_payload if key in leased else seen
+            key: load.lease_payload if key in load.leased else seen
             for key, (_, seen) in gaps.items()
-            if key in packed or key in leased or self._negative_ttl
+            if key in packed or key in load.leased or self._negative_ttl
         }
+        outcome = Outcome()
+        try:
+            yield from self._store_rows(load, present, packed, outcome)
+        except BackendError as error:
+            # A backend that fails is not asked for the rest.
+            refused.cause = error
+            for key in present.keys() - outcome.keys():
+                outcome.reasons[key] = str(error.args[0])
+                if error.maybe_applied:
+                    outcome.unsure.add(key)
+        name = self._plan.model.__name__
+        reasons = outcome.reasons
+        refused.rows |= {k: FailedRow(name, k, reasons[k], k in outcome.unsure) for k in packed if k in reasons}
+        return [key for key in present if not outcome.get(key) and key not in reasons]
+
+    def _store_rows(
+        self, load: SharedLoad, present: dict[str, bytes | None], packed: dict[str, bytes], outcome: Outcome
+    ) -> Steps[None]:
+        """Store rows and misses in place of what is ``present``, and add to the outcome."""
         tokens: dict[str, Any] = {}
         empty = {key for key, payload in present.items() if payload is None}
         for part in slices([key for key in present if key not in empty], self._size):
-            entries = yield Call(backend, "get_many_cas", tuple(part))
+            entries = yield Call(load.backend, "get_many_cas", tuple(part))
             for key, entry in zip(part, entries, strict=True):
                 if entry is not None and entry[0] == present[key]:
                     tokens[key] = entry[1]
                 elif entry is None and not load.lease_holds:
                     empty.add(key)
-        stored: dict[str, bool] = {}
-        in_place = [key for key in packed if key in tokens]
-        if in_place:
-            swaps = [(packed[key], tokens[key]) for key in in_place]
-            stored.update((yield from self._write_many("compare_and_set_many", in_place, swaps)))
-            if not load.lease_holds:
-                # Leases may have expired between the read and the write: as if they had been gone at the read.
-                empty.update([key for key in in_place if not stored.get(key)])
-        new = [key for key in packed if key in empty]
-        if new and not self._many:
-            stored[new[0]] = yield Call(backend, "add", (new[0], packed[new[0]], self._pick_ttl()))
-        elif new:
-            stored.update((yield from self._write_many("add_many", new, [packed[key] for key in new])))
+        yield from self._write(load, "add_many", {key: packed[key] for key in packed if key in empty}, outcome)
+        swaps = {key: (packed[key], tokens[key]) for key in packed if key in tokens}
+        yield from self._write(load, "compare_and_set_many", swaps, outcome)
+        if swaps and not load.lease_holds:
+            # Leases may have expired between the read and the write: as if they had been gone at the read.
+            expired = {k: packed[k] for k in swaps if not outcome.get(k) and k not in outcome.reasons}
+            for key in expired:
+                outcome.pop(key, None)
+            yield from self._write(load, "add_many", expired, outcome)
         # A lease for a row that does not exist becomes a remembered miss, or a released lease that expires in a second.
         miss, ttl = (ABSENT, self._negative_ttl) if self._negative_ttl else (LEASE, 1)
-        for part in slices([key for key in present if key in tokens and key not in packed], self._size):
+        misses = [key for key in present if key not in packed]
+        for part in slices([key for key in misses if key in tokens], self._size):
             batch = {key: (miss, tokens[key]) for key in part}
-            stored.update((yield Call(backend, "compare_and_set_many", (batch, ttl))))
+            collect(outcome, (yield Call(load.backend, "compare_and_set_many", (batch, ttl))))
         if self._negative_ttl:
-            for part in slices([key for key in present if key in empty and key not in packed], self._size):
-                stored.update((yield Call(backend, "add_many", (dict.fromkeys(part, miss), ttl))))
-        return [key for key in present if not stored.get(key)]
+            for part in slices([key for key in misses if key in empty], self._size):
+                collect(outcome, (yield Call(load.backend, "add_many", (dict.fromkeys(part, miss), ttl))))
 
-    def _release_leases(self, lease: bytes, keys: list[str]) -> Steps[None]:
-        """End the leases on ``keys`` that are still there."""
-        # The caller has to see the first error; leases that stay expire.
-        with contextlib.suppress(BackendError):
-            replaced = dict.fromkeys(keys, LEASE)
-            yield from swap(self._plan.backend, replaced, 1, self._size, dict.fromkeys(keys, lease))
+    def _write(self, load: SharedLoad, method: str, entries: dict[str, Any], outcome: Outcome) -> Steps[None]:
+        """Write the entries of rows, and add to the outcome."""
+        if method == "add_many" and not self._many:
+            for key, payload in entries.items():
+                outcome[key] = yield Call(load.backend, "add", (key, payload, self._pick_ttl()))
+            return
+        for part in slices([*entries], self._batch_size(len(entries))):
+            batch = {key: entries[key] for key in part}
+            collect(outcome, (yield Call(load.backend, method, (batch, self._pick_ttl()))))
 
     @property
     def _size(self) -> int:

@@ -8,6 +8,11 @@ detects it before anything waits in it.
 A caller may share a load if the rows cannot be older than those of a load of its own. That holds if the loader was
 called after the caller had begun, or if the lease of the load, which a deletion removes, was still there when the
 caller read. A lease that may have expired, or was never taken, proves nothing, and the load is shared all the same.
+
+Signal handlers and finalizers may read through at any point of this code, and may raise there. So no lock is held:
+shared state changes by single operations of dicts and lists, which are atomic, and each state in between is valid. A
+load belongs to a :class:`Lead`, which only its own caller refers to. Once that is gone, the load is over, even if an
+exception has kept it from being finished.
 """
 
 from __future__ import annotations
@@ -16,23 +21,40 @@ import itertools
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Container, Iterable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
-from typing import Any
+from functools import partial
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import Any, NamedTuple
 
 from ..payload import LEASE, is_lease
+from ..requests import pauses
+from .copied_error import copy_of
 
-__all__ = ["SharedLoad", "claim", "now", "stop_waiting"]
+__all__ = ["Lead", "Moment", "SharedLoad", "claim", "is_held", "now", "stop_waiting"]
 
-_TOKEN_BYTES = 12
+_PROCESS_BYTES = 12
+_NUMBER_BYTES = 8
 _EXPIRY_MARGIN = 1
 """How many seconds too early an entry may expire: memcached counts whole ones."""
 
-_lock = threading.Lock()
-# The running loads: by the id of the backend, and by key.
-_running: dict[int, dict[str, SharedLoad]] = {}
+_Place = tuple[int, str]
+"""A key of one backend: the id of the backend, and the key."""
+
+Moment = tuple[int, object]
+"""A logical time of this process, greater than all earlier ones; and what identifies the last end of a load."""
+
+# The running loads. One that is over may be left in here, and counts as none.
+_running: dict[_Place, SharedLoad] = {}
 _clock = itertools.count(1)
-_last_end = 0
+# Another object after the end of each load.
+_last_end = object()
+# What all leases of this process begin with, and the loads that have taken them.
+_own_leases = LEASE + os.urandom(_PROCESS_BYTES)
+_lease_holders: dict[bytes, SharedLoad] = {}
 # The loads whose loaders the present context runs inside of, the outermost first.
 _inside: ContextVar[tuple[SharedLoad, ...]] = ContextVar("inside", default=())
 
@@ -42,33 +64,41 @@ class SharedLoad:
 
     Args:
         backend: the backend of the keys.
-        lease: for how many seconds other processes leave the keys to this load; ``None``: it takes no leases.
+        claimed: the keys that it is to load, unless another one loads them.
+        lease: for how many seconds other callers leave the keys to this load; ``None``: it takes no leases.
 
     Attributes:
-        keys: the keys that it loads.
+        lease: as given.
+        keys: the keys that it loads, as a set in the order given.
+        leased: the keys whose leases it has taken.
         lease_payload: what it stores as its leases; ``None`` without leases.
         reads_again: whether another load has ended since the keys were read, and may have stored them.
-        ignores_leases: whether it also loads keys of another load of this process, whose leases would stay meanwhile.
     """
 
-    def __init__(self, backend: Any, lease: int | None) -> None:
+    def __init__(self, backend: Any, claimed: Iterable[str], lease: int | None) -> None:
         self.backend = backend
         self.lease = lease
-        self.keys: list[str] = []
-        self.lease_payload = None if lease is None else LEASE + os.urandom(_TOKEN_BYTES)
+        self.keys: dict[str, None] = {}
+        self.leased: set[str] = set()
+        self.lease_payload = None if lease is None else _own_leases + next(_clock).to_bytes(_NUMBER_BYTES, "big")
         self.reads_again = False
-        self.ignores_leases = False
+        self._places: list[_Place] = [*zip(itertools.repeat(id(backend)), claimed)]
+        # Of several callers that replace this load under a key, the one that is first in here.
+        self._successors: dict[_Place, SharedLoad] = {}
+        self._lead: Callable[[], Lead | None] = lambda: None
         self._called_at: int | None = None
         self._leased_until = 0.0
         self._waits_for: list[SharedLoad] = []
         self._thread = threading.get_ident()
-        self._done = threading.Event()
-        self._callbacks: list[Callable[[], None]] = []
-        self._error: Exception | None = None
-        self._payloads: Mapping[str, bytes | None] | None = None
+        self._waiters: list[Callable[[], object]] = []
+        self._outcome: _Outcome | None = None
+
+    # -- for the caller that loads ---------------------------------------------------------------
 
     def start_lease(self) -> None:
-        """Record the time just before leases are taken."""
+        """Record that leases are about to be taken, and when."""
+        if self.lease_payload is not None:
+            _lease_holders[self.lease_payload] = self
         self._leased_until = time.monotonic() + (self.lease or 0) - _EXPIRY_MARGIN
 
     @property
@@ -76,11 +106,16 @@ class SharedLoad:
         """Whether the leases cannot have expired yet."""
         return time.monotonic() < self._leased_until
 
+    @property
+    def lease_left(self) -> float:
+        """The seconds until the leases have expired, which may have been taken long after the load began."""
+        return max(0.0, self._leased_until + _EXPIRY_MARGIN - time.monotonic())
+
     def enter_loader(self) -> tuple[SharedLoad, ...]:
         """Record that the loader is about to be called; return the argument for :meth:`leave_loader`."""
         if self._called_at is None:
-            self._called_at = now()
-        outer = _inside.get()
+            self._called_at = next(_clock)
+        outer = _loads_around()
         _inside.set((*outer, self))
         return outer
 
@@ -88,141 +123,227 @@ class SharedLoad:
         """Record that the loader has returned."""
         _inside.set(outer)
 
-    def finish(self, payloads: Mapping[str, bytes | None] | None = None, error: BaseException | None = None) -> None:
-        """Pass the outcome to the callers that wait.
+    def finish(self, result: Any = None, error: BaseException | None = None) -> None:
+        """Pass the outcome to the callers that wait. Only the first outcome counts; what was interrupted is done again.
 
         Args:
-            payloads: what is stored under the keys, or would be; ``None`` where there is no row.
+            result: what they get; ``None``: the load was interrupted.
             error: what ended the load. An interruption belongs to its own caller: the others try again.
         """
         global _last_end  # noqa: PLW0603 - a time of the process, as are the running loads
-        self._payloads = payloads
-        self._error = error if isinstance(error, Exception) else None
-        with _lock:
-            _last_end = now()
-            of_backend = _running.get(id(self.backend), {})
-            for key in self.keys:
-                if of_backend.get(key) is self:
-                    del of_backend[key]
-            if not of_backend:
-                _running.pop(id(self.backend), None)
-            self._done.set()
-        for call in self._callbacks:
-            call()
+        if self._outcome is None:
+            if isinstance(error, Exception):
+                self._outcome = _Outcome(None, error, error.__traceback__)
+            else:
+                self._outcome = _Outcome(result)
+        if self.keys:
+            _last_end = object()
+        if self.lease_payload is not None:
+            _lease_holders.pop(self.lease_payload, None)
+        for place in self._places:
+            if _running.get(place) is self and (other := _running.pop(place, self)) is not self:
+                _running.setdefault(place, other)  # it has replaced this one just now
+        self._places = []  # not before: an exception that strikes above has all of this done again
+        for wake in [*self._waiters]:
+            wake()
 
-    def when_done(self, call: Callable[[], None]) -> None:
-        """Call a function, in the thread of the load, once there is an outcome; at once if there is one."""
-        with _lock:
-            if not self._done.is_set():
-                self._callbacks.append(call)
-                return
-        call()
+    # -- for the callers that wait ---------------------------------------------------------------
 
-    def wait(self) -> Mapping[str, bytes | None] | None:
-        """Wait for the outcome: payloads by key, ``None`` if the load was interrupted.
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, or whoever was loading is gone."""
+        return self._outcome is not None or self._lead() is None
 
-        Returns ``None`` at once where waiting would never end: for a task of the event loop that runs in this thread.
+    def when_done(self, wake: Callable[[], object]) -> None:
+        """Call a function once the load is over, from any thread and perhaps more than once; at once if it is."""
+        self._waiters.append(wake)
+        if self.is_over:
+            wake()
+
+    def wait(self, seconds: float | None = None) -> Any:
+        """Wait for the load, at most for some seconds, and return :meth:`result`.
+
+        Returns ``None`` at once where waiting would never end: in the thread that loads, which a signal handler, a
+        finalizer or a task of its event loop has interrupted.
+        """
+        if self._thread != threading.get_ident():
+            woken: SimpleQueue[None] = SimpleQueue()  # no other primitive of this kind may be entered again
+            self.when_done(partial(woken.put, None))
+            for pause in pauses(seconds):
+                if self.is_over:
+                    break
+                with suppress(Empty):
+                    woken.get(timeout=pause)
+        return self.result()
+
+    def result(self) -> Any:
+        """Return the result; ``None`` if there is none yet, or the load was interrupted.
 
         Raises:
-            Exception: what ended the load.
+            Exception: what ended the load, as an object of its own for each caller; its cause is the original. An
+                error that cannot be copied is raised itself, with the traceback that it had at the end of the load.
         """
-        if self._thread == threading.get_ident() and not self._done.is_set():
+        if self._outcome is None:
             return None
-        self._done.wait()
-        if self._error is not None:
-            raise self._error
-        return self._payloads
+        result, error, traceback = self._outcome
+        if error is None:
+            return result
+        if (own := copy_of(error)) is None:
+            raise error.with_traceback(traceback)
+        raise own from error
 
-    def _is_fresh_enough(self, seen: bytes | None, began: int) -> bool:
-        """Whether its rows are as new as those of a load that began at ``began``, when ``seen`` was stored."""
-        return self._called_at is None or self._called_at > began or not self.lease_holds or is_lease(seen)
+    # -- for claim() -----------------------------------------------------------------------------
+
+    def _is_fresh_enough(self, key: str, seen: bytes | None, began: Moment) -> bool:
+        """Whether its row is as new as that of a load that began at ``began``, when ``seen`` was stored."""
+        return (
+            self._called_at is None
+            or self._called_at > began[0]
+            or key not in self.leased
+            or not self.lease_holds
+            or is_lease(seen)
+        )
 
     def _waits_for_any(self, loads: tuple[SharedLoad, ...]) -> bool:
         """Whether its loader waits for one of ``loads``, or for a load that does."""
-        return self in loads or any(other._waits_for_any(loads) for other in self._waits_for)
+        found, rest = {self}, [self]
+        while rest:
+            load = rest.pop()
+            if load in loads:
+                return True
+            new = {other for other in load._waits_for if not other.is_over} - found
+            found |= new
+            rest += new
+        return False
 
 
-def now() -> int:
-    """Return the present logical time, for :func:`claim`: to be taken before anything is read."""
-    return next(_clock)
+class _Outcome(NamedTuple):
+    """How a load has ended: with a result, with an error and the traceback that it had then, or with neither."""
+
+    result: Any
+    error: Exception | None = None
+    traceback: TracebackType | None = None
+
+
+class Lead:
+    """Held by the caller that loads, and by nobody else: its end is the end of the load.
+
+    Args:
+        load: the load, which no other caller knows yet.
+    """
+
+    __slots__ = ("__weakref__",)
+
+    def __init__(self, load: SharedLoad) -> None:
+        load._lead = weakref.ref(self)
+
+
+def now() -> Moment:
+    """Return the present moment, for :func:`claim`: to be taken before anything is read."""
+    return next(_clock), _last_end
+
+
+def is_held(payload: bytes, backend: Any) -> bool:
+    """Return whether a payload is a lease that a caller who has claimed the key of a backend has to respect.
+
+    A lease of this process may be left by a load that was interrupted. One of the same backend is that of a load which
+    :func:`claim` has told the caller not to wait for.
+    """
+    if not is_lease(payload):
+        return False
+    if not payload.startswith(_own_leases):
+        return True
+    holder = _lease_holders.get(payload)
+    return holder is not None and not holder.is_over and holder.backend is not backend
 
 
 def claim(
-    backend: Any,
-    seen: Mapping[str, bytes | None],
-    began: int,
-    lease: int | None,
-    excluded: Container[SharedLoad] = (),
-) -> tuple[SharedLoad, dict[SharedLoad, list[str]]]:
+    load: SharedLoad, seen: Mapping[str, bytes | None], began: Moment, excluded: Container[SharedLoad] = ()
+) -> dict[SharedLoad, list[str]]:
     """Divide keys into those to load and those that other callers are loading.
 
     Args:
-        backend: the backend of the keys.
-        seen: the keys, and what was stored under them.
-        began: the logical time at which reading them began.
-        lease: seconds of the leases of the new load.
+        load: the load that is to have the keys to load, which may be none; it has a lead.
+        seen: the keys that the load was made for, and what was stored under them.
+        began: the moment at which reading them began.
         excluded: loads not to wait for.
 
     Returns:
-        A new load with the keys to load, which may be none; and the loads to wait for, with their keys. The latter
-        have to be passed to :func:`stop_waiting` after the wait.
+        The loads to wait for, with their keys. They have to be passed to :func:`stop_waiting` after the wait.
 
     Raises:
-        RuntimeError: a loader asks for a row that it is loading.
+        RuntimeError: a loader asks for a row that it is loading, and so does the loader that it asks.
     """
-    load = SharedLoad(backend, lease)
     joined: dict[SharedLoad, list[str]] = {}
-    inside = _inside.get()
-    with _lock:
-        running = _running.setdefault(id(backend), {})
-        try:
-            if seen.keys().isdisjoint(running):
-                load.keys.extend(seen)
-                running.update(dict.fromkeys(seen, load))
-                seen = {}
-            for key, payload in seen.items():
-                other = running.get(key)
-                if other is None or not other._is_fresh_enough(payload, began):
-                    load.keys.append(key)
-                elif other in inside:
-                    raise RuntimeError(f"the loader of {key} asks for that row again")
-                elif other in excluded or (other not in joined and other._waits_for_any(inside)):
-                    # It waits for this caller, or cannot go on before it. Better to load the row a second time.
-                    load.keys.append(key)
-                    load.ignores_leases = True
-                    continue
-                else:
-                    joined.setdefault(other, []).append(key)
-                    continue
-                running[key] = load
-        except BaseException:
-            for key in load.keys:
-                if running.get(key) is load:
-                    del running[key]
-            raise
-        finally:
-            if not running:
-                del _running[id(backend)]
-        load.reads_again = _last_end > began
-        for outer in inside:
-            outer._waits_for.extend(joined)
-    return load, joined
+    places = load._places
+    others = [*map(_running.setdefault, places, itertools.repeat(load))]
+    if others.count(load) == len(others):
+        load.keys.update(dict.fromkeys(seen))
+    else:
+        for place, other in zip(places, others, strict=True):
+            key = place[1]
+            chosen = load if other is load else _join_or_replace(load, place, other, seen[key], began, excluded)
+            if chosen is load:
+                load.keys[key] = None
+            else:
+                joined.setdefault(chosen, []).append(key)
+    load.reads_again = _last_end is not began[1]
+    return joined
+
+
+def _join_or_replace(
+    load: SharedLoad,
+    place: _Place,
+    other: SharedLoad,
+    seen: bytes | None,
+    began: Moment,
+    excluded: Container[SharedLoad],
+) -> SharedLoad:
+    """Return the load to wait for under a key that ``other`` was loading; ``load`` itself where there is none."""
+    key = place[1]
+    inside = _loads_around()
+    nested = [outer for outer in inside if outer.backend is load.backend and key in outer.keys]
+    if nested:
+        # A loader that asks for its own row, or a signal handler that has interrupted it: nothing tells which.
+        if len(nested) > 1:
+            raise RuntimeError(f"the loader of {key} asks for that row again")
+        return load
+    while other.is_over or other in excluded or not other._is_fresh_enough(key, seen, began):
+        # Of several callers that are here at the same time, one replaces it.
+        other = other._successors.setdefault(place, load)
+        if other is load:
+            _running[place] = load
+            return load
+    # Recorded before it is looked for: of two callers that would wait for each other, one sees it at least.
+    for outer in inside:
+        outer._waits_for.append(other)
+    if other._waits_for_any(inside):
+        # It waits for this caller, or cannot go on before it. Better to load the row a second time.
+        stop_waiting([other])
+        return load
+    return other
 
 
 def stop_waiting(joined: Iterable[SharedLoad]) -> None:
     """Record that the present context no longer waits for ``joined``."""
+    for outer in _loads_around():
+        for other in joined:
+            with suppress(ValueError):
+                outer._waits_for.remove(other)
+
+
+def _loads_around() -> tuple[SharedLoad, ...]:
+    """Return the loads whose loaders the present context runs inside of, the outermost first."""
     inside = _inside.get()
-    if inside:
-        with _lock:
-            for outer in inside:
-                for other in joined:
-                    outer._waits_for.remove(other)
+    # One that is over has been left by an exception that kept it from leaving.
+    return tuple([load for load in inside if not load.is_over]) if inside else inside
 
 
 def _forget() -> None:
     """Forget all loads in a forked child, which has no other threads to finish them."""
-    global _lock  # noqa: PLW0603 - another thread may have held it, and is not here to release it
-    _lock = threading.Lock()
+    global _own_leases  # noqa: PLW0603 - the leases of the parent are those of another process
+    _own_leases = LEASE + os.urandom(_PROCESS_BYTES)
+    _lease_holders.clear()
     _running.clear()
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
+from flights import in_flight
 
 import cacheorm as co
-from cacheorm.operations import single_flight
+from cacheorm.operations import read_through, single_flight
 
 
 class Source:
@@ -31,6 +32,23 @@ class Source:
     @property
     def asked_for(self) -> list[Any]:
         return [pk for batch in self.asked for pk in batch]
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_in_flight() -> Iterator[None]:
+    yield
+    assert in_flight() == 0
+    assert single_flight._running == {}
+
+
+@pytest.fixture
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails a test in which an operation waits for the lease of another process."""
+
+    def wait(seconds: float) -> Any:
+        raise AssertionError("it waits for a lease")
+
+    monkeypatch.setattr(read_through, "Sleep", wait)
 
 
 @pytest.fixture

@@ -210,24 +210,6 @@ def test_a_lease_that_does_not_end_is_taken_over_by_who_has_waited_long_enough(c
     assert user.get(id=1).ttl() in left_of(1000, early=1)
 
 
-def test_leases_that_cannot_be_taken_delay_a_load_and_no_more(source: Any) -> None:
-    class Full(co.SimpleBackend):
-        """Stores no lease, as an engine without memory might."""
-
-        def add(self, key: str, value: Any, ttl: Any = None) -> bool:
-            return not is_lease(value) and super().add(key, value, ttl)
-
-        def add_many(self, mapping: Any, ttl: Any = None) -> Any:
-            return co.BaseBackend.add_many(self, mapping, ttl)
-
-    user = a_user(Full())
-    assert user.get_or_load(1, source.one, lease=1).name == "user 1"
-    found = user.query_many({"id": 2}, {"id": 999}).load_missing(source, lease=1).execute()
-    assert [row and row.name for row in found] == ["user 2", None]
-    assert user.get(id=2).name == "user 2"
-    assert source.asked == [[1], [2, 999]]
-
-
 def test_without_leases_the_first_row_that_was_stored_stays(connect: Connect, source: Any) -> None:
     mine, other = a_user(connect()), a_user(connect())
 

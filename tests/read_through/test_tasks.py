@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -13,14 +13,8 @@ import cacheorm as co
 from cacheorm.operations import single_flight
 
 
-@pytest.fixture(autouse=True)
-def nothing_stays_in_flight() -> Iterator[None]:
-    yield
-    assert single_flight._running == {}
-
-
 def load(user: Any, numbers: Any, loader: Any, **options: Any) -> Any:
-    return user.query_many({"id": number} for number in numbers).load_missing(loader, **options)
+    return user.query_many({"id": number} for number in numbers).load_missing(loader, **{"lease": 3600, **options})
 
 
 class Slow:
@@ -44,7 +38,7 @@ def names(rows: list[Any]) -> list[str]:
     return [row.name for row in rows]
 
 
-@pytest.mark.parametrize("lease", [5, None])
+@pytest.mark.parametrize("lease", [3600, None])
 def test_a_hundred_tasks_load_their_rows_once(user: Any, source: Any, lease: int | None) -> None:
     slow = Slow(source)
 
@@ -252,3 +246,38 @@ def test_signals_of_one_row_are_awaited_in_their_order(user: Any) -> None:
         assert mine.index("went on") == mine.index("awaited") + 1
     assert [pk for _, pk in heard] == sorted(pk for _, pk in heard)
     assert user.get_or_none(id=3) is None
+
+
+def test_no_task_waits_for_a_load_longer_than_its_lease(user: Any, source: Any) -> None:
+    async def main() -> list[Any]:
+        entered, opened = asyncio.Event(), asyncio.Event()
+
+        async def slow(pks: list[Any]) -> Any:
+            entered.set()
+            await opened.wait()
+            return source(pks)
+
+        first = asyncio.create_task(load(user, [1], slow, lease=1).aexecute())
+        await entered.wait()
+        found = await asyncio.gather(*(load(user, [1], source, lease=3600).aexecute() for _ in range(5)))
+        assert source.asked == [[1]]
+        opened.set()
+        return [*found, await first]
+
+    assert [names(rows) for rows in asyncio.run(main())] == [["user 1"]] * 6
+
+
+def test_tasks_that_wait_get_errors_of_their_own(user: Any) -> None:
+    mistake = LookupError("the database is down")
+
+    async def broken(pks: list[Any]) -> Any:
+        await asyncio.sleep(0.05)
+        raise mistake
+
+    async def main() -> list[Any]:
+        return await asyncio.gather(*(load(user, [1], broken).aexecute() for _ in range(30)), return_exceptions=True)
+
+    errors = asyncio.run(main())
+    assert len({id(error) for error in errors}) == 30
+    assert {(type(error), str(error)) for error in errors} == {(LookupError, "the database is down")}
+    assert [error.__cause__ for error in errors if error is not mistake] == [mistake] * 29
