@@ -69,7 +69,9 @@ def _file(scheme: str, rest: str, options: Mapping[str, Any]) -> BaseBackend:
 
     from .filesystem import FileSystemBackend
 
-    location, settings = _split(scheme, rest, options, {"default_ttl": int, "busy_timeout": float})
+    location, settings = _split(
+        scheme, rest, options, {"default_ttl": int, "busy_timeout": float, "operation_timeout": float}
+    )
     location = location.removeprefix("localhost") if location.startswith("localhost/") else location
     if not location.startswith("/"):
         raise ValueError("file:// takes an absolute path, with three slashes: file:///var/cache/app")

@@ -6,8 +6,8 @@ It is a module of its own so that ``sqlite3`` is imported with the first file, n
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import TypeVar
 
 from ...deadlines import remaining
@@ -57,7 +57,7 @@ class Database:
         Raises:
             sqlite3.Error, OSError: it failed, or what it needs was locked until ``end``.
         """
-        tries = _Tries(self._file, self._writers, min(end, time.monotonic() + self._busy_timeout), divisible)
+        tries = _Tries(self._file, self._writers, min(end, monotonic() + self._busy_timeout), divisible)
         try:
             if writes and self._writers:
                 # Others wait for their turn.
@@ -109,7 +109,7 @@ class _Tries:
         self._writers = writers
         self._end = end
         self._divisible = divisible
-        self._began = time.monotonic()
+        self._began = monotonic()
         self._ticket: Ticket | None = None
         self._damages = 0
         self._preemptions = 0
@@ -161,7 +161,7 @@ class _Tries:
 
     def _check_time(self, error: sqlite3.Error) -> None:
         if not remaining(self._end):
-            waited = time.monotonic() - self._began
+            waited = monotonic() - self._began
             raise sqlite3.OperationalError(f"{error}, for all of the {waited:.3g} s that the operation had") from error
 
     def _make_anew(self, error: sqlite3.Error, connection: Connection | None) -> None:

@@ -7,10 +7,9 @@ ends at any point: a ticket counts only while its writer refers to it.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from contextlib import suppress
-from threading import get_ident
+from threading import Lock, get_ident
 from weakref import ref
 
 from ...deadlines import remaining
@@ -33,7 +32,7 @@ class Ticket:
     def __init__(self) -> None:
         self.pause = _FIRST_PAUSE
         self.thread = get_ident()
-        self.woken = threading.Lock()
+        self.woken = Lock()
         self.woken.acquire()
 
 
