@@ -58,7 +58,7 @@ def backend_from_url(url: str, **options: Any) -> BaseBackend:
 def _memory(scheme: str, rest: str, options: Mapping[str, Any]) -> BaseBackend:
     from .simple import SimpleBackend
 
-    location, settings = _split(scheme, rest, options, {"default_ttl": int, "threshold": int})
+    location, settings = _split(scheme, rest, options, {"default_ttl": int, "threshold": int, "max_bytes": int})
     if location not in ("", "/"):
         raise ValueError("memory:// takes no host and no path")
     return SimpleBackend(**settings)

@@ -31,11 +31,16 @@ class LruTable:
     is stored by a method becomes the last.
 
     Deadlines are what the caller makes of them: infinity by default, which is none.
+
+    Args:
+        measured: whether to keep the size of keys and values up to date.
     """
 
-    __slots__ = ("_deadlines", "_serial", "_timed_keys", "_timers", "_values")
+    __slots__ = ("_deadlines", "_measured", "_serial", "_size", "_timed_keys", "_timers", "_values")
 
-    def __init__(self) -> None:
+    def __init__(self, measured: bool = False) -> None:
+        self._measured = measured
+        self._size = 0
         # Apart from each other, so that the garbage collector has no object per value to visit.
         self._values: OrderedDict[str, bytes] = OrderedDict()
         self._deadlines: dict[str, float] = {}
@@ -92,6 +97,8 @@ class LruTable:
         if deadline is not None and keys:
             self._time(keys, deadline)
         for key, value in zip(keys, batch.values(), strict=True):
+            if self._measured:
+                self._size += len(key) + len(value) - self._size_of(key)
             self._values[key] = bytes(value)
             self._values.move_to_end(key)
 
@@ -101,19 +108,35 @@ class LruTable:
             return False
         key = _text(key)  # type: ignore[arg-type]  # only a str is in it
         self._deadlines.pop(key, None)
+        if self._measured:
+            self._size -= self._size_of(key)
         return self._values.pop(key, None) is not None
 
     def remove_first(self) -> None:
         """Remove the least recently used value, if there is any."""
         if self._values:
-            key, _ = self._values.popitem(last=False)
+            key, value = self._values.popitem(last=False)
+            if self._measured:
+                self._size -= len(key) + len(value)
             self._deadlines.pop(key, None)
 
     def clear(self) -> None:
         """Remove all values."""
         self._values.clear()
+        self._size = 0
         self._deadlines.clear()
         self._forget_outdated()
+
+    @property
+    def size(self) -> int:
+        """The characters of all keys and the bytes of all values; without ``measured`` they are added up now."""
+        if self._measured:
+            return self._size
+        return sum(map(len, self._values)) + sum(map(len, self._values.values()))
+
+    def _size_of(self, key: str) -> int:
+        value = self._values.get(key)
+        return 0 if value is None else len(key) + len(value)
 
     # -- deadlines -------------------------------------------------------------------------------
 
