@@ -13,7 +13,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from .._speedups import entries
 from ..types import TTL, KeepTTL, Outcome, Value
@@ -62,11 +62,21 @@ class SimpleBackend(entries.Entries, BaseBackend):
     Raises:
         ValueError: ``threshold`` or ``max_bytes`` is less than 1.
 
+    It pickles as its options: what is unpickled, in this process or another, begins empty.
+
     All operations take O(1) per entry. An expiry takes O(log n) in the number of *writes* that have not expired yet; a
     batch counts as one write.
     """
 
     in_process = True
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        self = entries.Entries.__new__(cls)
+        self._made_with = args, options
+        return self
+
+    # The compiled entries have another one.
+    __reduce__ = BaseBackend.__reduce__
 
     def __init__(
         self,
