@@ -63,8 +63,8 @@ def strike_at(call: Callable[[], object], bytecode: int) -> bool:
     return seen >= bytecode
 
 
-def strike_after(call: Callable[[], object], seconds: float) -> bool:
-    """Call something, and raise :exc:`Struck` in a signal handler if that time finds the package at work.
+def strike_after(call: Any, seconds: float) -> bool:
+    """Call a function, and raise :exc:`Struck` in a signal handler if that time finds it or the package at work.
 
     Returns:
         Whether it did.
@@ -74,7 +74,7 @@ def strike_after(call: Callable[[], object], seconds: float) -> bool:
     def handle(_: int, frame: types.FrameType | None) -> None:
         nonlocal struck
         below = frame
-        while below is not None and not _is_ours(below):
+        while below is not None and not (_is_ours(below) or below.f_code is call.__code__):
             below = below.f_back
         if below is not None and not is_over:
             struck = True

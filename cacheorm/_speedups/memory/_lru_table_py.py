@@ -97,9 +97,12 @@ class LruTable:
         if deadline is not None and keys:
             self._time(keys, deadline)
         for key, value in zip(keys, batch.values(), strict=True):
-            if self._measured:
-                self._size += len(key) + len(value) - self._size_of(key)
+            # In this order, and in the other one when values go, an interruption leaves the size too large: then more
+            # is evicted, down to an empty table, which has a size of 0 again.
+            self._size += len(key) + len(value) if self._measured else 0
+            old = self._values.get(key)
             self._values[key] = bytes(value)
+            self._size -= len(key) + len(old) if self._measured and old is not None else 0
             self._values.move_to_end(key)
 
     def remove(self, key: object) -> bool:
@@ -108,17 +111,19 @@ class LruTable:
             return False
         key = _text(key)  # type: ignore[arg-type]  # only a str is in it
         self._deadlines.pop(key, None)
+        value = self._values.pop(key)
         if self._measured:
-            self._size -= self._size_of(key)
-        return self._values.pop(key, None) is not None
+            self._size -= len(key) + len(value)
+        return True
 
     def remove_first(self) -> None:
         """Remove the least recently used value, if there is any."""
         if self._values:
             key, value = self._values.popitem(last=False)
-            if self._measured:
-                self._size -= len(key) + len(value)
+            self._size -= len(key) + len(value) if self._measured else 0
             self._deadlines.pop(key, None)
+        else:
+            self._size = 0
 
     def clear(self) -> None:
         """Remove all values."""
@@ -133,10 +138,6 @@ class LruTable:
         if self._measured:
             return self._size
         return sum(map(len, self._values)) + sum(map(len, self._values.values()))
-
-    def _size_of(self, key: str) -> int:
-        value = self._values.get(key)
-        return 0 if value is None else len(key) + len(value)
 
     # -- deadlines -------------------------------------------------------------------------------
 
