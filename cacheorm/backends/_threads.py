@@ -24,7 +24,7 @@ __all__ = ["Threads"]
 
 # The most threads of one backend, and how many seconds each waits for something to do.
 _MOST_THREADS = 8
-_IDLE_SECONDS = 5.0
+_IDLE_SECONDS = 2.0
 
 
 class Threads:
@@ -38,7 +38,7 @@ class Threads:
         self._calls: SimpleQueue[_Call] = SimpleQueue()
         self._threads: set[Thread] = set()
         self._idle: set[Thread] = set()
-        self._process = os.getpid()
+        self._process_id = os.getpid()
 
     async def run(self, function: Callable[..., Any], *args: Any, end: float) -> Any:
         """Call a function in a thread and return its result.
@@ -72,7 +72,7 @@ class Threads:
         return call.reply.result()
 
     def _submit(self, call: _Call) -> None:
-        if self._process != os.getpid():
+        if self._process_id != os.getpid():
             self._forget()
         self._calls.put(call)
         if self._calls.qsize() > len(self._idle) and len(self._threads) < _MOST_THREADS:

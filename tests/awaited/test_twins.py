@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,6 @@ import pytest
 
 import cacheorm as co
 from cacheorm import operations
-from cacheorm.backends._threads import Threads
 from cacheorm.operations.base import Operation
 
 Models = Any
@@ -112,7 +112,7 @@ def without_threads(backend: co.BaseBackend, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(asyncio, "to_thread", refuse)
     monkeypatch.setattr(asyncio.BaseEventLoop, "run_in_executor", refuse)
-    monkeypatch.setattr(Threads, "run", refuse)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
 
 
 @NETWORKS_AND_MEMORY

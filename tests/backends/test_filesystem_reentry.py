@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import signal
 import sqlite3
 import subprocess
@@ -333,15 +332,3 @@ def test_a_destructor_may_write_when_the_interpreter_ends(tmp_path: Path, kind: 
     if kind == "file":
         with co.FileSystemBackend(tmp_path) as backend:
             assert None not in backend.get_many("m:row:id:1", "m:row:id:2", "m:row:id:3", "m:row:id:4")
-
-
-def test_connections_of_abandoned_operations_are_closed(backend: co.FileSystemBackend) -> None:
-    backend.set("a", 1)
-    (idle,) = backend._database._connections._idle
-    backend._database._connections._idle.clear()
-    connection = idle.connection
-    del idle
-    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
-        connection.execute("SELECT 1")
-    gc.collect()
-    assert backend.get("a") == b"1"

@@ -292,11 +292,12 @@ class Entries:
         """Store what ``make`` returns for the present value, in one step; a new entry lives for ``seconds``."""
         with self._lock:
             self._drop_expired()
-            current = self._store.get(key)
+            find = self._store.get
+            current = find(key)
             made = make(current)
             # A signal handler or destructor may have come in between.
-            while self._store.get(key) is not current:
-                current = self._store.get(key)
+            while (present := find(key)) is not current:
+                current = present
                 made = make(current)
             if not self._put(key, made, seconds if current is None else None):
                 raise BackendError(f"{key}: not stored: key and value exceed the max_bytes of {self.max_bytes}")

@@ -140,7 +140,6 @@ class _Tries:
             self._check_time(error)
             wait_for_fork()
         elif code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) and self._damages < _MOST_DAMAGES:
-            self._damages += 1
             self._make_anew(error, connection)
         elif connection is not None and (code == sqlite3.SQLITE_AUTH or connection.identity != identify(self._file)):
             # It belongs to a parent process, or the file has been removed or replaced.
@@ -166,7 +165,16 @@ class _Tries:
 
     def _make_anew(self, error: sqlite3.Error, connection: Connection | None) -> None:
         identity = error.identity if connection is None else connection.identity  # type: ignore[attr-defined]
-        aside = put_aside(self._file, identity)
+        try:
+            aside = put_aside(self._file, identity)
+        except sqlite3.OperationalError as busy:
+            # Others are just opening it, or putting it aside.
+            if _code(busy) != sqlite3.SQLITE_BUSY:
+                raise
+            self._check_time(error)
+            self.wait()
+            return
+        self._damages += 1
         if aside is not None:
             import logging
 

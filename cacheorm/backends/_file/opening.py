@@ -21,12 +21,12 @@ _SCHEMA_VERSION = 2
 
 # NORMAL syncs at checkpoints only: commits survive the death of the process. A power cut may cost the last commits,
 # but does not damage the file. https://www.sqlite.org/pragma.html#pragma_synchronous
-_SETTINGS = (
-    "PRAGMA synchronous = NORMAL",
-    "PRAGMA cache_size = -8000",  # KiB; most a connection takes
-    "PRAGMA wal_autocheckpoint = 2000",  # pages: half the syncs of the default
-    "PRAGMA journal_size_limit = 16777216",  # bytes that -wal keeps after a checkpoint: one write may be a gigabyte
-)
+_SETTINGS = """
+PRAGMA synchronous = NORMAL;
+PRAGMA cache_size = -8000;  -- KiB; most a connection takes
+PRAGMA wal_autocheckpoint = 2000;  -- pages: half the syncs of the default
+PRAGMA journal_size_limit = 16777216;  -- bytes that -wal keeps after a checkpoint: one write may be a gigabyte
+"""
 
 
 def open_database(path: str, handle: Handle) -> None:
@@ -56,11 +56,12 @@ def open_database(path: str, handle: Handle) -> None:
         )
         connection.identity = identity
         try:
-            for setting in _SETTINGS:
-                connection.execute(setting)
+            connection.executescript(_SETTINGS)
             _ensure_schema(connection)
         except BaseException as error:
             connection.close()
+            if connection.is_preempted and isinstance(error, sqlite3.Error):
+                raise locked_error() from error  # by an operation in a signal handler, which has ended
             if isinstance(error, sqlite3.DatabaseError):
                 error.identity = identity  # type: ignore[attr-defined]  # of ours
             raise
@@ -68,7 +69,8 @@ def open_database(path: str, handle: Handle) -> None:
 
 def _ensure_schema(connection: sqlite3.Connection) -> None:
     if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-        connection.execute("PRAGMA journal_mode = WAL")
+        # A script ends before a signal handler can run. The cursor of a statement would hold the lock meanwhile.
+        connection.executescript("PRAGMA journal_mode = WAL")
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     connection.execute("SELECT json_valid('[]')")  # can be left out of a build of SQLite before 3.38
     if version > _SCHEMA_VERSION:
