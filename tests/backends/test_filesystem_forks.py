@@ -96,7 +96,7 @@ def test_counts_of_parent_and_children_are_all_kept(backend: co.FileSystemBacken
     threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
     for thread in threads:
         thread.start()
-    forks = enough(200, 20, "forks while other threads write to a file")
+    forks = enough(200, 10, "forks while other threads write to a file")
     try:
         for _ in range(forks // 2):
             waits = [fork_and_check(count_often) for _ in range(2)]

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
 from ...types import PoolState
-from .folder import Identity, identify
+from .folder import Identity, identify, locked_error
 
 __all__ = ["Connection", "Connections", "Handle", "wait_for_fork", "writing_in_this_thread"]
 
@@ -38,7 +38,7 @@ class Connection(sqlite3.Connection):
     Attributes:
         file: the path that it was opened by.
         identity: which file that was.
-        thread: that of its present user.
+        thread: that of its present user, 0 while it has none.
         process: the one that opened it.
         pool: identifies its pool.
         generation: how often that had been closed when it was taken.
@@ -62,9 +62,13 @@ class Connection(sqlite3.Connection):
         self.file = file
         self.thread = get_ident()
         self.process = os.getpid()
-        # From before it is open, so that a fork meanwhile knows of it.
+        # From before it is open, so that a fork meanwhile knows of it: either the thread that forks sees it here, or
+        # this one sees that it forks.
         self.is_opened = True
         _all[id(self)] = self
+        if _is_forking():
+            self.is_opened = False
+            raise locked_error()
         return self
 
     def close(
@@ -172,6 +176,8 @@ class Connections:
 
     def give(self, handle: Handle) -> None:
         """Return a connection that is between transactions."""
+        # A thread that takes it may be on its way when this one forks.
+        handle.connection.thread = 0
         # Those in use when `close` is called are closed on their return.
         is_current = handle.connection.generation == self._generation
         if is_current and len(self._idle) < _MOST_IDLE and not _is_forking():
