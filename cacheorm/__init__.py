@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from . import backends
 from ._speedups import enabled as speedups_enabled
 from .backends import BaseBackend, SimpleBackend, backend_from_url
+from .deadlines import deadline
 from .errors import (
     BackendError,
     CacheORMError,
@@ -122,6 +123,7 @@ __all__ = [
     "backend_from_url",
     "bind",
     "configure",
+    "deadline",
     "default_backend",
     "preload",
     "registry",

@@ -1,7 +1,7 @@
 """The asynchronous methods of backends: one for each method that does I/O, under its name with an ``a`` in front.
 
 They all go through one hook, :meth:`AsyncAPI._await`. Backends with connections of asyncio override it. Those that keep
-their entries in this process's memory reply at once, and for all others each call runs in a thread.
+their entries in this process's memory reply at once, and for all others each call runs in a thread of the backend.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+from ..deadlines import until
 from ..types import TTL, KeepTTL, PoolState, Value
 from ._driving import OnePart
 
 if TYPE_CHECKING:
-    import asyncio
+    from ._threads import Threads
 
 __all__ = ["AsyncAPI"]
 
@@ -26,18 +27,28 @@ class AsyncAPI:
 
     in_process: bool
 
+    operation_timeout: float | None = None
+    """The most seconds that one operation may take, waiting included; ``None`` does not bound it."""
+
+    _threads: Threads | None = None
+
     async def _await(self, method: str, *args: Any) -> Any:
         """Call a method without blocking the event loop, and return its result.
 
-        A call in a thread always runs to its end. If the task that awaits it is cancelled, the cancellation is raised
-        only then, so that nothing is written after the task has ended.
+        It is called in one of a few threads of this backend. A call that has begun always runs to its end. If the task
+        that awaits it is cancelled, the cancellation is raised only then, so that nothing is written after the task has
+        ended.
         """
         call = getattr(self, method)
         if self.in_process:
             return call(*args)
-        import asyncio
+        threads = self._threads
+        if threads is None:
+            from ._threads import Threads  # here, as it needs asyncio
 
-        return await _run_to_end(asyncio.ensure_future(asyncio.to_thread(call, *args)))
+            # A subclass need not call __init__; and of two event loops that come here at once, one gets its threads in.
+            threads = self.__dict__.setdefault("_threads", Threads())
+        return await threads.run(call, *args, end=until(self.operation_timeout))
 
     def _admission(self) -> Awaitable[None] | None:
         """Return what an operation in the running event loop has to await before it begins; ``None`` if nothing."""
@@ -178,18 +189,3 @@ class AsyncAPI:
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
-
-
-async def _run_to_end(work: asyncio.Future[Any]) -> Any:
-    """Await the end of work in a thread; raise a cancellation that came meanwhile only then."""
-    import asyncio
-
-    interruption: asyncio.CancelledError | None = None
-    while not work.done():
-        try:
-            await asyncio.wait([work])
-        except asyncio.CancelledError as error:
-            interruption = error
-    if interruption is not None:
-        raise interruption from work.exception()
-    return work.result()

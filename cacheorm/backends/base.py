@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from ..errors import BackendError
 from ..types import TTL, KeepTTL, Outcome, PoolState, Value, check_ttl
@@ -82,6 +82,9 @@ class BaseBackend(AsyncAPI):
 
     Every method that does I/O can also be awaited, under its name with an ``a`` in front: see :mod:`.async_api`.
 
+    A backend pickles as the arguments that it was made with, and so does a subclass; connections and entries stay where
+    they are.
+
     Raises (all methods):
         InvalidKeyError: a key that this backend cannot store; nothing was sent.
         BackendError: the engine failed. ``maybe_applied`` says whether a write may have happened.
@@ -96,6 +99,14 @@ class BaseBackend(AsyncAPI):
     chunk_size: int = 10_000
     """How many rows a bulk operation passes to the backend at a time, unless its ``chunk_size`` is set. It bounds
     memory; the backend itself decides how many of them make one request."""
+
+    _made_with: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        self = super().__new__(cls)
+        # Here, as a subclass need not call __init__.
+        self._made_with = args, options
+        return self
 
     def __init__(self, default_ttl: int = 600) -> None:
         self.default_ttl = check_ttl(default_ttl)
@@ -279,6 +290,11 @@ class BaseBackend(AsyncAPI):
     def close(self) -> None:
         """Close connections and files. A closed backend opens them again when it is used."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        args, options = self._made_with
+        _check_arguments(type(self), args, options)
+        return _make, (type(self), args, options)
+
     def __enter__(self) -> BaseBackend:
         return self
 
@@ -293,3 +309,23 @@ class BaseBackend(AsyncAPI):
     def _seconds(self, ttl: TTL) -> int:
         """Convert a lifetime to whole seconds; ``None`` becomes the backend's default."""
         return self.default_ttl if ttl is None else check_ttl(ttl)
+
+
+def _make(cls: type[BaseBackend], args: tuple[Any, ...], options: dict[str, Any]) -> BaseBackend:
+    """Make a backend that was pickled."""
+    return cls(*args, **options)
+
+
+def _check_arguments(cls: type[BaseBackend], args: tuple[Any, ...], options: dict[str, Any]) -> None:
+    """Raise :exc:`TypeError` if an argument of a backend cannot be pickled, and say which."""
+    import inspect
+    import pickle
+
+    for name, value in inspect.signature(cls.__init__).bind(None, *args, **options).arguments.items():
+        try:
+            pickle.dumps(value)
+        except Exception as error:
+            raise TypeError(
+                f"cannot pickle this {cls.__name__}, because its argument {name} cannot be pickled; "
+                f"pass a URL or options instead, and make the backend where it is used"
+            ) from error

@@ -19,22 +19,25 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager, suppress
-from itertools import compress, islice
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from itertools import compress
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._speedups import entries, records
+from ..deadlines import check_seconds, remaining, until
 from ..errors import BackendError
 from ..types import TTL, KeepTTL, Outcome, PoolState, Value
 from ._file import table
 from .base import BaseBackend, next_count, split_swaps
 
 if TYPE_CHECKING:
-    import sqlite3
+    from ._file.connections import Connection
 
     _Choice = Callable[[list[str], list[bytes | None]], list[bool]]
 
 __all__ = ["FileSystemBackend"]
+
+T = TypeVar("T")
 
 _FILE_NAME = "cache.sqlite3"
 
@@ -58,15 +61,19 @@ class FileSystemBackend(BaseBackend):
         path: the folder. It is created with the first operation (mode 0700, the file 0600); an existing one keeps its
             mode.
         default_ttl: see :class:`~cacheorm.backends.base.BaseBackend`.
-        busy_timeout: seconds for which an operation waits while another process writes; after that it fails with
-            :exc:`~cacheorm.errors.BackendError`.
+        busy_timeout: seconds for which an operation waits while others write, in this process or another; after that
+            it fails with :exc:`~cacheorm.errors.BackendError`.
+        operation_timeout: seconds that one operation may take in all: waiting, every part of a batch, every repetition.
+            ``busy_timeout`` unless given.
         clock: returns the time in seconds since the epoch, for lifetimes; :func:`time.time` unless given.
 
     Attributes:
         size_limit: the most bytes of a key and its value together.
 
-    Threads and processes may share the folder, and forked children may go on using the backend. Do not remove the
-    folder while it is in use: ``clear`` empties it.
+    Threads and processes may share the folder, and forked children may go on using the backend. Signal handlers and
+    destructors may use it while their thread is in the middle of another operation: that one is repeated then. A file
+    that is removed or replaced is opened anew with the next operation. One that is damaged is renamed to
+    ``cache.sqlite3.damaged-1`` (or the next number), which is logged, and the cache begins anew.
     """
 
     size_limit: int = 10**9 - _ROW_OVERHEAD  # SQLITE_MAX_LENGTH, https://www.sqlite.org/limits.html
@@ -77,6 +84,7 @@ class FileSystemBackend(BaseBackend):
         default_ttl: int = 600,
         *,
         busy_timeout: float = 30.0,
+        operation_timeout: float | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
         super().__init__(default_ttl)
@@ -85,19 +93,24 @@ class FileSystemBackend(BaseBackend):
         # Absolute, so that it stays the same folder after a chdir.
         self.path = os.path.abspath(os.fsdecode(path))
         self._file = os.path.join(self.path, _FILE_NAME)
+        wait = check_seconds("busy_timeout", busy_timeout)
+        if operation_timeout is not None:
+            operation_timeout = check_seconds("operation_timeout", operation_timeout)
+        self.operation_timeout = wait if operation_timeout is None else operation_timeout
         # Imported here, not with the package: it takes 6 ms, which programs with other backends need not spend.
         import json
         import sqlite3
 
-        from ._file.database import Connections, open_database
+        from ._file.database import Database, divide, interrupted_at
         from ._file.sweeper import Sweeper
 
-        file = self._file
         self._sqlite = sqlite3
         self._dumps = json.dumps
-        self._connections = Connections(lambda: open_database(file, busy_timeout))
-        # Without it, the connections of a backend that is dropped without close() would warn.
-        weakref.finalize(self, self._connections.close)
+        self._divide, self._interrupted_at = divide, interrupted_at
+        # By its real path, so that all backends of the process know each other's connections to it.
+        self._database = Database(os.path.realpath(self._file), wait)
+        # Without it, the connections of a backend that is dropped without close() would stay open until the pool goes.
+        weakref.finalize(self, self._database.close)
         self._clock = clock or time.time
         self._sweeper = Sweeper()
 
@@ -108,8 +121,7 @@ class FileSystemBackend(BaseBackend):
 
     def get(self, key: str) -> bytes | None:
         parameters = (key, *records.key_ids((key,)), self._now())
-        with self._connection() as connection:
-            row = connection.execute(table.GET, parameters).fetchone()
+        row = self._run(lambda connection: connection.execute(table.GET, parameters).fetchone())
         return None if row is None else records.pick((key,), (row,))[0]
 
     def has(self, key: str) -> bool:
@@ -151,7 +163,8 @@ class FileSystemBackend(BaseBackend):
     def incr(self, key: str, delta: int = 1, ttl: TTL = None) -> int:
         self.check_key(key)
         expires = self._expires(ttl)
-        with self._transaction() as connection:
+
+        def count(connection: Connection) -> int:
             ids = table.entry_ids(connection, (key,))
             (value,) = table.read(connection, (key,), ids, self._now())
             count = next_count(key, value, delta)
@@ -160,7 +173,9 @@ class FileSystemBackend(BaseBackend):
                 table.put(connection, entry, ids, expires)
             else:
                 table.put_values(connection, entry, ids)
-        return count
+            return count
+
+        return self._transact(count, 1, self._end())
 
     def touch(self, key: str, ttl: TTL = None) -> bool:
         return self._execute(
@@ -174,8 +189,9 @@ class FileSystemBackend(BaseBackend):
             return []
         # Checks all keys before anything is read.
         ids = records.key_ids(keys)
-        with self._connection() as connection:
-            return table.read(connection, keys, table.resolve_moved(connection, keys, ids), self._now())
+        return self._run(
+            lambda connection: table.read(connection, keys, table.resolve_moved(connection, keys, ids), self._now())
+        )
 
     def get_chunks(self, keys: Sequence[str]) -> Iterator[list[bytes | None]]:
         for start in range(0, len(keys), _READ_SIZE):
@@ -214,16 +230,22 @@ class FileSystemBackend(BaseBackend):
 
     def clear(self) -> None:
         """Remove all entries and, unless another process uses the file, return the space to the disk."""
-        with self._transaction() as connection:
+        end = self._end()
+
+        def remove(connection: Connection) -> None:
             connection.execute("DELETE FROM entries")
             connection.execute("DELETE FROM moved")
-        with self._connection() as connection, suppress(self._sqlite.OperationalError):
-            connection.execute("VACUUM")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+        def shrink(connection: Connection) -> None:
+            with suppress(self._sqlite.OperationalError):
+                connection.execute("VACUUM")
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+        self._transact(remove, 1, end)
+        self._run(self._interrupted_at(end, shrink), end=end)
 
     def ping(self) -> bool:
-        with self._connection() as connection:
-            connection.execute("SELECT 1 FROM entries LIMIT 1").fetchall()
+        self._run(lambda connection: connection.execute("SELECT 1 FROM entries LIMIT 1").fetchall())
         return True
 
     def stats(self) -> dict[str, Any]:
@@ -231,9 +253,14 @@ class FileSystemBackend(BaseBackend):
 
         It reads the whole file.
         """
-        with self._connection() as connection:
+        end = self._end()
+
+        def count(connection: Connection) -> tuple[int, int]:
             sql = f"SELECT count(*), ifnull(sum({table.LIVE}), 0) FROM entries"
             rows, live = connection.execute(sql, (self._now(),)).fetchone()
+            return rows, live
+
+        rows, live = self._run(self._interrupted_at(end, count), end=end)
         size = 0
         for suffix in ("", "-wal", "-shm"):
             with suppress(FileNotFoundError):
@@ -242,56 +269,79 @@ class FileSystemBackend(BaseBackend):
 
     def pools(self) -> list[PoolState]:
         """Return the current use of the SQLite connections, as one state."""
-        return [self._connections.state(self._file)]
+        return [self._database.state()]
 
     def close(self) -> None:
-        self._connections.close()
+        self._database.close()
 
     # -- reading and writing ---------------------------------------------------------------------
 
-    @contextmanager
-    def _connection(self, *, writes: bool = False, applied: bool = False) -> Iterator[sqlite3.Connection]:
-        """Borrow a connection for one operation, and convert its errors to BackendError.
+    def _end(self) -> float:
+        """Return the time on the monotonic clock by which an operation that begins now has to end."""
+        end = until(self.operation_timeout)
+        if self.operation_timeout and not remaining(end):
+            raise BackendError(f"{self._file}: not begun, the deadline has passed")
+        return end
+
+    def _run(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        end: float | None = None,
+        writes: bool = False,
+        applied: bool = False,
+        divisible: bool = False,
+    ) -> T:
+        """Run one statement or one transaction, and convert its errors to BackendError.
 
         Args:
-            writes: whether the operation writes.
+            work: what to do; it is called again if that failed because of others.
+            end: when it has to end, if it is a part of an operation.
+            writes: whether it writes.
             applied: whether an earlier part of the same operation has been written already.
+            divisible: whether it may be refused as too large; see :meth:`_in_parts`.
         """
-        sqlite = self._sqlite
         try:
-            connection = self._connections.take()
-            try:
-                yield connection
-            except BaseException:
-                # Also on Ctrl-C: the next borrower must not get an open transaction or a half-read result.
-                self._connections.discard(connection)
-                raise
-            self._connections.give(connection)
-        except (sqlite.Error, OSError) as error:
+            return self._database.run(work, self._end() if end is None else end, writes=writes, divisible=divisible)
+        except (self._sqlite.Error, OSError) as error:
             # After an I/O error it is unknown whether a commit took place; after others it was rolled back.
-            broken = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite.SQLITE_IOERR
+            broken = getattr(error, "sqlite_errorcode", 0) & 0xFF == self._sqlite.SQLITE_IOERR
             raise BackendError(f"{self._file}: {error}", maybe_applied=applied or (writes and broken)) from error
 
-    @contextmanager
-    def _transaction(self, rows: int = 1, *, applied: bool = False) -> Iterator[sqlite3.Connection]:
-        """Borrow a connection that holds the write lock; commit at the end, roll back on any exception."""
-        with self._connections.write_lock, self._connection(writes=True, applied=applied) as connection:
+    def _transact(
+        self,
+        work: Callable[[Connection], T],
+        rows: int,
+        end: float,
+        *,
+        applied: bool = False,
+        divisible: bool = False,
+    ) -> T:
+        """Run several statements as one transaction that holds the write lock; roll back on any exception."""
+
+        def transact(connection: Connection) -> T:
             connection.execute("BEGIN IMMEDIATE")
-            yield connection
+            result = work(connection)
             connection.execute("COMMIT")
             self._sweeper.sweep(connection, rows, self._now())
+            return result
+
+        return self._run(transact, end=end, writes=True, applied=applied, divisible=divisible)
 
     def _execute(self, sql: str, parameters: tuple[Any, ...]) -> bool:
         """Run one writing statement, which is a transaction by itself; return whether it changed a row."""
-        with self._connections.write_lock, self._connection(writes=True) as connection:
+
+        def execute(connection: Connection) -> bool:
             changed = connection.execute(sql, parameters).rowcount > 0
             self._sweeper.sweep(connection, 1, self._now())
-        return changed
+            return changed
+
+        return self._run(execute, writes=True)
 
     def _fetch(self, column: str, key: str) -> Any:
         parameters = self._key_parameters(key)
-        with self._connection() as connection:
-            return connection.execute(f"SELECT {column} FROM entries WHERE {table.WHERE_KEY}", parameters).fetchone()
+        sql = f"SELECT {column} FROM entries WHERE {table.WHERE_KEY}"
+        return self._run(lambda connection: connection.execute(sql, parameters).fetchone())
 
     def _key_parameters(self, key: str) -> tuple[Any, ...]:
         """Return the parameters of ``table.WHERE_KEY``."""
@@ -300,14 +350,15 @@ class FileSystemBackend(BaseBackend):
     def _change_found(self, keys: Iterable[str], sql: str, *parameters: Any) -> AbstractSet[str]:
         """Run a statement on the keys that exist, and return these; their ids are the statement's last parameter."""
         records.key_ids(keys)
-        distinct = [*dict.fromkeys(keys)]
         existed: set[str] = set()
-        for part in _parts(distinct, _WRITE_SIZE):
-            with self._transaction(len(part), applied=bool(existed)) as connection:
-                ids = table.entry_ids(connection, part)
-                present = [value is not None for value in table.read(connection, part, ids, self._now())]
-                connection.execute(sql, (*parameters, self._dumps([*compress(ids, present)])))
-            existed.update(compress(part, present))
+
+        def change(connection: Connection, part: Sequence[str]) -> set[str]:
+            ids = table.entry_ids(connection, part)
+            present = [value is not None for value in table.read(connection, part, ids, self._now())]
+            connection.execute(sql, (*parameters, self._dumps([*compress(ids, present)])))
+            return {*compress(part, present)}
+
+        self._in_parts([*dict.fromkeys(keys)], change, existed.update)
         return existed
 
     def _write_many(self, mapping: Mapping[str, Value], ttl: TTL | KeepTTL, choose: _Choice | None) -> Outcome:
@@ -321,24 +372,46 @@ class FileSystemBackend(BaseBackend):
             outcome.reasons[key] = self._size_error(batch[key])
         if outcome.reasons:
             batch = {key: value for key, value in batch.items() if outcome[key]}
-        items = iter(batch.items())
-        applied = False
-        while part := dict(islice(items, _WRITE_SIZE)):
-            with self._transaction(len(part), applied=applied) as connection:
-                keys = [*part]
-                ids = table.entry_ids(connection, keys)
-                if choose is not None:
-                    present = table.read(connection, keys, ids, self._now())
-                    chosen = choose(keys, present)
-                    outcome.update(zip(keys, chosen, strict=True))
-                    part = dict(compress(part.items(), chosen))
-                    ids = [*compress(ids, chosen)]
-                if expires is None:
-                    table.put_values(connection, part, ids)
-                else:
-                    table.put(connection, part, ids, expires)
-            applied = True
+
+        def write(connection: Connection, part: Sequence[str]) -> dict[str, bool]:
+            rows = batch if len(part) == len(batch) else {key: batch[key] for key in part}
+            ids = table.entry_ids(connection, part)
+            if choose is not None:
+                chosen = choose([*part], table.read(connection, part, ids, self._now()))
+                rows = dict(compress(rows.items(), chosen))
+                ids = [*compress(ids, chosen)]
+            if expires is None:
+                table.put_values(connection, rows, ids)
+            else:
+                table.put(connection, rows, ids, expires)
+            return {} if choose is None else dict(zip(part, chosen, strict=True))
+
+        self._in_parts([*batch], write, outcome.update)
         return outcome
+
+    def _in_parts(
+        self, keys: list[str], write: Callable[[Connection, Sequence[str]], T], report: Callable[[T], object]
+    ) -> None:
+        """Write many keys, each part of them in a transaction.
+
+        Args:
+            keys: all of them, each once.
+            write: writes a part of them, and returns what came of it.
+            report: is told that after each transaction.
+        """
+        end = self._end()
+
+        def transact(part: Sequence[str], start: int) -> None:
+            if start and not remaining(end):
+                raise BackendError(f"{self._file}: out of time after {start} of {len(keys)} keys", maybe_applied=True)
+            divisible = len(part) > 1
+            report(
+                self._transact(
+                    lambda connection: write(connection, part), len(part), end, applied=start > 0, divisible=divisible
+                )
+            )
+
+        self._divide(keys, _WRITE_SIZE, transact)
 
     # -- keys, values, deadlines -----------------------------------------------------------------
 
@@ -366,8 +439,3 @@ class FileSystemBackend(BaseBackend):
 
     def _size_error(self, value: bytes) -> str:
         return f"too large: {len(value)} bytes, and SQLite holds up to {self.size_limit} with the key"
-
-
-def _parts(keys: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    for start in range(0, len(keys), size):
-        yield keys[start : start + size]

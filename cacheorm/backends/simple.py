@@ -1,9 +1,10 @@
 """The backend in this process's memory.
 
 *Atomicity*: every operation, batches included, is atomic among the threads of the process. *Durability*: none, and
-no other process sees the entries; a forked child starts with a copy. *Eviction*: at ``threshold`` entries, expired
-entries are removed first, then the least recently used one. *Limits*: any ``str`` is a key; values are limited by
-memory. *Lifetimes* follow a monotonic clock, so that setting the system's clock changes none of them.
+no other process sees the entries; a forked child starts with a copy. *Eviction*: at ``threshold`` entries or
+``max_bytes``, expired entries are removed first, then the least recently used ones. *Limits*: any ``str`` is a key;
+values are limited by memory, or by ``max_bytes``. *Lifetimes* follow a monotonic clock, so that setting the system's
+clock changes none of them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from .._speedups import entries
 from ..types import TTL, KeepTTL, Outcome, Value
@@ -52,10 +53,16 @@ class SimpleBackend(entries.Entries, BaseBackend):
             ones have been removed by then. ``get``, ``get_many``, ``touch`` and every write that stores count as use;
             ``has``, ``ttl`` and refused writes do not.
         default_ttl: see :class:`~cacheorm.backends.base.BaseBackend`.
+        max_bytes: the most that all entries may take together, at least 1: the characters of the keys and the bytes of
+            the values. What the process needs beside them, some 60 bytes per entry and the headers of Python's objects,
+            is not counted. A write beyond it evicts as many entries as it takes, as with ``threshold``. An entry that
+            is larger by itself is refused, and the one under its key is removed. ``None`` does not bound it.
         clock: returns the time in seconds, for lifetimes; :func:`time.monotonic` unless given.
 
     Raises:
-        ValueError: ``threshold`` is less than 1.
+        ValueError: ``threshold`` or ``max_bytes`` is less than 1.
+
+    It pickles as its options: what is unpickled, in this process or another, begins empty.
 
     All operations take O(1) per entry. An expiry takes O(log n) in the number of *writes* that have not expired yet; a
     batch counts as one write.
@@ -63,14 +70,30 @@ class SimpleBackend(entries.Entries, BaseBackend):
 
     in_process = True
 
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        self = entries.Entries.__new__(cls)
+        self._made_with = args, options
+        return self
+
+    # The compiled entries have another one.
+    __reduce__ = BaseBackend.__reduce__
+
     def __init__(
-        self, threshold: int = 100_000, default_ttl: int = 300, *, clock: Callable[[], float] | None = None
+        self,
+        threshold: int = 100_000,
+        default_ttl: int = 300,
+        *,
+        max_bytes: int | None = None,
+        clock: Callable[[], float] | None = None,
     ) -> None:
-        if isinstance(threshold, bool) or not isinstance(threshold, int):
-            raise TypeError(f"threshold must be an int, got {type(threshold).__name__}")
-        if threshold < 1:
-            raise ValueError(f"threshold must be at least 1, got {threshold}")
-        entries.Entries.__init__(self, threshold)
+        for name, limit in (("threshold", threshold), ("max_bytes", max_bytes)):
+            if limit is None and name == "max_bytes":
+                continue
+            if isinstance(limit, bool) or not isinstance(limit, int):
+                raise TypeError(f"{name} must be an int, got {type(limit).__name__}")
+            if limit < 1:
+                raise ValueError(f"{name} must be at least 1, got {limit}")
+        entries.Entries.__init__(self, threshold, max_bytes)
         if clock is not None:
             self._clock = clock
         BaseBackend.__init__(self, default_ttl)
@@ -118,7 +141,7 @@ class SimpleBackend(entries.Entries, BaseBackend):
     def compare_and_set_many(self, mapping: Mapping[str, tuple[Value, Any]], ttl: TTL | KeepTTL = None) -> Outcome:
         seconds = None if isinstance(ttl, KeepTTL) else self._seconds(ttl)
         values, tokens = split_swaps(mapping)
-        return self._swap_many(entries.stored_batch(values), tokens, seconds)
+        return self._put_many(entries.stored_batch(values), seconds, None, tokens)
 
     # -- the backend as a whole ------------------------------------------------------------------
 
@@ -127,8 +150,11 @@ class SimpleBackend(entries.Entries, BaseBackend):
         entries.check_types((key,))
 
     def stats(self) -> dict[str, Any]:
-        """Return ``entries``, ``threshold``, ``hits``, ``misses``, ``evictions`` (for lack of space) and ``expired``.
+        """Return the figures of the entries and of their use.
 
-        All but the first two are counted since the backend was made.
+        Returns:
+            ``entries`` and ``bytes`` (characters of keys and bytes of values, which are added up now unless they are
+            bounded), with their bounds ``threshold`` and ``max_bytes``. ``hits``, ``misses``, ``evictions`` (for lack
+            of space) and ``expired`` are counted since the backend was made.
         """
         return dict(self._counts())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -91,7 +91,7 @@ def test_operations_are_executed_in_both_ways(operation: Any) -> None:
 def test_functions_that_do_io_have_a_twin() -> None:
     functions = {name for name in co.__all__ if inspect.isfunction(getattr(co, name))}
     # They set things up; nothing connects until it is used.
-    without_io = {"backend_from_url", "bind", "configure"}
+    without_io = {"backend_from_url", "bind", "configure", "deadline"}
     plain = functions - without_io - {name for name in functions if inspect.iscoroutinefunction(getattr(co, name))}
     assert plain == {"preload"}
     for name in plain:
@@ -106,15 +106,13 @@ NETWORKS_AND_MEMORY = pytest.mark.parametrize("backend", ["simple", "redis", "me
 
 
 @pytest.fixture
-def without_threads(backend: co.BaseBackend, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def without_threads(backend: co.BaseBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any, **options: Any) -> Any:
         raise AssertionError("a thread was asked for")
 
     monkeypatch.setattr(asyncio, "to_thread", refuse)
     monkeypatch.setattr(asyncio.BaseEventLoop, "run_in_executor", refuse)
-    before = threading.active_count()
-    yield
-    assert threading.active_count() == before
+    monkeypatch.setattr(threading.Thread, "start", refuse)
 
 
 @NETWORKS_AND_MEMORY

@@ -11,7 +11,7 @@ from lifetimes import Clock
 
 import cacheorm as co
 from cacheorm.backends import SimpleBackend
-from cacheorm.errors import InvalidKeyError
+from cacheorm.errors import BackendError, InvalidKeyError
 from cacheorm.types import KEEP_TTL
 
 
@@ -110,6 +110,114 @@ def test_a_threshold_that_makes_no_sense_is_refused(threshold: Any, expected: ty
         SimpleBackend(threshold=threshold)
 
 
+# -- size ----------------------------------------------------------------------------------------------
+
+
+def test_the_size_of_keys_and_values_is_bounded() -> None:
+    backend = SimpleBackend(max_bytes=100)
+    for number in range(9):
+        assert backend.set(f"{number}", b"x" * 10) is True
+    backend.get("0")
+    assert backend.stats()["bytes"] == 99
+    assert backend.set("more", b"x" * 10) is True
+    # The least recently used ones went, as many as it took.
+    assert [backend.has(f"{number}") for number in range(9)] == [True, False, False, *[True] * 6]
+    assert backend.stats()["bytes"] == 7 * 11 + 14
+    assert backend.stats()["evictions"] == 2
+    backend.clear()
+    assert (backend.stats()["bytes"], backend.stats()["max_bytes"]) == (0, 100)
+
+
+def test_the_size_counts_characters_of_keys_and_bytes_of_values() -> None:
+    bounded, unbounded = SimpleBackend(max_bytes=1000), SimpleBackend()
+    for backend in (bounded, unbounded):
+        backend.set_many({"ключ": "ключ", "a": 1.5})
+        backend.set("a", b"longer")
+        assert backend.stats()["bytes"] == 4 + 8 + 1 + 6
+        backend.delete("a")
+        assert backend.stats()["bytes"] == 4 + 8
+
+
+def test_expired_entries_make_room_before_living_ones() -> None:
+    backend, clock = backend_and_clock(max_bytes=20)
+    backend.set("a", b"x" * 9, 0)
+    backend.set("b", b"x" * 9, 5)
+    backend.get("a")
+    clock.now += 5
+    backend.set("c", b"x" * 9)
+    assert backend.get_many("a", "b", "c") == [b"x" * 9, None, b"x" * 9]
+    assert (backend.stats()["evictions"], backend.stats()["expired"]) == (0, 1)
+
+
+def test_a_value_larger_than_the_bound_is_refused_and_removes_an_older_one() -> None:
+    backend = SimpleBackend(max_bytes=10)
+    large = b"x" * 10
+    writes: list[Callable[[], object]] = [
+        lambda: backend.set("a", large),
+        lambda: backend.replace("a", large),
+        lambda: backend.set_many({"a": large})["a"],
+        lambda: backend.replace_many({"a": large})["a"],
+        lambda: backend.compare_and_set_many({"a": (large, b"old")})["a"],
+    ]
+    for write in writes:
+        backend.set_many({"a": b"old", "b": b"b"})
+        assert write() is False
+        assert backend.get_many("a", "b") == [None, b"b"]
+    assert backend.add("a", large) is False
+    backend.set("a", b"old")
+    # These are refused for another reason, and what is there stays.
+    assert backend.add("a", large) is False
+    assert backend.add_many({"a": large}) == {"a": False}
+    assert backend.compare_and_set_many({"a": (large, b"other")}) == {"a": False}
+    assert backend.get("a") == b"old"
+    with pytest.raises(BackendError, match="a count with a long name: not stored: key and value exceed the max_bytes"):
+        backend.incr("a count with a long name")
+    outcome = backend.set_many({"c": b"c", "a": large})
+    assert outcome == {"c": True, "a": False}
+    assert outcome.reasons == {"a": "too large: key and value exceed the max_bytes of 10"}
+
+
+def test_a_batch_beyond_the_size_says_which_rows_it_lost() -> None:
+    backend = SimpleBackend(max_bytes=25)
+    outcome = backend.set_many(dict.fromkeys("abc", b"x" * 9))
+    assert outcome == {"a": False, "b": True, "c": True}
+    assert outcome.reasons == {"a": "evicted by its own batch, which exceeds the max_bytes of 25"}
+    assert backend.get_many(*"abc") == [None, b"x" * 9, b"x" * 9]
+
+
+@pytest.mark.parametrize(("size", "expected"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError)])
+def test_a_size_that_makes_no_sense_is_refused(size: Any, expected: type[Exception]) -> None:
+    with pytest.raises(expected, match="max_bytes"):
+        SimpleBackend(max_bytes=size)
+
+
+def test_the_size_is_an_option_of_the_url() -> None:
+    backend = co.backend_from_url("memory://?max_bytes=1000")
+    assert isinstance(backend, SimpleBackend)
+    assert backend.max_bytes == 1000
+
+
+@pytest.mark.parametrize("add", [True, False])
+def test_a_count_that_another_interrupts_is_not_lost(monkeypatch: pytest.MonkeyPatch, add: bool) -> None:
+    """As a signal handler does between reading and writing it."""
+    from cacheorm.backends import simple
+
+    backend, nested = SimpleBackend(), []
+    real = simple.next_count
+
+    def count(key: str, stored: bytes | None, delta: int) -> int:
+        if not nested:
+            nested.append(None)
+            nested.append(backend.incr(key))
+        return real(key, stored, delta)
+
+    monkeypatch.setattr(simple, "next_count", count)
+    if not add:
+        backend.set("a", 5)
+    assert backend.incr("a") == (2 if add else 7)
+    assert nested == [None, 1 if add else 6]
+
+
 # -- lifetimes -----------------------------------------------------------------------------------------
 
 
@@ -166,7 +274,8 @@ def test_hits_and_misses_are_counted() -> None:
     backend.get("a")
     backend.get("b")
     backend.get_many("a", "b", "c", "a")
-    assert backend.stats() == {"entries": 1, "threshold": 5, "hits": 3, "misses": 3, "evictions": 0, "expired": 0}
+    counted = {"entries": 1, "threshold": 5, "hits": 3, "misses": 3, "evictions": 0, "expired": 0}
+    assert backend.stats() == {**counted, "bytes": 2, "max_bytes": None}
 
 
 def test_entries_survive_close_but_not_clear() -> None:
@@ -264,6 +373,38 @@ def test_a_signal_handler_may_use_the_backend_it_interrupted() -> None:
     assert backend.delete_many("a", "b") is True
     assert (len(backend), backend.has("c")) == (2, True)
     assert calls >= 8
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda backend, value: backend.add("a", value),
+        lambda backend, value: backend.add_many({"a": value})["a"],
+        lambda backend, value: backend.compare_and_set_many({"old": (value, b"1")})["old"],
+    ],
+)
+def test_of_two_writes_in_one_thread_one_wins(write: Callable[[SimpleBackend, str], bool]) -> None:
+    """A handler writes when the other write looks at the clock, for the first time, the second, and so on."""
+    nested: list[bool] = []
+    looks = 0
+
+    def clock() -> float:
+        nonlocal looks
+        looks -= 1
+        if looks == 0:
+            nested.append(write(backend, "nested"))
+        return 0.0
+
+    number = 1
+    while number == 1 or nested:
+        backend = SimpleBackend(clock=clock)
+        backend.set("old", 1)
+        nested.clear()
+        looks = number
+        assert [write(backend, "outer"), *nested].count(True) == 1
+        looks = 0
+        number += 1
+    assert number > 2
 
 
 def test_a_child_can_use_the_backend_that_another_thread_was_using(recwarn: pytest.WarningsRecorder) -> None:

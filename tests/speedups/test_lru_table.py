@@ -69,13 +69,14 @@ def outcome(table: Any, name: str, *args: Any) -> Any:
 def state(table: Any) -> Any:
     deadlines = [table.deadline(key) for key in table]
     assert table.next_deadline <= min(deadlines, default=inf)
+    assert table.size == sum(len(key) + len(value) for key, value in table.items())
     return table.items(), list(table), len(table), table.timed, deadlines
 
 
 @settings(max_examples=enough(300), deadline=None)
-@given(st.lists(STEPS, max_size=60))
-def test_both_builds_hold_the_same_after_every_step(steps: list[Any]) -> None:
-    tables = compiled.LruTable(), pure.LruTable()
+@given(st.lists(STEPS, max_size=60), st.booleans())
+def test_both_builds_hold_the_same_after_every_step(steps: list[Any], measured: bool) -> None:
+    tables = compiled.LruTable(measured), pure.LruTable(measured)
     for step in steps:
         one, other = (outcome(table, *step) for table in tables)
         assert one == other, step

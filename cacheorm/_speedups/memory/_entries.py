@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from math import ceil, inf
 from typing import Any
 
-from ...errors import InvalidKeyError
+from ...errors import BackendError, InvalidKeyError
 from ...types import Outcome, Value, to_bytes
 from .. import _shim as cython
 
@@ -69,15 +69,17 @@ def stored_batch(mapping: Mapping[str, Value]) -> Mapping[str, bytes]:
 
 @cython.cclass
 class Entries:
-    """Bytes under ``str`` keys, each with a deadline or none, at most ``threshold`` of them.
+    """Bytes under ``str`` keys, each with a deadline or none, at most ``threshold`` of them and ``max_bytes`` in all.
 
     Lifetimes are whole seconds: 0 never expires, ``None`` leaves an entry the lifetime that it has.
 
     Args:
         threshold: most entries to hold.
+        max_bytes: most characters of keys and bytes of values to hold; ``None`` does not bound them.
     """
 
     threshold: int = cython.declare(object, visibility="public")
+    max_bytes: int | None = cython.declare(object, visibility="readonly")
     _clock: Callable[[], float] = cython.declare(object, visibility="public")
     _lock: threading.RLock = cython.declare(object, visibility="readonly")
     _store: LruTable = cython.declare(object, visibility="readonly")
@@ -90,13 +92,14 @@ class Entries:
     _busy: int = cython.declare(cython.longlong)
     _use: Callable[[object], bytes | None] = cython.declare(object)
 
-    def __init__(self, threshold: int) -> None:
+    def __init__(self, threshold: int, max_bytes: int | None = None) -> None:
         self.threshold = threshold
+        self.max_bytes = max_bytes
         self._clock = time.monotonic
         # Reentrant: a signal handler or destructor that uses the backend must not deadlock with its own thread.
         self._lock = threading.RLock()
         self._busy = 0
-        self._store = LruTable()
+        self._store = LruTable(max_bytes is not None)
         self._use = self._store.use
         self._next_deadline = inf
         self._hits = self._misses = self._evictions = self._expired = 0
@@ -163,7 +166,7 @@ class Entries:
             # At least 1: 0 would say that it never expires.
             return 0 if deadline == inf else max(1, ceil(deadline - self._clock()))
 
-    def _counts(self) -> dict[str, int]:
+    def _counts(self) -> dict[str, int | None]:
         """Return what has been counted since the beginning, and how many entries there are."""
         with self._lock:
             self._drop_expired()
@@ -174,6 +177,8 @@ class Entries:
                 "misses": self._misses,
                 "evictions": self._evictions,
                 "expired": self._expired,
+                "bytes": self._store.size,
+                "max_bytes": self.max_bytes,
             }
 
     # -- writing ---------------------------------------------------------------------------------
@@ -192,52 +197,83 @@ class Entries:
         """
         with self._lock:
             self._drop_expired()
+            # The clock may be any function: nothing may change between the look and the change.
+            deadline = self._deadline(seconds)
             if present is not None and (key in self._store) is not present:
                 return False
-            self._store.put(key, value, self._deadline(seconds))
+            if self.max_bytes is not None and str.__len__(key) + len(value) > self.max_bytes:
+                # What was there before is not what the caller wants to be read from now on.
+                self._store.remove(key)
+                return False
+            self._store.put(key, value, deadline)
             self._evict_surplus()
         return True
 
-    def _put_many(self, batch: Mapping[str, bytes], seconds: int | None, present: bool | None = None) -> Outcome:
-        """Store a batch as the last used, in its order; see :meth:`_put`. Return for each key whether it is stored."""
+    def _put_many(
+        self,
+        batch: Mapping[str, bytes],
+        seconds: int | None,
+        present: bool | None = None,
+        expected: Mapping[str, object] | None = None,
+    ) -> Outcome:
+        """Store a batch as the last used, in its order.
+
+        Args:
+            batch: its entries.
+            seconds: their lifetime.
+            present: as for :meth:`_put`.
+            expected: if given, store only those whose present values are these.
+
+        Returns:
+            For each key whether it is stored.
+        """
         with self._lock:
             self._busy += 1
             try:
-                return self._put_all(batch, seconds, present)
+                return self._put_all(batch, seconds, present, expected)
             finally:
                 self._busy -= 1
 
     @cython.cfunc
-    def _put_all(self, batch: Mapping[str, bytes], seconds: Any, present: Any) -> Outcome:
+    def _put_all(self, batch: Mapping[str, bytes], seconds: Any, present: Any, expected: Any) -> Outcome:
         self._drop_expired()
+        deadline = self._deadline(seconds)
         store = self._store
         chosen = batch
         if present is not None:
             chosen = {key: value for key, value in batch.items() if (key in store) is present}
-        if chosen:
-            store.put_many(chosen, self._deadline(seconds))
-        self._evict_surplus()
-        outcome = Outcome(dict.fromkeys(batch, True) if chosen is batch else {key: key in chosen for key in batch})
-        if len(chosen) > self.threshold:
-            # The tail of the batch took its head's place. To call the head stored would be a silent loss.
-            for key in list(chosen)[: -self.threshold]:
-                outcome[key] = False
-                outcome.reasons[key] = f"evicted by its own batch, which exceeds the threshold of {self.threshold}"
-        return outcome
-
-    def _swap_many(self, batch: Mapping[str, bytes], expected: Mapping[str, object], seconds: int | None) -> Outcome:
-        """Store those entries of a batch whose present values are the expected ones; see :meth:`_put_many`."""
-        with self._lock:
-            self._drop_expired()
-            find = self._store.get
+        elif expected is not None:
+            find = store.get
             chosen = {
                 key: value for key, value in batch.items() if (held := find(key)) is not None and held == expected[key]
             }
-            outcome = self._put_many(chosen, seconds)
-            reasons = outcome.reasons
-            outcome = Outcome({key: outcome.get(key, False) for key in batch})
-            outcome.reasons.update(reasons)
-            return outcome
+        too_large = set() if self.max_bytes is None else self._remove_too_large(chosen, self.max_bytes)
+        if too_large:
+            chosen = {key: value for key, value in chosen.items() if key not in too_large}
+        if chosen:
+            store.put_many(chosen, deadline)
+        evictions = self._evictions
+        self._evict_surplus()
+        outcome = Outcome(dict.fromkeys(batch, True) if chosen is batch else {key: key in chosen for key in batch})
+        for key in too_large:
+            outcome.reasons[key] = f"too large: key and value exceed the max_bytes of {self.max_bytes}"
+        if self._evictions > evictions and len(chosen) > len(store):
+            # The tail of the batch took its head's place. To call the head stored would be a silent loss.
+            bound = f"threshold of {self.threshold}"
+            if len(store) < self.threshold:
+                bound = f"max_bytes of {self.max_bytes}"
+            for key in list(chosen)[: len(chosen) - len(store)]:
+                outcome[key] = False
+                outcome.reasons[key] = f"evicted by its own batch, which exceeds the {bound}"
+        return outcome
+
+    @cython.cfunc
+    def _remove_too_large(self, batch: Mapping[str, bytes], limit: Any) -> Any:
+        """Remove the entries of a batch whose new values can never be held; return their keys."""
+        keys = {key for key, value in batch.items() if str.__len__(key) + len(value) > limit}
+        for key in keys:
+            self._store.remove(key)
+        return keys
 
     def _expire_many(self, keys: Iterable[str], seconds: int) -> dict[str, bool]:
         """Set another lifetime for entries, as a use of them; return for each whether it exists."""
@@ -256,9 +292,15 @@ class Entries:
         """Store what ``make`` returns for the present value, in one step; a new entry lives for ``seconds``."""
         with self._lock:
             self._drop_expired()
-            current = self._store.get(key)
+            find = self._store.get
+            current = find(key)
             made = make(current)
-            self._put(key, made, seconds if current is None else None)
+            # A signal handler or destructor may have come in between.
+            while (present := find(key)) is not current:
+                current = present
+                made = make(current)
+            if not self._put(key, made, seconds if current is None else None):
+                raise BackendError(f"{key}: not stored: key and value exceed the max_bytes of {self.max_bytes}")
         return made
 
     def _expire(self, key: str, seconds: int) -> bool:
@@ -320,4 +362,8 @@ class Entries:
         while len(store) > self.threshold:
             store.remove_first()
             self._evictions += 1
+        if self.max_bytes is not None:
+            while store.size > self.max_bytes:
+                store.remove_first()
+                self._evictions += 1
         self._next_deadline = store.next_deadline

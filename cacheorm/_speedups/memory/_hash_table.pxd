@@ -10,12 +10,13 @@ Only exact ``str`` and ``bytes`` are held, so releasing a reference runs no code
 to visit. No other code runs in any of these functions.
 """
 
+from cpython.bytes cimport PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject, PyObject_Hash
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from cpython.unicode cimport PyUnicode_CheckExact, PyUnicode_DATA, PyUnicode_GET_LENGTH, PyUnicode_KIND
 from libc.math cimport INFINITY, isnan
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memset
 
 from ._timers cimport *
@@ -53,6 +54,8 @@ cdef struct Table:
     uint32_t free       # the first free one of those
     uint32_t count
     uint32_t timed      # entries with a timer
+    bint measured       # whether `size` is kept
+    int64_t size        # of all keys and values together
     Timers timers
 
 
@@ -81,12 +84,30 @@ cdef inline uint32_t hash_of(PyObject *key) noexcept:
     return <uint32_t> PyObject_Hash(<object> key)
 
 
+cdef inline int64_t size_of(PyObject *key, PyObject *value) noexcept:
+    """Return the size of an entry: the characters of its key and the bytes of its value."""
+    return PyUnicode_GET_LENGTH(<object> key) + PyBytes_GET_SIZE(<object> value)
+
+
+cdef inline int64_t size_of_all(const Table *table) noexcept:
+    """Return the size of all entries together."""
+    cdef int64_t size = 0
+    cdef uint32_t at
+    if table.measured:
+        return table.size
+    for at in range(1, table.begun):
+        if table.entries[at].key is not NULL:
+            size += size_of(table.entries[at].key, table.entries[at].value)
+    return size
+
+
 cdef inline void reset(Table *table) noexcept:
     memset(table.slots, 0, (<size_t> table.mask + 1) * sizeof(uint64_t))
     table.entries[0].key = table.entries[0].value = NULL
     table.entries[0].before = table.entries[0].after = 0
     table.begun = 1
     table.free = table.count = table.timed = 0
+    table.size = 0
     forget_timers(&table.timers)
 
 
@@ -215,8 +236,12 @@ cdef inline int store(Table *table, PyObject *key, PyObject *value, double deadl
         reserve_timer(&table.timers)
     at = find(table, key)
     Py_INCREF(<object> value)
+    if table.measured:
+        table.size += size_of(key, value)
     if at:
         old = table.entries[at].value
+        if table.measured:
+            table.size -= size_of(key, old)
         table.entries[at].value = value
         Py_DECREF(<object> old)
         move_to_end(table, at)
@@ -300,6 +325,8 @@ cdef inline void remove(Table *table, uint32_t at) noexcept:
     cdef Entry *entry = &table.entries[at]
     cdef PyObject *key = entry.key
     cdef PyObject *value = entry.value
+    if table.measured:
+        table.size -= size_of(key, value)
     delete_slot(table, at)
     unlink(table, at)
     remove_from_timer(table, at)

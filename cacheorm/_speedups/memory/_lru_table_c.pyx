@@ -75,7 +75,8 @@ cdef class LruTable:
 
     cdef Table table
 
-    def __cinit__(self):
+    def __cinit__(self, bint measured=False):
+        self.table.measured = measured
         if not allocate(&self.table):
             raise MemoryError
 
@@ -209,6 +210,11 @@ cdef class LruTable:
         """Remove all values, and free their memory."""
         if not empty(&self.table):
             raise MemoryError
+
+    @property
+    def size(self):
+        """The characters of all keys and the bytes of all values; without ``measured`` they are added up now."""
+        return size_of_all(&self.table)
 
     # -- deadlines -------------------------------------------------------------------------------
 

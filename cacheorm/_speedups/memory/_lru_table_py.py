@@ -31,11 +31,16 @@ class LruTable:
     is stored by a method becomes the last.
 
     Deadlines are what the caller makes of them: infinity by default, which is none.
+
+    Args:
+        measured: whether to keep the size of keys and values up to date.
     """
 
-    __slots__ = ("_deadlines", "_serial", "_timed_keys", "_timers", "_values")
+    __slots__ = ("_deadlines", "_measured", "_serial", "_size", "_timed_keys", "_timers", "_values")
 
-    def __init__(self) -> None:
+    def __init__(self, measured: bool = False) -> None:
+        self._measured = measured
+        self._size = 0
         # Apart from each other, so that the garbage collector has no object per value to visit.
         self._values: OrderedDict[str, bytes] = OrderedDict()
         self._deadlines: dict[str, float] = {}
@@ -92,7 +97,12 @@ class LruTable:
         if deadline is not None and keys:
             self._time(keys, deadline)
         for key, value in zip(keys, batch.values(), strict=True):
+            # In this order, and in the other one when values go, an interruption leaves the size too large: then more
+            # is evicted, down to an empty table, which has a size of 0 again.
+            self._size += len(key) + len(value) if self._measured else 0
+            old = self._values.get(key)
             self._values[key] = bytes(value)
+            self._size -= len(key) + len(old) if self._measured and old is not None else 0
             self._values.move_to_end(key)
 
     def remove(self, key: object) -> bool:
@@ -101,19 +111,33 @@ class LruTable:
             return False
         key = _text(key)  # type: ignore[arg-type]  # only a str is in it
         self._deadlines.pop(key, None)
-        return self._values.pop(key, None) is not None
+        value = self._values.pop(key)
+        if self._measured:
+            self._size -= len(key) + len(value)
+        return True
 
     def remove_first(self) -> None:
         """Remove the least recently used value, if there is any."""
         if self._values:
-            key, _ = self._values.popitem(last=False)
+            key, value = self._values.popitem(last=False)
+            self._size -= len(key) + len(value) if self._measured else 0
             self._deadlines.pop(key, None)
+        else:
+            self._size = 0
 
     def clear(self) -> None:
         """Remove all values."""
         self._values.clear()
+        self._size = 0
         self._deadlines.clear()
         self._forget_outdated()
+
+    @property
+    def size(self) -> int:
+        """The characters of all keys and the bytes of all values; without ``measured`` they are added up now."""
+        if self._measured:
+            return self._size
+        return sum(map(len, self._values)) + sum(map(len, self._values.values()))
 
     # -- deadlines -------------------------------------------------------------------------------
 

@@ -7,8 +7,9 @@ from contextlib import suppress
 
 __all__ = ["Sweeper"]
 
-# After so many written entries, look for expired ones among twice as many.
+# After so many written entries, look for expired ones among twice as many, but not among more than that.
 _SWEEP_AFTER = 64
+_MOST_STEPS = 20_000
 
 # The position at which a round begins, below all ids.
 _LOWEST = -(2**63)
@@ -39,8 +40,9 @@ class Sweeper:
         self._unswept += rows
         if self._unswept < _SWEEP_AFTER:
             return
-        steps, self._unswept = 2 * self._unswept, 0
-        # The write is committed. If this fails, the next operation raises the error.
+        steps = min(2 * self._unswept, _MOST_STEPS)
+        # The write is committed. If this fails, the next operation raises the error; if another process writes, later
+        # steps are longer.
         with suppress(sqlite3.Error):
             start = self.position
             if start is None:
@@ -55,3 +57,4 @@ class Sweeper:
                 forget = "DELETE FROM moved WHERE id > ? AND id <= ? AND id NOT IN (SELECT id FROM entries)"
                 connection.execute(forget, (start, end))
             self.position = _LOWEST if end is None else end
+            self._unswept = 0

@@ -119,7 +119,7 @@ def read(connection: sqlite3.Connection, keys: Sequence[str], ids: Sequence[int]
 
 def put_values(connection: sqlite3.Connection, batch: Mapping[str, bytes], ids: Sequence[int]) -> None:
     """Replace the values of entries that exist, and keep their deadlines."""
-    changed = zip(map(records.make_record, batch, batch.values()), ids, strict=True)
+    changed = [*zip(map(records.make_record, batch, batch.values()), ids, strict=True)]
     connection.executemany("UPDATE entries SET record = ? WHERE id = ?", changed)
 
 

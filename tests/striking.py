@@ -1,0 +1,109 @@
+"""Exceptions that strike in the middle of the package's code, as those of signal handlers and soft time limits do."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cacheorm
+
+__all__ = ["Struck", "strike_after", "strike_at", "struck_destructors_ignored"]
+
+_PACKAGE = str(Path(cacheorm.__file__).parent)
+
+
+class Struck(BaseException):
+    """What strikes."""
+
+
+def _is_ours(frame: types.FrameType | None) -> bool:
+    return frame is not None and frame.f_code.co_filename.startswith(_PACKAGE)
+
+
+def strike_at(call: Callable[[], object], bytecode: int) -> bool:
+    """Call something, and raise :exc:`Struck` before one of the package's bytecodes.
+
+    Args:
+        call: what to call.
+        bytecode: which one, counted from 1 in the order in which they run.
+
+    Returns:
+        Whether so many ran.
+    """
+    seen = 0
+
+    def trace_frame(frame: types.FrameType, event: str, _: Any) -> Any:
+        nonlocal seen
+        if event == "opcode":
+            seen += 1
+            if seen == bytecode:
+                raise Struck
+        return trace_frame
+
+    def trace(frame: types.FrameType, *_: Any) -> Any:
+        if not _is_ours(frame):
+            return None
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        return trace_frame
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    except Struck:
+        pass
+    finally:
+        sys.settrace(before)
+    return seen >= bytecode
+
+
+def strike_after(call: Any, seconds: float) -> bool:
+    """Call a function, and raise :exc:`Struck` in a signal handler if that time finds it or the package at work.
+
+    Returns:
+        Whether it did.
+    """
+    struck = is_over = False
+
+    def handle(_: int, frame: types.FrameType | None) -> None:
+        nonlocal struck
+        below = frame
+        while below is not None and not (_is_ours(below) or below.f_code is call.__code__):
+            below = below.f_back
+        if below is not None and not is_over:
+            struck = True
+            raise Struck
+
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        call()
+    except Struck:
+        pass
+    finally:
+        is_over = True
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    return struck
+
+
+@contextlib.contextmanager
+def struck_destructors_ignored() -> Iterator[None]:
+    """Ignore :exc:`Struck` where Python reports it and goes on, as it does in destructors."""
+    before = sys.unraisablehook
+
+    def report(problem: Any) -> None:
+        if problem.exc_type is not Struck:
+            before(problem)
+
+    sys.unraisablehook = report
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
