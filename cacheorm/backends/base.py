@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from ..errors import BackendError
 from ..types import TTL, KeepTTL, Outcome, PoolState, Value, check_ttl
-from .async_api import AsyncAPI
+from ._net.sync_bridge import OnePart
+from .async_api import AsyncAPI, awaited
 
 __all__ = ["BaseBackend", "later_part", "next_count", "split_swaps"]
 
@@ -96,20 +97,29 @@ class BaseBackend(AsyncAPI):
     """Whether entries are in this process's memory only, where no other process can write. Then no method waits for
     anything, and operations in an event loop call the methods directly instead of awaiting them."""
 
+    on_failure: str = "raise"
+    """What becomes of operations that fail: errors (``"raise"``), or what an empty cache that forgets at once would do
+    (``"miss"``). memcached has ``"eject"``, too."""
+
     chunk_size: int = 10_000
     """How many rows a bulk operation passes to the backend at a time, unless its ``chunk_size`` is set. It bounds
     memory; the backend itself decides how many of them make one request."""
 
-    _made_with: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+    _made_with: tuple[Any, tuple[Any, ...], dict[str, Any]]
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
         self = super().__new__(cls)
         # Here, as a subclass need not call __init__.
-        self._made_with = args, options
+        self._made_with = cls, args, options
         return self
 
     def __init__(self, default_ttl: int = 600) -> None:
         self.default_ttl = check_ttl(default_ttl)
+
+    @property
+    def failed_reads(self) -> int:
+        """A number that changes with each read whose values count as missing because something failed."""
+        return 0
 
     # -- what a subclass must define -----------------------------------------------------------
 
@@ -117,19 +127,27 @@ class BaseBackend(AsyncAPI):
         """Return the value of ``key``, or ``None``."""
         raise NotImplementedError
 
+    aget = awaited(get)
+
     def set(self, key: str, value: Value, ttl: TTL = None) -> bool:
         """Store ``value`` under ``key``, replacing any entry. Return ``True`` if it is stored."""
         raise NotImplementedError
 
+    aset = awaited(set)  # noqa: A003 -- the method
+
     def delete(self, key: str) -> bool:
         """Remove ``key``. Return whether it existed."""
         raise NotImplementedError
+
+    adelete = awaited(delete)
 
     # -- one entry -------------------------------------------------------------------------------
 
     def has(self, key: str) -> bool:
         """Return whether ``key`` exists."""
         return self.get(key) is not None
+
+    ahas = awaited(has)
 
     def replace(self, key: str, value: Value, ttl: TTL | KeepTTL = None) -> bool:
         """Store ``value`` only if ``key`` exists. Return whether it did.
@@ -143,10 +161,14 @@ class BaseBackend(AsyncAPI):
                 ttl = self.ttl(key)
             return self.set(key, value, ttl) is not False
 
+    areplace = awaited(replace)
+
     def add(self, key: str, value: Value, ttl: TTL = None) -> bool:
         """Store ``value`` only if ``key`` does not exist. Return whether it was stored."""
         with _fallback_lock:
             return not self.has(key) and self.set(key, value, ttl) is not False
+
+    aadd = awaited(add)
 
     def incr(self, key: str, delta: int = 1, ttl: TTL = None) -> int:
         """Add ``delta`` to a counter, atomically, and return its new value.
@@ -168,9 +190,15 @@ class BaseBackend(AsyncAPI):
                 raise BackendError(f"{key}: the count was not stored")
             return count
 
+    aincr = awaited(incr)
+
     def decr(self, key: str, delta: int = 1, ttl: TTL = None) -> int:
         """Subtract ``delta`` from a counter; it may go below zero. Otherwise like :meth:`incr`."""
         return self.incr(key, -delta, ttl)
+
+    async def adecr(self, key: str, delta: int = 1, ttl: TTL = None) -> int:
+        """Await :meth:`decr`."""
+        return await self.aincr(key, -delta, ttl)
 
     def touch(self, key: str, ttl: TTL = None) -> bool:
         """Set the lifetime of an existing entry anew. Return whether it exists."""
@@ -178,15 +206,21 @@ class BaseBackend(AsyncAPI):
             value = self.get(key)
             return value is not None and self.set(key, value, ttl) is not False
 
+    atouch = awaited(touch)
+
     def ttl(self, key: str) -> int | None:
         """Return the seconds left of ``key``, rounded up; 0 if it never expires, ``None`` if it does not exist."""
         raise NotImplementedError(f"{type(self).__name__} does not tell lifetimes")
+
+    attl = awaited(ttl)
 
     # -- batches ---------------------------------------------------------------------------------
 
     def get_many(self, *keys: str) -> list[bytes | None]:
         """Return the values of ``keys`` in their order, ``None`` for each that does not exist."""
         return [self.get(key) for key in keys]
+
+    aget_many = awaited(get_many)
 
     def get_chunks(self, keys: Sequence[str]) -> Iterator[list[bytes | None]]:
         """Yield the values of ``keys`` in their order, as lists that together are as long as ``keys``.
@@ -196,9 +230,17 @@ class BaseBackend(AsyncAPI):
         """
         yield self.get_many(*keys)
 
+    def aget_chunks(self, keys: Sequence[str]) -> AsyncIterator[list[bytes | None]]:
+        """Yield the same as :meth:`get_chunks`; here all values at once."""
+        return OnePart(self.aget_many, *keys)
+
     def get_dict(self, *keys: str) -> dict[str, bytes | None]:
         """Return ``{key: value or None}``."""
         return dict(zip(keys, self.get_many(*keys), strict=True))
+
+    async def aget_dict(self, *keys: str) -> dict[str, bytes | None]:
+        """Await :meth:`get_dict`."""
+        return dict(zip(keys, await self.aget_many(*keys), strict=True))
 
     def set_many(self, mapping: Mapping[str, Value], ttl: TTL = None) -> dict[str, bool]:
         """Store all entries; return ``{key: stored?}``.
@@ -209,26 +251,36 @@ class BaseBackend(AsyncAPI):
         self._check_keys(mapping)
         return Outcome({key: self.set(key, value, ttl) is not False for key, value in mapping.items()})
 
+    aset_many = awaited(set_many)
+
     def replace_many(self, mapping: Mapping[str, Value], ttl: TTL | KeepTTL = None) -> dict[str, bool]:
         """Store the entries whose keys exist; return ``{key: existed and stored?}``."""
         self._check_keys(mapping)
         return Outcome({key: self.replace(key, value, ttl) for key, value in mapping.items()})
+
+    areplace_many = awaited(replace_many)
 
     def add_many(self, mapping: Mapping[str, Value], ttl: TTL = None) -> dict[str, bool]:
         """Store the entries whose keys do not exist; return ``{key: stored?}``."""
         self._check_keys(mapping)
         return Outcome({key: self.add(key, value, ttl) for key, value in mapping.items()})
 
+    aadd_many = awaited(add_many)
+
     def touch_many(self, keys: Sequence[str], ttl: TTL = None) -> dict[str, bool]:
         """Set the lifetime of the entries of ``keys`` anew; return ``{key: existed?}``."""
         self._check_keys(keys)
         return {key: self.touch(key, ttl) for key in dict.fromkeys(keys)}
+
+    atouch_many = awaited(touch_many)
 
     def delete_many(self, *keys: str) -> bool:
         """Remove all ``keys``; return ``True`` only if every one existed. A key given twice counts once."""
         self._check_keys(keys)
         existed = [self.delete(key) for key in dict.fromkeys(keys)]
         return all(existed)
+
+    adelete_many = awaited(delete_many)
 
     # -- batches that change only what was read --------------------------------------------------
 
@@ -239,6 +291,8 @@ class BaseBackend(AsyncAPI):
         backend: a version number that the engine counts, or the value itself.
         """
         return [None if value is None else (value, value) for value in self.get_many(*keys)]
+
+    aget_many_cas = awaited(get_many_cas)
 
     def compare_and_set_many(
         self, mapping: Mapping[str, tuple[Value, Any]], ttl: TTL | KeepTTL = None
@@ -262,6 +316,8 @@ class BaseBackend(AsyncAPI):
                     outcome[key] = self.set(key, value, lifetime) is not False
         return outcome
 
+    acompare_and_set_many = awaited(compare_and_set_many)
+
     # -- the backend as a whole ------------------------------------------------------------------
 
     def check_key(self, key: str) -> None:
@@ -271,13 +327,19 @@ class BaseBackend(AsyncAPI):
         """Remove all entries of the store, including those of other programs."""
         raise NotImplementedError(f"{type(self).__name__} cannot be cleared")
 
+    aclear = awaited(clear)
+
     def ping(self) -> bool:
         """Return ``True`` if the engine answers; raise :exc:`~cacheorm.errors.BackendError` if not."""
         return True
 
+    aping = awaited(ping)
+
     def stats(self) -> dict[str, Any]:
         """Return figures of the engine: those of ``entries``, ``hits``, ``misses`` and ``evictions`` that it counts."""
         return {}
+
+    astats = awaited(stats)
 
     def pools(self) -> list[PoolState]:
         """Return the current use of connections: a state for each server that is known by now, without any request.
@@ -287,13 +349,15 @@ class BaseBackend(AsyncAPI):
         """
         return []
 
+    apools = awaited(pools)
+
     def close(self) -> None:
         """Close connections and files. A closed backend opens them again when it is used."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        args, options = self._made_with
-        _check_arguments(type(self), args, options)
-        return _make, (type(self), args, options)
+        make, args, options = self._made_with
+        _check_arguments(type(self), make, args, options)
+        return _make, (make, args, options)
 
     def __enter__(self) -> BaseBackend:
         return self
@@ -311,17 +375,21 @@ class BaseBackend(AsyncAPI):
         return self.default_ttl if ttl is None else check_ttl(ttl)
 
 
-def _make(cls: type[BaseBackend], args: tuple[Any, ...], options: dict[str, Any]) -> BaseBackend:
+def _make(make: Callable[..., BaseBackend], args: tuple[Any, ...], options: dict[str, Any]) -> BaseBackend:
     """Make a backend that was pickled."""
-    return cls(*args, **options)
+    return make(*args, **options)
 
 
-def _check_arguments(cls: type[BaseBackend], args: tuple[Any, ...], options: dict[str, Any]) -> None:
+def _check_arguments(
+    cls: type[BaseBackend], make: Callable[..., BaseBackend], args: tuple[Any, ...], options: dict[str, Any]
+) -> None:
     """Raise :exc:`TypeError` if an argument of a backend cannot be pickled, and say which."""
     import inspect
     import pickle
 
-    for name, value in inspect.signature(cls.__init__).bind(None, *args, **options).arguments.items():
+    # Of a class, __new__ would be looked at, which takes anything.
+    called, bound = (cls.__init__, (None, *args)) if isinstance(make, type) else (make, args)
+    for name, value in inspect.signature(called).bind(*bound, **options).arguments.items():
         try:
             pickle.dumps(value)
         except Exception as error:

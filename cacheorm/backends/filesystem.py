@@ -28,7 +28,9 @@ from ..deadlines import check_seconds, remaining, until
 from ..errors import BackendError
 from ..types import TTL, KeepTTL, Outcome, PoolState, Value
 from ._file import table
-from .base import BaseBackend, next_count, split_swaps
+from ._file.failures import forgets_on_failure
+from .base import next_count, split_swaps
+from .fallible import FallibleBackend
 
 if TYPE_CHECKING:
     from ._file.connections import Connection
@@ -54,7 +56,8 @@ _LONGEST = 10**11
 _ROW_OVERHEAD = 100
 
 
-class FileSystemBackend(BaseBackend):
+@forgets_on_failure
+class FileSystemBackend(FallibleBackend):
     """Keeps entries in ``cache.sqlite3``, in WAL mode, in a folder.
 
     Args:
@@ -65,6 +68,8 @@ class FileSystemBackend(BaseBackend):
             it fails with :exc:`~cacheorm.errors.BackendError`.
         operation_timeout: seconds that one operation may take in all: waiting, every part of a batch, every repetition.
             ``busy_timeout`` unless given.
+        retry_after: with ``on_failure="miss"``, seconds for which nothing is written after a write failed.
+        on_failure: see :class:`~cacheorm.backends.redis.RedisBackend`, and so ``on_failure_keys``.
         clock: returns the time in seconds since the epoch, for lifetimes; :func:`time.time` unless given.
 
     Attributes:
@@ -85,6 +90,9 @@ class FileSystemBackend(BaseBackend):
         *,
         busy_timeout: float = 30.0,
         operation_timeout: float | None = None,
+        retry_after: float = 5.0,
+        on_failure: str = "raise",
+        on_failure_keys: int = 100_000,
         clock: Callable[[], float] | None = None,
     ) -> None:
         super().__init__(default_ttl)
@@ -96,7 +104,8 @@ class FileSystemBackend(BaseBackend):
         wait = check_seconds("busy_timeout", busy_timeout)
         if operation_timeout is not None:
             operation_timeout = check_seconds("operation_timeout", operation_timeout)
-        self.operation_timeout = wait if operation_timeout is None else operation_timeout
+        timeout = wait if operation_timeout is None else operation_timeout
+        self._open(self._file, timeout, retry_after, on_failure, on_failure_keys)
         # Imported here, not with the package: it takes 6 ms, which programs with other backends need not spend.
         import json
         import sqlite3

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .._speedups import wire
-from ..types import BreakerState
 from ._memcached.addresses import DEFAULT_PORT, GivenServer, describe, read_servers
-from ._memcached.blocking import BlockingPool
 from ._memcached.commands import Engine, MemcachedCommands
 from ._memcached.ketama import DISTRIBUTIONS
-from ._memcached.meta import MetaEngine
-from ._memcached.ring import RingEngine
 from ._memcached.rings import POLICIES, Rings
-from ._network import NetworkBackend
+from ._net.backend import NetworkBackend
 
 if TYPE_CHECKING:
-    from ._turns import Entrance
+    from ssl import SSLContext
+
+    from ._memcached.access import Credentials
+    from ._memcached.addresses import Server
+    from ._net.transport import IO
 
 __all__ = ["MemcachedBackend"]
 
@@ -40,31 +41,48 @@ class MemcachedBackend(NetworkBackend):
     own.
 
     With several servers, libmemcached's ketama ring assigns each key to one of them. Entries that a ``pylibmc.Client``
-    with that behavior wrote are found here, and the other way round, if both name the servers alike. A server that does
-    not reply is not used for ``retry_after`` seconds. After that, one caller tries it, for a tenth of ``timeout`` (but
-    for 0.25 s if ``timeout`` is at least that long). Until it replies, its keys are misses, and writes to it are errors
-    row by row, while all others are stored; see ``on_server_failure``.
+    with that behavior wrote are found here, and the other way round, if both name the servers alike. A server that
+    cannot be connected to or does not reply in time is left alone for ``retry_after`` seconds. After that, one caller
+    tries it, for a tenth of ``operation_timeout`` (but for 0.25 s if that is at least as long). Until it replies,
+    ``on_failure`` says how its keys are treated; the other servers serve theirs.
 
     Args:
         servers: each as ``(host, port)``, ``(host, port, weight)``, ``"host:port"``, ``"host:port:weight"`` or the path
             of a Unix socket. A server with weight 2 gets twice as many keys as one with weight 1.
         client: a ``pylibmc.Client`` to use instead of connections of our own, through its public interface; the caller
             has to close it. Its protocol does not report lifetimes: :meth:`ttl` and ``KEEP_TTL`` are errors, and
-            :meth:`decr` sets the lifetime that it is called with.
+            :meth:`decr` sets the lifetime that it is called with. Servers, timeouts and access are the client's own.
         default_ttl: see :class:`~cacheorm.backends.base.BaseBackend`.
-        timeout: seconds without any progress after which an operation fails, and seconds to wait for a free
-            connection.
+        timeout: that of ``operation_timeout``, unless it is given.
         connect_timeout: seconds to wait for a new connection.
-        max_connections: the most connections to each server.
+        max_connections: the most connections to each server, for threads and for each event loop.
         distribution: the behavior of pylibmc that assigns keys to servers: ``"ketama"`` or ``"ketama_weighted"``.
-        on_server_failure: with several servers, how keys of a server that does not reply are treated. ``"miss"``: reads
-            miss them. ``"raise"``: reads are errors, too. ``"eject"``: they are on the other servers meanwhile, as with
-            libmemcached's ``auto_eject``; when the server is back, so are its old entries.
-        retry_after: seconds for which a server that did not reply is not used.
+        on_server_failure: the former name of ``on_failure``.
+        retry_after: seconds, with some jitter, for which a server that did not reply is not asked. 0 always asks.
+        operation_timeout: seconds that one operation may take in all: waiting for a connection, connecting, each
+            part of a batch.
+        on_failure: how keys of a server that does not reply are treated. ``"raise"``, the default with one server:
+            their reads are errors. Writes are errors row by row, and other servers store theirs. ``"miss"``, the
+            default with several: as if they were not there and forgotten at once; see
+            :class:`~cacheorm.backends.redis.RedisBackend`. ``"eject"``, with several servers only: they are on the
+            other servers meanwhile, as with libmemcached's ``auto_eject``. When the server is back, so are its old
+            entries.
+        on_failure_keys: with ``"miss"``, how many keys are remembered at most whose write or delete was not confirmed.
+        username: for servers that were started with ``-Y FILE``. Servers with ``-S`` (SASL) cannot be used: they speak
+            the binary protocol only, which has no meta commands.
+        password: that of the user; never shown.
+        ssl: whether connections are encrypted with TLS, or an :class:`ssl.SSLContext` that says how.
+        ssl_ca_certs: the file of the authorities that are trusted, those of the system if not given.
+        ssl_certfile: the file of a certificate for servers that ask for one.
+        ssl_keyfile: the file of its key, if that is another one.
+        ssl_check_hostname: whether the certificate of a server has to be for its host; ``True`` unless given.
 
     Raises:
         ValueError: an invalid address, a server that is given twice, or a setting that does not exist.
+        TypeError: options that contradict each other.
     """
+
+    _policies = POLICIES
 
     def __init__(
         self,
@@ -75,52 +93,68 @@ class MemcachedBackend(NetworkBackend):
         connect_timeout: float = 2.0,
         max_connections: int = 64,
         distribution: str = "ketama",
-        on_server_failure: str = "miss",
+        on_server_failure: str | None = None,
         retry_after: float = 5.0,
+        operation_timeout: float | None = None,
+        on_failure: str | None = None,
+        on_failure_keys: int = 100_000,
+        *,
+        username: str | None = None,
+        password: str | None = None,
+        ssl: bool | SSLContext = False,
+        ssl_ca_certs: str | None = None,
+        ssl_certfile: str | None = None,
+        ssl_keyfile: str | None = None,
+        ssl_check_hostname: bool | None = None,
     ) -> None:
         super().__init__(default_ttl)
         if max_connections < 1:
             raise ValueError(f"max_connections must be at least 1, got {max_connections}")
         if distribution not in DISTRIBUTIONS:
             raise ValueError(f"distribution must be one of {', '.join(DISTRIBUTIONS)}, got {distribution!r}")
-        if on_server_failure not in POLICIES:
-            raise ValueError(f"on_server_failure must be one of {', '.join(POLICIES)}, got {on_server_failure!r}")
         self.client = client
-        self._rings: Rings | None = None
-        if client is not None:
+        self._servers = [] if client is not None else read_servers(servers)
+        self._policy = _policy(on_failure, on_server_failure, len(self._servers) > 1)
+        self._distribution = distribution
+        self._access = _access(
+            username, password, (ssl, ssl_ca_certs, ssl_certfile, ssl_keyfile, ssl_check_hostname), self._servers
+        )
+        self._limits = connect_timeout, max_connections
+        timeout = timeout if operation_timeout is None else operation_timeout
+        self._open(_name(self._servers, client), timeout, retry_after, self._policy, on_failure_keys)
+        self._server_breakers = [self._breakers.of(describe(address)) for address, _ in self._servers]
+
+    def _make_commands(self, io: IO, awaited: bool) -> MemcachedCommands:
+        engine: Engine
+        if self.client is not None:
+            if awaited:
+                raise NotImplementedError(
+                    "a pylibmc.Client blocks, so nothing on it can be awaited: give servers= in place of client="
+                )
             from ._memcached._pylibmc import PylibmcEngine
 
-            self._engine: Engine = PylibmcEngine(client)
+            engine = PylibmcEngine(self.client, self._server)
         else:
-            self._servers = read_servers(servers)
-            self._limits = timeout, connect_timeout, max_connections
-            if len(self._servers) == 1:
-                self._engine = MetaEngine(BlockingPool(self._servers[0].address, *self._limits))
-            else:
-                from ._memcached.together import BlockingRounds, LanePool
+            from ._memcached.endpoint import MemcachedEndpoint
+            from ._memcached.engine import MetaEngine
+            from ._memcached.servers import Servers
 
-                self._rings = Rings(self._servers, distribution, on_server_failure, retry_after)
-                pools = [LanePool(address, *self._limits) for address, _ in self._servers]
-                self._engine = RingEngine(self._rings, pools, BlockingRounds, timeout)
-        self._blocking = MemcachedCommands(self._engine, self.default_ttl)
+            options = self.operation_timeout, *self._limits, *self._access
+            endpoints = [MemcachedEndpoint(address, *options) for address, _ in self._servers]
+            pools = [io.pool(*each) for each in zip(endpoints, self._server_breakers, strict=True)]
+            engine = MetaEngine(Servers(self._server, io, pools, self._rings))
+        return MemcachedCommands(engine, self.default_ttl, self.operation_timeout)
 
-    def _make_awaited(self, entrance: Entrance) -> MemcachedCommands:
-        if self.client is not None:
-            raise NotImplementedError(
-                "a pylibmc.Client blocks, so nothing on it can be awaited: give servers= in place of client="
-            )
-        if self._rings is None:
-            from ._memcached.awaited import AwaitedPool  # here, as it needs asyncio
-
-            pool = AwaitedPool(self._servers[0].address, *self._limits, entrance)
-            return MemcachedCommands(MetaEngine(pool), self.default_ttl)
-        from ._memcached.awaited_lanes import AwaitedLanePool, AwaitedRounds
-
-        pools = [AwaitedLanePool(address, *self._limits, entrance) for address, _ in self._servers]
-        return MemcachedCommands(RingEngine(self._rings, pools, AwaitedRounds, self._limits[0]), self.default_ttl)
+    @cached_property
+    def _rings(self) -> Rings | None:
+        """Return the ring of several servers."""
+        if len(self._servers) == 1:
+            return None
+        missed = self._breakers.missed
+        return Rings(self._servers, self._distribution, self._policy, self._server_breakers, missed)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._engine.server}>"
+        return f"<{type(self).__name__} {self._server}>"
 
     def check_key(self, key: str) -> None:
         wire.check_memcached_keys((key,))
@@ -143,7 +177,7 @@ class MemcachedBackend(NetworkBackend):
     def servers_of(self, *keys: str) -> list[str]:
         """Return the name of the server for each of ``keys``, in their order, without any request.
 
-        With ``on_server_failure="eject"``, servers that are not used at the moment are left out.
+        With ``on_failure="eject"``, servers that are not used at the moment are left out.
 
         Raises:
             NotImplementedError: a client that was passed in assigns keys to servers.
@@ -152,24 +186,48 @@ class MemcachedBackend(NetworkBackend):
             raise NotImplementedError("the client that was passed in decides which server has a key")
         wire.check_memcached_keys(keys)
         names = [describe(address) for address, _ in self._servers]
-        if self._rings is None:
-            return names * len(keys)
-        return [names[index] for index in self._rings.current().owners(keys)]
-
-    def breakers(self) -> list[BreakerState]:
-        """Return the state of the circuit breaker of each of several servers; an empty list for one server."""
-        if self._rings is None:
-            return []
-        return [
-            BreakerState(describe(address), health.reason, health.failures)
-            for (address, _), health in zip(self._servers, self._rings.health, strict=True)
-        ]
-
-    def retry_failed_servers(self) -> None:
-        """Let the next operation try the servers that are not used, without waiting for ``retry_after``."""
-        for health in [] if self._rings is None else self._rings.health:
-            health.expire()
+        rings = self._rings
+        return names * len(keys) if rings is None else [names[index] for index in rings.current().owners(keys)]
 
     def close(self) -> None:
         """Close the idle connections of the blocking methods; a client that was passed in stays open."""
         super().close()
+
+
+def _policy(on_failure: str | None, former: str | None, several: bool) -> str:
+    """Return what is done about servers that fail; ``former`` is ``on_failure`` under its former name."""
+    if None not in (on_failure, former) and on_failure != former:
+        raise TypeError("on_failure and on_server_failure are the same option: pass on_failure only")
+    name = "on_server_failure" if on_failure is None else "on_failure"
+    given = former if on_failure is None else on_failure
+    if given is None:
+        return "miss" if several else "raise"
+    if given not in POLICIES:
+        raise ValueError(f"{name} must be one of {', '.join(POLICIES)}, got {given!r}")
+    if given == "eject" and not several:
+        raise ValueError(f"{name} 'eject' takes several servers: with one, there is none for its keys to go to")
+    return given
+
+
+def _access(
+    username: str | None, password: str | None, options: tuple[Any, ...], servers: Sequence[Server]
+) -> tuple[Credentials | None, SSLContext | None]:
+    """Return what servers ask for before they serve anybody: a user, and TLS with options of :func:`make_tls`."""
+    if username is None and password is None and options == (False, None, None, None, None):
+        return None, None
+    if not servers:
+        raise TypeError("a client takes no username, password and ssl: pylibmc connects by itself")
+    from ._memcached.access import Credentials, make_tls
+
+    credentials = None if username is None and password is None else Credentials(username, password)
+    tls = make_tls(*options)
+    if tls is not None and any(isinstance(address, str) for address, _ in servers):
+        raise ValueError("memcached speaks TLS over TCP only, and one of the servers is the path of a Unix socket")
+    return credentials, tls
+
+
+def _name(servers: Sequence[Server], client: Any) -> str:
+    """Return the name of servers, or of those of a client, for messages."""
+    if client is not None:
+        return f"memcached at {', '.join(map(str, getattr(client, 'addresses', ['?'])))} (pylibmc)"
+    return f"memcached at {', '.join(describe(address).removeprefix('memcached at ') for address, _ in servers)}"

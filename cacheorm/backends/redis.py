@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from .._speedups import wire
-from ._network import Commands, NetworkBackend
+from ._net.backend import NetworkBackend
 
 if TYPE_CHECKING:
-    from ._turns import Entrance
+    from ._net.commands import Commands
+    from ._net.transport import IO
 
 __all__ = ["RedisBackend"]
 
@@ -43,6 +44,17 @@ class RedisBackend(NetworkBackend):
             holds for results of ``Sentinel.master_for`` of either kind. Of a ``RedisCluster`` of either kind, the nodes
             and options are used.
         default_ttl: see :class:`~cacheorm.backends.base.BaseBackend`.
+        operation_timeout: seconds that one operation may take in all: waiting for a connection, connecting, each
+            attempt, each part of a batch. That of ``socket_timeout`` unless given.
+        retry_after: seconds, with some jitter, for which a server is not asked that could not be connected to or did
+        not
+            reply in time; then one caller tries it for all. 0 always asks.
+        on_failure: ``"raise"``, or ``"miss"``: as if the cache were empty and forgot at once. Reads miss, writes of
+        rows
+            do not raise, updates find no row, deletes find nothing. Keys whose write or delete was not confirmed are
+            misses until they have been deleted. What exists for agreement (``add``, ``incr``, compare-and-set) still
+            raises.
+        on_failure_keys: how many such keys are remembered at most.
         kwargs: passed on to ``redis.Redis``: ``unix_socket_path``, ``ssl``, ``username``,
             ``max_connections`` (64 unless given), ``socket_timeout`` and ``socket_connect_timeout`` (seconds, 5
             each unless given), ``retry`` (of connecting; two quick ones unless given) ...
@@ -52,6 +64,8 @@ class RedisBackend(NetworkBackend):
         ValueError: ``client`` is a ``Sentinel`` itself.
     """
 
+    _option = "socket_timeout"
+
     def __init__(
         self,
         host: str = "localhost",
@@ -60,6 +74,10 @@ class RedisBackend(NetworkBackend):
         db: int = 0,
         client: Any = None,
         default_ttl: int = 600,
+        operation_timeout: float | None = None,
+        retry_after: float = 5.0,
+        on_failure: str = "raise",
+        on_failure_keys: int = 100_000,
         **kwargs: Any,
     ) -> None:
         super().__init__(default_ttl)
@@ -68,23 +86,21 @@ class RedisBackend(NetworkBackend):
             client = _Owned(driver.Redis(host=host, port=port, password=password, db=db, **_options(kwargs)))
         elif kwargs:
             raise TypeError(f"a client takes no further options, got {', '.join(sorted(kwargs))}")
-        if isinstance(client, _Owned):
-            self._connect_through(client.client, True)
-        else:
-            self._connect_through(client, False)
+        from ._redis.clients import client_of
 
-    def _connect_through(self, client: Any, owned: bool) -> None:
-        from ._redis.commands import RedisCommands
-        from ._redis.ways import find_way
+        owned = isinstance(client, _Owned)
+        self.client = client.client if owned else client
+        self._servers = client_of(self.client, owned, operation_timeout)
+        if self._servers is client:
+            self.client = None
+        timeout = operation_timeout or self._servers.operation_timeout
+        self._open(self._servers.server, timeout, retry_after, on_failure, on_failure_keys)
 
-        self._way = find_way(client, owned)
-        self.client = None if client is self._way else client
-        self._blocking = RedisCommands(self._way.blocking(), self._seconds)
-
-    def _make_awaited(self, entrance: Entrance) -> Commands:
+    def _make_commands(self, io: IO, awaited: bool) -> Commands:
         from ._redis.commands import RedisCommands
 
-        return RedisCommands(self._way.awaited(entrance), self._seconds)
+        topology = self._servers.topology(io, self._breakers, awaited)
+        return RedisCommands(topology, self._seconds, self.operation_timeout)
 
     @classmethod
     def from_url(cls, url: str, default_ttl: int | None = None, **kwargs: Any) -> Self:
@@ -117,17 +133,20 @@ class RedisBackend(NetworkBackend):
 
             client = client_from_url(read, options)
         elif read.topology == "cluster":
-            from ._redis.clusters import ClusterWay
+            from ._redis.clients import ClusterClient
 
-            client = ClusterWay.of_url(read, options)
+            client = ClusterClient.of_url(read, options, read.settings.get("operation_timeout"))
         else:
             # With a URL that says nothing, redis-py makes the pool of the options, and closes it with the client.
             options = {"connection_class": read.connection_class, **options, **read.place()}
             client = _Owned(driver.Redis.from_url("redis://", **options))
-        return cls(client=client, **read.settings)
+        backend = cls(client=client, **read.settings)
+        # It pickles as the URL, not as a client.
+        backend._made_with = cls.from_url, (url,), {**kwargs, "default_ttl": default_ttl}
+        return backend
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._way.server}>"
+        return f"<{type(self).__name__} {self._servers.server}>"
 
     def check_key(self, key: str) -> None:
         wire.check_keys((key,))

@@ -72,7 +72,7 @@ class SimpleBackend(entries.Entries, BaseBackend):
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
         self = entries.Entries.__new__(cls)
-        self._made_with = args, options
+        self._made_with = cls, args, options
         return self
 
     # The compiled entries have another one.

@@ -61,7 +61,10 @@ def backend_from_url(url: str, **options: Any) -> BaseBackend:
 def _memory(scheme: str, rest: str, options: Mapping[str, Any]) -> BaseBackend:
     from .simple import SimpleBackend
 
-    location, settings = _split(scheme, rest, options, {"default_ttl": int, "threshold": int, "max_bytes": int})
+    no_spaces(scheme, rest)
+    location, settings = _split(
+        scheme, rest, options, {"default_ttl": whole(), "max_bytes": whole(1), "threshold": whole(1)}
+    )
     if location not in ("", "/"):
         raise ValueError("memory:// takes no host and no path")
     return SimpleBackend(**settings)
@@ -72,9 +75,20 @@ def _file(scheme: str, rest: str, options: Mapping[str, Any]) -> BaseBackend:
 
     from .filesystem import FileSystemBackend
 
-    location, settings = _split(
-        scheme, rest, options, {"default_ttl": int, "busy_timeout": float, "operation_timeout": float}
-    )
+    if "#" in rest:
+        raise ValueError("a file:// URL has no part after '#'; write %23 where the character is meant")
+    # A space may be part of a name, but not at the end: it is that of a line of a file.
+    if rest != rest.strip() or _CONTROL.search(rest):
+        raise ValueError("a file:// URL has a space at its end, a line break or a control character: percent-encode it")
+    known = {
+        "default_ttl": whole(),
+        "busy_timeout": seconds(0),
+        "on_failure": choice("raise", "miss"),
+        "on_failure_keys": whole(),
+        "operation_timeout": seconds(),
+        "retry_after": seconds(0),
+    }
+    location, settings = _split(scheme, rest, options, known)
     location = location.removeprefix("localhost") if location.startswith("localhost/") else location
     if not location.startswith("/"):
         raise ValueError("file:// takes an absolute path, with three slashes: file:///var/cache/app")
@@ -104,7 +118,10 @@ def _memcached(scheme: str, rest: str, options: Mapping[str, Any]) -> BaseBacken
         "connect_timeout": seconds(),
         "max_connections": whole(1),
         "distribution": choice(*DISTRIBUTIONS),
+        "on_failure": choice(*POLICIES),
+        "on_failure_keys": whole(),
         "on_server_failure": choice(*POLICIES),
+        "operation_timeout": seconds(),
         "retry_after": seconds(0),
         "weights": list_of(whole(1, MAX_WEIGHT), f"a list of whole numbers from 1 to {MAX_WEIGHT}"),
     }

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import suppress
 from typing import Any
 
+from .._speedups import slots
 from ..errors import BackendError, FailedRow
 from ..payload import ABSENT, LEASE
 from ..requests import Call, CallLoader, Sleep, Steps, WaitFor
@@ -75,7 +76,7 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
         result: Any = yield from (self._read_rows(refused) if self._many else self._read_row(refused))
         if self._tree:
             yield from self._load_related(result, self._tree)
-        if refused:
+        if refused and self._plan.backend.on_failure != "miss":
             raise not_stored(refused, result)
         return result  # type: ignore[no-any-return]
 
@@ -257,12 +258,16 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
 
         Rows that the backend does not store are added to ``refused``.
         """
+        # A backend that forgot at once has refused the lease, and with it the change of a row while it was loaded. When
+        # it is back, the row must not be stored.
+        forgets = load.lease_payload is not None and load.backend.on_failure == "miss"
         # What is stored until now under each key that something is to be stored under.
         present = {
             key: load.lease_payload if key in load.leased else seen
             for key, (_, seen) in gaps.items()
-            if key in packed or key in load.leased or self._negative_ttl
+            if key in load.leased or (not (forgets and seen is None) and (key in packed or self._negative_ttl))
         }
+        packed = {key: payload for key, payload in packed.items() if key in present}
         outcome = Outcome()
         try:
             yield from self._store_rows(load, present, packed, outcome)

@@ -185,8 +185,13 @@ class ModelUpdate(WriteOperation[R]):
             conflicts: an atomic update adds the keys that others have changed.
             refused: an atomic update adds the rows that the backend refused.
         """
+        backend = self._plan.backend
+        failed_reads = backend.failed_reads
         found = yield from self._read(batch)
         keys, rows = found.keys, found.rows
+        if backend.failed_reads != failed_reads and (unread := {*batch.keys} - {*keys}):
+            # What could not be read counts as missing: it must not be there later, with its old value.
+            yield Call(backend, "delete_many", tuple(unread))
         if not rows:
             return [None] * len(batch.keys)
         if self._function is not None:

@@ -2,16 +2,16 @@
 
 =================  ===========================================================================================
 ``addresses``      servers as users write them
+``access``         TLS, user names and passwords
 ``commands``       the backend's methods as coroutines, over an engine
-``meta``           an engine: memcached's meta commands on one server
-``exchange``       what is below it: requests, and the replies that are due
-``blocking``       connections that block, and their pool
-``awaited``        connections of asyncio, and their pool
-``ring``           an engine over several servers: parts of a batch, and what becomes of those whose server fails
-``ketama``         which server has which points of the ring
-``health``         whether a server answers: what all callers know of it
-``together``       exchanges with several servers at the same time
-``unwritten``      the status of an entry whose server failed
+``engine``         an engine: memcached's meta commands on one or several servers
+``exchanges``      what is below it: requests, and the replies that are due
+``servers``        which server has a key, and exchanges with those that a batch needs
+``endpoint``       a server, and how connections to it are made
+``rings``          the ring of all servers, and those without some that do not reply
+``ketama``         which server has which points of a ring
 ``_pylibmc``       another engine: a ``pylibmc.Client`` that was passed in
 =================  ===========================================================================================
+
+Connections, pools and circuit breakers are those of :mod:`.._net`.
 """

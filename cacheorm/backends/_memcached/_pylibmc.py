@@ -18,7 +18,7 @@ import pylibmc
 from ...errors import BackendError
 from ...types import KeepTTL, PoolState, to_bytes
 from ..base import next_count
-from .meta import exptime
+from .engine import exptime
 
 __all__ = ["PylibmcEngine"]
 
@@ -32,10 +32,14 @@ class PylibmcEngine:
     """The operations of a backend over ``pylibmc.Client``.
 
     The client serves one thread at a time: a lock makes the others wait. A forked child works on a clone.
+
+    Args:
+        client: the client.
+        server: the name of its servers for messages.
     """
 
-    def __init__(self, client: Any) -> None:
-        self.server = f"memcached at {', '.join(map(str, getattr(client, 'addresses', ['?'])))} (pylibmc)"
+    def __init__(self, client: Any, server: str) -> None:
+        self.server = server
         self._given = client
         self._renew()
 
@@ -47,15 +51,15 @@ class PylibmcEngine:
 
     # -- one entry -------------------------------------------------------------------------------
 
-    async def get(self, key: str) -> bytes | None:
+    async def get(self, key: str, end: float) -> bytes | None:
         """Return the entry's value, or ``None``."""
         return to_bytes(self._call(lambda client: client.get(key), write=False))
 
-    async def has(self, key: str) -> bool:
+    async def has(self, key: str, end: float) -> bool:
         """Return whether there is such an entry."""
-        return await self.get(key) is not None
+        return await self.get(key, end) is not None
 
-    async def touch(self, key: str, seconds: int) -> bool:
+    async def touch(self, key: str, seconds: int, end: float) -> bool:
         """Give the entry a new lifetime. Return whether there is one."""
         moment = exptime(seconds)
 
@@ -80,13 +84,13 @@ class PylibmcEngine:
                 return True
         raise self._raced(key)
 
-    async def ttl(self, key: str) -> int | None:
+    async def ttl(self, key: str, end: float) -> int | None:
         """Raise: the protocol that the client speaks does not tell."""
         raise NotImplementedError(
             "pylibmc does not tell lifetimes: leave out client= to use cacheorm's own connections"
         )
 
-    async def count(self, key: str, delta: int, seconds: int) -> int:
+    async def count(self, key: str, delta: int, seconds: int, end: float) -> int:
         """Add to a counter; a new one starts from 0 and lives for ``seconds``.
 
         Upwards the server counts, and keeps the lifetime. Downwards it would stop at 0: there the counter is
@@ -135,7 +139,7 @@ class PylibmcEngine:
 
     # -- batches ---------------------------------------------------------------------------------
 
-    async def read_chunks(self, keys: Sequence[str]) -> AsyncGenerator[list[bytes | None], None]:
+    async def read_chunks(self, keys: Sequence[str], end: float) -> AsyncGenerator[list[bytes | None], None]:
         """Yield the values of ``keys`` in their order, in lists."""
         for start in range(0, len(keys), _CHUNK):
             part = keys[start : start + _CHUNK]
@@ -143,7 +147,7 @@ class PylibmcEngine:
             yield [to_bytes(found.get(key)) for key in part]
 
     async def write(
-        self, keys: Sequence[str], values: Sequence[bytes], seconds: int | KeepTTL, mode: bytes
+        self, keys: Sequence[str], values: Sequence[bytes], seconds: int | KeepTTL, mode: bytes, end: float
     ) -> list[bool | str]:
         """Store entries. Return for each ``True``, ``False`` (condition not met) or why it was refused."""
         moment = exptime(_lifetime(seconds))
@@ -155,7 +159,7 @@ class PylibmcEngine:
 
         return self._call(work, write=True)
 
-    async def read_cas(self, keys: Sequence[str]) -> list[tuple[bytes, int] | None]:
+    async def read_cas(self, keys: Sequence[str], end: float) -> list[tuple[bytes, int] | None]:
         """Return the value and the version of each entry, ``None`` without one; one round trip for each."""
 
         def work(client: Any) -> list[tuple[bytes, int] | None]:
@@ -166,7 +170,7 @@ class PylibmcEngine:
         return self._call(work, write=False)
 
     async def swap(
-        self, keys: Sequence[str], values: Sequence[bytes], tokens: Sequence[int], seconds: int | KeepTTL
+        self, keys: Sequence[str], values: Sequence[bytes], tokens: Sequence[int], seconds: int | KeepTTL, end: float
     ) -> list[bool | str]:
         """Store each entry if its version is still that of the token. Return as :meth:`write` does."""
         moment = exptime(_lifetime(seconds))
@@ -179,28 +183,32 @@ class PylibmcEngine:
 
         return self._call(work, write=True)
 
-    async def touch_many(self, keys: Sequence[str], seconds: int) -> list[bool | str]:
+    async def touch_many(self, keys: Sequence[str], seconds: int, end: float) -> list[bool | str]:
         """Give entries a new lifetime. Return for each whether there is one."""
-        return [await self.touch(key, seconds) for key in keys]
+        return [await self.touch(key, seconds, end) for key in keys]
 
-    async def delete(self, keys: Sequence[str]) -> int:
+    async def delete(self, keys: Sequence[str], end: float) -> int:
         """Delete entries. Return how many there were."""
         return self._call(lambda client: sum(bool(client.delete(key)) for key in keys), write=True)
 
     # -- the server ------------------------------------------------------------------------------
 
-    async def clear(self) -> None:
+    async def clear(self, end: float) -> None:
         """Drop every entry."""
         self._call(lambda client: client.flush_all(), write=True)
 
-    async def ping(self) -> bool:
+    async def ping(self, end: float) -> bool:
         """Return whether a server answers."""
         return bool(self._call(lambda client: client.get_stats(), write=False))
 
-    async def stats(self) -> dict[bytes, bytes]:
+    async def stats(self, end: float) -> dict[bytes, bytes]:
         """Return the figures of the first server."""
         _, figures = self._call(lambda client: client.get_stats(), write=False)[0]
         return {_bytes(name): _bytes(figure) for name, figure in figures.items()}
+
+    def owners(self, keys: Sequence[str]) -> bytes:
+        """Return the same number for each key: the client does not tell which server has it."""
+        return bytes(len(keys))
 
     def pools(self) -> list[PoolState]:
         """Return nothing: the client keeps its connections to itself."""

@@ -6,40 +6,46 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from ..._speedups import wire
+from ...deadlines import until
 from ...errors import BackendError
 from ...types import KEEP_TTL, TTL, KeepTTL, Outcome, PoolState, Value, check_ttl
-from .._driving import Chunks
+from .._net.sync_bridge import Chunks, all_of
 from ..base import next_count, split_swaps
-from .unwritten import Unwritten
+from .servers import Unwritten
 
 __all__ = ["Engine", "MemcachedCommands"]
 
 
 class Engine(Protocol):
-    """A way to memcached. Keys were checked, values are bytes, lifetimes are whole seconds, 0 for ever."""
+    """Operations on memcached servers.
+
+    Keys were checked, values are bytes, lifetimes are whole seconds, 0 for ever. ``end`` is when to give up, in the
+    time of :func:`time.monotonic`.
+    """
 
     server: str
 
-    async def get(self, key: str) -> bytes | None: ...
-    async def has(self, key: str) -> bool: ...
-    async def touch(self, key: str, seconds: int) -> bool: ...
-    async def ttl(self, key: str) -> int | None: ...
-    async def count(self, key: str, delta: int, seconds: int) -> int: ...
-    def read_chunks(self, keys: Sequence[str]) -> Chunks[list[bytes | None]]: ...
+    async def get(self, key: str, end: float) -> bytes | None: ...
+    async def has(self, key: str, end: float) -> bool: ...
+    async def touch(self, key: str, seconds: int, end: float) -> bool: ...
+    async def ttl(self, key: str, end: float) -> int | None: ...
+    async def count(self, key: str, delta: int, seconds: int, end: float) -> int: ...
+    def read_chunks(self, keys: Sequence[str], end: float) -> Chunks[list[bytes | None]]: ...
     async def write(
-        self, keys: Sequence[str], values: Sequence[bytes], seconds: int | KeepTTL, mode: bytes
-    ) -> list[bool | str]: ...
-    async def delete(self, keys: Sequence[str]) -> int: ...
-    async def touch_many(self, keys: Sequence[str], seconds: int) -> list[bool | str]: ...
-    async def read_cas(self, keys: Sequence[str]) -> list[tuple[bytes, int] | None]: ...
+        self, keys: Sequence[str], values: Sequence[bytes], seconds: int | KeepTTL, mode: bytes, end: float
+    ) -> list[Any]: ...
+    async def delete(self, keys: Sequence[str], end: float) -> int: ...
+    async def touch_many(self, keys: Sequence[str], seconds: int, end: float) -> list[Any]: ...
+    async def read_cas(self, keys: Sequence[str], end: float) -> list[Any]: ...
     async def swap(
-        self, keys: Sequence[str], values: Sequence[bytes], tokens: Sequence[int], seconds: int | KeepTTL
-    ) -> list[bool | str]: ...
-    async def clear(self) -> None: ...
-    async def ping(self) -> bool: ...
-    async def stats(self) -> dict[bytes, bytes]: ...
+        self, keys: Sequence[str], values: Sequence[bytes], tokens: Sequence[int], seconds: int | KeepTTL, end: float
+    ) -> list[Any]: ...
+    async def clear(self, end: float) -> None: ...
+    async def ping(self, end: float) -> bool: ...
+    async def stats(self, end: float) -> dict[bytes, bytes]: ...
     def pools(self) -> list[PoolState]: ...
     async def close(self) -> None: ...
+    def owners(self, keys: Sequence[str]) -> bytes: ...
 
 
 class MemcachedCommands:
@@ -48,21 +54,23 @@ class MemcachedCommands:
     Args:
         engine: the way to memcached.
         default_ttl: see :class:`~cacheorm.backends.base.BaseBackend`.
+        operation_timeout: seconds that an operation may take; ``None`` without a bound.
     """
 
-    def __init__(self, engine: Engine, default_ttl: int) -> None:
+    def __init__(self, engine: Engine, default_ttl: int, operation_timeout: float | None) -> None:
         self._engine = engine
+        self._timeout = operation_timeout
         self._default_ttl = default_ttl
 
     # -- one entry -------------------------------------------------------------------------------
 
     async def get(self, key: str) -> bytes | None:
         wire.check_memcached_keys((key,))
-        return await self._engine.get(key)
+        return await self._engine.get(key, until(self._timeout))
 
     async def has(self, key: str) -> bool:
         wire.check_memcached_keys((key,))
-        return await self._engine.has(key)
+        return await self._engine.has(key, until(self._timeout))
 
     async def set(self, key: str, value: Value, ttl: TTL = None) -> bool:
         return await self._write_one(key, value, self._seconds(ttl), b"S")
@@ -75,33 +83,30 @@ class MemcachedCommands:
 
     async def delete(self, key: str) -> bool:
         wire.check_memcached_keys((key,))
-        return await self._engine.delete([key]) == 1
+        return await self._engine.delete([key], until(self._timeout)) == 1
 
     async def incr(self, key: str, delta: int = 1, ttl: TTL = None) -> int:
         wire.check_memcached_keys((key,))
         next_count(key, None, delta)
-        return await self._engine.count(key, delta, self._seconds(ttl))
+        return await self._engine.count(key, delta, self._seconds(ttl), until(self._timeout))
 
     async def touch(self, key: str, ttl: TTL = None) -> bool:
         wire.check_memcached_keys((key,))
-        return await self._engine.touch(key, self._seconds(ttl))
+        return await self._engine.touch(key, self._seconds(ttl), until(self._timeout))
 
     async def ttl(self, key: str) -> int | None:
         wire.check_memcached_keys((key,))
-        return await self._engine.ttl(key)
+        return await self._engine.ttl(key, until(self._timeout))
 
     # -- batches ---------------------------------------------------------------------------------
 
     async def get_many(self, *keys: str) -> list[bytes | None]:
         wire.check_memcached_keys(keys)
-        values: list[bytes | None] = []
-        async for chunk in self._engine.read_chunks(keys):
-            values += chunk
-        return values
+        return await all_of(self._engine.read_chunks(keys, until(self._timeout)))
 
     def get_chunks(self, keys: Sequence[str]) -> Chunks[list[bytes | None]]:
         wire.check_memcached_keys(keys)
-        return self._engine.read_chunks(keys)
+        return self._engine.read_chunks(keys, until(self._timeout))
 
     async def set_many(self, mapping: Mapping[str, Value], ttl: TTL = None) -> Outcome:
         return await self._write(mapping, self._seconds(ttl), b"S")
@@ -115,11 +120,11 @@ class MemcachedCommands:
     async def delete_many(self, *keys: str) -> bool:
         wire.check_memcached_keys(keys)
         unique = list(dict.fromkeys(keys))
-        return not unique or await self._engine.delete(unique) == len(unique)
+        return not unique or await self._engine.delete(unique, until(self._timeout)) == len(unique)
 
     async def get_many_cas(self, *keys: str) -> list[tuple[bytes, Any] | None]:
         wire.check_memcached_keys(keys)
-        return [*await self._engine.read_cas(keys)]
+        return [*await self._engine.read_cas(keys, until(self._timeout))]
 
     async def compare_and_set_many(
         self, mapping: Mapping[str, tuple[Value, Any]], ttl: TTL | KeepTTL = None
@@ -132,14 +137,18 @@ class MemcachedCommands:
         for key, token in tokens.items():
             if type(token) is not int:
                 raise TypeError(f"{key}: not a token of get_many_cas: expected int, got {type(token).__name__}")
-        return _outcome(keys, await self._engine.swap(keys, encoded, list(tokens.values()), seconds))
+        return _outcome(
+            keys, await self._engine.swap(keys, encoded, list(tokens.values()), seconds, until(self._timeout))
+        )
 
     async def touch_many(self, keys: Sequence[str], ttl: TTL = None) -> dict[str, bool]:
         seconds = self._seconds(ttl)
         wire.check_memcached_keys(keys)
         unique = list(dict.fromkeys(keys))
         existed = {}
-        for key, status in zip(unique, await self._engine.touch_many(unique, seconds), strict=True):
+        for key, status in zip(
+            unique, await self._engine.touch_many(unique, seconds, until(self._timeout)), strict=True
+        ):
             if isinstance(status, str):
                 raise self._refusal(key, status)
             existed[key] = status
@@ -148,13 +157,13 @@ class MemcachedCommands:
     # -- the backend as a whole ------------------------------------------------------------------
 
     async def clear(self) -> None:
-        await self._engine.clear()
+        await self._engine.clear(until(self._timeout))
 
     async def ping(self) -> bool:
-        return await self._engine.ping()
+        return await self._engine.ping(until(self._timeout))
 
     async def stats(self) -> dict[str, Any]:
-        figures = await self._engine.stats()
+        figures = await self._engine.stats(until(self._timeout))
         return {
             "entries": int(figures[b"curr_items"]),
             "hits": int(figures[b"get_hits"]),
@@ -162,6 +171,9 @@ class MemcachedCommands:
             "evictions": int(figures[b"evictions"]),
             "memory_bytes": int(figures[b"bytes"]),
         }
+
+    def owners(self, keys: Sequence[str]) -> bytes:
+        return self._engine.owners(keys)
 
     def pools(self) -> list[PoolState]:
         return self._engine.pools()
@@ -179,13 +191,16 @@ class MemcachedCommands:
 
     async def _write_one(self, key: str, value: Value, seconds: int | KeepTTL, mode: bytes) -> bool:
         wire.check_memcached_keys((key,))
-        (status,) = await self._engine.write([key], wire.encode_values([key], [value]), seconds, mode)
+        (status,) = await self._engine.write(
+            [key], wire.encode_values([key], [value]), seconds, mode, until(self._timeout)
+        )
         if isinstance(status, str):
             raise self._refusal(key, status)
-        return status
+        return status is True
 
     def _refusal(self, key: str, reason: str) -> BackendError:
         if isinstance(reason, Unwritten):
+            reason.error.maybe_applied = reason.maybe_applied
             return reason.error
         return BackendError(f"{self._engine.server}, key {key}: {reason}")
 
@@ -195,7 +210,7 @@ class MemcachedCommands:
         values = wire.encode_values(keys, list(mapping.values()))
         if not keys:
             return Outcome()
-        return _outcome(keys, await self._engine.write(keys, values, seconds, mode))
+        return _outcome(keys, await self._engine.write(keys, values, seconds, mode, until(self._timeout)))
 
 
 def _outcome(keys: Sequence[str], statuses: Sequence[bool | str]) -> Outcome:
@@ -206,6 +221,6 @@ def _outcome(keys: Sequence[str], statuses: Sequence[bool | str]) -> Outcome:
         outcome[key] = status is True
         if isinstance(status, str):
             outcome.reasons[key] = status
-            if isinstance(status, Unwritten) and status.error.maybe_applied:
+            if isinstance(status, Unwritten) and status.maybe_applied:
                 outcome.unsure.add(key)
     return outcome

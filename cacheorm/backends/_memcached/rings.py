@@ -1,14 +1,14 @@
-"""The servers of a backend, and which of them each key has: by the whole ring, or without those that do not answer."""
+"""Which of several servers has a key: by the whole ring, or without those that do not reply."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..._speedups import hash_ring
 from ...errors import BackendError
-from .._busy import BusyError
+from .._net.breaker import Breaker
+from .._net.transport import BusyError
 from .addresses import Server
-from .health import Health
 from .ketama import make_ring
 
 __all__ = ["POLICIES", "Rings"]
@@ -19,28 +19,37 @@ _KEPT_RINGS = 64
 
 
 class Rings:
-    """The servers, how they are, and the rings of those that answer: shared by the engines of one backend.
+    """Several servers, and the rings of those that reply: shared by both kinds of I/O.
 
     Args:
         servers: more than one.
         distribution: one of :data:`~.ketama.DISTRIBUTIONS`.
         policy: one of :data:`POLICIES`.
-        retry_after: see :class:`~.health.Health`.
+        breakers: the breaker of each server.
+        missed: called with the reason where values of a server that failed count as missing.
     """
 
-    def __init__(self, servers: Sequence[Server], distribution: str, policy: str, retry_after: float) -> None:
+    def __init__(
+        self,
+        servers: Sequence[Server],
+        distribution: str,
+        policy: str,
+        breakers: Sequence[Breaker],
+        missed: Callable[[BackendError], None] | None,
+    ) -> None:
         self.servers = servers
         self.policy = policy
-        self.health = [Health(retry_after) for _ in servers]
+        self._breakers = breakers
+        self._missed = missed
         self._distribution = distribution
         self.whole = make_ring(servers, distribution)
         self._kept: dict[tuple[int, ...], hash_ring.HashRing] = {}
 
     def current(self) -> hash_ring.HashRing:
-        """Give the ring to find keys on: without the servers that are out, where those are ejected."""
-        if self.policy != "eject" or not any(health.out for health in self.health):
+        """Return the ring to find keys on: without the servers that are left alone, if those are ejected."""
+        if self.policy != "eject" or not any(breaker.is_open for breaker in self._breakers):
             return self.whole
-        live = tuple(place for place, health in enumerate(self.health) if not health.out)
+        live = tuple(place for place, breaker in enumerate(self._breakers) if not breaker.is_open)
         if not live:
             return self.whole
         found = self._kept.get(live)
@@ -50,6 +59,14 @@ class Rings:
             found = self._kept[live] = make_ring(self.servers, self._distribution, live)
         return found
 
+    def all_left_alone(self) -> bool:
+        """Return whether no server is to be asked at the moment."""
+        return all(breaker.is_open for breaker in self._breakers)
+
     def passes_over(self, error: BackendError) -> bool:
-        """Tell whether what could not be read for this reason counts as missed."""
-        return self.policy != "raise" and not isinstance(error, BusyError)
+        """Return whether what could not be read because of an error counts as missed."""
+        if self.policy == "raise" or isinstance(error, BusyError):
+            return False
+        if self._missed is not None:
+            self._missed(error)
+        return True

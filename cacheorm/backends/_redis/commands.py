@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
-
-from redis.exceptions import NoScriptError
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
 
 from ..._speedups import wire
-from ...errors import BackendError
+from ...deadlines import until
 from ...types import TTL, KeepTTL, Outcome, PoolState, Value
-from .._driving import Chunks
+from .._net.sync_bridge import Chunks, all_of
+from .._net.transport import Effect
 from ..base import later_part, next_count, split_swaps
-from . import swap
-from .transport import Command, Effect, Transport, set_options
+from .exchanges import Command, set_options
+from .refusals import Unanswered, refuse, words_of
+from .swap import Swaps
+from .topology import Topology
 
-__all__ = ["RedisCommands", "reason"]
+__all__ = ["RedisCommands"]
 
 _CHUNK = 1000
 
 
 class RedisCommands:
-    """The commands of a :class:`~cacheorm.backends.redis.RedisBackend` over one way to Redis.
+    """The commands of a :class:`~cacheorm.backends.redis.RedisBackend` over one topology.
 
     Args:
-        transport: the way.
-        seconds: gives a lifetime as whole seconds, with the backend's default filled in.
+        topology: the servers.
+        seconds: returns a lifetime as whole seconds, with the backend's default filled in.
+        operation_timeout: seconds that an operation may take; ``None`` without a bound.
     """
 
-    def __init__(self, transport: Transport, seconds: Callable[[TTL], int]) -> None:
-        self._transport = transport
+    def __init__(self, topology: Topology, seconds: Callable[[TTL], int], operation_timeout: float | None) -> None:
+        self._topology = topology
         self._filled = seconds
-        self._server = transport.server
+        self._timeout = operation_timeout
+        self._server = topology.server
 
     # -- one entry -------------------------------------------------------------------------------
 
@@ -62,8 +65,7 @@ class RedisCommands:
         return count
 
     async def touch(self, key: str, ttl: TTL = None) -> bool:
-        commands = [command for _, command in _touches([key], self._seconds(ttl))]
-        return bool(await self._run(key, *commands, effect=Effect.SAME))
+        return bool(await self._run(key, *_touches([key], self._seconds(ttl)), effect=Effect.SAME))
 
     async def ttl(self, key: str) -> int | None:
         milliseconds: int = await self._run(key, ("PTTL", key))
@@ -75,16 +77,11 @@ class RedisCommands:
 
     async def get_many(self, *keys: str) -> list[bytes | None]:
         wire.check_keys(keys)
-        values: list[bytes | None] = []
-        async for chunk in self._transport.read_chunks(keys):
-            values += chunk
-        return values
+        return await all_of(self._topology.read_chunks(keys, until(self._timeout)))
 
     def get_chunks(self, keys: Sequence[str]) -> Chunks[list[bytes | None]]:
-        # Keys that are made when they are asked for are checked then.
-        if isinstance(keys, (list, tuple)):
-            wire.check_keys(keys)
-        return self._transport.read_chunks(keys)
+        wire.check_keys(keys)
+        return self._topology.read_chunks(keys, until(self._timeout))
 
     async def get_many_cas(self, *keys: str) -> list[tuple[bytes, Any] | None]:
         return [None if value is None else (value, value) for value in await self.get_many(*keys)]
@@ -101,9 +98,9 @@ class RedisCommands:
     async def delete_many(self, *keys: str) -> bool:
         wire.check_keys(keys)
         unique = list(dict.fromkeys(keys))
-        groups = [[unique[i] for i in group] for group in self._transport.groups(unique, _CHUNK)]
-        requests: list[tuple[str, Command]] = [(group[0], ("DEL", *group)) for group in groups]
-        existed: int = sum(await self._replies(requests, Effect.STEP))
+        groups = [[unique[i] for i in group] for group in self._topology.groups(unique, _CHUNK)]
+        firsts, commands = [group[0] for group in groups], [("DEL", *group) for group in groups]
+        existed: int = sum(await self._replies(firsts, commands, Effect.STEP))
         return existed == len(unique)
 
     async def compare_and_set_many(
@@ -115,8 +112,10 @@ class RedisCommands:
         values, tokens = split_swaps(mapping)
         old = wire.encode_values(keys, list(tokens.values()))
         new = wire.encode_values(keys, list(values.values()))
-        batch = swap.Swaps(keys, old, new, seconds)
-        groups = [part for group in self._transport.groups(keys, _CHUNK) for part in batch.parts(group)]
+        batch = Swaps(keys, old, new, seconds)
+        groups = [[0]]
+        if len(keys) != 1:
+            groups = [part for group in self._topology.groups(keys, _CHUNK) for part in batch.parts(group)]
         outcome = Outcome(dict.fromkeys(keys, False))
         for group, replies in zip(groups, await self._swap(batch, groups), strict=True):
             for position, reply in zip(group, replies, strict=True):
@@ -129,24 +128,26 @@ class RedisCommands:
         seconds = self._seconds(ttl)
         wire.check_keys(keys)
         unique = list(dict.fromkeys(keys))
-        requests = _touches(unique, seconds)
-        replies = await self._replies(requests, Effect.SAME)
+        commands = _touches(unique, seconds)
         # The last one of each key tells.
-        step = len(requests) // len(unique) if unique else 1
+        step = len(commands) // len(unique) if unique else 1
+        keys = unique if step == 1 else [key for key in unique for _ in range(step)]
+        replies = await self._replies(keys, commands, Effect.SAME)
         return dict(zip(unique, map(bool, replies[step - 1 :: step]), strict=True))
 
     # -- the backend as a whole ------------------------------------------------------------------
 
     async def clear(self) -> None:
-        await self._transport.run_everywhere([("FLUSHDB",)], Effect.SAME)
+        await self._topology.run_everywhere([("FLUSHDB",)], Effect.SAME, until(self._timeout))
 
     async def ping(self) -> bool:
-        replies = await self._transport.run_everywhere([("PING",)], Effect.READ)
+        replies = await self._topology.run_everywhere([("PING",)], Effect.READ, until(self._timeout))
         return all(pong in (b"PONG", True) for (pong,) in replies)
 
     async def stats(self) -> dict[str, Any]:
         total = dict.fromkeys(("entries", "hits", "misses", "evictions", "memory_bytes"), 0)
-        for entries, info in await self._transport.run_everywhere([("DBSIZE",), ("INFO",)], Effect.READ):
+        commands = [("DBSIZE",), ("INFO",)]
+        for entries, info in await self._topology.run_everywhere(commands, Effect.READ, until(self._timeout)):
             figures = info if isinstance(info, dict) else _parse_info(info)
             total["entries"] += entries
             total["hits"] += int(figures["keyspace_hits"])
@@ -155,11 +156,14 @@ class RedisCommands:
             total["memory_bytes"] += int(figures["used_memory"])
         return total
 
+    def owners(self, keys: Sequence[str]) -> Sequence[Hashable]:
+        return self._topology.owners(keys)
+
     def pools(self) -> list[PoolState]:
-        return self._transport.pools()
+        return self._topology.pools()
 
     async def close(self) -> None:
-        await self._transport.close()
+        await self._topology.close()
 
     # -- how -------------------------------------------------------------------------------------
 
@@ -170,33 +174,39 @@ class RedisCommands:
         return self._filled(ttl)
 
     async def _run(self, key: str, *commands: Command, effect: Effect = Effect.READ, transaction: bool = False) -> Any:
-        """Run commands about ``key`` and return the reply to the last one."""
+        """Send commands about ``key``; return the reply to the last one."""
         wire.check_keys((key,))
-        replies = await self._transport.run(key, commands, effect, transaction)
+        replies = await self._topology.run(key, commands, effect, until(self._timeout), transaction)
         for reply in replies:
-            if isinstance(reply, Exception):
-                self._refuse(key, reply)
+            if isinstance(reply, str):
+                refuse(f"{self._server}, key {key}", reply)
         return replies[-1]
 
-    async def _replies(self, requests: Sequence[tuple[str, Command]], effect: Effect) -> list[Any]:
-        replies = await self._transport.run_each(requests, effect)
-        for reply in replies:
-            if isinstance(reply, Exception):
-                self._refuse(None, reply)
+    async def _replies(
+        self, keys: Sequence[str], commands: Sequence[Command], effect: Effect, end: float | None = None
+    ) -> list[Any]:
+        """Send commands, each about one of as many keys; return their replies."""
+        replies = await self._topology.run_each(keys, commands, effect, until(self._timeout) if end is None else end)
+        if str in set(map(type, replies)):
+            refused = next(reply for reply in replies if isinstance(reply, str))
+            refuse(self._server, refused, effect is not Effect.READ and not all(isinstance(r, str) for r in replies))
         return replies
 
-    async def _swap(self, batch: swap.Swaps, groups: Sequence[list[int]]) -> list[Any]:
+    async def _swap(self, batch: Swaps, groups: Sequence[list[int]]) -> list[Any]:
         """Run the script for each group; servers that do not know it by its digest are sent its text."""
-        replies = await self._transport.run_each([batch.by_digest(group) for group in groups], Effect.STEP)
-        unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        end = until(self._timeout)
+        keys = [batch.keys[group[0]] for group in groups]
+        replies = await self._topology.run_each(keys, [*map(batch.by_digest, groups)], Effect.STEP, end)
+        unknown = [i for i, reply in enumerate(replies) if isinstance(reply, str) and reply.startswith("NOSCRIPT")]
         if unknown:
             again = [batch.by_text(groups[i]) for i in unknown]
             with later_part(len(unknown) < len(groups)):
-                for i, reply in zip(unknown, await self._transport.run_each(again, Effect.STEP), strict=True):
-                    replies[i] = reply
+                texts = await self._topology.run_each([keys[i] for i in unknown], again, Effect.STEP, end)
+            for i, reply in zip(unknown, texts, strict=True):
+                replies[i] = reply
         for reply in replies:
-            if isinstance(reply, Exception):
-                self._refuse(None, reply)
+            if isinstance(reply, str):
+                refuse(self._server, reply, any(not isinstance(reply, str) for reply in replies))
         return replies
 
     async def _set(self, key: str, value: Value, seconds: int, condition: bytes) -> bool:
@@ -211,32 +221,25 @@ class RedisCommands:
         values = wire.encode_values(keys, list(mapping.values()))
         if not keys:
             return Outcome()
-        replies = await self._transport.write(keys, values, seconds, condition)
+        replies = await self._topology.write(keys, values, seconds, condition, until(self._timeout))
         if replies.count(b"OK") == len(keys):
             return Outcome(dict.fromkeys(keys, True))
         outcome = Outcome()
         for key, reply in zip(keys, replies, strict=True):
             outcome[key] = reply == b"OK"
-            if isinstance(reply, Exception):
-                outcome.reasons[key] = reason(reply)
+            if isinstance(reply, str):
+                outcome.reasons[key] = words_of(reply)
+                if isinstance(reply, Unanswered) and reply.maybe_applied:
+                    outcome.unsure.add(key)
         return outcome
 
-    def _refuse(self, key: str | None, error: Exception) -> NoReturn:
-        subject = self._server if key is None else f"{self._server}, key {key}"
-        raise BackendError(f"{subject}: {reason(error)}") from error
 
-
-def reason(error: Exception) -> str:
-    """Give the server's words, without the arguments that it repeats after some of them."""
-    return str(error).partition(", with args beginning with")[0]
-
-
-def _touches(keys: Sequence[str], seconds: int) -> list[tuple[str, Command]]:
+def _touches(keys: Sequence[str], seconds: int) -> list[Command]:
     """Return the commands for a new lifetime; the reply to the last one of a key tells whether the entry exists."""
     if seconds:
-        return [(key, ("EXPIRE", key, seconds)) for key in keys]
+        return [("EXPIRE", key, seconds) for key in keys]
     # PERSIST answers 0 for an entry that never expires, as for one that is not there.
-    return [(key, command) for key in keys for command in (("PERSIST", key), ("EXISTS", key))]
+    return [command for key in keys for command in (("PERSIST", key), ("EXISTS", key))]
 
 
 def _parse_info(text: bytes) -> dict[str, str]:

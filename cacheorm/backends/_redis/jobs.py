@@ -1,286 +1,161 @@
-"""What is asked of a Redis Cluster: one request for each key of a batch, and what becomes of the replies.
-
-No I/O happens here but reading replies that are due.
-"""
+"""What is asked of a Redis Cluster: a batch, its part for each node, and what becomes of requests without a reply."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
-
-from redis.exceptions import (
-    AskError,
-    ClusterDownError,
-    ReadOnlyError,
-    ResponseError,
-    TryAgainError,
-)
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from ..._speedups import wire
 from ...errors import BackendError
-from .replies import Replies
-from .server import WRITE_BYTES, WRITE_CHUNK
+from .._net.batch import Batch
+from .._net.pool import Pool
+from .._net.transport import Effect, LeftAloneError
+from .exchanges import DUE, Command, Replies
+from .refusals import error_of
 from .slots import Address
-from .transport import Command, Effect
 
-__all__ = ["DUE", "READ_CHUNK", "Asked", "Job", "Line", "Reads", "Stray", "Units", "Writes"]
+__all__ = ["Job", "Part", "Stray", "Units", "is_redirection", "ready_until"]
 
-DUE: Any = object()
-"""Stands where no reply has come."""
+_REDIRECTIONS = ("MOVED ", "ASK ", "TRYAGAIN", "CLUSTERDOWN", "READONLY")
 
-READ_CHUNK = 1000
-"""Keys that are asked for at once."""
-
-# Bytes that their values should have together.
-_READ_BYTES = 2 << 20
-
-# Refusals of nodes that have done nothing. MOVED is a kind of ASK in redis-py.
-_ELSEWHERE = (AskError, TryAgainError, ClusterDownError, ReadOnlyError)
-
-_ASKING = wire.pack_command(("ASKING",))
+# Bytes of requests of several commands that are sent at once.
+_UNIT_BYTES = 1 << 20
 
 
 class Stray(NamedTuple):
     """Why a request has no reply.
 
     Attributes:
-        error: the redirection, or how the connection was lost.
-        address: of the node that was asked.
-        sent: whether it may have been run all the same.
+        words: the redirection; empty if the connection failed.
+        error: how the connection failed.
+        address: of the node that was asked; ``None`` if no node serves the key.
+        sent: whether it may have been executed all the same.
     """
 
-    error: BaseException
+    words: str
+    error: BackendError | None
     address: Address | None
     sent: bool
 
-
-class Line(Protocol):
-    """A connection to one node."""
-
-    @property
-    def address(self) -> Address:
-        """Of the node."""
+    def left_alone(self, start: float) -> bool:
+        """Return whether the node was not asked, because it did not reply to operations that began before ``start``."""
+        return isinstance(self.error, LeftAloneError) and self.error.since < start
 
     @property
-    def server(self) -> str:
-        """Its name for messages."""
+    def timed_out(self) -> bool:
+        """Whether nothing came in time."""
+        return self.error is not None and isinstance(self.error.__cause__, TimeoutError)
 
     @property
-    def source(self) -> Replies:
-        """The replies to this exchange."""
+    def cause(self) -> BaseException:
+        """What to tell of it."""
+        return (self.error.__cause__ or self.error) if self.error is not None else error_of(self.words)
 
 
-class Job:
-    """A batch.
-
-    Args:
-        keys: one for each request.
-        effect: of repeating a request.
+class Part(NamedTuple):
+    """The exchange with one node.
 
     Attributes:
-        results: of each request, :data:`DUE` until it is known.
-        strays: requests without a result that have to be sent again, by position.
+        address: of the node.
+        positions: the requests.
+        pool: connections to the node.
+        exchange: the exchange.
     """
 
-    def __init__(self, keys: Sequence[str], effect: Effect) -> None:
-        self.keys = keys
-        self.effect = effect
-        self.results: list[Any] = [DUE] * len(keys)
-        self.strays: dict[int, Stray] = {}
-
-    def portion(self, positions: Sequence[int]) -> int:
-        """Tell how many of the first of these requests should be sent at once: one at least."""
-        raise NotImplementedError
-
-    def pack(self, positions: list[int]) -> bytes:
-        """Pack requests."""
-        raise NotImplementedError
-
-    async def read(self, line: Line, positions: list[int]) -> None:
-        """Read the replies to requests that were packed together."""
-        raise NotImplementedError
-
-    def count(self, position: int) -> int:
-        """Tell how many replies a request gets."""
-        return 1
-
-    def place(self, position: int, replies: list[Any], line: Line) -> None:
-        """Take the replies to one request, a ``ResponseError`` for each refusal."""
-        for reply in replies:
-            if isinstance(reply, _ELSEWHERE):
-                self.results[position] = DUE
-                self.strays[position] = Stray(reply, line.address, False)
-                return
-        self.results[position] = self.outcome(position, replies, line)
-
-    def outcome(self, position: int, replies: list[Any], line: Line) -> Any:
-        """Give the result that replies stand for."""
-        return replies[0]
-
-    def lose(self, positions: Sequence[int], error: BaseException, address: Address | None, sent: bool) -> None:
-        """Note that the replies to requests will not come, where they have not."""
-        for position in positions:
-            if self.results[position] is DUE and position not in self.strays:
-                self.strays[position] = Stray(error, address, sent)
+    address: Address
+    positions: list[int]
+    pool: Pool
+    exchange: Batch
 
 
-class Reads(Job):
-    """Reading values: a ``GET`` for each key, as ``MGET`` takes keys of one slot only.
+class Job(NamedTuple):
+    """A batch.
 
-    An entry that is no string counts as absent, as it does for ``MGET``.
-    """
-
-    def __init__(self, keys: Sequence[str]) -> None:
-        super().__init__(keys, Effect.READ)
-        self._size = READ_CHUNK
-
-    def portion(self, positions: Sequence[int]) -> int:
-        return min(len(positions), self._size)
-
-    def pack(self, positions: list[int]) -> bytes:
-        return wire.pack_gets(self.keys, positions)
-
-    async def read(self, line: Line, positions: list[int]) -> None:
-        complete = False
-        try:
-            complete = await line.source.read_gets(self.results, positions)
-        finally:
-            if not complete:
-                for position in positions:
-                    if isinstance(self.results[position], ResponseError):
-                        self.place(position, [self.results[position]], line)
-
-    def outcome(self, position: int, replies: list[Any], line: Line) -> Any:
-        (reply,) = replies
-        if not isinstance(reply, ResponseError):
-            return reply
-        if str(reply).startswith("WRONGTYPE"):
-            return None
-        raise BackendError(f"{line.server}, key {self.keys[position]}: {reply}") from reply
-
-    def take(self, start: int, stop: int) -> list[bytes | None]:
-        """Give values that have come, and forget them."""
-        values = self.results[start:stop]
-        self.results[start:stop] = [DUE] * len(values)
-        mean = wire.total_size(values) // len(values) + 1
-        self._size = max(1, min(READ_CHUNK, _READ_BYTES // mean))
-        return values
-
-
-class Writes(Job):
-    """Storing entries: a ``SET`` for each.
-
-    Args:
-        keys: of the entries.
-        values: of the entries.
-        seconds: the lifetime; 0 never expires, -1 keeps the entry's own.
-        condition: ``b"NX"``, ``b"XX"`` or ``b""``.
-    """
-
-    def __init__(self, keys: Sequence[str], values: Sequence[bytes], seconds: int, condition: bytes) -> None:
-        # What was stored by a request without a reply would keep the second one from storing.
-        super().__init__(keys, Effect.STEP if condition == b"NX" else Effect.SAME)
-        self._values = values
-        self._seconds = seconds
-        self._condition = condition
-
-    def portion(self, positions: Sequence[int]) -> int:
-        count = min(len(positions), WRITE_CHUNK)
-        while count > 1 and wire.total_size([self._values[i] for i in positions[:count]]) > WRITE_BYTES:
-            count //= 2
-        return count
-
-    def pack(self, positions: list[int]) -> bytes:
-        return wire.pack_sets(self.keys, self._values, self._seconds, self._condition, positions)
-
-    async def read(self, line: Line, positions: list[int]) -> None:
-        statuses: list[Any] = []
-        try:
-            await line.source.read_statuses(statuses, len(positions))
-        finally:
-            results = self.results
-            if statuses.count(b"OK") + statuses.count(None) == len(statuses):
-                for position, status in zip(positions, statuses, strict=False):
-                    results[position] = status
-            else:
-                for position, status in zip(positions, statuses, strict=False):
-                    self.place(position, [status], line)
-
-
-class Units(Job):
-    """Any commands; the result of each request is the list of its replies.
-
-    Args:
-        keys: one that each request is about.
-        units: the commands of each request.
+    Attributes:
+        keys: one for each request.
         effect: of repeating a request.
-        transaction: whether the commands of a request are run as one.
+        results: of the requests; :data:`.exchanges.DUE` until there is one.
+        make: returns the exchange with one node, given the positions of its requests.
+        unit: returns the commands of one request, given its position.
+        alone: whether a request is one command, whose reply is the result.
+        apart: whether a request without a reply is a failure by itself (:class:`~.refusals.Unanswered`), and not of
+            the whole batch.
+    """
+
+    keys: Sequence[str]
+    effect: Effect
+    results: list[Any]
+    make: Callable[[list[int]], Batch]
+    unit: Callable[[int], Sequence[Command]]
+    alone: bool = True
+    apart: bool = False
+
+    def asking(self, positions: list[int]) -> Batch:
+        """Return the exchange with a node to which the slots are only on their way."""
+        return Units([*map(self.unit, positions)], self.effect, self.results, positions, True, self.alone)
+
+
+class Units(Replies):
+    """Sends requests of a few commands each, about one key each.
+
+    Args:
+        units: the commands of each request.
+        effect: of sending them again.
+        results: of the whole batch: the replies to a request, or a redirection in place of all of them.
+        positions: which of them this node is asked for.
+        asking: whether the slots are only on their way to the node.
+        alone: whether a request is one command, whose reply is the result.
     """
 
     def __init__(
-        self, keys: Sequence[str], units: Sequence[Sequence[Command]], effect: Effect, transaction: bool = False
+        self,
+        units: Sequence[Sequence[Command]],
+        effect: Effect,
+        results: list[Any],
+        positions: list[int],
+        asking: bool,
+        alone: bool,
     ) -> None:
-        super().__init__(keys, effect)
-        self._units = [[("MULTI",), *unit, ("EXEC",)] for unit in units] if transaction else units
-        self._transaction = transaction
-        self._packed: dict[int, bytes] = {}
+        prefix: list[Command] = [("ASKING",)] if asking else []
+        self._commands = [command for unit in units for command in (*prefix, *unit)]
+        self._sizes = [len(unit) for unit in units]
+        self._skipped, self._alone, self._all = len(prefix), alone, results
+        super().__init__([DUE] * len(self._commands), None)
+        self.effect = effect
+        self._of_batch = positions
 
-    def portion(self, positions: Sequence[int]) -> int:
-        size = count = 0
-        for position in positions[:WRITE_CHUNK]:
-            if count and size >= WRITE_BYTES:
-                break
-            self._packed[position] = packed = self._pack_unit(position)
-            size += len(packed)
-            count += 1
-        return count
+    def _pack(self, start: int) -> tuple[bytes, int]:
+        packed: tuple[bytes, int] = wire.pack_commands(self._commands, start, self._count, _UNIT_BYTES)
+        return packed
 
-    def pack(self, positions: list[int]) -> bytes:
-        packed = self._packed
-        return b"".join([packed.pop(i) if i in packed else self._pack_unit(i) for i in positions])
-
-    def _pack_unit(self, position: int) -> bytes:
-        return b"".join([wire.pack_command(command) for command in self._units[position]])
-
-    async def read(self, line: Line, positions: list[int]) -> None:
-        replies: list[Any] = []
-        try:
-            await line.source.read_replies(replies, sum(map(self.count, positions)))
-        finally:
+    def read(self, reader: Any) -> bool:
+        done = super().read(reader)
+        if done:
             start = 0
-            for position in positions:
-                stop = start + self.count(position)
-                if stop > len(replies):
-                    break
-                self.place(position, replies[start:stop], line)
-                start = stop
+            for position, size in zip(self._of_batch, self._sizes, strict=True):
+                replies = self._results[start + self._skipped : start + self._skipped + size]
+                start += self._skipped + size
+                redirected = next((reply for reply in replies if is_redirection(reply)), None)
+                self._all[position] = redirected or (replies[0] if self._alone else replies)
+        return done
 
-    def count(self, position: int) -> int:
-        return len(self._units[position])
+    def unanswered(self) -> Sequence[int]:
+        return [position for position in self._of_batch if self._all[position] is DUE]
 
-    def outcome(self, position: int, replies: list[Any], line: Line) -> Any:
-        if not self._transaction:
-            return replies
-        # A command that cannot be queued says why in its own reply; EXEC then only says that it gave up.
-        refused = [reply for reply in replies if isinstance(reply, ResponseError)]
-        return refused or list(replies[-1])
+    def unsent(self) -> Sequence[int]:
+        return [] if self._next else self._of_batch
 
 
-class Asked:
-    """A job as a node is sent it whose slots are only on their way there: with ``ASKING`` before each request."""
+def is_redirection(reply: Any) -> bool:
+    return isinstance(reply, str) and reply.startswith(_REDIRECTIONS)
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
-        self.portion = job.portion
-        self.lose = job.lose
 
-    def pack(self, positions: list[int]) -> bytes:
-        """Pack requests."""
-        return b"".join([_ASKING + self._job.pack([position]) for position in positions])
-
-    async def read(self, line: Line, positions: list[int]) -> None:
-        """Read the replies to requests that were packed together."""
-        for position in positions:
-            replies: list[Any] = []
-            await line.source.read_replies(replies, 1 + self._job.count(position))
-            self._job.place(position, replies[1:], line)
+def ready_until(results: list[Any], start: int) -> int:
+    """Return the end of the results that have come from ``start`` on, without a redirection among them."""
+    try:
+        stop = results.index(DUE, start)
+    except ValueError:
+        stop = len(results)
+    if str in set(map(type, results[start:stop])):
+        stop = next((i for i in range(start, stop) if is_redirection(results[i])), stop)
+    return stop

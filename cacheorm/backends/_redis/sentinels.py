@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from .endpoint import Endpoint, quick_retry
+from .endpoint import RedisEndpoint, quick_retry
 from .urls import RedisURL
 
 __all__ = ["Address", "Sentinels", "client_from_url"]
@@ -34,13 +34,13 @@ class Sentinels(NamedTuple):
 
     service: str
     places: list[Address]
-    endpoint: Endpoint
-    watcher: Endpoint
+    endpoint: RedisEndpoint
+    watcher: RedisEndpoint
     others: int
     host: str | None
 
     @classmethod
-    def of_pool(cls, pool: Any) -> Self:
+    def of_pool(cls, pool: Any, operation_timeout: float | None) -> Self:
         """Take it from the pool of a client that ``Sentinel.master_for`` made, of either kind.
 
         Raises:
@@ -49,10 +49,10 @@ class Sentinels(NamedTuple):
         if not pool.is_master:
             raise ValueError("RedisBackend writes, and replicas take no writes: pass sentinel.master_for(...)")
         manager = pool.sentinel_manager
-        endpoint = Endpoint.of_pool(pool)
+        endpoint = RedisEndpoint.of_pool(pool, operation_timeout)
         if endpoint.options.get("retry") is None:
             endpoint = endpoint.with_options(retry=quick_retry())
-        watchers = [Endpoint.of_pool(sentinel.connection_pool) for sentinel in manager.sentinels]
+        watchers = [RedisEndpoint.of_pool(sentinel.connection_pool) for sentinel in manager.sentinels]
         if not watchers:
             raise ValueError("RedisBackend got a client of a Sentinel without addresses of sentinels")
         return cls(
@@ -76,8 +76,8 @@ class Sentinels(NamedTuple):
         Raises:
             ValueError: the sentinel knows no primary to go to, and why.
         """
-        if isinstance(reply, Exception):
-            raise ValueError(str(reply).removeprefix("ERR "))
+        if isinstance(reply, str):
+            raise ValueError(reply.removeprefix("ERR "))
         pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
         state = {_text(name): _text(value) for name, value in pairs}
         where = f"{state['ip']}:{state['port']}"

@@ -42,6 +42,12 @@ class SlotMap:
         owner = self.owners[slot]
         return self.addresses[owner] if owner < len(self.addresses) else None
 
+    def owners_of(self, keys: Sequence[str]) -> list[Address | None]:
+        """Return who serves each key, as :meth:`owner` does."""
+        places = (*self.addresses, None)
+        nobody = len(self.addresses)
+        return [places[min(self.owners[slot], nobody)] for slot in wire.key_slots(keys)]
+
     def route(self, keys: Sequence[str], start: int, stop: int) -> list[tuple[Address | None, list[int]]]:
         """Divide a part of a batch: give the positions of the keys by who serves them."""
         parts = wire.route(keys, self.owners, len(self.addresses), start, stop)

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
-from .transport import Command
+from .exchanges import Command
 
 __all__ = ["Swaps"]
 
@@ -48,13 +48,13 @@ class Swaps:
     """
 
     def __init__(self, keys: Sequence[str], old: Sequence[bytes], new: Sequence[bytes], seconds: int) -> None:
-        self._keys = keys
+        self.keys = keys
         self._old = old
         self._new = new
         self._seconds = seconds
 
-    def by_digest(self, group: Sequence[int]) -> tuple[str, Command]:
-        """Give what runs the script on a server that has run it before, after one of its keys.
+    def by_digest(self, group: Sequence[int]) -> Command:
+        """Return the command that runs the script on a server that has run it before.
 
         Others answer ``NOSCRIPT``. The reply has for each key 1 (set), 0 (it holds something else) or why it was
         refused.
@@ -64,8 +64,8 @@ class Swaps:
         """
         return self._run("EVALSHA", _DIGEST, group)
 
-    def by_text(self, group: Sequence[int]) -> tuple[str, Command]:
-        """Give what runs the script on any server, which then knows it."""
+    def by_text(self, group: Sequence[int]) -> Command:
+        """Return the command that runs the script on any server, which then knows it."""
         return self._run("EVAL", _TEXT, group)
 
     def parts(self, group: Sequence[int]) -> Iterator[list[int]]:
@@ -82,7 +82,7 @@ class Swaps:
         if part:
             yield part
 
-    def _run(self, name: str, script: str, group: Sequence[int]) -> tuple[str, Command]:
-        keys = [self._keys[i] for i in group]
+    def _run(self, name: str, script: str, group: Sequence[int]) -> Command:
+        keys = [self.keys[i] for i in group]
         pairs = [(self._old[i], self._new[i]) for i in group]
-        return keys[0], (name, script, len(keys), *keys, self._seconds, *chain.from_iterable(pairs))
+        return (name, script, len(keys), *keys, self._seconds, *chain.from_iterable(pairs))

@@ -64,7 +64,13 @@ _OPTIONS: dict[str, Kind] = {
 }
 _OF_POOL: dict[str, Kind] = {"max_connections": whole(1), "ssl": FLAG}
 # Arguments of RedisBackend itself.
-_OF_BACKEND: dict[str, Kind] = {"default_ttl": whole()}
+_OF_BACKEND: dict[str, Kind] = {
+    "default_ttl": whole(),
+    "on_failure": choice("raise", "miss"),
+    "on_failure_keys": whole(),
+    "operation_timeout": seconds(),
+    "retry_after": seconds(0),
+}
 _OF_SENTINELS: dict[str, Kind] = {
     "check_connection": FLAG,
     "min_other_sentinels": whole(),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import Any, Generic, NoReturn, Protocol, Self, TypeVar
 
-__all__ = ["Chunks", "OnePart", "iterate_blocking", "run_blocking"]
+__all__ = ["Chunks", "OnePart", "all_of", "iterate_blocking", "run_blocking"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -49,6 +49,17 @@ class OnePart(Generic[T]):
 
     async def aclose(self) -> None:
         self._read = _end
+
+
+async def all_of(chunks: Chunks[list[T]]) -> list[T]:
+    """Return the items of all parts in one list."""
+    if isinstance(chunks, OnePart):
+        part: list[T] = await chunks.__anext__()
+        return part
+    items: list[T] = []
+    async for part in chunks:
+        items += part
+    return items
 
 
 async def _end(*args: Any) -> NoReturn:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Generic, TypeVar
 
-from ._driving import run_blocking
+from .sync_bridge import run_blocking
 
 __all__ = ["PerLoop"]
 
@@ -29,7 +28,6 @@ class PerLoop(Generic[T]):
     def __init__(self, make: Callable[[], T], close: Callable[[T], Awaitable[None]]) -> None:
         self._make = make
         self._close = close
-        self._lock = threading.Lock()
         self._pid = os.getpid()
         self._kept: dict[asyncio.AbstractEventLoop, tuple[T, AsyncGenerator[None, None]]] = {}
         self._inherited: list[object] = []
@@ -61,20 +59,25 @@ class PerLoop(Generic[T]):
         if self._pid != os.getpid():
             # Kept, so that nothing is finalized: a transport that goes would take its socket from the parent's loop.
             self._inherited.append(self._kept)
-            self._lock, self._kept, self._pid = threading.Lock(), {}, os.getpid()
-        with self._lock:
-            for other in [other for other in self._kept if other.is_closed()]:
-                del self._kept[other]
-            made = self._make()
-            # Loops close the asynchronous generators that were begun in them before they are closed themselves.
-            guard = self._guard(loop, made)
-            run_blocking(guard.__anext__())
-            self._kept[loop] = made, guard
-            return self._kept[loop]
+            self._kept, self._pid = {}, os.getpid()
+        for other in [*self._kept]:
+            if other.is_closed():
+                self._kept.pop(other, None)
+        made = self._make()
+        # Loops close the asynchronous generators that were begun in them before they are closed themselves.
+        guard = self._guard(loop, made)
+        run_blocking(guard.__anext__())
+        # A signal handler may have been here meanwhile, in the same loop; no other thread runs it.
+        kept = self._kept.setdefault(loop, (made, guard))
+        if kept[0] is not made:
+            run_blocking(guard.aclose())
+        return kept
 
     async def _guard(self, loop: asyncio.AbstractEventLoop, made: T) -> AsyncGenerator[None, None]:
         try:
             yield
         finally:
-            self._kept.pop(loop, None)
+            kept = self._kept.get(loop)
+            if kept is not None and kept[0] is made:
+                self._kept.pop(loop, None)
             await self._close(made)

@@ -1,0 +1,95 @@
+"""A memcached server, and how connections to it are made."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from ..._speedups import wire
+from .._net.exchange import Exchange
+from .._net.threads import connect_to
+from .addresses import Address, describe
+from .exchanges import Replies
+
+if TYPE_CHECKING:
+    import ssl
+
+    from .access import Credentials
+
+__all__ = ["MemcachedEndpoint"]
+
+
+class MemcachedEndpoint:
+    """A server: an :class:`~.._net.transport.Endpoint`.
+
+    Args:
+        address: of the server.
+        operation_timeout: seconds that an operation may take.
+        connect_timeout: seconds for a new connection.
+        max_connections: the most connections, of each kind of I/O.
+        credentials: what a connection begins with; ``None`` if the server asks for none.
+        tls: what connections are encrypted with; ``None`` if they are not.
+    """
+
+    option = "timeout"
+
+    def __init__(
+        self,
+        address: Address,
+        operation_timeout: float | None,
+        connect_timeout: float | None,
+        max_connections: int,
+        credentials: Credentials | None,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        self.server = describe(address)
+        self.operation_timeout = operation_timeout
+        self.connect_timeout = connect_timeout
+        self.max_connections = max_connections
+        self._address = address
+        self._credentials = credentials
+        self._tls = tls
+
+    def make_reader(self) -> wire.MetaReader:
+        return wire.MetaReader()
+
+    def greeting(self, probes: bool) -> Exchange | None:
+        # A server that has let somebody in replies.
+        if self._credentials is not None:
+            return self._credentials.login(self.server)
+        return Replies(b"mn\r\n", 1, (b"MN",)) if probes else None
+
+    def connect(self, timeout: float | None) -> Any:
+        opened = connect_to(self._address, timeout)
+        if self._tls is None:
+            return opened
+        try:
+            return self._tls.wrap_socket(opened, server_hostname=self._address[0])
+        except BaseException:
+            opened.close()
+            raise
+
+    async def aconnect(self, transport: Any, timeout: float | None) -> None:
+        loop, address = asyncio.get_running_loop(), self._address
+        made: list[asyncio.Transport] = []
+        try:
+            if isinstance(address, str):
+                await loop.create_unix_connection(lambda: _Opening(made), address)
+            else:
+                await loop.create_connection(lambda: _Opening(made), *address, ssl=self._tls)
+            transport.take_over(made[0])
+        except BaseException:
+            for opened in made:
+                opened.abort()
+            raise
+
+
+class _Opening(asyncio.Protocol):
+    """Adds the transport to a list when it is connected: by a method that no exception can interrupt.
+
+    Args:
+        made: the list.
+    """
+
+    def __init__(self, made: list[asyncio.Transport]) -> None:
+        self.connection_made = made.append  # type: ignore[assignment]
