@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parents[1] / "cacheorm"
 
 # From the bottom up. A module imports from lower layers, and a package from itself; never from its own layer or above.
 LAYERS = [
-    {"deadlines", "errors", "payload", "types"},
+    {"deadlines", "errors", "logs", "payload", "types"},
     {"_speedups"},
     {"backends", "fields", "serializers", "signals"},
     {"options"},

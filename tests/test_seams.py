@@ -15,9 +15,12 @@ TESTS = Path(__file__).parent
 BACKENDS = TESTS.parent / "cacheorm" / "backends"
 
 # The tests of compiled code look inside the table that the in-memory backend is made of; those of files, at the clock,
-# the waits, the locks and the forks that faults have to meet at one point.
+# the waits, the locks and the forks that faults have to meet at one point; those of the network core, at parts of it.
 LOOK_INSIDE = (
     "speedups",
+    "backends/test_invalidations.py",
+    "backends/test_on_failure.py",
+    "backends/test_redis_unreachable.py",
     "backends/test_filesystem_damage.py",
     "backends/test_filesystem_forks.py",
     "backends/test_filesystem_time.py",

@@ -68,7 +68,7 @@ def test_backends_have_a_twin_of_each_method(name: str) -> None:
 
 @pytest.mark.parametrize("backend", [co.SimpleBackend, co.FileSystemBackend, co.RedisBackend, co.MemcachedBackend])
 def test_no_backend_has_methods_that_only_block(backend: Any) -> None:
-    without_io = {"from_url", "check_key", "servers_of", "breakers", "retry_failed_servers"}
+    without_io = {"from_url", "check_key", "servers_of", "breakers", "pending_invalidations", "retry_failed_servers"}
     for name in with_io_of(backend) - without_io:
         assert hasattr(backend, f"a{name}"), f"{backend.__name__}.{name} has no twin"
 

@@ -73,7 +73,7 @@ def test_without_some_servers_the_ring_is_that_of_the_others(weighted: bool, dis
             ports = [answering[i].port if i in live else free_port() for i in range(6)]
             servers: list[Any] = [(HOST, port, i + 2 if weighted else 1) for i, port in enumerate(ports)]
             backend = MemcachedBackend(
-                servers, distribution=distribution, on_server_failure="eject", retry_after=3600, timeout=60
+                servers, distribution=distribution, on_failure="eject", retry_after=3600, timeout=60
             )
             for dead in {0, 1, 2, 3, 4, 5} - {*live}:
                 if backend.breakers()[dead].reason is None:

@@ -179,19 +179,21 @@ def test_a_batch_of_reads_is_one_request(memcached_server: MemcachedServer, prox
 def test_a_large_batch_is_read_in_parts_that_arrive_one_by_one(backend: MemcachedBackend) -> None:
     backend.set_many(BATCH)
     chunks = list(backend.get_chunks([*BATCH, "absent"]))
-    assert [len(chunk) for chunk in chunks] == [250] * 10 + [1]
+    # Whole parts of 250 keys, as many as have arrived; no more than four are asked for at first.
+    assert all(len(chunk) % 250 == 0 for chunk in chunks[:-1])
+    assert len(chunks[0]) <= 1000
     assert [value for chunk in chunks for value in chunk] == [*BATCH.values(), None]
     assert list(backend.get_chunks(["key:1", "absent"])) == [[b"1", None]]
 
 
-def test_a_batch_of_large_values_is_read_in_smaller_parts(backend: MemcachedBackend) -> None:
-    backend.set("large", b"x" * 1_000_000)
-    keys = ["large"] * 40 + ["absent"] * 1169
-    chunks = list(backend.get_chunks(keys))
-    assert [value is None for chunk in chunks for value in chunk] == [key == "absent" for key in keys]
-    # Forty million bytes in the first of four requests: the next ask for one million each, until the second reply
-    # shows that all is small again.
-    assert [len(chunk) for chunk in chunks] == [250] * 4 + [6] * 9 + [155]
+def test_a_batch_of_large_values_is_read_in_smaller_parts(proxy: Proxy, shaky: MemcachedBackend) -> None:
+    shaky.set("large", b"x" * 20_000)
+    proxy.requests.clear()
+    keys = ["large"] * 1200
+    assert {len(value or b"") for chunk in shaky.get_chunks(keys) for value in chunk} == {20_000}
+    # The first four requests are sent before any reply has come: the others ask for a million bytes each.
+    asked = bytes(proxy.requests).split(b"mn\r\n")[:-1]
+    assert [request.count(b"large") for request in asked] == [250] * 4 + [52] * 3 + [44]
 
 
 @pytest.mark.no_cover
@@ -512,7 +514,7 @@ def test_an_old_value_beside_a_new_cas_is_not_counted_on() -> None:
 
 
 def test_a_server_that_is_not_there_is_an_error_and_nothing_was_written() -> None:
-    with MemcachedBackend([(HOST, 1)]) as backend:
+    with MemcachedBackend([(HOST, 1)], retry_after=0) as backend:
         for call in (lambda: backend.get("k"), lambda: backend.set_many({"k": b""}), lambda: backend.incr("k")):
             with pytest.raises(BackendError, match=f"^memcached at {HOST}:1: cannot connect") as caught:
                 call()
@@ -547,6 +549,7 @@ def test_a_server_killed_in_mid_batch_leaves_typed_errors_and_recovers() -> None
         # Cut off within a batch, or refused at the next connection.
         assert caught.value.maybe_applied or "cannot connect" in str(caught.value)
         server.start()
+        backend.retry_failed_servers()
         assert all(backend.set_many(rows).values())
         assert backend.get_many(*rows) == list(rows.values())
 
@@ -611,13 +614,14 @@ def test_replies_cut_off_anywhere_never_reach_the_next_caller(cut: int, proxy: P
 
 
 def test_a_silent_server_is_given_up_after_the_timeout(proxy: Proxy) -> None:
-    with MemcachedBackend([(HOST, proxy.port)], timeout=SHORT) as backend:
+    with MemcachedBackend([(HOST, proxy.port)], timeout=SHORT, retry_after=0) as backend:
         backend.set_many(BATCH)
         proxy.hang = True
         proxy.cut_after = 0
-        with pytest.raises(BackendError, match=rf"no answer within {SHORT} s") as caught:
+        with pytest.raises(BackendError, match="no answer in time") as caught:
             backend.set("k", b"v")
         assert caught.value.maybe_applied is True
+        assert isinstance(caught.value.__cause__, TimeoutError)
         proxy.cut_after = None
         backend.ping()
         proxy.cut_after = 0
@@ -719,7 +723,7 @@ def test_a_full_pool_says_so_after_the_timeout(memcached_server: MemcachedServer
         backend.set_many(BATCH)
         chunks = backend.get_chunks(list(BATCH))
         next(chunks)
-        with pytest.raises(BackendError, match=rf"all 1 connections stayed in use for {SHORT} s") as caught:
+        with pytest.raises(BackendError, match="all 1 connections stayed in use; raise max_conn") as caught:
             backend.set("k", b"")
         assert caught.value.maybe_applied is False
         chunks.close()
@@ -819,7 +823,7 @@ def test_wakeups_without_data_are_no_answers(
             self.calls = 0
 
         def register(self, source: Any, events: int) -> None:
-            self.numbers.append(source.fileno())
+            self.numbers.append(source)
             self.poll_.register(source, events)
 
         def modify(self, source: Any, events: int) -> None:

@@ -69,7 +69,7 @@ def test_every_method_does_the_same_as_its_blocking_twin(backend: MemcachedBacke
         assert await do("get_many", *BATCH, "absent") == [*BATCH.values(), None]
         chunks = [chunk async for chunk in backend.aget_chunks(list(BATCH))]
         assert [value for chunk in chunks for value in chunk] == list(BATCH.values())
-        assert len(chunks) == 10
+        assert len(chunks) > 1
         assert [await do("get", "key:7"), await do("get", "absent")] == [b"7", None]
         assert [await do("has", "key:7"), await do("has", "absent")] == [True, False]
         assert [await do("add", "key:7", b"x"), await do("add", "new", b"x", 5000)] == [False, True]
@@ -195,49 +195,62 @@ def test_a_silent_server_is_given_up_after_the_timeout(run: Run[None]) -> None:
         await awaited(backend, "set", "k", b"v")
         server.pause()
         try:
-            with pytest.raises(BackendError, match=rf"no answer within {SHORT} s") as caught:
+            with pytest.raises(BackendError, match="no answer in time") as caught:
                 await awaited(backend, "set", "k", b"v")
             assert caught.value.maybe_applied is True
-            with pytest.raises(BackendError, match="no answer") as caught:
+            assert isinstance(caught.value.__cause__, TimeoutError)
+            with pytest.raises(BackendError, match=r"timed out|no answer") as caught:
                 await awaited(backend, "get_many", *BATCH)
             assert caught.value.maybe_applied is False
         finally:
             server.resume()
         assert await awaited(backend, "get", "k") == b"v"
 
-    with MemcachedServer() as server, MemcachedBackend([server.address], timeout=SHORT) as backend:
+    with MemcachedServer() as server, MemcachedBackend([server.address], timeout=SHORT, retry_after=0) as backend:
         run(main(backend, server))
 
 
-def test_a_read_on_a_stale_connection_is_repeated_and_a_write_is_not(run: Run[None]) -> None:
+def test_connections_that_ended_while_they_were_idle_are_not_used(run: Run[None]) -> None:
     async def main(backend: MemcachedBackend, server: MemcachedServer) -> None:
-        for call in (("get", "k"), ("get_many", "k", "l"), ("has", "k")):
+        for call in (("get_many", "k", "l"), ("add", "k", b"v"), ("incr", "n"), ("get", "k"), ("delete", "k")):
             await awaited(backend, "ping")
             # Without a turn of the event loop, which would notice the end of the connection.
             server.restart()
-            assert not any([await awaited(backend, *call)] if call[0] != "get_many" else await awaited(backend, *call))
-        await awaited(backend, "ping")
-        server.restart()
-        with pytest.raises(BackendError) as caught:
-            await awaited(backend, "set", "k", b"v")
-        assert caught.value.maybe_applied is True
-        for seconds in (0.05, 0.5, 5):  # the first is enough unless the machine is very busy
-            if await noticed(backend, server, seconds):
-                return
-        pytest.fail("a connection that ended while it was idle was used for a write")
-
-    async def noticed(backend: MemcachedBackend, server: MemcachedServer, seconds: float) -> bool:
-        """Tell whether the loop finds within so many seconds that a connection has ended."""
-        await awaited(backend, "ping")
-        server.restart()
-        await asyncio.sleep(seconds)
-        try:
-            return bool(await awaited(backend, "set", "k", b"v"))
-        except BackendError:
-            return False
+            assert await awaited(backend, *call) in ([None, None], True, 1, None, False)
 
     with MemcachedServer() as server, MemcachedBackend([server.address]) as backend:
         run(main(backend, server))
+
+
+def test_reads_on_a_connection_that_breaks_are_repeated_once_and_writes_are_not(
+    proxy: Proxy, backend: MemcachedBackend, run: Run[None]
+) -> None:
+    backend.set_many(BATCH)
+
+    async def main(shaky: MemcachedBackend) -> None:
+        proxy.once = True
+        for call, expected in (
+            (("get", "key:1"), b"1"),
+            (("get_many", "key:1", "no"), [b"1", None]),
+            (("has", "no"), False),
+        ):
+            await awaited(shaky, "ping")
+            proxy.cut_after = 0
+            before = proxy.accepted
+            assert await awaited(shaky, *call) == expected
+            assert proxy.accepted == before + 1
+        for call in (("set", "once", b"v"), ("incr", "once"), ("delete", "once"), ("touch", "once")):
+            await awaited(shaky, "ping")
+            proxy.requests.clear()
+            proxy.cut_after = 0
+            with pytest.raises(BackendError, match="may have been applied") as caught:
+                await awaited(shaky, *call)
+            assert caught.value.maybe_applied is True
+            assert proxy.requests.count(b"once") == 1
+        await shaky.aclose()
+
+    with MemcachedBackend([(HOST, proxy.port)], timeout=60) as shaky:
+        run(main(shaky))
 
 
 def test_a_server_that_is_not_there_is_an_error(run: Run[None]) -> None:
@@ -271,7 +284,7 @@ def test_a_full_pool_says_so_after_the_timeout(memcached_server: MemcachedServer
         await awaited(backend, "set_many", BATCH)
         chunks: Any = backend.aget_chunks(list(BATCH))
         await anext(chunks)
-        with pytest.raises(BackendError, match=rf"all 1 connections stayed in use for {SHORT} s") as caught:
+        with pytest.raises(BackendError, match="all 1 connections stayed in use; raise max_conn") as caught:
             await awaited(backend, "set", "k", b"")
         assert caught.value.maybe_applied is False
         await chunks.aclose()

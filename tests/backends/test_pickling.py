@@ -7,12 +7,15 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from lifetimes import Clock
 
 import cacheorm as co
+
+if TYPE_CHECKING:
+    from servers import RedisServer
 
 
 class Smallest(co.BaseBackend):
@@ -56,6 +59,31 @@ def test_a_backend_of_a_url_pickles(tmp_path: Path) -> None:
         made = pickle.loads(pickle.dumps(co.backend_from_url(url)))
         assert made.set("a", 1) is True
         made.close()
+
+
+def test_backends_over_a_network_pickle_as_their_options(redis_server: RedisServer) -> None:
+    url = f"redis://localhost:{redis_server.port}/3?on_failure=miss"
+    for backend in (
+        co.RedisBackend(port=redis_server.port, db=3),
+        co.RedisBackend.from_url(url, default_ttl=60, socket_timeout=7),
+        co.backend_from_url(url),
+        co.MemcachedBackend([("localhost", 11211)], timeout=2),
+        co.backend_from_url("redis+cluster://h1,h2"),
+        co.backend_from_url("redis+sentinel://h1,h2/service"),
+    ):
+        made = pickle.loads(pickle.dumps(backend))
+        assert type(made) is type(backend)
+        assert repr(made) == repr(backend)
+        assert (made.default_ttl, made.operation_timeout) == (backend.default_ttl, backend.operation_timeout)
+    assert co.backend_from_url(url).set("a", 1) is True
+    assert pickle.loads(pickle.dumps(co.backend_from_url(url))).get("a") == b"1"
+
+
+def test_a_client_that_was_passed_in_does_not_pickle() -> None:
+    import redis
+
+    with pytest.raises(TypeError, match="cannot pickle this RedisBackend, because its argument client"):
+        pickle.dumps(co.RedisBackend(client=redis.Redis()))
 
 
 def test_an_argument_that_cannot_be_pickled_is_named(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_a_batch_of_many_rows_comes_back_in_order(way: str, backend: RedisBacken
     assert all(call(way, backend, "set_many", batch).values())
     assert call(way, backend, "get_many", *batch, "absent") == [*batch.values(), None]
     chunks = list(backend.get_chunks(list(batch)))
-    assert len(chunks) >= len(batch) // 1000
+    assert len(chunks) > 1
     assert [value for chunk in chunks for value in chunk] == list(batch.values())
     backend.clear()
     assert backend.get_many("many:0", f"many:{len(batch) - 1}") == [None, None]
@@ -216,9 +216,7 @@ def test_who_waits_too_long_for_a_node_that_is_down_is_told_which_keys(redis_clu
         owner.ask("CLUSTER", "DELSLOTS", 6000)
         try:
             for act in (lambda: backend.get_many(key), lambda: backend.set(key, b"after")):
-                with pytest.raises(
-                    BackendError, match=rf"no answer for {SHORT} s, key .*: Hash slot not served"
-                ) as caught:
+                with pytest.raises(BackendError, match=r"no answer in time, key .*: Hash slot not served") as caught:
                     act()
                 assert key in str(caught.value)
                 assert not caught.value.maybe_applied
@@ -264,7 +262,7 @@ def test_who_waits_too_long_for_keys_to_come_together_is_told_which(redis_cluste
         backend.set_many(dict.fromkeys(keys, b"v"))
         with Moving(redis_cluster, 6000) as moving:
             redis_cluster.migrate_keys(6000, moving.source, moving.target, 10)
-            with pytest.raises(BackendError, match=rf"no answer for {SHORT} s, key ") as caught:
+            with pytest.raises(BackendError, match=r"no answer in time, key .*: Multiple keys request") as caught:
                 backend.delete_many(*keys)
             assert keys[0] in str(caught.value)
             assert not caught.value.maybe_applied
@@ -434,7 +432,7 @@ def test_what_must_not_be_run_twice_is_an_error_when_its_connection_is_lost() ->
         assert backend.incr(mine) == 1
         primary.pause()
         try:
-            with pytest.raises(BackendError, match=f"no answer, key {mine}: Timeout reading") as caught:
+            with pytest.raises(BackendError, match=f"no answer, key {mine}: no answer in time") as caught:
                 backend.incr(mine)
             assert caught.value.maybe_applied
             # One that cannot even be connected to has run nothing.
@@ -597,5 +595,7 @@ def test_what_a_client_does_with_each_new_connection_is_done_with_ours(redis_clu
         greeted.clear()
         assert backend.set_many(BATCH) == dict.fromkeys(BATCH, True)
         assert {(node.port, b"OK") for node in redis_cluster.primaries()} <= set(greeted)
-        with pytest.raises(TypeError, match="no asyncio side"):
-            call("awaited", backend, "get", "k")
+        # It blocks, so connections for event loops are made in threads.
+        greeted.clear()
+        assert call("awaited", backend, "get_many", *BATCH) == list(BATCH.values())
+        assert {(node.port, b"OK") for node in redis_cluster.primaries()} <= set(greeted)

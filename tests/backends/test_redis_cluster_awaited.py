@@ -105,7 +105,7 @@ def test_an_abandoned_read_gives_its_connections_up(run: Callable[..., Any], del
         with delays.backend(max_connections=1) as backend:
             await backend.aset_many(BATCH)
             for count in range(1, 3):
-                chunks: Any = backend.aget_chunks(list(BATCH))
+                chunks: Any = backend.aget_chunks(list(BATCH) * 4)
                 for _ in range(count):
                     await anext(chunks)
                 await chunks.aclose()

@@ -120,3 +120,19 @@ def test_a_server_that_cannot_be_trusted_is_an_error_and_is_sent_nothing(
 def test_a_url_may_say_that_there_is_no_tls() -> None:
     backend = RedisBackend.from_url(f"redis+sentinel://{HOST}:1/{SERVICE}?ssl=false", sentinel_kwargs={"ssl": False})
     assert backend.client.connection_pool.connection_class is redis.sentinel.SentinelManagedConnection
+
+
+def test_a_function_that_blocks_cannot_greet_for_an_event_loop(
+    certificates: Certificates, server: tuple[RedisServer, int]
+) -> None:
+    def greet(connection: Any) -> None:
+        connection.on_connect()
+
+    trusted = {"ssl_ca_certs": str(certificates.authority)}
+    pool = redis.ConnectionPool(
+        connection_class=redis.SSLConnection, host=HOST, port=server[1], redis_connect_func=greet, **trusted
+    )
+    with redis.Redis(connection_pool=pool) as client, RedisBackend(client=client) as backend:
+        assert backend.set("k", b"v")
+        with pytest.raises(TypeError, match="cannot be awaited with TLS"):
+            asyncio.run(backend.aget("k"))

@@ -189,7 +189,8 @@ def test_a_bad_url_is_explained_and_not_shown(url: str, message: str) -> None:
 
 
 def test_options_go_by_the_same_names_as_in_the_url() -> None:
-    with pytest.raises(ValueError, match="unknown option 'size' of a memory:// URL; known are default_ttl, threshold"):
+    expected = "unknown option 'size' of a memory:// URL; known are default_ttl, max_bytes, threshold"
+    with pytest.raises(ValueError, match=expected):
         backend_from_url("memory://", size=5)
 
 

@@ -29,7 +29,7 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])),
-        "SHOP_BACKEND": f"{kind}://127.0.0.1:{server.port}",
+        "SHOP_BACKEND": f"{kind}://127.0.0.1:{server.port}?on_failure=miss",
     }
     command = [sys.executable, "-m", "uvicorn", "--port", "0", "--loop", loop, "examples.service:app"]
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:

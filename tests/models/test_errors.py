@@ -402,7 +402,7 @@ def test_an_error_halfway_tells_how_far_it_came() -> None:
 
 def test_a_redis_that_dies_is_a_backend_error_and_its_return_is_noticed() -> None:
     with RedisServer() as server, co.RedisBackend(port=server.port) as place, co.bind([User], backend=place):
-        _check_death_and_return(server, "ConnectionError")
+        _check_death_and_return(server, place, "ConnectionError")
 
 
 def test_a_memcached_that_dies_is_a_backend_error_and_its_return_is_noticed() -> None:
@@ -411,10 +411,12 @@ def test_a_memcached_that_dies_is_a_backend_error_and_its_return_is_noticed() ->
         co.MemcachedBackend(servers=[("127.0.0.1", server.port)]) as place,
         co.bind([User], backend=place),
     ):
-        _check_death_and_return(server, "OSError")
+        _check_death_and_return(server, place, "OSError")
 
 
-def _check_death_and_return(server: RedisServer | MemcachedServer, cause: str) -> None:
+def _check_death_and_return(
+    server: RedisServer | MemcachedServer, backend: co.RedisBackend | co.MemcachedBackend, cause: str
+) -> None:
     rows = [{"id": number, "name": SECRET} for number in range(100)]
     User.insert_many(rows).execute()
     server.kill()
@@ -435,12 +437,14 @@ def _check_death_and_return(server: RedisServer | MemcachedServer, cause: str) -
             operation()
         error = caught.value
         assert str(server.port) in str(error)
-        assert isinstance(error.__cause__, Exception)
-        assert any(base.__name__ == cause for base in type(error.__cause__).__mro__)
+        # The first one finds the server down; the others are not let through to it for a while.
+        if operation is operations[0]:
+            assert any(base.__name__ == cause for base in type(error.__cause__).__mro__)
         assert isinstance(error.maybe_applied, bool)
         assert SECRET not in "".join(traceback.format_exception_only(error))
         assert pickle.loads(pickle.dumps(error)).maybe_applied == error.maybe_applied
     server.start()
+    backend.retry_failed_servers()
     assert User.query_many({"id": 1}).execute() == [None]
     User.insert_many(rows).execute()
     assert User.get(id=99).name == SECRET

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 from clusters import wait_until
-from servers import HANG, MemcachedServer, RedisServer
+from servers import HANG, RedisServer
 
 import cacheorm as co
 from cacheorm.operations import leases, read_through
@@ -93,24 +93,10 @@ def without_right(*commands: str) -> contextlib.AbstractContextManager[Cache]:
     return redis_cache(lambda admin: admin.acl_setuser("reader", enabled=True, commands=["+@all", *denied]))
 
 
-@contextlib.contextmanager
-def dead_node() -> Iterator[Cache]:
-    with (
-        MemcachedServer() as first,
-        MemcachedServer() as second,
-        co.MemcachedBackend(servers=[first.address, second.address]) as backend,
-    ):
-        owners = {pk: backend.servers_of(Visitor.key(id=pk))[0] for pk in range(100)}
-        on_dead = [pk for pk, owner in owners.items() if str(second.port) in owner]
-        on_living = [pk for pk in owners if pk not in on_dead]
-        yield Cache(backend, on_dead[:3], on_living[:3], second.kill)
-
-
 CACHES: dict[str, Callable[[], contextlib.AbstractContextManager[Cache]]] = {
     "full server": lambda: redis_cache(fill),
     "read-only replica": lambda: redis_cache(make_replica),
     "user without SET": lambda: without_right("set"),
-    "dead node of two": dead_node,
 }
 
 
@@ -310,7 +296,7 @@ def test_rows_are_given_if_leases_have_expired_and_the_server_fails_then(source:
 @pytest.mark.parametrize("how", ["kill", "pause"])
 def test_rows_are_given_if_the_server_fails_while_they_are_loaded(how: str, source: Any, run: Run) -> None:
     with RedisServer() as server:
-        backend = co.RedisBackend(host="127.0.0.1", port=server.port, socket_timeout=0.2)
+        backend = co.RedisBackend(host="127.0.0.1", port=server.port, socket_timeout=0.2, retry_after=0)
 
         def loader(pks: list[int]) -> Any:
             getattr(server, how)()

@@ -1,0 +1,143 @@
+"""Exceptions at any moment: at a chosen bytecode of the package, and out of a signal handler."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import random
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cacheorm
+
+__all__ = ["Injected", "alarms", "doing_at", "fail", "steps"]
+
+# Seconds after which a signal that came elsewhere comes again.
+_AGAIN = 0.00005
+
+_PACKAGE = str(Path(cacheorm.__file__).parent)
+
+
+class Injected(Exception):
+    """Raised where nothing raises."""
+
+
+@contextlib.contextmanager
+def doing_at(step: int, act: Callable[[], object]) -> Iterator[Callable[[], bool]]:
+    """Call a function before the bytecode number ``step`` that this thread runs in the package.
+
+    Yields:
+        What returns whether it was called.
+    """
+    left = step
+
+    def trace(frame: Any, event: str, arg: Any) -> Any:
+        nonlocal left
+        if not frame.f_code.co_filename.startswith(_PACKAGE):
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        if event == "opcode":
+            left -= 1
+            if left == 0:
+                act()
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield lambda: left <= 0
+    finally:
+        sys.settrace(before)
+
+
+def fail() -> None:
+    """Raise :exc:`Injected`."""
+    raise Injected
+
+
+def steps(goal: int, kinds: int) -> Iterator[tuple[int, int, Callable[[bool], None]]]:
+    """Walk through calls of several kinds, bytecode by bytecode, until so many were struck.
+
+    Yields:
+        The number of a kind of call, the step for :func:`doing_at`, and what is told whether it was reached.
+    """
+    done = 0
+    at = [0] * kinds
+    while done < goal:
+        for kind in range(kinds):
+            at[kind] += 1
+
+            def tell(was_reached: bool, kind: int = kind) -> None:
+                nonlocal done
+                done += was_reached
+                if not was_reached:  # past its end
+                    at[kind] = 0
+
+            yield kind, at[kind], tell
+            if done == goal:
+                return
+
+
+class _Alarms:
+    """What :func:`alarms` yields.
+
+    Attributes:
+        raised: how many exceptions there were.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.raised = 0
+        self._is_armed = False
+        self._chance = random.Random(seed)
+
+    @contextlib.contextmanager
+    def one_within(self, seconds: float) -> Iterator[None]:
+        """Raise :exc:`Injected` at some moment within the block, if it lasts so long, and swallow it."""
+        try:
+            self._is_armed = True
+            signal.setitimer(signal.ITIMER_REAL, max(self._chance.random() * seconds, 1e-6))
+            yield
+        except Injected:
+            pass
+        finally:
+            self._is_armed = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def ring(self, number: int, frame: Any) -> None:
+        if not self._is_armed:
+            return
+        outermost = None
+        while frame is not None and not _is_left_alone(frame):
+            if frame.f_code.co_filename.startswith(_PACKAGE):
+                outermost = frame
+            frame = frame.f_back
+        # Elsewhere it would be an error of the test, or of the event loop, which logs what strikes its callbacks.
+        if outermost is not None and (frame is None or outermost.f_code.co_flags & inspect.CO_COROUTINE):
+            self._is_armed = False
+            self.raised += 1
+            raise Injected
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN)
+
+
+# Event loops do not outlast an exception in their own code, and modules with locks of their own may keep those.
+_LEFT_ALONE = ("asyncio", "selectors", "logging", "importlib")
+
+
+def _is_left_alone(frame: Any) -> bool:
+    return frame.f_globals.get("__name__", "").partition(".")[0] in _LEFT_ALONE
+
+
+@contextlib.contextmanager
+def alarms(seed: int = 1) -> Iterator[_Alarms]:
+    """Have a signal handler that raises when it is told to, while the package is at work."""
+    made = _Alarms(seed)
+    before = signal.signal(signal.SIGALRM, made.ring)
+    try:
+        yield made
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        # One that is on its way would end the process by default.
+        signal.signal(signal.SIGALRM, signal.SIG_IGN if before is signal.SIG_DFL else before)
