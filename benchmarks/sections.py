@@ -170,10 +170,12 @@ def further(this: Run) -> None:
             continue
         tick = this.step(operation)
         found = atomic_updates.times(this.stores, operation, 1000, this.rounds, this.seconds, tick)
-        ours, hand = found.pop(OURS), found.pop("by hand")
+        ours = found.pop(OURS)
+        # The fastest that does the same by hand.
+        hand = min(time for name, time in found.items() if name in atomic_updates.HANDS)
         others = ", ".join(f"{name} {time:.2f}" for name, time in found.items())
         lines.append((operation, f"{ours:.2f}", f"{hand:.2f}", f"{ours / hand:.2f}", others))
-        kept.append({"operation": operation, OURS: ours, "by hand": hand, **found})
+        kept.append({"operation": operation, OURS: ours, **found})
     if lines:
         print("\n" + table(["Redis", "ours us/row", "hand us/row", "ratio", "in the same run"], lines))
         this.found["further"] = kept
