@@ -71,25 +71,22 @@ class MemcachedEndpoint:
 
     async def aconnect(self, transport: Any, timeout: float | None) -> None:
         loop, address = asyncio.get_running_loop(), self._address
-        made: list[asyncio.Transport] = []
+        # A task of its own: where an exception ends a coroutine as it is resumed, asyncio forgets to take the socket
+        # that is being connected out of its selector, and the next socket of that number would wait for ever.
+        if isinstance(address, str):
+            opening: Any = loop.create_task(loop.create_unix_connection(asyncio.Protocol, address))
+        else:
+            opening = loop.create_task(loop.create_connection(asyncio.Protocol, *address, ssl=self._tls))
         try:
-            if isinstance(address, str):
-                await loop.create_unix_connection(lambda: _Opening(made), address)
-            else:
-                await loop.create_connection(lambda: _Opening(made), *address, ssl=self._tls)
-            transport.take_over(made[0])
+            await asyncio.wait([opening])
+            transport.take_over(opening.result()[0])
         except BaseException:
-            for opened in made:
-                opened.abort()
+            opening.cancel()
+            opening.add_done_callback(_drop)
             raise
 
 
-class _Opening(asyncio.Protocol):
-    """Adds the transport to a list when it is connected: by a method that no exception can interrupt.
-
-    Args:
-        made: the list.
-    """
-
-    def __init__(self, made: list[asyncio.Transport]) -> None:
-        self.connection_made = made.append  # type: ignore[assignment]
+def _drop(opening: asyncio.Future[Any]) -> None:
+    """Close what was connected for nobody."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result()[0].abort()

@@ -88,13 +88,16 @@ class AsyncioTransport:
         Args:
             transport: the transport.
             owner: an object that would close it at its end; kept as long as this one.
+
+        Raises:
+            ConnectionResetError: the server has closed it meanwhile; uvloop's then raise in every method.
         """
         self._owner = owner
         self._transport = transport
         if self.closed:  # while it was being connected
             transport.abort()
         if transport.is_closing():
-            self.lose(None)
+            raise ConnectionResetError("the server closed the connection")
         # uvloop looks at how a protocol takes its bytes when it begins to read.
         reads = transport.is_reading()
         if reads:
