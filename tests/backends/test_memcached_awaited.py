@@ -17,6 +17,7 @@ from loops import FACTORIES
 from observing import ain_use
 from servers import HOST, MemcachedServer
 
+from cacheorm.backends._net.asyncio_loop import AsyncioTransport
 from cacheorm.backends.memcached import MemcachedBackend
 from cacheorm.errors import BackendError, InvalidKeyError
 from cacheorm.types import KEEP_TTL
@@ -328,6 +329,32 @@ def test_a_place_in_the_pool_that_is_given_to_a_cancelled_caller_goes_on(
         assert await ain_use(backend) == [0]
 
     with MemcachedBackend([memcached_server.address], max_connections=1, timeout=60) as backend:
+        run(main(backend))
+
+
+def test_a_connection_that_breaks_as_it_is_handed_on_keeps_no_place(
+    memcached_server: MemcachedServer, run: Run[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive, looked = AsyncioTransport.alive, []
+
+    def broken_at_first(transport: AsyncioTransport) -> bool:
+        looked.append(transport)
+        return len(looked) > 1 and alive(transport)
+
+    async def main(backend: MemcachedBackend) -> None:
+        await awaited(backend, "set_many", BATCH)
+        chunks: Any = backend.aget_chunks(list(BATCH))
+        await anext(chunks)
+        waiting = asyncio.ensure_future(awaited(backend, "get", "key:1"))
+        await until_waiting(backend, 1)
+        monkeypatch.setattr(AsyncioTransport, "alive", broken_at_first)
+        async for _ in chunks:
+            pass
+        assert await waiting == b"1"
+        assert looked
+        assert await ain_use(backend) == [0]
+
+    with MemcachedBackend([memcached_server.address], max_connections=1, timeout=SHORT) as backend:
         run(main(backend))
 
 

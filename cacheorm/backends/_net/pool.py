@@ -108,13 +108,8 @@ class Pool:
                 transport = idle.pop()
             except IndexError:  # another thread was faster
                 break
-            if transport.alive() and (
-                self._idle_limit == math.inf or time.monotonic() - transport.used < self._idle_limit
-            ):
-                transport.sent = transport.answered = False
-                transport.reused = True
+            if self._can_reuse(transport):
                 return transport
-            transport.close()
         return None
 
     async def take(self, end: float) -> Any:
@@ -137,9 +132,7 @@ class Pool:
                 transport = await self._wait_for_place(end)
             except TimeoutError:
                 raise self._busy() from None
-            if transport is not None and transport.alive():
-                transport.sent = transport.answered = False
-                transport.reused = True
+            if transport is not None and self._can_reuse(transport):
                 return transport, None
         return reserved
 
@@ -218,6 +211,15 @@ class Pool:
         return self._endpoint.max_connections
 
     # -- how -------------------------------------------------------------------------------------
+
+    def _can_reuse(self, transport: Any) -> bool:
+        """Prepare a connection for another exchange, or close it if it cannot be used any more. Return which."""
+        if transport.alive() and (self._idle_limit == math.inf or time.monotonic() - transport.used < self._idle_limit):
+            transport.sent = transport.answered = False
+            transport.reused = True
+            return True
+        transport.close()  # and is not counted any more, though the caller may keep it
+        return False
 
     def _admitted(self, transport: Any) -> bool:
         """Count one more connection. Return whether it is within the limit, in the order of counting."""
