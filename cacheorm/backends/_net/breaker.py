@@ -81,10 +81,9 @@ class Breaker:
         self.failures += 1
         if self._retry_after:
             now = time.monotonic()
-            if self.reason is None:
-                self._since = now
             self._until = now + self._retry_after * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311
             if self.reason is None:
+                self._since = now
                 log(
                     logging.WARNING,
                     "breaker opened",
