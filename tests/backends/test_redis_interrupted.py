@@ -14,7 +14,7 @@ import pytest
 from amounts import LONG, enough
 from cancelling import settled
 from children import fork_and_check
-from injecting import Injected, alarms, doing_at, fail
+from injecting import Injected, alarms, doing_at, fail, steps
 from observing import ain_use, in_use
 from servers import HOST, RedisServer
 
@@ -23,6 +23,9 @@ from cacheorm.errors import BackendError
 
 ROWS = {f"key:{i}": b"%d" % i for i in range(1500)}
 KEYS = list(ROWS)
+
+# Kinds of calls that :func:`call` makes.
+KINDS = 5
 
 # Where an exception strikes as a coroutine begins or an object ends, Python itself warns.
 pytestmark = [
@@ -45,7 +48,7 @@ def backend(redis_server: RedisServer) -> Iterator[RedisBackend]:
 def call(backend: RedisBackend, number: int) -> None:
     """Make one of several kinds of calls, and check what it returns."""
     key, keys = KEYS[number % len(KEYS)], KEYS[number % 40 :][:30]
-    match number % 5:
+    match number % KINDS:
         case 0:
             assert backend.get(key) == ROWS[key]
         case 1:
@@ -61,7 +64,7 @@ def call(backend: RedisBackend, number: int) -> None:
 async def acall(backend: RedisBackend, number: int) -> None:
     """Do the same as :func:`call`, awaited."""
     key, keys = KEYS[number % len(KEYS)], KEYS[number % 40 :][:30]
-    match number % 5:
+    match number % KINDS:
         case 0:
             assert await backend.aget(key) == ROWS[key]
         case 1:
@@ -102,25 +105,8 @@ async def acheck_places(backend: RedisBackend) -> None:
     assert await ain_use(backend) == [0]
 
 
-def steps(goal: int) -> Iterator[tuple[int, int, Callable[[bool], None]]]:
-    """Yield the number of a kind of call, of the step at which it is to end, and what is told whether it did."""
-    done = 0
-    at = dict.fromkeys(range(5), 0)
-    while done < goal:
-        for kind in at:
-            at[kind] += 1
-
-            def tell(was_raised: bool, kind: int = kind) -> None:
-                nonlocal done
-                done += was_raised
-                if not was_raised:  # past its end
-                    at[kind] = 0
-
-            yield kind, at[kind], tell
-
-
 def test_an_exception_at_any_bytecode_costs_no_place_and_no_row(backend: RedisBackend) -> None:
-    for kind, step, tell in steps(enough(100_000, 3000, "exceptions at a bytecode")):
+    for kind, step, tell in steps(enough(100_000, 3000, "exceptions at a bytecode"), KINDS):
         with doing_at(step, fail) as was_raised, contextlib.suppress(Injected):
             call(backend, kind)
         tell(was_raised())
@@ -131,7 +117,7 @@ def test_an_exception_at_any_bytecode_costs_no_place_and_no_row(backend: RedisBa
 def test_an_exception_at_any_bytecode_of_a_coroutine_costs_no_place_and_no_row(backend: RedisBackend) -> None:
     async def main() -> None:
         # One that strikes while the event loop hands on what has arrived ends the connection: the call says so.
-        for kind, step, tell in steps(enough(100_000, 3000, "exceptions at a bytecode")):
+        for kind, step, tell in steps(enough(100_000, 3000, "exceptions at a bytecode"), KINDS):
             with doing_at(step, fail) as was_raised, contextlib.suppress(Injected, BackendError):
                 await acall(backend, kind)
             tell(was_raised())
@@ -184,7 +170,7 @@ def test_signal_handlers_and_finalizers_may_use_a_backend_at_any_bytecode(backen
         found.append((backend.get("key:7"), backend.get_many("key:8", "absent"), backend.set("other", b"v")))
 
     count = enough(20_000, 1000, "calls within calls")
-    for kind, step, tell in steps(count):
+    for kind, step, tell in steps(count, KINDS):
         with doing_at(step, use) as was_called:
             call(backend, kind)
         tell(was_called())
@@ -196,7 +182,7 @@ def test_signal_handlers_may_use_a_backend_at_any_bytecode_of_a_coroutine(backen
     found: list[Any] = []
 
     async def main() -> None:
-        for kind, step, tell in steps(count):
+        for kind, step, tell in steps(count, KINDS):
             with doing_at(step, lambda: found.append(backend.get_many("key:8", "absent"))) as was_called:
                 await acall(backend, kind)
             tell(was_called())
