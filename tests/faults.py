@@ -92,9 +92,16 @@ class Proxy(_Listener):
         self.before_request: Callable[[bytes], object] = lambda data: None
         self.before_reply: Callable[[], object] = lambda: None
         self._target = port
+        self._clients: list[socket.socket] = []
         super().__init__()
 
+    def interject(self, data: bytes) -> None:
+        """Send clients what no server has said."""
+        for connection in self._clients:
+            connection.sendall(data)
+
     def serve(self, connection: socket.socket) -> None:
+        self._clients.append(connection)
         with socket.create_connection((_HOST, self._target)) as server:
             self._open.append(server)
             self._start(self._forward_requests, connection, server)

@@ -17,7 +17,6 @@ from loops import FACTORIES
 from observing import ain_use
 from servers import HOST, MemcachedServer
 
-from cacheorm.backends._net.asyncio_loop import AsyncioTransport
 from cacheorm.backends.memcached import MemcachedBackend
 from cacheorm.errors import BackendError, InvalidKeyError
 from cacheorm.types import KEEP_TTL
@@ -333,29 +332,26 @@ def test_a_place_in_the_pool_that_is_given_to_a_cancelled_caller_goes_on(
 
 
 def test_a_connection_that_breaks_as_it_is_handed_on_keeps_no_place(
-    memcached_server: MemcachedServer, run: Run[None], monkeypatch: pytest.MonkeyPatch
+    memcached_server: MemcachedServer, run: Run[None]
 ) -> None:
-    alive, looked = AsyncioTransport.alive, []
-
-    def broken_at_first(transport: AsyncioTransport) -> bool:
-        looked.append(transport)
-        return len(looked) > 1 and alive(transport)
-
-    async def main(backend: MemcachedBackend) -> None:
+    async def main(backend: MemcachedBackend, proxy: Proxy) -> None:
         await awaited(backend, "set_many", BATCH)
         chunks: Any = backend.aget_chunks(list(BATCH))
         await anext(chunks)
         waiting = asyncio.ensure_future(awaited(backend, "get", "key:1"))
         await until_waiting(backend, 1)
-        monkeypatch.setattr(AsyncioTransport, "alive", broken_at_first)
         async for _ in chunks:
             pass
+        proxy.interject(b"EN\r\n")  # the connection is given to the other task, which has not gone on yet
         assert await waiting == b"1"
-        assert looked
+        assert proxy.accepted == 2
         assert await ain_use(backend) == [0]
 
-    with MemcachedBackend([memcached_server.address], max_connections=1, timeout=SHORT) as backend:
-        run(main(backend))
+    with (
+        Proxy(memcached_server.port) as proxy,
+        MemcachedBackend([(HOST, proxy.port)], max_connections=1, timeout=SHORT) as backend,
+    ):
+        run(main(backend, proxy))
 
 
 @pytest.mark.parametrize("other", FACTORIES)
