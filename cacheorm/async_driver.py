@@ -10,7 +10,7 @@ import functools
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any, TypeVar
 
-from .requests import Call, CallLoader, Fetch, Request, Sleep, Steps, WaitFor, pauses
+from .requests import Call, CallFunction, Fetch, Request, Sleep, Steps, WaitFor, pauses
 from .sync_driver import perform
 
 __all__ = ["admission", "aperform", "arun"]
@@ -39,8 +39,8 @@ async def aperform(request: Request) -> Any:
         return decoded
     if isinstance(request, Call):
         return await getattr(request.backend, _awaited_name(request.method))(*request.args)
-    if isinstance(request, CallLoader):
-        return await _reply_of_loader(request.function(*request.args))
+    if isinstance(request, CallFunction):
+        return await _awaited_reply(request.function(*request.args))
     if isinstance(request, WaitFor):
         return await _result_of(request)
     if isinstance(request, Sleep):
@@ -139,8 +139,8 @@ def _is_cancellation(error: BaseException) -> bool:
     return isinstance(error, asyncio.CancelledError)
 
 
-async def _reply_of_loader(reply: Any) -> Any:
-    """Return what a loader returned, awaited if it has to be."""
+async def _awaited_reply(reply: Any) -> Any:
+    """Return what a function returned, awaited if it has to be."""
     if isinstance(reply, Awaitable):
         return await reply
     if isinstance(reply, AsyncIterator):

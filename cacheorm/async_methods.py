@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from operator import methodcaller
 from typing import Any, Self
 
 from .async_driver import arun
+from .fields import Field
 from .instances import Instance, refreshed
 from .operations import ModelQuery, shortcuts
 from .operations.query import LEASE_SECONDS
 from .types import TTL
 
-__all__ = ["AsyncMethods"]
+__all__ = ["AsyncMethods", "saver"]
 
 
 class AsyncMethods(Instance):
@@ -27,7 +29,7 @@ class AsyncMethods(Instance):
     @classmethod
     async def acreate(cls, **values: Any) -> Self:
         """Await :meth:`create`."""
-        return await arun(shortcuts.create(cls, values), cls._meta.backend)
+        return await arun(shortcuts.create(cls, values, saver(cls, "asave")), cls._meta.backend)
 
     @classmethod
     async def aget(cls, **pk: Any) -> Self:
@@ -53,7 +55,7 @@ class AsyncMethods(Instance):
     @classmethod
     async def aget_or_create(cls, defaults: Mapping[str, Any] | None = None, **values: Any) -> tuple[Self, bool]:
         """Await :meth:`get_or_create`."""
-        return await shortcuts.get_or_create(cls, defaults, values).aexecute()
+        return await shortcuts.get_or_create(cls, defaults, values, saver(cls, "asave")).aexecute()
 
     @classmethod
     async def aget_or_load(
@@ -103,7 +105,16 @@ class AsyncMethods(Instance):
     async def asave(
         self, force_insert: bool = False, *, ttl: TTL = None, keep_ttl: bool = False, atomic: bool = False
     ) -> bool:
-        """Await :meth:`save`."""
+        """Await :meth:`save`.
+
+        A ``save()`` that a subclass overrides runs in a thread, unless the subclass overrides this method, too.
+        """
+        if _overrides(type(self), "save") and not _overrides(type(self), "asave"):
+            import asyncio
+
+            given = {"force_insert": force_insert, "ttl": ttl, "keep_ttl": keep_ttl, "atomic": atomic}
+            options: Any = {name: value for name, value in given.items() if value is not None and value is not False}
+            return await asyncio.to_thread(self.save, **options)
         return await arun(shortcuts.save(self, force_insert, ttl, keep_ttl, atomic), type(self)._meta.backend)
 
     async def adelete_instance(self) -> bool:
@@ -122,3 +133,20 @@ class AsyncMethods(Instance):
     async def atouch(self, ttl: TTL = None) -> bool:
         """Await :meth:`touch`."""
         return (await shortcuts.expire(self, ttl).aexecute())[0]
+
+
+def saver(model: type[AsyncMethods], method: str) -> Callable[[Any], Any] | None:
+    """Return what saves a new instance of a model that overrides ``save()`` or ``asave()``; ``None`` if it does not.
+
+    Args:
+        model: the model.
+        method: ``"save"`` for blocking callers, ``"asave"`` for others. The latter calls an overridden ``save()``, too.
+    """
+    if _overrides(model, method) or _overrides(model, "save"):
+        return methodcaller(method, force_insert=True)
+    return None
+
+
+def _overrides(model: type[AsyncMethods], method: str) -> bool:
+    own = getattr(model, method)
+    return own is not getattr(AsyncMethods, method) and not isinstance(own, Field)

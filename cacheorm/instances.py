@@ -74,7 +74,13 @@ class Instance:
         return pk is not None and bool(pk == other._pk)
 
     def __hash__(self) -> int:
-        return hash((type(self), self._pk))
+        pk = self._pk
+        if pk is None:
+            name = type(self).__name__
+            raise TypeError(
+                f"a {name} without a primary key has no hash: sets and dicts would lose it when save() gives it one"
+            )
+        return hash((type(self), pk))
 
     def __repr__(self) -> str:
         shown = []

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 
 from . import errors
 from ._speedups import slots
-from .async_methods import AsyncMethods
+from .async_methods import AsyncMethods, saver
 from .declaration import Declared, ModelBase
 from .metadata import RowPlan
 from .operations import ModelDelete, ModelInsert, ModelQuery, ModelUpdate, shortcuts
@@ -131,8 +131,11 @@ class Model(AsyncMethods, metaclass=ModelBase):
 
     @classmethod
     def create(cls, **values: Any) -> Self:
-        """Make an instance and write it, replacing any row with its key."""
-        return run(shortcuts.create(cls, values))
+        """Make an instance and write it, replacing any row with its key.
+
+        A model that overrides ``save()`` is written by ``save(force_insert=True)``, here and by :meth:`get_or_create`.
+        """
+        return run(shortcuts.create(cls, values, saver(cls, "save")))
 
     @classmethod
     def get(cls, **pk: Any) -> Self:
@@ -196,7 +199,7 @@ class Model(AsyncMethods, metaclass=ModelBase):
         Returns:
             The row, and whether this call created it.
         """
-        return shortcuts.get_or_create(cls, defaults, values).execute()
+        return shortcuts.get_or_create(cls, defaults, values, saver(cls, "save")).execute()
 
     @classmethod
     def get_or_load(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Call",
-    "CallLoader",
+    "CallFunction",
     "Fetch",
     "Request",
     "SendSignal",
@@ -61,14 +61,20 @@ class Fetch(NamedTuple):
         return BackendError(f"{type(self.backend).__name__} gave {count} values for {len(self.keys)} keys")
 
 
-class CallLoader(NamedTuple):
-    """Call a loader function of the user; the reply is what it returns.
+class CallFunction(NamedTuple):
+    """Call a function of the user, such as a loader; the reply is what it returns.
 
     A coroutine function needs the driver that awaits. Of an asynchronous generator, the reply is a list.
+
+    Attributes:
+        function: the function.
+        args: what it is called with.
+        role: what it is, for messages.
     """
 
     function: Callable[..., Any]
     args: tuple[Any, ...]
+    role: str = "the loader"
 
 
 class SharedWork(Protocol):
@@ -143,7 +149,7 @@ class Sleep(NamedTuple):
     seconds: float
 
 
-Request = Call | Fetch | CallLoader | WaitFor | Sleep | SendSignal
+Request = Call | Fetch | CallFunction | WaitFor | Sleep | SendSignal
 
 Steps = Generator[Request, Any, R]
 """A running operation: it yields requests, is sent replies, and returns its result."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Coroutine
 from typing import Any, TypeVar
 
-from .requests import Call, CallLoader, Fetch, Request, Sleep, Steps, WaitFor
+from .requests import Call, CallFunction, Fetch, Request, Sleep, Steps, WaitFor
 
 __all__ = ["perform", "run"]
 
@@ -27,8 +27,8 @@ def perform(request: Request) -> Any:
         if len(decoded) < len(keys):
             raise request.miscounted(len(decoded))
         return decoded
-    if isinstance(request, CallLoader):
-        return _not_awaitable(request.function(*request.args))
+    if isinstance(request, CallFunction):
+        return _not_awaitable(request, request.function(*request.args))
     if isinstance(request, WaitFor):
         return request.work.wait(request.seconds)
     if isinstance(request, Sleep):
@@ -38,13 +38,13 @@ def perform(request: Request) -> Any:
     return None
 
 
-def _not_awaitable(reply: Any) -> Any:
-    """Refuse what a loader returned if it can only be awaited."""
+def _not_awaitable(request: CallFunction, reply: Any) -> Any:
+    """Refuse what a function returned if it can only be awaited."""
     if isinstance(reply, (Awaitable, AsyncIterator)):
         if isinstance(reply, Coroutine):
             reply.close()  # otherwise it warns that it was never awaited
         raise TypeError(
-            f"the loader gave {type(reply).__name__}, which can only be awaited: use the methods for that,"
+            f"{request.role} gave {type(reply).__name__}, which can only be awaited: use the methods for that,"
             " whose names begin with 'a', such as aexecute() and aget_or_load()"
         )
     return reply

@@ -13,7 +13,7 @@ import pytest
 import cacheorm as co
 from cacheorm import async_driver, requests
 from cacheorm.async_driver import arun
-from cacheorm.requests import Call, CallLoader, Fetch, Sleep, WaitFor
+from cacheorm.requests import Call, CallFunction, Fetch, Sleep, WaitFor
 from cacheorm.sync_driver import run
 
 Steps = Generator[Any, Any, Any]
@@ -160,7 +160,7 @@ def test_a_backend_that_raises_stop_iteration_does_not_end_the_operation_quietly
 
 
 def asked(function: Callable[..., Any]) -> Steps:
-    return (yield CallLoader(function, (3,)))
+    return (yield CallFunction(function, (3,)))
 
 
 async def awaited(number: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import cacheorm as co
-from cacheorm.requests import Call, CallLoader, Fetch, Sleep, WaitFor
+from cacheorm.requests import Call, CallFunction, Fetch, Sleep, WaitFor
 from cacheorm.sync_driver import run
 
 
@@ -171,7 +171,7 @@ def test_an_interrupted_operation_may_still_give_something_back(memory: co.Simpl
 
     def steps() -> Steps:
         try:
-            yield CallLoader(interrupted, ())
+            yield CallFunction(interrupted, ())
         except KeyboardInterrupt:
             yield Call(memory, "set", ("given back", b"1", 60))
             raise
@@ -187,7 +187,7 @@ def test_loaders_are_called_and_shared_work_is_waited_for() -> None:
             return "theirs", seconds
 
     def steps() -> Steps:
-        return (yield CallLoader(divmod, (7, 2))), (yield WaitFor(Work(), 5)), (yield Sleep(0))
+        return (yield CallFunction(divmod, (7, 2))), (yield WaitFor(Work(), 5)), (yield Sleep(0))
 
     assert run(steps()) == ((3, 1), ("theirs", 5), None)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any, Self
+from collections.abc import Callable, Collection
+from contextvars import ContextVar
+from typing import Any, NamedTuple, Self
 
 from .._speedups import slots
-from ..errors import FailedRow, WriteError
+from ..errors import ConflictError, FailedRow, WriteError
 from ..metadata import RowPlan
-from ..requests import Call, SendSignal, Steps
+from ..requests import Call, CallFunction, SendSignal, Steps
+from ..types import TTL
 from .base import R, WriteOperation
 from .compare_and_set import swap
 from .signal_senders import signal_senders
@@ -19,6 +21,28 @@ _CREATED = {"created": True}
 
 # How often get_or_create tries to read or create a row that others create and remove at the same time.
 _TRIES = 16
+
+
+class Creation(NamedTuple):
+    """The row that a ``get_or_create`` creates.
+
+    Attributes:
+        instance: the row.
+        key: its key.
+        unread: what is stored under the key, which is no row; ``None`` if nothing is.
+    """
+
+    instance: Any
+    key: str
+    unread: bytes | None
+
+
+_creation: ContextVar[Creation | None] = ContextVar("cacheorm_creation", default=None)
+"""The row for which ``get_or_create`` has called an overridden ``save()``."""
+
+
+class CreatedByOthersError(ConflictError):
+    """Others have created the row that an overridden ``save()`` was to create."""
 
 
 class ModelInsert(WriteOperation[R]):
@@ -33,10 +57,16 @@ class ModelInsert(WriteOperation[R]):
 
     _if_absent = False
     _takes_back = True
+    _creation: Creation | None = None
 
     def if_absent(self) -> Self:
         """Write only rows that do not exist yet; the result has ``None`` for the others."""
         self._if_absent = True
+        return self
+
+    def creating(self, creation: Creation) -> Self:
+        """Write the row of a ``get_or_create``, only if there is still none."""
+        self._if_absent, self._creation = True, creation
         return self
 
     def steps(self) -> Steps[R]:
@@ -60,6 +90,10 @@ class ModelInsert(WriteOperation[R]):
             yield from self._send_before(signals.before, [(0, instances[0])])
         payload = resolved.codec.dump_many(instances, False)[0]
         key = plan.identity.identify_one(instances[0], False)[1]
+        if self._creation is not None and self._creation.key != key:
+            raise ValueError(
+                f"{plan.model.__name__}: a receiver of pre_save, or save(), changed the primary key that was asked for"
+            )
         method = "add" if self._if_absent else "set"
         stored = yield Call(resolved.backend, method, (key, payload, self._pick_ttl()))
         if self._if_absent:
@@ -109,7 +143,9 @@ class ModelInsert(WriteOperation[R]):
     def _replace_misses(self, payloads: dict[str, bytes]) -> Steps[dict[str, bool]]:
         """Write rows in place of remembered misses and leases; return ``{key: written?}``."""
         backend = self._plan.backend
-        outcome = yield from swap(backend, payloads, self._pick_ttl(), self._chunk or backend.chunk_size)
+        created = self._creation
+        expected = None if created is None or created.unread is None else {created.key: created.unread}
+        outcome = yield from swap(backend, payloads, self._pick_ttl(), self._chunk or backend.chunk_size, expected)
         if outcome.reasons:
             name = self._plan.model.__name__
             raise WriteError(
@@ -145,43 +181,67 @@ def take_back_keys(
 
 
 class GetOrCreate(WriteOperation[tuple[Any, bool]]):
-    """Reads a row, or writes it if there is none; of concurrent callers, one writes it and all get its row."""
+    """Reads a row, or writes it if there is none; of concurrent callers, one writes it and all get its row.
+
+    Args:
+        plan: the plan of the model.
+        rows: the primary key, and the row to create.
+        save: called with the instance to create, if the model overrides ``save()``.
+    """
+
+    def __init__(self, plan: RowPlan, rows: tuple[Any, Any], save: Callable[[Any], Any] | None) -> None:
+        super().__init__(plan, rows, False)
+        self._save = save
 
     def steps(self) -> Steps[tuple[Any, bool]]:
-        """Return the operation as a generator of requests; its rows are the primary key, and the row to create."""
         plan = self._plan
-        resolved = plan.resolved()
         key_part, full = self._rows
         if plan.model._plain_init:
             for name in full:
                 if name not in plan.names:
                     raise plan.unknown_name(name)
         pk, key = plan.identity.identify_one(key_part, True)
-        instance: Any = None
+        resolved = plan.resolved()
         for _ in range(_TRIES):
             payload = yield Call(resolved.backend, "get", (key,))
             found = None if payload is None else resolved.codec.load(payload, pk, key)
             if found is not None:
                 return found, False
-            if instance is None:
-                (instance,) = plan.adopt([full])
-                signals = signal_senders("save", plan.model)
-                if signals is not None and signals.before is not None:
-                    yield from self._send_before(signals.before, [(0, instance)])
-                    if plan.key_of(instance) != key:
-                        raise ValueError(
-                            f"{plan.model.__name__}: a receiver of pre_save changed the primary key that was asked for"
-                        )
-                packed = resolved.codec.dump_many([instance], False)[0]
-            # Neither replaces a row that another caller has written meanwhile; the next try reads that row.
-            if payload is None:
-                stored = yield Call(resolved.backend, "add", (key, packed, self._pick_ttl()))
-            else:
-                swapped = yield from swap(resolved.backend, {key: packed}, self._pick_ttl(), 1, {key: payload})
-                stored = swapped[key]
-            if stored is not False and stored is not None:
-                if signals is not None and signals.after is not None:
-                    yield SendSignal(signals.after, [(0, instance)], _CREATED)
-                slots.clear(plan.tracker, [instance])
+            (instance,) = plan.adopt([full])
+            if (yield from self._create(Creation(instance, key, payload))):
                 return instance, True
         raise WriteError([FailedRow(plan.model.__name__, key, "refused by the backend")])
+
+    def _create(self, creation: Creation) -> Steps[bool]:
+        """Write a row unless others have written one meanwhile. Return whether it was written."""
+        if self._save is None:
+            insert: ModelInsert[Any] = ModelInsert(self._plan, [creation.instance], False).creating(creation)
+            return (yield from insert.steps()) is not None
+        before = _creation.get()
+        _creation.set(creation)
+        try:
+            yield CallFunction(self._save, (creation.instance,), "save()")
+        except CreatedByOthersError:
+            return False
+        finally:
+            _creation.set(before)
+        return True
+
+
+def save_new(instance: Any, ttl: TTL) -> Steps[bool]:
+    """Write an instance as a new row, as ``save()`` does.
+
+    Raises:
+        CreatedByOthersError: ``get_or_create`` creates it, and others have done so meanwhile.
+    """
+    insert: ModelInsert[Any] = ModelInsert(type(instance)._meta, [instance], False)
+    if ttl is not None:
+        insert.ttl(ttl)
+    creation = _creation.get()
+    if creation is None or creation.instance is not instance:
+        yield from insert.steps()
+        return True
+    if (yield from insert.creating(creation).steps()) is None:
+        raise CreatedByOthersError([FailedRow(type(instance).__name__, creation.key, "others have created it")])
+    _creation.set(None)  # saving it again is an update
+    return True

@@ -21,7 +21,7 @@ from typing import Any
 from .._speedups import slots
 from ..errors import BackendError, FailedRow
 from ..payload import ABSENT, LEASE
-from ..requests import Call, CallLoader, Sleep, Steps, WaitFor
+from ..requests import Call, CallFunction, Sleep, Steps, WaitFor
 from ..types import TTL, Outcome, check_ttl
 from . import leases, single_flight
 from .base import R, WriteOperation, slices
@@ -235,9 +235,9 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
         outer = load.enter_loader()
         try:
             if self._one_by_one:
-                reply = {missing[0]: (yield CallLoader(self._loader, (missing[0],)))}
+                reply = {missing[0]: (yield CallFunction(self._loader, (missing[0],)))}
             else:
-                reply = yield CallLoader(_call_to_end, (self._loader, missing))
+                reply = yield CallFunction(_call_to_end, (self._loader, missing))
         finally:
             load.leave_loader(outer)
         rows = rows_by_key(self._plan, reply, pks)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .._speedups import assigned
 from .._speedups import keys as key_makers
 from ..payload import is_absence
-from ..requests import Call, Request, Steps
+from ..requests import Call, CallFunction, Request, Steps
 from ..types import TTL
 from .delete import ModelDelete
 from .expire import ModelExpire
 from .increment import Increment
-from .insert import GetOrCreate, ModelInsert
+from .insert import GetOrCreate, ModelInsert, save_new
 from .query import ModelQuery
 from .read_through import ModelLoad
 from .signal_senders import signal_senders
@@ -48,11 +48,14 @@ __all__ = [
 M = TypeVar("M", bound="Instance")
 
 
-def create(model: type[M], values: Mapping[str, Any]) -> Steps[M]:
-    """Make an instance and write it."""
+def create(model: type[M], values: Mapping[str, Any], save: Callable[[M], Any] | None) -> Steps[M]:
+    """Make an instance and write it, by ``save`` if that is given."""
     instance = model(**values)
-    insert: ModelInsert[M] = ModelInsert(model._meta, [instance], False)
-    return (yield from insert.steps())
+    if save is None:
+        insert: ModelInsert[M] = ModelInsert(model._meta, [instance], False)
+        return (yield from insert.steps())
+    yield CallFunction(save, (instance,), "save()")
+    return instance
 
 
 def get(model: type[M], row: Any) -> Steps[M]:
@@ -78,12 +81,14 @@ def get_many(model: type[M], pks: Iterable[Any]) -> Steps[dict[Any, M]]:
     return key_makers.found(given, rows)
 
 
-def get_or_create(model: type[M], defaults: Mapping[str, Any] | None, values: Mapping[str, Any]) -> GetOrCreate:
+def get_or_create(
+    model: type[M], defaults: Mapping[str, Any] | None, values: Mapping[str, Any], save: Callable[[M], Any] | None
+) -> GetOrCreate:
     """Return the operation that reads a row or creates it; its primary key is part of ``values``."""
     plan = model._meta
     key_names = {name for field in plan.key_fields for name in field.accepted_names}
     key_part = {name: value for name, value in values.items() if name in key_names}
-    return GetOrCreate(plan, (key_part, {**(defaults or {}), **values}), False)
+    return GetOrCreate(plan, (key_part, {**(defaults or {}), **values}), save)
 
 
 def get_or_load(
@@ -159,9 +164,7 @@ def save(instance: Any, force_insert: bool, ttl: TTL, keep_ttl: bool, atomic: bo
     if keep_ttl and ttl is not None:
         raise ValueError(f"{plan.model.__name__}: ttl gives the row a lifetime, and keep_ttl keeps the one it has")
     if force_insert or instance._pk is None:
-        insert: ModelInsert[Any] = ModelInsert(plan, [instance], False)
-        yield from (insert if ttl is None else insert.ttl(ttl)).steps()
-        return True
+        return (yield from save_new(instance, ttl))
     changed = assigned.assigned(plan.tracker.peek(instance), instance)
     # Receivers of signals may change a row in which nothing was changed.
     if not changed and ttl is None and signal_senders("save", plan.model) is None:

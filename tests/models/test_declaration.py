@@ -600,7 +600,7 @@ def test_methods_and_properties_work_and_can_call_super(memory: co.SimpleBackend
             self.name = self.name.title()
             return super().save(force_insert)
 
-    user = User.create(name="sam")
+    user = User.insert(name="sam").execute()
     assert user.initial == "s"
     user.save()
     assert User.get_by_id(user.id).initial == "S"

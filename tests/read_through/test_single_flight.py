@@ -18,7 +18,7 @@ import pytest
 import cacheorm as co
 from cacheorm.operations import single_flight
 from cacheorm.payload import is_lease
-from cacheorm.requests import CallLoader
+from cacheorm.requests import CallFunction
 from cacheorm.sync_driver import perform
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -218,7 +218,7 @@ def test_an_operation_that_is_abandoned_blocks_no_other(memory: Any, source: Any
     user = a_user(memory)
     steps = user.query_many({"id": 1}).load_missing(source, lease=1).steps()
     request = next(steps)
-    while not isinstance(request, CallLoader):
+    while not isinstance(request, CallFunction):
         request = steps.send(perform(request))
     assert in_flight() == 1
     del steps
@@ -512,7 +512,7 @@ def test_a_load_whose_caller_is_gone_is_not_waited_for(memory: Any, source: Any,
     user = a_user(memory)
     steps = user.query_many({"id": 1}).load_missing(source, lease=3600).steps()
     request = next(steps)
-    while not isinstance(request, CallLoader):
+    while not isinstance(request, CallFunction):
         request = steps.send(perform(request))
     (running,) = single_flight._running.values()
     second = in_thread(lambda: user.get_or_load(1, source.one, lease=3600))
