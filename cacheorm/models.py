@@ -11,8 +11,8 @@ from .async_methods import AsyncMethods, saver
 from .declaration import Declared, ModelBase
 from .metadata import RowPlan
 from .operations import ModelDelete, ModelInsert, ModelQuery, ModelUpdate, shortcuts
-from .operations.base import as_rows
 from .operations.query import LEASE_SECONDS
+from .operations.rows import as_rows
 from .sync_driver import perform, run
 from .types import TTL
 

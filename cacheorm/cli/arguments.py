@@ -15,7 +15,7 @@ from ..backends import BaseBackend
 from ..fields import Field, ForeignKeyField
 from ..metadata import RowPlan, bind
 from ..models import Model
-from ..operations.base import slices
+from ..operations.rows import slices
 from ..options import resolve_backend
 from ..types import is_model
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
-from itertools import islice
 from typing import Any, Generic, Self, TypeVar
 
 from .._speedups import keys as key_makers
@@ -13,39 +12,14 @@ from ..errors import BackendError, FailedRow, WriteError
 from ..metadata import RowPlan
 from ..requests import Call, SendSignal, SignalSender, Steps
 from ..sync_driver import run
-from ..types import KeepTTL, check_ttl, is_model
+from ..types import KeepTTL, check_ttl
+from .rows import DrawnRows
 
-__all__ = ["Operation", "Steps", "WriteOperation", "as_rows", "slices"]
+__all__ = ["Operation", "Steps", "WriteOperation"]
 
 R = TypeVar("R")
-T = TypeVar("T")
 
 _JITTER_PARTS = 8
-
-
-def as_rows(rows: tuple[Any, ...]) -> Iterable[Any]:
-    """Return the rows of a call that takes either rows or one iterable of them."""
-    if len(rows) == 1:
-        only = rows[0]
-        if type(only) is list:
-            return only
-        # A model may define __iter__: its instance is a row all the same.
-        is_row = isinstance(only, (Mapping, str, bytes)) or is_model(type(only))
-        if not is_row and isinstance(only, Iterable):
-            return only
-    return rows
-
-
-def slices(items: Iterable[T], size: int) -> Iterable[list[T]]:
-    """Split an iterable into lists of at most ``size`` items; a list of at most that length is not copied."""
-    if type(items) is list and len(items) <= size:
-        return (items,) if items else ()
-    return _slices(iter(items), size)
-
-
-def _slices(iterator: Iterator[T], size: int) -> Iterator[list[T]]:
-    while part := list(islice(iterator, size)):
-        yield part
 
 
 class Operation(Generic[R]):
@@ -87,8 +61,15 @@ class Operation(Generic[R]):
         raise NotImplementedError
 
     def execute(self) -> R:
-        """Run the operation and return its result."""
-        return run(self.steps())
+        """Run the operation and return its result.
+
+        One that failed can be executed again, and does what was not done: also over an iterator, whose rows are kept
+        until the operation has succeeded.
+
+        Raises:
+            RuntimeError: the rows came from an iterator, which is used up or has raised an error.
+        """
+        return self._ended(run(self.steps()))
 
     async def aexecute(self) -> R:
         """Run the operation in an event loop and return its result.
@@ -99,7 +80,13 @@ class Operation(Generic[R]):
         # Here and not in arun(), so that an operation that waits has no generator and no second coroutine yet.
         if (wait := admission(self._first_backend())) is not None:
             await wait
-        return await arun(self.steps())
+        return self._ended(await arun(self.steps()))
+
+    def _ended(self, result: R) -> R:
+        """Forget the rows of an iterator after the operation has succeeded; return its result."""
+        if type(self._rows) is DrawnRows:
+            self._rows.forget()
+        return result
 
     def _first_backend(self) -> Any:
         """Return the backend that is used first; ``None`` if that is not known yet."""

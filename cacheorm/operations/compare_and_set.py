@@ -8,7 +8,7 @@ from typing import Any
 from ..payload import ABSENT, LEASE
 from ..requests import Call, Steps
 from ..types import Outcome
-from .base import slices
+from .rows import slices
 
 __all__ = ["collect", "swap"]
 

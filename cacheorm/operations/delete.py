@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..requests import Call, SendSignal, Steps
-from .base import Operation, R, slices
+from .base import Operation, R
+from .rows import slices
 from .signal_senders import signal_senders
 
 __all__ = ["ModelDelete"]

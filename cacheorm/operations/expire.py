@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..requests import Call, Steps
-from .base import WriteOperation, slices
+from .base import WriteOperation
+from .rows import slices
 
 __all__ = ["ModelExpire"]
 

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple, Self
 
 from .._speedups import slots
-from ..errors import ConflictError, FailedRow, WriteError
+from ..errors import BackendError, ConflictError, FailedRow, WriteError
 from ..metadata import RowPlan
 from ..requests import Call, CallFunction, SendSignal, Steps
 from ..types import TTL
@@ -57,6 +57,9 @@ class ModelInsert(WriteOperation[R]):
 
     _if_absent = False
     _takes_back = True
+    # Instances of an execution that failed, some of them stored under keys that were made for them: made anew from
+    # dicts, they would be stored again under other keys.
+    _kept: Any = None
     _creation: Creation | None = None
 
     def if_absent(self) -> Self:
@@ -70,7 +73,8 @@ class ModelInsert(WriteOperation[R]):
         return self
 
     def steps(self) -> Steps[R]:
-        instances = self._plan.adopt(self._rows)
+        instances = self._kept or self._plan.adopt(self._rows)
+        self._kept = None
         keyless = keyless_rows(self._plan, instances) if self._takes_back else []
         stored: set[str] | None = set() if keyless else None
         insert = self._insert_many(instances, stored) if self._many else self._insert_one(instances)
@@ -78,6 +82,8 @@ class ModelInsert(WriteOperation[R]):
             result: Any = yield from insert
         except BaseException as error:
             take_back_keys(self._plan, keyless, error, stored or ())
+            if stored or (keyless and isinstance(error, (BackendError, WriteError))):
+                self._kept = instances
             raise
         slots.clear(self._plan.tracker, result if self._many else [result])
         return result  # type: ignore[no-any-return]

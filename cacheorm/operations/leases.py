@@ -16,8 +16,8 @@ from ..errors import BackendError
 from ..payload import LEASE
 from ..requests import Call, Steps
 from ..types import Outcome
-from .base import slices
 from .compare_and_set import collect, swap
+from .rows import slices
 from .single_flight import SharedLoad
 
 __all__ = ["can_be_replaced", "give_back", "take"]

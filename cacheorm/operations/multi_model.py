@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, ClassVar, Self, cast
 
@@ -16,6 +16,7 @@ from .insert import ModelInsert, keyless_rows, take_back_keys
 from .merging import OperationResult, run_merged
 from .preloading import Path, check_path, load_related_of_read, paths_of
 from .query import ModelQuery
+from .rows import DrawnRows
 from .update import ModelUpdate
 
 __all__ = ["Delete", "Insert", "Query", "Update"]
@@ -36,16 +37,20 @@ class _OverModels(Operation[R]):
     """
 
     _single: ClassVar[type[Operation[Any]]]
-    _done: ClassVar[str] = "stored"
+    _written: ClassVar[str] = "stored"
 
     def __init__(self, *items: Any) -> None:
-        super().__init__(cast("RowPlan", None), items, True)
+        only = items[0] if len(items) == 1 else None
+        rows = DrawnRows(only) if isinstance(only, Iterator) and not is_model(type(only)) else items
+        super().__init__(cast("RowPlan", None), rows, True)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
 
     def _first_backend(self) -> Any:
         items: Any = self._rows
+        if type(items) is DrawnRows:
+            return None
         if len(items) == 1 and isinstance(items[0], (list, tuple)) and not _is_pair(items[0]):
             (items,) = items
         if not items:
@@ -60,7 +65,7 @@ class _OverModels(Operation[R]):
             TypeError: something that is neither an instance nor a pair of a model and rows.
         """
         items: Any = self._rows
-        if len(items) == 1 and not _is_pair(items[0]) and not is_model(type(items[0])):
+        if type(items) is not DrawnRows and len(items) == 1 and not _is_pair(items[0]) and not is_model(type(items[0])):
             (items,) = items
             if not isinstance(items, Iterable) or isinstance(items, (str, bytes, Mapping)):
                 raise _not_rows(items)
@@ -153,7 +158,7 @@ class _OverModels(Operation[R]):
                 written += [(name, key) for key in keys if key not in named]
         errors = [outcome.error for outcome in results if outcome.error]
         kind = ConflictError if all(isinstance(error, ConflictError) for error in errors) else WriteError
-        failure = kind(failed, written, self._done)
+        failure = kind(failed, written, self._written)
         failure.__cause__ = next((error for error in errors if isinstance(error, BackendError)), None)
         return failure
 
@@ -211,7 +216,8 @@ class Insert(_OverModels[list[Any]], ModelInsert[list[Any]]):
     _single = ModelInsert
 
     def steps(self) -> Steps[list[Any]]:
-        by_model = self._by_model()
+        by_model = self._kept or self._by_model()
+        self._kept = None
         self._adopt_all(by_model)
         keyless = {model: keyless_rows(model._meta, group.rows) for model, group in by_model.items()}
         # Not by the operations on the models, since errors need the keys of rows.
@@ -227,6 +233,8 @@ class Insert(_OverModels[list[Any]], ModelInsert[list[Any]]):
         except BaseException as error:
             for model, rows in keyless.items():
                 take_back_keys(model._meta, rows, error)
+            if any(keyless.values()) and isinstance(error, (BackendError, WriteError)):
+                self._kept = by_model
             raise
         return self._in_order(by_model, [outcome.result for outcome in results])
 
@@ -271,7 +279,7 @@ class Delete(_OverModels[bool], ModelDelete[bool]):
     """
 
     _single = ModelDelete
-    _done = "removed"
+    _written = "removed"
 
     def steps(self) -> Steps[bool]:
         results = yield from self._write(self._by_model())

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ..requests import Call, Steps
 from ..types import TTL
-from .base import Operation, R, slices
+from .base import Operation, R
 from .preloading import Path, Tree, load_related_of_read, paths_of
 from .read import read
+from .rows import slices
 
 if TYPE_CHECKING:
     from .read_through import Loader, ModelLoad

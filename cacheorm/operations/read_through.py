@@ -24,12 +24,13 @@ from ..payload import ABSENT, LEASE
 from ..requests import Call, CallFunction, Sleep, Steps, WaitFor
 from ..types import TTL, Outcome, check_ttl
 from . import leases, single_flight
-from .base import R, WriteOperation, slices
+from .base import R, WriteOperation
 from .compare_and_set import collect
 from .loaded_rows import Loaded, Refused, not_stored
 from .loader_reply import rows_by_key
 from .query import ModelQuery
 from .read import Gaps, read_with_gaps
+from .rows import slices
 from .single_flight import Lead, Moment, SharedLoad
 
 __all__ = ["Loader", "ModelLoad"]

@@ -70,6 +70,9 @@ class ModelUpdate(WriteOperation[R]):
 
     _retries: int | None = None
     _function: Callable[[Any], object] | None = None
+    # Results of the rows that an execution has updated before it failed, by their positions: the next one must not
+    # change them again.
+    _done: dict[int, Any] = {}  # noqa: RUF012 -- replaced, never changed
 
     def keep_ttl(self) -> Self:
         """Keep the lifetime of each row instead of starting that of the model anew."""
@@ -128,38 +131,57 @@ class ModelUpdate(WriteOperation[R]):
         whole = plan.model in set(map(type, rows))
         own = instances if whole or (plan.related is not None and slots.holds(plan.related, instances)) else []
         batch = _Batch(range(len(rows)), changes, own, pks, keys)
-        if not self._many:
-            (result,) = yield from self._update(batch)
-            return result  # type: ignore[no-any-return]
-        updated: list[Any] = []
-        failures: list[WriteError] = []
+        done = self._done
+        if done:
+            batch = batch.some([position for position in batch.positions if position not in done])
+        results = yield from self._update_parts(batch)
+        self._done = {}
+        if done:
+            done = done | dict(zip(batch.positions, results, strict=True))
+            results = [done[position] for position in range(len(rows))]
+        return results if self._many else results[0]  # type: ignore[return-value]
+
+    def _update_parts(self, batch: _Batch) -> Steps[list[Any]]:
+        """Update rows in parts. If some are not updated, note the results of the others."""
+        plan = self._plan
+        count = len(batch.keys)
         size = self._chunk or plan.backend.chunk_size
         signals = signal_senders("save", plan.model)
         if signals is not None and signals.before is not None:
             # A receiver may stop the operation before anything is written, so all rows have to be in one part.
-            size = max(1, len(rows))
-        for start in range(0, len(rows), size):
-            part = batch if size >= len(rows) else batch.part(start, start + size)
-            try:
-                updated += yield from self._update(part)
-            except WriteError as error:
-                # The other parts are written all the same: rows that are not in the error are stored.
-                failures.append(error)
-            except BackendError as error:
-                if updated:
-                    error.add_note(f"{len(updated)} rows of {plan.model.__name__} had been updated before")
-                raise
-        if failures:
-            kind = ConflictError if all(isinstance(error, ConflictError) for error in failures) else WriteError
-            raise kind([row for error in failures for row in error.failed])
-        return updated  # type: ignore[return-value]
-
-    def _update(self, batch: _Batch) -> Steps[list[Any]]:
-        """Update rows; try those that others changed meanwhile again, up to ``_retries`` times."""
-        if self._retries is None:
-            return (yield from self._attempt(batch, set(), []))
-        results: dict[int, Any] = {}
+            size = max(1, count)
+        results: list[Any] = []
         refused: list[FailedRow] = []
+        changed: list[FailedRow] = []
+        try:
+            for start in range(0, count, size):
+                part = batch if size >= count else batch.part(start, start + size)
+                # The other parts are written all the same: rows that are not in the error are stored.
+                results += yield from self._update(part, refused, changed)
+            if refused:
+                raise WriteError(refused + changed)
+            if changed:
+                raise ConflictError(changed)
+        except (BackendError, WriteError) as error:
+            named = {row.key for row in refused + changed}
+            known = zip(batch.positions, batch.keys, results, strict=False)
+            self._done = self._done | {position: row for position, key, row in known if key not in named}
+            if isinstance(error, BackendError) and results:
+                error.add_note(f"{len(results)} rows of {plan.model.__name__} had been updated before")
+            raise
+        return results
+
+    def _update(self, batch: _Batch, refused: list[FailedRow], changed: list[FailedRow]) -> Steps[list[Any]]:
+        """Update rows; try those that others changed meanwhile again, up to ``_retries`` times.
+
+        Args:
+            batch: the rows.
+            refused: a list to which the rows that the backend refused are added.
+            changed: a list to which the rows that others changed at each try are added.
+        """
+        if self._retries is None:
+            return (yield from self._attempt(batch, set(), refused))
+        results: dict[int, Any] = {}
         keys = batch.keys
         left = list(range(len(keys)))
         for _ in range(self._retries + 1):
@@ -169,12 +191,9 @@ class ModelUpdate(WriteOperation[R]):
             left = [index for index in left if keys[index] in conflicts] if conflicts else []
             if not left:
                 break
-        else:
-            name, reason = self._plan.model.__name__, f"others changed it {self._retries + 1} times in a row"
-            rows = [FailedRow(name, key, reason) for key in dict.fromkeys([keys[index] for index in left])]
-            raise WriteError(refused + rows) if refused else ConflictError(rows)
-        if refused:
-            raise WriteError(refused)
+        reason = f"others changed it {self._retries + 1} times in a row"
+        names = dict.fromkeys([keys[index] for index in left])
+        changed += [FailedRow(self._plan.model.__name__, key, reason) for key in names]
         return [results[index] for index in range(len(keys))]
 
     def _attempt(self, batch: _Batch, conflicts: set[str], refused: list[FailedRow]) -> Steps[list[Any]]:
@@ -183,7 +202,7 @@ class ModelUpdate(WriteOperation[R]):
         Args:
             batch: the rows.
             conflicts: an atomic update adds the keys that others have changed.
-            refused: an atomic update adds the rows that the backend refused.
+            refused: the rows that the backend refused are added.
         """
         backend = self._plan.backend
         failed_reads = backend.failed_reads
@@ -209,7 +228,7 @@ class ModelUpdate(WriteOperation[R]):
             named = {row.key for row in refused}
             conflicts.update([key for key in keys if not written.get(key) and key not in named])
         elif self._many:
-            written = yield from self._write_many("replace_many", keys, found.payloads, after)
+            written = yield from self._write_many("replace_many", keys, found.payloads, after, refused)
         else:
             call = Call(self._plan.backend, "replace", (keys[0], found.payloads[0], self._pick_ttl()))
             written = {keys[0]: (yield call)}

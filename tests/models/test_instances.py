@@ -169,6 +169,21 @@ def test_dicts_lead_there_and_back() -> None:
         Account.from_dict({"nam": 1})
 
 
+def test_an_instance_without_a_primary_key_has_no_hash(memory: co.SimpleBackend) -> None:
+    class Note(co.Model):
+        text = co.StringField(default="")
+
+        class Meta:
+            backend = memory
+
+    note = Note()
+    for unsaved in (note, Account(), Visit(day=1), Visit(account=Account(), day=1)):
+        with pytest.raises(TypeError, match=f"a {type(unsaved).__name__} without a primary key has no hash"):
+            {unsaved}
+    note.save()
+    assert {note, Note.get(id=note.id)} == {note}
+
+
 def test_the_primary_key_can_be_read_and_set() -> None:
     row = Account()
     assert (row._pk, row.get_id()) == (None, None)
