@@ -67,7 +67,7 @@ class ModelInsert(WriteOperation[R]):
         self._if_absent = True
         return self
 
-    def creating(self, creation: Creation) -> Self:
+    def _only_create(self, creation: Creation) -> Self:
         """Write the row of a ``get_or_create``, only if there is still none."""
         self._if_absent, self._creation = True, creation
         return self
@@ -221,7 +221,7 @@ class GetOrCreate(WriteOperation[tuple[Any, bool]]):
     def _create(self, creation: Creation) -> Steps[bool]:
         """Write a row unless others have written one meanwhile. Return whether it was written."""
         if self._save is None:
-            insert: ModelInsert[Any] = ModelInsert(self._plan, [creation.instance], False).creating(creation)
+            insert: ModelInsert[Any] = ModelInsert(self._plan, [creation.instance], False)._only_create(creation)
             return (yield from insert.steps()) is not None
         before = _creation.get()
         _creation.set(creation)
@@ -247,7 +247,7 @@ def save_new(instance: Any, ttl: TTL) -> Steps[bool]:
     if creation is None or creation.instance is not instance:
         yield from insert.steps()
         return True
-    if (yield from insert.creating(creation).steps()) is None:
+    if (yield from insert._only_create(creation).steps()) is None:
         raise CreatedByOthersError([FailedRow(type(instance).__name__, creation.key, "others have created it")])
     _creation.set(None)  # saving it again is an update
     return True

@@ -179,7 +179,7 @@ def test_an_instance_without_a_primary_key_has_no_hash(memory: co.SimpleBackend)
     note = Note()
     for unsaved in (note, Account(), Visit(day=1), Visit(account=Account(), day=1)):
         with pytest.raises(TypeError, match=f"a {type(unsaved).__name__} without a primary key has no hash"):
-            {unsaved}
+            hash(unsaved)
     note.save()
     assert {note, Note.get(id=note.id)} == {note}
 
