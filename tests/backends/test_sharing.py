@@ -12,7 +12,7 @@ import pytest
 from children import fork_and_check
 from clusters import wait_until
 from faults import Proxy
-from servers import HOST, MemcachedServer, RedisServer
+from servers import HANG, HOST, MemcachedServer, RedisServer
 
 from cacheorm.backends import MemcachedBackend, RedisBackend
 from cacheorm.errors import BackendError
@@ -30,6 +30,8 @@ def proxy(
     server = redis_server if request.param == "redis" else memcached_server
 
     def make(**options: Any) -> Any:
+        # By default far longer than anybody waits for a connection on a busy machine.
+        options = {"socket_timeout": HANG, **options}
         if request.param == "redis":
             return RedisBackend(host=HOST, port=proxy.port, **options)
         options = {{"socket_timeout": "timeout"}.get(name, name): value for name, value in options.items()}
@@ -44,8 +46,7 @@ def proxy(
 
 
 def test_thirty_two_threads_share_four_connections(proxy: Any) -> None:
-    # Far longer than anybody waits for a turn on a busy machine.
-    with proxy.make(max_connections=4, socket_timeout=120) as backend:
+    with proxy.make(max_connections=4) as backend:
         backend.set_many(BATCH)
 
         def work(number: int) -> None:
@@ -75,7 +76,7 @@ def test_a_full_pool_says_which_option_to_raise(proxy: Any) -> None:
 
 
 def test_a_connection_that_is_given_back_goes_to_who_waits_for_it(proxy: Any) -> None:
-    with proxy.make(max_connections=1, socket_timeout=120) as backend:
+    with proxy.make(max_connections=1) as backend:
         backend.set_many(BATCH)
         chunks = backend.get_chunks(list(BATCH))
         next(chunks)
@@ -108,7 +109,7 @@ def test_how_connections_are_used_is_told(way: str, proxy: Any) -> None:
         assert after in [state._replace(in_use=0, idle=idle) for idle in (1, 2)]
         await backend.aclose()
 
-    with proxy.make(max_connections=2, socket_timeout=120) as backend:
+    with proxy.make(max_connections=2) as backend:
         assert f"127.0.0.1:{proxy.port}" in backend.pools()[0].server
         if way == "awaited":
             backend.set_many(BATCH)

@@ -325,10 +325,8 @@ def test_with_several_servers_one_begins_for_as_many_connections(three: list[Mem
         assert operations.begun == []
         await held[1].pop().aclose()
 
-        async def has_begun() -> bool:
-            return operations.begun == [0]
-
-        await until(has_begun)
+        await rounds()
+        assert operations.begun == [0]
         for each in [*held[0], *held[1], *held[2]]:
             await each.aclose()
         assert await waiting == [None]

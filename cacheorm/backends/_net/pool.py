@@ -162,8 +162,7 @@ class Pool:
         else:
             if transport.sent and not complete:
                 transport.drop_unsent()
-            transport.close()
-            self._release(None)
+            self._discard(transport)
 
     def failure(self, error: Exception, transport: Any, effect: Effect) -> BackendError:
         """Return the error for a connection that failed during an exchange; open the breaker after a timeout."""
@@ -220,6 +219,12 @@ class Pool:
             return True
         transport.close()  # and is not counted any more, though the caller may keep it
         return False
+
+    def _discard(self, transport: Any) -> None:
+        """Close a connection, and let others use its place."""
+        transport.close()
+        self._prune()  # before others look for a place
+        self._release(None)
 
     def _admitted(self, transport: Any) -> bool:
         """Count one more connection. Return whether it is within the limit, in the order of counting."""
@@ -319,8 +324,7 @@ class Opening:
                 transport.sent = transport.answered = False
             pool.breaker.succeed()
         except BaseException as error:
-            transport.close()
-            pool._release(None)
+            pool._discard(transport)
             if not isinstance(error, (OSError, ValueError, UnreachableError)):
                 if isinstance(error, BackendError):  # a server that refuses is there
                     pool.breaker.succeed()
