@@ -110,7 +110,7 @@ types: $(VENV)/.installed-dev ## mypy --strict on the package; mypy and pyright 
 	$(BIN)/python -m pytest -q tests/typing
 
 .PHONY: test-suite
-test-suite: servers coverage test-packaging test-pythons ## everything but lint and types
+test-suite: servers coverage test-packaging test-newest ## everything but lint and types
 
 # A worker that has nothing left to do takes tests over from others. Packaging and typing do not import the package.
 RUN = -m pytest --ignore=tests/packaging --ignore=tests/typing --numprocesses=$(WORKERS) --dist=worksteal
@@ -139,6 +139,10 @@ coverage: test-pure test-compiled ## both of these, and the lines that neither h
 .PHONY: test-packaging
 test-packaging: $(VENV)/.installed-dev ## build, install and inspect source distribution and wheels
 	env -u CACHEORM_NO_EXTENSIONS -u CACHEORM_REQUIRE_EXTENSIONS $(BIN)/python -m pytest tests/packaging -n 2 --dist=loadscope $(PYTEST)
+
+.PHONY: test-newest
+test-newest: $(VENV)/.installed-dev servers ## a wheel and a quick run on the newest other Python that is found
+	$(BIN)/nox
 
 .PHONY: test-pythons
 test-pythons: $(VENV)/.installed-dev servers ## a wheel and a quick run on every Python from 3.11 on that is found
