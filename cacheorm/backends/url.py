@@ -22,7 +22,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ._url_options import Kind, check_names, choice, list_of, read_options, seconds, suggestion, whole
+from ._url_options import FLAG, TEXT, Kind, check_names, choice, list_of, read_options, seconds, suggestion, whole
 from ._url_parts import no_spaces
 from .base import BaseBackend
 
@@ -122,11 +122,23 @@ def _memcached(scheme: str, rest: str, options: Mapping[str, Any]) -> BaseBacken
         "on_failure_keys": whole(),
         "on_server_failure": choice(*POLICIES),
         "operation_timeout": seconds(),
+        "password": TEXT,
         "retry_after": seconds(0),
+        "ssl": FLAG,
+        "ssl_ca_certs": TEXT,
+        "ssl_certfile": TEXT,
+        "ssl_check_hostname": FLAG,
+        "ssl_keyfile": TEXT,
+        "username": TEXT,
         "weights": list_of(whole(1, MAX_WEIGHT), f"a list of whole numbers from 1 to {MAX_WEIGHT}"),
     }
     location, settings = _split(scheme, rest, options, known)
-    return MemcachedBackend(servers=read_url_servers(location, settings.pop("weights", None)), **settings)
+    servers = read_url_servers(location, settings.pop("weights", None))
+    try:
+        return MemcachedBackend(servers=servers, **settings)
+    except (TypeError, ValueError) as error:  # options that go with others, or a password that cannot be sent
+        problem = str(error)
+    raise ValueError(f"a memcached:// URL: {problem}")
 
 
 _FACTORIES: dict[str, Callable[[str, str, Mapping[str, Any]], BaseBackend]] = {

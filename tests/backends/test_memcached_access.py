@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from certificates import Certificates
@@ -18,6 +19,7 @@ from loops import FACTORIES
 from observing import in_use
 from servers import HANG, HOST, MemcachedServer
 
+from cacheorm.backends import backend_from_url
 from cacheorm.backends.memcached import MemcachedBackend
 from cacheorm.errors import BackendError
 
@@ -76,6 +78,17 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerWithUser
 def test_each_connection_begins_with_a_user_name_and_a_password(way: Any, guarded: ServerWithUsers) -> None:
     with MemcachedBackend([guarded.address], username="ada", password=SECRET, timeout=60) as backend:
         check(backend, way)
+
+
+@pytest.mark.parametrize("password", ["open-sesame", "a/b@c#d?e&f=g%h+i:j"])
+def test_a_url_has_them_as_options(password: str, tmp_path: Path) -> None:
+    with ServerWithUsers(tmp_path, password) as server:
+        url = f"memcached://{HOST}:{server.port}?username=ada&password={quote(password, safe='')}"
+        with backend_from_url(url) as backend:
+            assert backend.set("k", b"v")
+            assert password not in repr(backend)
+        with backend_from_url(f"memcached://{HOST}:{server.port}", username="ada", password=password) as backend:
+            assert backend.get("k") == b"v"
 
 
 @ways
@@ -207,6 +220,12 @@ def test_rows_pass_over_tls(way: Any, encrypted: ServerWithTLS, certificates: Ce
         with MemcachedBackend([encrypted.address], timeout=60, **options) as backend:  # type: ignore[arg-type]
             check(backend, way)
             assert in_use(backend) == [0]
+
+
+def test_a_url_may_ask_for_tls(encrypted: ServerWithTLS, certificates: Certificates) -> None:
+    url = f"memcached://{HOST}:{encrypted.port}?ssl=true&ssl_ca_certs={quote(str(certificates.authority))}"
+    with backend_from_url(url) as backend:
+        assert backend.set("k", b"v")
 
 
 @ways

@@ -138,7 +138,7 @@ def test_backends_from_urls_reach_their_servers(redis_server: Any, memcached_ser
         ("memcached://host:0", "port from 1 to 65535"),
         ("memcached://host:70000", "port from 1 to 65535"),
         ("memcached://host/path", "takes host:port"),
-        ("memcached://user:hunter2@host", "takes no user and password"),
+        ("memcached://user:hunter2@host", "takes user and password as options"),
         ("redis+cluster://", r"not a redis\+cluster:// URL: expected host or host:port"),
         ("redis+cluster://u:hunter2@h1:7000,h2:port", "a port from 1 to 65535"),
         ("redis+cluster://:hunter2@h1:70000", "a port from 1 to 65535"),

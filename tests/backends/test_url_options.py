@@ -185,6 +185,11 @@ def test_a_connection_class_of_the_call_has_options_of_its_own() -> None:
         ("weights=1,", "weights .* must be a list of whole numbers"),
         ("default_ttl=1&default_ttl=1", "default_ttl .* is given twice"),
         ("time_out=1", "unknown option 'time_out' .*did you mean 'timeout'"),
+        ("ssl=perhaps", "ssl .* must be true or false"),
+        ("password=cl3rk", "a memcached:// URL: memcached takes a username and a password, or neither"),
+        ("username=cl%203rk&password=p4ss", "username must be a text without spaces"),
+        ("ssl_ca_certs=/ca.pem", "ssl_ca_certs without TLS: pass ssl=True as well"),
+        ("ssl=true&ssl_keyfile=/key.pem", "ssl_keyfile without ssl_certfile"),
     ],
 )
 def test_options_of_memcached_are_typed(query: str, message: str) -> None:

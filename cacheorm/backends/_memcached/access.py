@@ -33,7 +33,7 @@ class Credentials:
     def __init__(self, username: object, password: object) -> None:
         for name, text in (("username", username), ("password", password)):
             if text is None:
-                raise TypeError("memcached takes a username and a password, or neither")
+                raise TypeError("memcached takes a username and a password, or neither of them")
             if not isinstance(text, str):
                 raise TypeError(f"{name} must be a str, got {type(text).__name__}")
             # The server splits what it gets at spaces.

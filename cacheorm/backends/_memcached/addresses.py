@@ -100,7 +100,10 @@ def read_url_servers(location: str, weights: Sequence[int] | None) -> list[Serve
         ValueError: it is no list of servers, or has another length than the weights. The message does not show it.
     """
     if "@" in location:
-        raise ValueError("memcached:// takes no user and password; write %40 for an '@' in the path of a socket")
+        raise ValueError(
+            "memcached:// takes user and password as options, percent-encoded: ?username=...&password=...;"
+            " write %40 for an '@' in the path of a socket"
+        )
     items = location.split(",")
     if not items[-1].startswith("/"):
         items[-1] = items[-1].removesuffix("/")
