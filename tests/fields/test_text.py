@@ -184,6 +184,19 @@ class Lenient(enum.Enum):
         return cls.SMALL if value == "small" else None
 
 
+class Partial(enum.IntFlag):
+    ONE = 1
+    TWO = 2
+
+    @classmethod
+    def _missing_(cls, value: object) -> Any:
+        return cls.ONE | cls.TWO if value == "all" else super()._missing_(value)
+
+
+class Dropping(enum.Flag, boundary=enum.CONFORM):
+    ONE = 1
+
+
 class TestEnumField:
     @pytest.mark.parametrize(
         ("members", "value", "member", "form"),
@@ -235,7 +248,6 @@ class TestEnumField:
             (Truth, 0.0),
             (Access, 4),
             (Access, True),
-            (Lenient, "small"),
             (Rank, "1"),
             (Bits, 2**70),
             (Word, b"hello"),
@@ -249,6 +261,13 @@ class TestEnumField:
             assert co.EnumField(members).python_value(Bits(-1).value) is Bits(-1)
             return
         refuses(co.EnumField(members), stored, f"expected the value of a member of {members.__name__}", reading=True)
+
+    def test_asks_the_hook_of_the_enumeration_when_it_reads_too(self) -> None:
+        assert co.EnumField(Lenient).python_value("small") is Lenient.SMALL
+        assert co.EnumField(Partial).python_value("all") == Partial.ONE | Partial.TWO
+        assert co.EnumField(Dropping).cache_value(5) == 1
+        refuses(co.EnumField(Dropping), 5, "expected the value of a member of Dropping, got int", reading=True)
+        refuses(co.EnumField(Partial), 2**70, "expected the value of a member of Partial, got int", reading=True)
 
     def test_refuses_a_flag_beyond_64_bits(self) -> None:
         refuses(co.EnumField(Bits), Bits(2**70), "expected a combination of Bits within 64 bits, got Bits")

@@ -28,11 +28,13 @@ class Enumeration(Converter):
         enum: the enumeration.
         members: the member for each stored value. True equals 1 and 1.0 as a key: look at the type too.
         flag: whether unnamed combinations of members are values as well.
+        exact: whether a member is read from its own value alone: a flag's class may drop bits.
     """
 
     enum: type[Enum] = cython.declare(object, visibility="public")
     members: dict[Any, Enum] = cython.declare(object, visibility="public")
     flag: bool = cython.declare(object, visibility="public")
+    exact: bool = cython.declare(object, visibility="public")
 
     def __init__(self, enum: Any) -> None:
         if not isinstance(enum, type) or not issubclass(enum, Enum):
@@ -41,6 +43,7 @@ class Enumeration(Converter):
             raise TypeError(f"{enum.__name__} has no members, so that no value could be stored")
         self.enum = enum
         self.flag = issubclass(enum, Flag)
+        self.exact = getattr(enum._missing_, "__func__", None) is Flag._missing_.__func__  # type: ignore[attr-defined]
         self.members = {}
         for name, member in enum.__members__.items():
             stored = plain(member._value_, 0)
@@ -66,18 +69,8 @@ class Enumeration(Converter):
     def dump(self, value: Any) -> Any:
         member = value
         if type(value) is not self.enum:
-            member = None
-            if isinstance(value, bool):
-                # Not through the class: a flag would make and keep a member whose value is the bool.
-                member = self.members.get(value)
-                if member is not None and type(member._value_) is not bool:
-                    member = None
-            else:
-                try:
-                    member = self.enum(value)
-                except Exception:
-                    pass  # a _missing_ hook may raise anything
-            if type(member) is not self.enum:
+            member = self._find(value)
+            if member is None:
                 raise expected(f"a member of {self.enum.__name__} or the value of one", value)
         stored = member._value_
         if self.flag and type(stored) is bool:
@@ -94,19 +87,34 @@ class Enumeration(Converter):
     @cython.ccall
     def load(self, stored: Any) -> Any:
         kind = type(stored)
-        if kind is str or kind is int or kind is float or kind is bool or kind is bytes:
-            member = self.members.get(stored)
-            if member is not None:
-                if type(member._value_) is kind or type(plain(member._value_, 0)) is kind:
-                    return member
-            elif self.flag and kind is int:
-                try:
-                    member = self.enum(stored)
-                except Exception:
-                    pass
-                if type(member) is self.enum and member._value_ == stored and _storable(stored):
-                    return member
+        scalar = kind is str or kind is int or kind is float or kind is bool or kind is bytes
+        member = self.members.get(stored) if scalar else None
+        if member is None:
+            # An older release may have stored a value that _missing_ maps to a member of today.
+            member = self._find(stored)
+            known = member is not None and (not self.exact or member._value_ == stored)
+            if known and (not self.flag or _storable(member._value_)):
+                return member
+        elif type(member._value_) is kind or type(plain(member._value_, 0)) is kind:
+            return member
         raise expected(f"the value of a member of {self.enum.__name__}", stored)
+
+    @cython.cfunc
+    def _find(self, value: Any) -> Any:
+        """Return the member for a value, also one that the enumeration's own hook knows; ``None`` if there is none."""
+        member = None
+        if isinstance(value, bool):
+            # Not through the class: a flag would make and keep a member whose value is the bool.
+            member = self.members.get(value)
+            if member is not None:
+                return member if type(member._value_) is bool else None
+            if self.flag:
+                return None
+        try:
+            member = self.enum(value)
+        except Exception:
+            pass  # a _missing_ hook may raise anything
+        return member if type(member) is self.enum else None
 
     @cython.ccall
     def canonical(self, value: Any, stored: Any) -> Any:
