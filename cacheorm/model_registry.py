@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .fields import Field, ForeignKeyField
+from .fields import Field, ForeignKeyField, ListField
 
 if TYPE_CHECKING:
     from .metadata import RowPlan
@@ -17,7 +18,9 @@ __all__ = ["connect", "register"]
 
 _by_prefix: dict[str, list[weakref.ref[type[Model]]]] = {}
 _by_name: dict[str, list[weakref.ref[type[Model]]]] = {}
-_by_reference: weakref.WeakSet[ForeignKeyField[Any]] = weakref.WeakSet()
+# Weak references, and no WeakSet: a finalizer may declare a model while another declaration goes through them.
+_references: set[weakref.ref[ForeignKeyField[Any]]] = set()
+_lock = threading.RLock()  # taken again by models that are declared in finalizers and signal handlers
 
 
 def register(plan: RowPlan) -> None:
@@ -27,29 +30,36 @@ def register(plan: RowPlan) -> None:
         TypeError: another module-level model writes the same keys to the same backend.
     """
     model = plan.model
-    if "<locals>" not in model.__qualname__:
-        _refuse_same_keys(plan)
-        _add(_by_prefix, plan.prefix, model)
-        _replace_earlier(model)
-    for name in (model.__name__, f"{model.__module__}.{model.__name__}"):
-        _add(_by_name, name, model)
-    for reference in plan.references:
-        connect(reference, model)
+    with _lock:
+        if "<locals>" not in model.__qualname__:
+            _refuse_same_keys(plan)
+            _add(_by_prefix, plan.prefix, model)
+            _replace_earlier(model)
+        for name in (model.__name__, f"{model.__module__}.{model.__name__}"):
+            _add(_by_name, name, model)
+    for field in plan.every_field:
+        connect(field, model)
 
 
 def connect(field: Field[Any], model: type[Model]) -> None:
-    """Let a foreign key that names its model find it, from where ``model`` is declared, when it is first used."""
+    """Let a foreign key that names its model find it, from where ``model`` is declared, when it is first used.
+
+    A foreign key may be the field of a list, or of lists in it.
+    """
+    while isinstance(field, ListField):
+        field = field.field
     if isinstance(field, ForeignKeyField) and isinstance(field.target, str):
         if field.find is None:
             field.find = partial(_find, field.target, model.__module__, _scope(model))
-        _by_reference.add(field)
+        _references.add(weakref.ref(field, _references.discard))
 
 
 def _replace_earlier(model: type[Model]) -> None:
     """Let references by name to an earlier execution of the same source find this one."""
-    for reference in _by_reference:
-        target = reference.target
-        if isinstance(target, type) and _full_name(target) == _full_name(model):
+    for known in _references.copy():
+        reference = known()
+        target = None if reference is None else reference.target
+        if reference is not None and isinstance(target, type) and _full_name(target) == _full_name(model):
             reference.target = reference.given
 
 
@@ -62,12 +72,13 @@ def _scope(model: type[Model]) -> str:
 
 
 def _add(table: dict[str, list[weakref.ref[type[Model]]]], key: str, model: type[Model]) -> None:
-    living = [known for known in table.get(key, ()) if known() is not None]
-    table[key] = [*living, weakref.ref(model)]
+    # In one step each, so that nothing is lost to a finalizer that declares a model meanwhile.
+    models = table.setdefault(key, [])
+    models.append(weakref.ref(model, models.remove))
 
 
 def _living(table: dict[str, list[weakref.ref[type[Model]]]], key: str) -> Iterator[type[Model]]:
-    for known in table.get(key, ()):
+    for known in [*table.get(key, ())]:
         model = known()
         if model is not None:
             yield model

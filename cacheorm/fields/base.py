@@ -92,6 +92,8 @@ class Field(slots.Slot, Generic[T]):
         self.validators = tuple(validators)
         self.model: type[Model] | None = None
         self.name = ""
+        # A member of an enumeration is a value, also if it is callable.
+        self.makes_default = callable(default) and not isinstance(default, Enum)
         self.make_default = self._default_maker()
         self._own = self.make_converter()
 
@@ -147,9 +149,8 @@ class Field(slots.Slot, Generic[T]):
     def _default_maker(self) -> Callable[[], Any]:
         """Return the function for :attr:`make_default`, one of C if possible, since it is called for every row."""
         default = self.default
-        if callable(default):
-            maker: Callable[[], Any] = default
-            return maker
+        if self.makes_default:
+            return default  # type: ignore[no-any-return]
         if isinstance(default, _IMMUTABLE) or copy.deepcopy(default) is default:
             return partial(itemgetter(0), (default,))
         if type(default) in (list, set) and all(isinstance(part, _IMMUTABLE) for part in default):
@@ -165,7 +166,7 @@ class Field(slots.Slot, Generic[T]):
         if self.primary_key or self.default is None:
             return None
         value = self.make_default()
-        if callable(self.default) or value is not self.default:
+        if self.makes_default or value is not self.default:
             self.poke(instance, value)
         return value
 
@@ -180,12 +181,16 @@ class Field(slots.Slot, Generic[T]):
             member: the descriptor of the slot for its values.
             place: the place of that slot among those of its model, from 1.
         """
-        self.model = model
-        self.name = name
+        self.belong_to(model, name)
         self.member = member
         self.place = place
         self.attach(member, place, model._assigned)
         self.watched = type(self.converter) not in _OF_CONSTANTS
+
+    def belong_to(self, model: type[Model], name: str) -> None:
+        """Note whose field it is: of a model, or of the list that is the field ``name`` of a model."""
+        self.model = model
+        self.name = name
 
     @property
     def accepted_names(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, Unpack, ov
 
 from .._speedups import convert
 from ..errors import CacheORMError
-from ..types import is_model
+from ..types import is_model, not_a_model
 from .base import Field, FieldOptions
 
 if TYPE_CHECKING:
@@ -154,8 +154,7 @@ class ForeignKeyField(Field[T]):
     ) -> None:
         given: Any = model
         if not isinstance(given, str) and not is_model(given):
-            is_abstract = isinstance(given, type) and hasattr(given, "_declared")
-            what = f"the abstract {given.__name__}" if is_abstract else type(given).__name__
+            what = not_a_model(given)
             raise TypeError(f"ForeignKeyField takes a model with rows, 'self' or a model's name, got {what}")
         self.given = model
         self.target: type[Model] | str = model
@@ -203,18 +202,21 @@ class ForeignKeyField(Field[T]):
         self.object_id_name = self._given_id_name or (name if name.endswith("_id") else f"{name}_id")
         if self._given_id_name == name:
             raise ValueError(f"{model.__name__}.{name}: object_id_name needs a name other than the field's own")
-        if self.target == "self":
-            self.target = model
         super().bind(model, name, member, place)
         self.watched = False
         self.holds_ids = type(self).__set__ is ForeignKeyField.__set__
         # A field that is itself called "..._id" reads as the id.
         setattr(model, self.object_id_name, ObjectId(self))
 
+    def belong_to(self, model: type[Model], name: str) -> None:
+        super().belong_to(model, name)
+        if self.target == "self":
+            self.target = model
+
     def _default_maker(self) -> Callable[[], Any]:
         # An id or an instance, which is not copied.
         default: Any = self.default
-        return default if callable(default) else partial(itemgetter(0), (default,))
+        return default if self.makes_default else partial(itemgetter(0), (default,))
 
     def unset(self, instance: Any) -> Any:
         """Return the related instance for a default; without one, ``None`` or an error as in :meth:`_related`."""
@@ -229,7 +231,7 @@ class ForeignKeyField(Field[T]):
             value = None
             if self.default is not None and not self.primary_key:
                 value = self.make_default()
-                if callable(self.default) or is_model(type(value)):
+                if self.makes_default or is_model(type(value)):
                     self._hold(instance, value)
         # An instance that had no id when it was assigned may have one now.
         return value._pk if is_model(type(value)) else value

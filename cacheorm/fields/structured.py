@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 from .._speedups import convert
 from .base import Field, FieldOptions
+
+if TYPE_CHECKING:
+    from ..models import Model
 
 __all__ = ["JSONField", "ListField", "StructField"]
 
@@ -85,10 +88,11 @@ class ListField(Field[T]):
     """A list of values of one field, stored as the list of their stored forms.
 
     Takes lists and tuples. Elements may be ``None`` if their field has ``null=True``, and have to pass its
-    validators; its default means nothing here.
+    validators; its default means nothing here. A list of foreign keys holds the related primary keys.
 
     Args:
-        field: the field of the elements, of any type: ``ListField(IntegerField())``.
+        field: the field of the elements, of any type: ``ListField(IntegerField())`` or
+            ``ListField(ForeignKeyField("self"))``.
 
     Raises:
         TypeError: ``field`` is no field.
@@ -114,6 +118,13 @@ class ListField(Field[T]):
             raise ValueError("the elements of a list cannot be a primary key")
         self.field = field
         super().__init__(null, **options)
+
+    def belong_to(self, model: type[Model], name: str) -> None:
+        super().belong_to(model, name)
+        # A copy: several lists may be given one field, and "self" is another model in each.
+        self.field = self.field.clone()
+        self.field.belong_to(model, name)
+        self._own = self.make_converter()
 
     def make_converter(self) -> convert.Converter:
         element = self.field.converter
