@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
 from operator import methodcaller
-from typing import Any, Self
+from typing import Any, Self, TypeVar, overload
 
 from .async_driver import arun
 from .fields import Field
@@ -13,7 +14,10 @@ from .operations import ModelQuery, shortcuts
 from .operations.query import LEASE_SECONDS
 from .types import TTL
 
-__all__ = ["AsyncMethods", "saver"]
+__all__ = ["AsyncMethods", "N", "saver"]
+
+N = TypeVar("N", bound=int | float | Decimal)
+"""The numbers of a field that can be added to."""
 
 
 class AsyncMethods(Instance):
@@ -27,12 +31,12 @@ class AsyncMethods(Instance):
     # -- of the model ----------------------------------------------------------------------------
 
     @classmethod
-    async def acreate(cls, **values: Any) -> Self:
+    async def acreate(cls, /, **values: Any) -> Self:
         """Await :meth:`create`."""
         return await arun(shortcuts.create(cls, values, saver(cls, "asave")), cls._meta.backend)
 
     @classmethod
-    async def aget(cls, **pk: Any) -> Self:
+    async def aget(cls, /, **pk: Any) -> Self:
         """Await :meth:`get`."""
         return await arun(shortcuts.get(cls, pk), cls._meta.backend)
 
@@ -42,7 +46,7 @@ class AsyncMethods(Instance):
         return await arun(shortcuts.get_by_id(cls, pk), cls._meta.backend)
 
     @classmethod
-    async def aget_or_none(cls, **pk: Any) -> Self | None:
+    async def aget_or_none(cls, /, **pk: Any) -> Self | None:
         """Await :meth:`get_or_none`."""
         query: ModelQuery[Self | None] = ModelQuery(cls._meta, [pk], False)
         return await query.aexecute()
@@ -53,7 +57,7 @@ class AsyncMethods(Instance):
         return await arun(shortcuts.get_many(cls, pks), cls._meta.backend)
 
     @classmethod
-    async def aget_or_create(cls, defaults: Mapping[str, Any] | None = None, **values: Any) -> tuple[Self, bool]:
+    async def aget_or_create(cls, defaults: Mapping[str, Any] | None = None, /, **values: Any) -> tuple[Self, bool]:
         """Await :meth:`get_or_create`."""
         return await shortcuts.get_or_create(cls, defaults, values, saver(cls, "asave")).aexecute()
 
@@ -80,6 +84,15 @@ class AsyncMethods(Instance):
         """Await :meth:`delete_by_id`."""
         return await arun(shortcuts.delete_by_id(cls, pk), cls._meta.backend)
 
+    @overload
+    @classmethod
+    async def aincrement(cls, pk: Any, field: Field[N], by: int | float | Decimal = 1) -> N: ...
+    @overload
+    @classmethod
+    async def aincrement(cls, pk: Any, field: Field[N | None], by: int | float | Decimal = 1) -> N: ...
+    @overload
+    @classmethod
+    async def aincrement(cls, pk: Any, field: str, by: int | float | Decimal = 1) -> Any: ...
     @classmethod
     async def aincrement(cls, pk: Any, field: Any, by: Any = 1) -> Any:
         """Await :meth:`increment`."""
@@ -91,7 +104,7 @@ class AsyncMethods(Instance):
         return await arun(shortcuts.expire_many(cls, pks, ttl), cls._meta.backend)
 
     @classmethod
-    async def aexists(cls, **pk: Any) -> bool:
+    async def aexists(cls, /, **pk: Any) -> bool:
         """Await :meth:`exists`."""
         return shortcuts.is_row(await arun(shortcuts.request_only(shortcuts.payload_of(cls, pk)), cls._meta.backend))
 

@@ -8,6 +8,7 @@ from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import errors
+from .class_bodies import annotations_of, check_body, check_class
 from .fields import CompositeKey, Field, UUIDField
 from .metadata import RowPlan
 from .model_registry import connect, register
@@ -56,6 +57,16 @@ _RESERVED = frozenset(
 )
 
 
+class _Unknown:
+    """In place of the plan of a model with rows, until that is known: its parent's plan must not be found."""
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        raise AttributeError("_meta")  # with the text of ModelBase.__getattr__
+
+
+_UNKNOWN = _Unknown()
+
+
 class ModelBase(type):
     """The metaclass of models."""
 
@@ -65,6 +76,11 @@ class ModelBase(type):
         return _declare(super().__new__, mcs, name, bases, namespace, kwargs)
 
     def __getattr__(cls, name: str) -> Any:
+        if vars(cls).get("_meta") is _UNKNOWN:
+            raise AttributeError(
+                f"{cls.__name__} is not complete yet: __init_subclass__ and __set_name__ run before its fields are "
+                "known; use it after its class statement"
+            )
         if name == "_meta":
             raise AttributeError(f"{cls.__name__} is abstract and has no rows: declare a model that inherits it")
         raise AttributeError(f"type object {cls.__name__!r} has no attribute {name!r}")
@@ -84,7 +100,8 @@ def _declare(
     """Create a model class.
 
     Raises:
-        TypeError: an unknown Meta option, two concrete bases, or keys that another model writes.
+        TypeError: a declaration that means something else than it says, an unknown Meta option, two concrete bases, or
+            keys that another model writes.
         ValueError: no primary key, or more than one.
     """
     # A base that another base inherits from adds nothing.
@@ -97,9 +114,18 @@ def _declare(
             "make all but one of them abstract (Meta.abstract = True)"
         )
     ancestors = _ancestors(bases)
+    # The classes that its parents inherit: what they declare is inherited, and was checked.
+    known = {cls for base in ancestors if isinstance(base, ModelBase) for cls in base.__mro__}
+    check_body(name, namespace.get("__qualname__", name), namespace)
+    for base in ancestors:
+        if base not in known:
+            check_body(name, base.__qualname__, vars(base))
     own = _own_fields(name, namespace)
-    given = Options.check(name, _meta_options(name, namespace.get("Meta"), ancestors))
-    options = Options(**(_inherited_options(ancestors) | given))
+    given = _meta_options(name, namespace.get("Meta"), known)
+    inherited_options = _inherited_options(name, ancestors, known)
+    if any(field.primary_key for field in own.values()):
+        inherited_options.pop("primary_key", None)
+    options = Options(**(inherited_options | given))
     if options.abstract and concrete:
         raise TypeError(
             f"{name} is abstract and inherits {concrete[0].__name__}, which has rows: make that one abstract"
@@ -112,18 +138,21 @@ def _declare(
     } | own
     composite = _composite_key(name, fields, own, options, parents)
     if not options.abstract:
-        fields = _with_primary_key(name, fields, composite)
-
+        fields = _with_primary_key(name, fields, composite, annotations_of(namespace))
+        namespace["_meta"] = _UNKNOWN
     members = (
         {field.name: (field.member, field.place) for field in concrete[0]._meta.fields.values()} if concrete else {}
     )
-    hidden = (
-        {}
-        if options.abstract
-        else {field_name: f"_value_{field_name}" for field_name in fields if field_name not in members}
-    )
     extra = namespace.get("__slots__", ())
-    namespace["__slots__"] = (*hidden.values(), *((extra,) if isinstance(extra, str) else extra))
+    extra = (extra,) if isinstance(extra, str) else (*extra,)
+    hidden: dict[str, str] = {}
+    for field_name in () if options.abstract else fields:
+        if field_name not in members:
+            slot = f"_value_{field_name}"
+            while slot in namespace or slot in fields or slot in extra or slot in hidden.values():
+                slot += "_"
+            hidden[field_name] = slot
+    namespace["__slots__"] = (*hidden.values(), *extra)
     namespace.update(fields)
     namespace["_declared"] = Declared(given, own, fields, composite)
     if composite is not None:
@@ -136,20 +165,25 @@ def _declare(
         # The slot stays in the instances; only its second name is removed from the class.
         members[field_name] = cls.__dict__[slot], place
         delattr(cls, slot)
+    root = next(base for base in reversed(cls.__mro__) if isinstance(base, ModelBase))
     if options.abstract:
         for field_name, field in fields.items():
             field.name, field.model = field_name, cls
+    else:
+        for field_name, field in fields.items():
+            field.bind(cls, field_name, *members[field_name])
+        _add_does_not_exist(cls)
+        cls._plain_init = cls.__init__ is root.__init__  # type: ignore[misc]
+        # The slots of fields have been removed from the classes by now; those that are left are others.
+        others = [base for base in cls.__mro__ if base is not root and any(map(_is_slot, vars(base).values()))]
+        cls._sealed = cls.__new__ is object.__new__ and cls.__dictoffset__ == 0 and not others
+        cls._meta = _plan(cls, options, fields, composite, body)
+    check_class(cls, root, fields, {field_name for parent in parents for field_name in parent.fields})
+    if options.abstract:
+        for field in fields.values():
             connect(field, cls)
-        return cls  # type: ignore[no-any-return]
-    for field_name, field in fields.items():
-        field.bind(cls, field_name, *members[field_name])
-    _add_does_not_exist(cls)
-    root = next(base for base in reversed(cls.__mro__) if isinstance(base, ModelBase))
-    cls._plain_init = cls.__init__ is root.__init__  # type: ignore[misc]
-    # The slots of fields have been removed from the classes by now; those that are left are others.
-    others = [base for base in cls.__mro__ if base is not root and any(map(_is_slot, vars(base).values()))]
-    cls._sealed = cls.__new__ is object.__new__ and cls.__dictoffset__ == 0 and not others
-    _add_plan(cls, options, fields, composite, body)
+    else:
+        register(cls._meta)
     return cls  # type: ignore[no-any-return]
 
 
@@ -157,17 +191,16 @@ def _is_slot(value: Any) -> bool:
     return type(value) is MemberDescriptorType
 
 
-def _add_plan(
+def _plan(
     cls: type[Model],
     options: Options,
     fields: dict[str, Field[Any]],
     composite: CompositeKey | None,
     body: set[str],
-) -> None:
-    """Make the plan of a model, and register the model.
+) -> RowPlan:
+    """Return the plan of a model.
 
     Raises:
-        TypeError: another model writes the same keys.
         ValueError: two fields use one name, or the primary key refers to its own model.
     """
     if composite is not None:
@@ -189,9 +222,7 @@ def _add_plan(
     for field in key_fields:
         if getattr(field, "target", None) is cls:
             raise ValueError(f"{cls.__name__}.{field.name}: a primary key cannot refer to its own model")
-    plan = RowPlan(cls, options, fields, key_fields, composite)
-    cls._meta = plan
-    register(plan)
+    return RowPlan(cls, options, fields, key_fields, composite)
 
 
 def _ancestors(bases: tuple[type, ...]) -> list[type]:
@@ -213,27 +244,33 @@ def _ancestors(bases: tuple[type, ...]) -> list[type]:
     return order
 
 
-def _meta_options(name: str, meta: Any, ancestors: list[type]) -> dict[str, Any]:
-    """Return the options of a Meta class, with those of the classes it inherits."""
+def _meta_options(name: str, meta: Any, known: set[type]) -> dict[str, Any]:
+    """Return the checked options of a Meta class, with those of the classes it inherits."""
     if meta is None:
         return {}
     if not isinstance(meta, type):
         raise TypeError(f"{name}.Meta must be a class, got {type(meta).__name__}")
-    of_models = {vars(base).get("Meta") for base in ancestors}
+    of_parents = {vars(base).get("Meta") for base in known}
     given: dict[str, Any] = {}
     for base in reversed(meta.__mro__):
         # class Meta(Base.Meta) repeats what is inherited anyway. Options that are not inherited remain Base's own.
-        kept = NOT_INHERITED if base in of_models else ()
-        given |= {option: getattr(base, option) for option in vars(base) if option[0] != "_" and option not in kept}
+        kept = NOT_INHERITED if base in of_parents else ()
+        found = {option: getattr(base, option) for option in vars(base) if option[0] != "_" and option not in kept}
+        given |= Options.check(name, found)
     return given
 
 
-def _inherited_options(ancestors: list[type]) -> dict[str, Any]:
+def _inherited_options(name: str, ancestors: list[type], known: set[type]) -> dict[str, Any]:
+    """Return the options that a new class has from the Meta classes of its ancestors.
+
+    Those that are not inherited are taken from plain classes alone, by the first model that inherits these.
+    """
     options: dict[str, Any] = {}
     for base in reversed(ancestors):
-        if "_declared" in vars(base):
-            options |= vars(base)["_declared"].options
-    return {option: value for option, value in options.items() if option not in NOT_INHERITED}
+        declared: Declared | None = vars(base).get("_declared")
+        found = _meta_options(name, vars(base).get("Meta"), known) if declared is None else declared.options
+        options |= {key: value for key, value in found.items() if base not in known or key not in NOT_INHERITED}
+    return options
 
 
 def _own_fields(name: str, namespace: dict[str, Any]) -> dict[str, Field[Any]]:
@@ -301,11 +338,12 @@ def _composite_key(
 
 
 def _with_primary_key(
-    name: str, fields: dict[str, Field[Any]], composite: CompositeKey | None
+    name: str, fields: dict[str, Field[Any]], composite: CompositeKey | None, annotations: dict[str, str]
 ) -> dict[str, Field[Any]]:
     """Return the fields of a model with rows; without a primary key of its own it gets ``id``.
 
     Raises:
+        TypeError: an annotation says that ``id`` is something else.
         ValueError: a wrong composite key, or a field ``id`` that is no primary key.
     """
     if composite is not None:
@@ -319,6 +357,11 @@ def _with_primary_key(
         return fields
     if "id" in fields:
         raise ValueError(f"{name}: required primary key: none of its fields has primary_key=True")
+    if "UUID" not in annotations.get("id", "UUID"):
+        raise TypeError(
+            f"{name}.id: an annotation alone declares no field, and the key would be a UUID; "
+            "write id = co.IntegerField(primary_key=True) or another field"
+        )
     return {"id": UUIDField(primary_key=True, default=uuid.uuid4), **fields}
 
 

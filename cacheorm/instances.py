@@ -28,7 +28,7 @@ class Instance:
         _related: ClassVar[Any]
         _assigned: ClassVar[Any]
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, /, **values: Any) -> None:
         plan = type(self)._meta
         for name, value in values.items():
             field = plan.names.get(name)
@@ -105,8 +105,11 @@ class Instance:
         attributes = super().__getstate__()
         # The __dict__, or a pair of the __dict__ and the slots of subclasses and of loaded related instances.
         if isinstance(attributes, tuple):
-            attributes, state["slots"] = attributes
-            state["slots"].pop("_changes", None)
+            attributes, others = attributes
+            # A field may have the name that the slot of another field had.
+            state["slots"] = {
+                name: value for name, value in others.items() if name != "_changes" and name not in plan.names
+            }
         if attributes:
             state["attributes"] = attributes
         return state

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, Self
+from decimal import Decimal
+from typing import Any, ClassVar, Self, overload
 
 from . import errors
 from ._speedups import slots
-from .async_methods import AsyncMethods, saver
+from .async_methods import AsyncMethods, N, saver
 from .declaration import Declared, ModelBase
+from .fields import Field
 from .metadata import RowPlan
 from .operations import ModelDelete, ModelInsert, ModelQuery, ModelUpdate, shortcuts
 from .operations.query import LEASE_SECONDS
@@ -71,7 +73,7 @@ class Model(AsyncMethods, metaclass=ModelBase):
     # -- operations, to be executed --------------------------------------------------------------
 
     @classmethod
-    def insert(cls, **values: Any) -> ModelInsert[Self]:
+    def insert(cls, /, **values: Any) -> ModelInsert[Self]:
         """Write one row, replacing any row with its key; returns the instance on execute."""
         return ModelInsert(cls._meta, [values], False)
 
@@ -85,7 +87,7 @@ class Model(AsyncMethods, metaclass=ModelBase):
         return ModelInsert(cls._meta, as_rows(rows), True)
 
     @classmethod
-    def query(cls, **pk: Any) -> ModelQuery[Self | None]:
+    def query(cls, /, **pk: Any) -> ModelQuery[Self | None]:
         """Read one row by its primary key; returns the instance or ``None`` on execute."""
         return ModelQuery(cls._meta, [pk], False)
 
@@ -99,7 +101,7 @@ class Model(AsyncMethods, metaclass=ModelBase):
         return ModelQuery(cls._meta, as_rows(pks), True)
 
     @classmethod
-    def update(cls, **pk_and_changes: Any) -> ModelUpdate[Self | None]:
+    def update(cls, /, **pk_and_changes: Any) -> ModelUpdate[Self | None]:
         """Change the named fields of one row; returns the whole row on execute, or ``None`` if it does not exist."""
         return ModelUpdate(cls._meta, [pk_and_changes], False)
 
@@ -114,7 +116,7 @@ class Model(AsyncMethods, metaclass=ModelBase):
         return ModelUpdate(cls._meta, as_rows(rows), True)
 
     @classmethod
-    def delete(cls, **pk: Any) -> ModelDelete[bool]:
+    def delete(cls, /, **pk: Any) -> ModelDelete[bool]:
         """Remove one row; returns whether it existed on execute."""
         return ModelDelete(cls._meta, [pk], False)
 
@@ -130,7 +132,7 @@ class Model(AsyncMethods, metaclass=ModelBase):
     # -- shortcuts that execute at once ----------------------------------------------------------
 
     @classmethod
-    def create(cls, **values: Any) -> Self:
+    def create(cls, /, **values: Any) -> Self:
         """Make an instance and write it, replacing any row with its key.
 
         A model that overrides ``save()`` is written by ``save(force_insert=True)``, here and by :meth:`get_or_create`.
@@ -138,7 +140,7 @@ class Model(AsyncMethods, metaclass=ModelBase):
         return run(shortcuts.create(cls, values, saver(cls, "save")))
 
     @classmethod
-    def get(cls, **pk: Any) -> Self:
+    def get(cls, /, **pk: Any) -> Self:
         """Read one row.
 
         Raises:
@@ -168,7 +170,7 @@ class Model(AsyncMethods, metaclass=ModelBase):
         return found
 
     @classmethod
-    def get_or_none(cls, **pk: Any) -> Self | None:
+    def get_or_none(cls, /, **pk: Any) -> Self | None:
         """Read one row; ``None`` if there is none."""
         found: Self | None = cls._meta.reader.read(pk)
         return found
@@ -189,11 +191,12 @@ class Model(AsyncMethods, metaclass=ModelBase):
         return run(shortcuts.get_many(cls, pks))
 
     @classmethod
-    def get_or_create(cls, defaults: Mapping[str, Any] | None = None, **values: Any) -> tuple[Self, bool]:
+    def get_or_create(cls, defaults: Mapping[str, Any] | None = None, /, **values: Any) -> tuple[Self, bool]:
         """Read the row, or create it if there is none. Of concurrent callers, one creates it and all get its row.
 
         Args:
-            defaults: values used only to create the row.
+            defaults: values used only to create the row. They may be given by name, as ``defaults={...}``, unless the
+                model has a field that is called ``defaults``.
             values: the primary key, and values to create the row with.
 
         Returns:
@@ -253,6 +256,15 @@ class Model(AsyncMethods, metaclass=ModelBase):
         """
         return run(shortcuts.delete_by_id(cls, pk))
 
+    @overload
+    @classmethod
+    def increment(cls, pk: Any, field: Field[N], by: int | float | Decimal = 1) -> N: ...
+    @overload
+    @classmethod
+    def increment(cls, pk: Any, field: Field[N | None], by: int | float | Decimal = 1) -> N: ...
+    @overload
+    @classmethod
+    def increment(cls, pk: Any, field: str, by: int | float | Decimal = 1) -> Any: ...
     @classmethod
     def increment(cls, pk: Any, field: Any, by: Any = 1) -> Any:
         """Add to a field of a row atomically, and return its new value. The row keeps its lifetime.
@@ -287,12 +299,12 @@ class Model(AsyncMethods, metaclass=ModelBase):
         return run(shortcuts.expire_many(cls, pks, ttl))
 
     @classmethod
-    def exists(cls, **pk: Any) -> bool:
+    def exists(cls, /, **pk: Any) -> bool:
         """Return whether the row exists. The payload is fetched, as it may be a remembered miss, but not decoded."""
         return shortcuts.is_row(perform(shortcuts.payload_of(cls, pk)))
 
     @classmethod
-    def key(cls, **pk: Any) -> str:
+    def key(cls, /, **pk: Any) -> str:
         """Return the backend key of a row.
 
         Raises:

@@ -22,6 +22,7 @@ __all__ = [
     "Value",
     "check_ttl",
     "is_model",
+    "not_a_model",
     "to_bytes",
 ]
 
@@ -111,6 +112,15 @@ def check_ttl(ttl: Any) -> int:
 def is_model(cls: Any) -> TypeGuard[type[Model]]:
     """Return whether something is the class of a model with rows; abstract models and instances are not."""
     return isinstance(cls, type) and hasattr(cls, "_meta")
+
+
+def not_a_model(given: Any) -> str:
+    """Return what something is that is no model with rows, for error messages."""
+    if not isinstance(given, type) or not hasattr(given, "_declared"):
+        return type(given).__name__
+    return (
+        f"{given.__name__}, which is not complete yet" if "_meta" in vars(given) else f"the abstract {given.__name__}"
+    )
 
 
 class Outcome(dict[str, bool]):

@@ -21,7 +21,7 @@ LAYERS = [
     {"deadlines", "errors", "logs", "payload", "types"},
     {"_speedups"},
     {"backends", "fields", "serializers", "signals"},
-    {"options"},
+    {"class_bodies", "options"},
     {"metadata"},
     {"model_registry", "requests"},
     {"sync_driver"},

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any
 from unicodedata import combining, east_asian_width
 
+from ..instances import Instance
 from ..metadata import RowPlan
 
 __all__ = ["masked", "plain", "write_json", "write_table", "write_values"]
@@ -23,7 +24,7 @@ _LONGEST = 60
 def masked(plan: RowPlan, row: Any) -> dict[str, Any]:
     """Return the fields of an instance as JSON values, with secrets masked."""
     values = {}
-    for name, value in row.to_dict().items():
+    for name, value in Instance.to_dict(row).items():  # a field may hide the method
         field = plan.fields[name]
         if value is not None and getattr(field, "secret", False):
             values[name] = MASK

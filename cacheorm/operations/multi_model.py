@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self, cast
 from ..errors import BackendError, ConflictError, FailedRow, ValidationError, WriteError
 from ..metadata import RowPlan
 from ..requests import Steps
-from ..types import is_model
+from ..types import is_model, not_a_model
 from .base import Operation, R
 from .delete import ModelDelete
 from .insert import ModelInsert, keyless_rows, take_back_keys
@@ -191,7 +191,7 @@ def _is_pair(item: Any) -> bool:
 
 
 def _not_rows(item: Any) -> TypeError:
-    return TypeError(f"expected instances of models and pairs of a model and its rows, got {type(item).__name__}")
+    return TypeError(f"expected instances of models and pairs of a model and its rows, got {not_a_model(item)}")
 
 
 class Insert(_OverModels[list[Any]], ModelInsert[list[Any]]):

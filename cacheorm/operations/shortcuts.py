@@ -84,8 +84,14 @@ def get_many(model: type[M], pks: Iterable[Any]) -> Steps[dict[Any, M]]:
 def get_or_create(
     model: type[M], defaults: Mapping[str, Any] | None, values: Mapping[str, Any], save: Callable[[M], Any] | None
 ) -> GetOrCreate:
-    """Return the operation that reads a row or creates it; its primary key is part of ``values``."""
+    """Return the operation that reads a row or creates it; its primary key is part of ``values``.
+
+    ``values`` may have ``defaults`` by name, unless a field is called so.
+    """
     plan = model._meta
+    if defaults is None and "defaults" not in plan.names:
+        values = {**values}
+        defaults = values.pop("defaults", None)
     key_names = {name for field in plan.key_fields for name in field.accepted_names}
     key_part = {name: value for name, value in values.items() if name in key_names}
     return GetOrCreate(plan, (key_part, {**(defaults or {}), **values}), save)

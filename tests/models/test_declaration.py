@@ -123,12 +123,14 @@ METHODS = [name for name in dir(co.Model) if not name.startswith("_") and name !
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_field_may_be_called_like_a_method_of_models(name: str, memory: co.SimpleBackend) -> None:
-    model = local_model(
-        "Odd",
-        number=co.IntegerField(primary_key=True),
-        Meta=meta(backend=memory),
-        **{name: co.IntegerField()},
-    )
+    with pytest.warns(UserWarning, match=rf"^Odd\.{name}: the field hides the method \w+\.{name}; ") as warned:
+        model = local_model(
+            "Odd",
+            number=co.IntegerField(primary_key=True),
+            Meta=meta(backend=memory),
+            **{name: co.IntegerField()},
+        )
+    assert [warning.filename for warning in warned] == [__file__]
     other = local_model("Other", odd=co.ForeignKeyField(model), Meta=meta(backend=memory))
     base: Any = co.Model
 

@@ -223,3 +223,96 @@ def test_pickle_stays_in_this_process(backend: co.BaseBackend, memory: co.Simple
         with pytest.raises(TypeError, match="pickle"):
             co.bind([type(row)], backend=backend)
         assert type(row)._meta.backend is memory
+
+
+# -- Meta of plain classes ---------------------------------------------------------------------------
+
+
+def test_a_meta_in_a_plain_mixin_is_used_where_python_finds_it(memory: co.SimpleBackend) -> None:
+    class Short:
+        class Meta:
+            ttl = 50
+            backend = memory
+            namespace = "short"
+
+    class Long:
+        class Meta:
+            ttl = 99
+            serializer = "json"
+
+    class Base(co.Model):
+        class Meta:
+            abstract = True
+            ttl = 70
+            on_invalid = "miss"
+
+    def options(*bases: Any, **own: Any) -> Any:
+        return model_with(bases, **own)._meta.options
+
+    user = type(co.Model)("User", (Short, co.Model), {"__qualname__": "<locals>.User"})
+    assert user.Meta is Short.Meta
+    assert (user._meta.ttl, user._meta.backend, user._meta.options.namespace) == (50, memory, "short")
+    assert options(Short, Base).ttl == 50
+    assert options(Base, Short).ttl == 70
+    assert options(Base, Short).backend is memory
+    assert options(Short, Base).on_invalid == "miss"
+    assert options(Short, Long, co.Model).ttl == 50
+    assert options(Short, Long, co.Model).serializer is co.registry.get_by_name("json")
+    assert options(Short, co.Model, ttl=5).ttl == 5
+    assert options(Short, co.Model, ttl=None).ttl is None
+    assert options(Short, co.Model, backend=None).backend is memory
+    child = model_with((Long, user))
+    assert (child._meta.ttl, child._meta.backend) == (99, memory)
+
+
+def test_a_meta_in_a_plain_mixin_is_refused_for_what_it_cannot_be() -> None:
+    with pytest.raises(TypeError, match=r"User\.Meta has no option 'tttl'; did you mean 'ttl'"):
+        model_with((type("Mixin", (), {"Meta": type("Meta", (), {"tttl": 5})}), co.Model))
+    with pytest.raises(ValueError, match=r"User\.Meta\.ttl"):
+        model_with((type("Mixin", (), {"Meta": type("Meta", (), {"ttl": -5})}), co.Model))
+    with pytest.raises(TypeError, match=r"User\.Meta must be a class, got dict"):
+        model_with((type("Mixin", (), {"Meta": {"ttl": 5}}), co.Model))
+
+
+def test_the_first_model_of_a_mixin_has_its_name_and_key_and_subclasses_have_not(memory: co.SimpleBackend) -> None:
+    class Places:
+        left = co.IntegerField()
+        right = co.IntegerField()
+
+        class Meta:
+            name = "place"
+            primary_key = co.CompositeKey("left", "right")
+            backend = memory
+
+    place = model_with((Places, co.Model))
+    assert place.key(left=1, right=2) == "m:place:left:1:right:2"
+    same = model_with((Places, co.Model), ttl=5)
+    assert same.key(left=1, right=2) == "m:place:left:1:right:2"
+    explicit = type(co.Model)("Spot", (Places, co.Model), {"__qualname__": "<locals>.Spot", "Meta": Places.Meta})
+    assert explicit.key(left=1, right=2) == "m:place:left:1:right:2"
+    assert model_with((place,)).key(left=1, right=2) == "m:user:left:1:right:2"
+    own_key = type(co.Model)(
+        "Own", (Places, co.Model), {"__qualname__": "<locals>.Own", "id": co.IntegerField(primary_key=True)}
+    )
+    assert own_key.key(id=1) == "m:place:id:1"
+    base = model_with((type("Mixin", (), {"Meta": type("Meta", (), {"abstract": True, "ttl": 5})}), co.Model))
+    with pytest.raises(AttributeError, match="abstract"):
+        base.key(id=1)
+    assert model_with((base,))._meta.ttl == 5
+
+
+def test_none_in_a_meta_that_inherits_another_counts_as_left_out(memory: co.SimpleBackend) -> None:
+    class Common:
+        backend = memory
+        serializer = "json"
+        ttl = 5
+
+    class User(co.Model):
+        class Meta(Common):
+            backend = None
+            serializer = None
+            ttl = None
+
+    assert User._meta.backend is memory
+    assert User._meta.serializer is co.registry.get_by_name("json")
+    assert User._meta.ttl is None
