@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from contextvars import ContextVar
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar, overload
 
 from .._speedups import slots
 from ..errors import BackendError, ConflictError, FailedRow, WriteError
@@ -16,6 +16,8 @@ from .compare_and_set import swap
 from .signal_senders import signal_senders
 
 __all__ = ["GetOrCreate", "ModelInsert", "keyless_rows", "take_back_keys"]
+
+T = TypeVar("T")
 
 _CREATED = {"created": True}
 
@@ -62,7 +64,11 @@ class ModelInsert(WriteOperation[R]):
     _kept: Any = None
     _creation: Creation | None = None
 
-    def if_absent(self) -> Self:
+    @overload
+    def if_absent(self: ModelInsert[list[T]]) -> ModelInsert[list[T | None]]: ...
+    @overload
+    def if_absent(self: ModelInsert[R]) -> ModelInsert[R | None]: ...
+    def if_absent(self) -> Any:
         """Write only rows that do not exist yet; the result has ``None`` for the others."""
         self._if_absent = True
         return self

@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import AsyncIterator, Iterator
+from decimal import Decimal
 from typing import Any, assert_type
 
 import cacheorm as co
@@ -32,6 +33,13 @@ class Visit(co.Model):
         primary_key = co.CompositeKey("user", "day", index_formatter="%s.%d")
 
 
+class Counter(co.Model):
+    id = co.IntegerField(primary_key=True)
+    ratio = co.FloatField(default=0.0)
+    price = co.DecimalField(default=Decimal(0))
+    maybe = co.IntegerField(null=True)
+
+
 def keys() -> Iterator[dict[str, int]]:
     yield {"id": 1}
 
@@ -49,7 +57,10 @@ assert_type(visit.user_id, int)
 # operations
 assert_type(User.create(id=1), User)
 assert_type(User.insert(id=1).execute(), User)
-assert_type(User.insert(id=1).ttl(60).if_absent().execute(), User)
+assert_type(User.insert(id=1).ttl(60).if_absent().execute(), User | None)
+assert_type(User.insert(id=1).if_absent().if_absent().ttl(60).execute(), User | None)
+assert_type(User.insert_many([user]).if_absent().chunk_size(5).execute(), list[User | None])
+assert_type(co.Insert([user]).if_absent().execute(), list[Any | None])
 assert_type(User.insert_many({"id": 1}, user).chunk_size(5).execute(), list[User])
 assert_type(User.insert_many([user, {"id": 1}]).ttl(0).execute(), list[User])
 assert_type(User.get_by_id(1), User)
@@ -94,7 +105,11 @@ def visit_once(row: User) -> None:
 assert_type(User.update_many(keys()).apply(visit_once).atomic(retries=5).execute(), list[User | None])
 assert_type(User.update(id=1).atomic().ttl(datetime.timedelta(hours=1)).execute(), User | None)
 assert_type(User.expire_many([1, 2], co.NEVER), dict[Any, bool])
-User.increment(1, User.created, 2)
+assert_type(User.increment(1, User.created, 2), int)
+assert_type(User.increment(1, "created"), Any)
+assert_type(Counter.increment(1, Counter.ratio, 0.5), float)
+assert_type(Counter.increment(1, Counter.price, Decimal("0.5")), Decimal)
+assert_type(Counter.increment(1, Counter.maybe), int)
 assert_type(Visit.query_many(keys()).preload(Visit.user, "guide").execute(), list[Visit | None])
 assert_type(co.preload([visit, None], Visit.user), list[Visit | None])
 assert_type(co.preload(visit, (Visit.user, "guide")), Visit)
@@ -147,7 +162,10 @@ async def awaited() -> None:
     assert_type(await User.adelete_by_id(1), bool)
     assert_type(await User.aexpire_many([1, 2], co.NEVER), dict[Any, bool])
     assert_type(await User.aexists(id=1), bool)
-    await User.aincrement(1, User.created, 2)
+    assert_type(await User.aincrement(1, User.created, 2), int)
+    assert_type(await Counter.aincrement(1, Counter.price), Decimal)
+    assert_type(await Counter.aincrement(1, "price"), Any)
+    assert_type(await User.insert(id=1).if_absent().aexecute(), User | None)
     assert_type(await user.asave(force_insert=True), bool)
     assert_type(await user.adelete_instance(), bool)
     assert_type(await user.arefresh(), User)
