@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
+from functools import partial
 from operator import methodcaller
 from typing import Any, Self, TypeVar, overload
 
@@ -155,9 +156,10 @@ def saver(model: type[AsyncMethods], method: str) -> Callable[[Any], Any] | None
         model: the model.
         method: ``"save"`` for blocking callers, ``"asave"`` for others. The latter calls an overridden ``save()``, too.
     """
-    if _overrides(model, method) or _overrides(model, "save"):
+    if _overrides(model, method):
         return methodcaller(method, force_insert=True)
-    return None
+    # Not by its name, which a field may have.
+    return partial(AsyncMethods.asave, force_insert=True) if _overrides(model, "save") else None
 
 
 def _overrides(model: type[AsyncMethods], method: str) -> bool:

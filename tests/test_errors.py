@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import cacheorm as co
+from cacheorm.operations.insert import CreatedByOthersError
 from cacheorm import errors
 
 ERRORS: list[Any] = [
@@ -25,6 +26,7 @@ ERRORS: list[Any] = [
     co.WriteError([co.FailedRow("User", "m:user:id:1", "too large")]),
     co.WriteError([co.FailedRow("User", "m:user:id:1", "is full", True)], [("User", "m:user:id:2")], rows=[1, None]),
     co.ConflictError([co.FailedRow("User", "m:user:id:1", "others changed it")], done="updated"),
+    CreatedByOthersError([co.FailedRow("User", "m:user:id:1", "others have created it")]),
     co.BackendError("redis at host:6379: no reply", maybe_applied=True),
     co.BackendError("refused"),
     co.DoesNotExist("no row"),

@@ -254,3 +254,32 @@ def test_a_coroutine_function_in_place_of_save_is_refused(memory: co.SimpleBacke
     for call in (Page.create, Page.get_or_create):
         with pytest.raises(TypeError, match=r"save\(\) gave coroutine, which can only be awaited"):
             call(id=1)
+
+
+def test_fields_may_be_called_like_the_methods(memory: co.SimpleBackend, do: Callable[..., Any]) -> None:
+    with pytest.warns(UserWarning, match=r"hides the method"):
+
+        class Rule(co.Model):
+            id = co.IntegerField(primary_key=True)
+            save = co.BooleanField(default=True)  # type: ignore[assignment]
+
+            class Meta:
+                backend = memory
+
+    with pytest.warns(UserWarning, match=r"hides the method"):
+
+        class Plan(co.Model):
+            id = co.IntegerField(primary_key=True)
+            asave = co.IntegerField(default=0)  # type: ignore[assignment]
+
+            def save(self, *args: Any, **kwargs: Any) -> bool:
+                self.asave = 5  # type: ignore[assignment]
+                return super().save(*args, **kwargs)
+
+            class Meta:
+                backend = memory
+
+    assert do(Rule, "create", id=1).save is True
+    assert do(Rule, "get_or_create", id=2)[1] is True
+    assert do(Plan, "create", id=1).asave == Plan.get(id=1).asave == 5
+    assert do(Plan, "get_or_create", id=2)[0].asave == 5
