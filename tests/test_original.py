@@ -155,7 +155,9 @@ def test_a_serializer_can_be_registered_by_name() -> None:
     try:
         serializer = co.registry.get_by_name("protobuf.user")
         assert serializer is not None
-        assert serializer.loads(serializer.dumps({"name": "Sam"})) == user_pb2.User(name="Sam")
+        read = serializer.loads(serializer.dumps({"name": "Sam", "score": 2**40}))
+        assert (read["name"], read["score"], read["married"], read["tags"]) == ("Sam", 2**40, False, [])
+        assert serializer.loads(serializer.dumps(user_pb2.User(**read))) == read
         with pytest.raises(ValueError, match="already registered"):
             co.registry.register("protobuf.user", co.JSONSerializer())
     finally:

@@ -237,29 +237,33 @@ class ProtobufSerializer(BaseSerializer):
             raise ValueError(f"the protobuf message {self._message_type.full_name} requires {missing}")
         return message.SerializeToString()
 
-    def loads(self, s: bytes) -> Message:
-        """Read a message."""
-        return self._message.FromString(s)
+    def loads(self, s: bytes) -> dict[str, Any]:
+        """Read a message as ``{field name: value}``, numbers and enumerations as ``int`` or ``float``.
 
-    def load_row(self, payload: bytes) -> Mapping[str, Any]:
-        """Read a message as ``{field name: value}``, ``None`` for fields that are not set."""
-        return self._message_type.read(self._message.FromString(payload))
+        Fields that are not set have their defaults: zero, an empty text or list. Those with presence have ``None``:
+        ``optional`` ones, messages, and alternatives of a ``oneof``. So :meth:`dumps` makes the same message of it.
+        """
+        return self._message_type.read(self.message(s))
+
+    def message(self, s: bytes) -> Message:
+        """Read a message, as an instance of the message class."""
+        return self._message.FromString(s)
 
     def row_format(self) -> RowFormat:
         """Return functions that keep what a message holds beside the fields that it declares."""
         cls = type(self)
         if cls.dumps is ProtobufSerializer.dumps and cls.loads is ProtobufSerializer.loads:
             return RowFormat(self.dumps, self.load_row, None, self._load_set, self._merge)
-        return RowFormat(self.dumps, self.load_row)
+        return super().row_format()
 
     def _load_set(self, payload: bytes) -> Mapping[str, Any]:
-        message = self._message.FromString(payload)
+        message = self.message(payload)
         members = self._message_type.members
         names = [field.name for field, _ in message.ListFields()]
         return {name: members[name].take(message) for name in names if name in members}
 
     def _merge(self, payload: bytes, changes: Mapping[str, Any]) -> bytes:
-        message = self._message.FromString(payload)
+        message = self.message(payload)
         for name in changes:
             message.ClearField(name)
         self._message_type.fill(message, changes, merge=True)

@@ -43,20 +43,54 @@ def shown(value: Any) -> str:
 # -- on its own --------------------------------------------------------------------------------------
 
 
-def test_a_mapping_is_packed_by_its_fields_and_read_as_a_message() -> None:
+def test_a_mapping_is_packed_by_its_fields_and_read_as_a_message_or_a_dict() -> None:
     serializer = co.ProtobufSerializer(user_pb2.User)
     packed = serializer.dumps({"name": "Sam", "height": 1.5, "married": True, "email": None, "tags": ["a"]})
-    message = serializer.loads(packed)
+    message = serializer.message(packed)
     assert isinstance(message, user_pb2.User)
     assert message == user_pb2.User(name="Sam", height=1.5, married=True, tags=["a"])
     assert not message.HasField("email")
+    assert serializer.loads(packed) == {
+        "name": "Sam",
+        "height": 1.5,
+        "married": True,
+        "email": None,
+        "score": None,
+        "tags": ["a"],
+        "counts": {},
+        "address": None,
+        "others": [],
+        "photo": b"",
+        "weight": 0.0,
+        "level": 0,
+        "small": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        user_pb2.User(),
+        user_pb2.User(score=2**62, counts={"a": 2**62}, level=7, photo=b"\xff", email=""),
+        user_pb2.User(address={"city": "Bonn"}, others=[{}, {"floor": 0}]),
+        shapes_pb2.Shapes(phone="", moods=[3], children={1: {"flag": True}}, raw=b""),
+        shapes_pb2.Shapes(mail="a@b", parent={"parent": {}}),
+        strict_pb2.Strict(name="", score=5),
+    ],
+)
+def test_a_dict_makes_the_same_message_again(message: Any) -> None:
+    serializer = co.ProtobufSerializer(type(message))
+    read = serializer.loads(serializer.dumps(message))
+    assert type(read) is dict
+    assert type(message)(**read) == message
+    assert serializer.message(serializer.dumps(read)) == message
 
 
 def test_a_message_is_packed_as_it_is() -> None:
     serializer = co.ProtobufSerializer(user_pb2.User)
     message = user_pb2.User(name="Sam", counts={"a": 1}, others=[{"city": "Bonn"}])
     assert serializer.dumps(message) == message.SerializeToString()
-    assert serializer.loads(serializer.dumps(message)) == message
+    assert serializer.message(serializer.dumps(message)) == message
 
 
 @pytest.mark.parametrize("value", [None, 5, "text", [("name", "Sam")], object(), article_pb2.Article()])
@@ -107,13 +141,13 @@ def test_required_fields_are_required() -> None:
     serializer = co.ProtobufSerializer(strict_pb2.Strict)
     with pytest.raises(ValueError, match=r"cacheorm\.tests\.Strict requires name"):
         serializer.dumps({"score": 1})
-    assert serializer.loads(serializer.dumps({"name": ""})).name == ""
+    assert serializer.loads(serializer.dumps({"name": ""}))["name"] == ""
 
 
 def test_maps_of_messages_and_messages_in_themselves() -> None:
     serializer = co.ProtobufSerializer(shapes_pb2.Shapes)
     row = {"children": {1: {"flag": True}, 2: {}}, "parent": {"parent": {"phone": "5"}}, "moods": [3, 0]}
-    read = serializer.load_row(serializer.dumps(row))
+    read = serializer.loads(serializer.dumps(row))
     assert {key: child["flag"] for key, child in read["children"].items()} == {1: True, 2: False}
     assert read["parent"]["parent"]["phone"] == "5"
     assert read["parent"]["parent"]["parent"] is None
@@ -122,7 +156,7 @@ def test_maps_of_messages_and_messages_in_themselves() -> None:
 
 def test_alternatives_exclude_each_other() -> None:
     serializer = co.ProtobufSerializer(shapes_pb2.Shapes)
-    assert serializer.load_row(serializer.dumps({"phone": "5", "mail": None}))["mail"] is None
+    assert serializer.loads(serializer.dumps({"phone": "5", "mail": None}))["mail"] is None
     with pytest.raises(ValueError, match=r"holds phone or mail, not both: they are alternatives \(oneof contact\)"):
         serializer.dumps({"phone": "5", "mail": "a@b"})
 
@@ -325,7 +359,7 @@ def test_two_models_share_a_serializer() -> None:
     payload = Named._meta.backend.get(Named.key(id=1))
     prefix = b"\xc1\x01\x00\x1cprotobuf cacheorm.tests.User"
     assert payload.startswith(prefix)
-    assert serializer.loads(payload.removeprefix(prefix)) == user_pb2.User(name="Sam")
+    assert serializer.message(payload.removeprefix(prefix)) == user_pb2.User(name="Sam")
 
 
 def test_unknown_fields_of_a_newer_message_are_dropped() -> None:
