@@ -187,9 +187,9 @@ class Price(co.Model):
 
     id = co.IntegerField(primary_key=True)
     currency = co.StringField()
-    net = co.DecimalField(decimal_places=2)
-    gross = co.DecimalField(decimal_places=2)
-    rate = co.DecimalField(decimal_places=5)
+    net = co.DecimalField()
+    gross = co.DecimalField()
+    rate = co.DecimalField()
 
     class Meta:
         ttl = 600

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import decimal
+import warnings
 from decimal import Decimal
 from typing import Any, Literal, TypeVar, Unpack, overload
 
@@ -12,6 +13,8 @@ from .base import Field, FieldOptions
 __all__ = ["BooleanField", "DecimalField", "FloatField", "IntegerField"]
 
 T = TypeVar("T")
+
+_NOT_GIVEN: Any = object()
 
 _ROUNDINGS = {
     decimal.ROUND_CEILING,
@@ -107,6 +110,8 @@ class DecimalField(Field[T]):
         auto_round: whether values are rounded. Otherwise they are stored as they are, whatever their digits.
         rounding: how, a ``decimal.ROUND_...`` constant; default ``decimal.ROUND_HALF_EVEN``.
 
+    ``decimal_places`` or ``rounding`` without ``auto_round`` does nothing, and warns.
+
     Raises:
         TypeError, ValueError: ``decimal_places`` is no number of digits, or ``rounding`` no such constant.
     """
@@ -132,15 +137,26 @@ class DecimalField(Field[T]):
     ) -> None: ...
     def __init__(
         self,
-        decimal_places: int = 5,
+        decimal_places: Any = _NOT_GIVEN,
         auto_round: bool = False,
         rounding: str | None = None,
         null: bool = False,
         **options: Unpack[FieldOptions],
     ) -> None:
+        useless = [] if decimal_places is _NOT_GIVEN else ["decimal_places"]
+        if rounding is not None:
+            useless.append("rounding")
+        decimal_places = 5 if decimal_places is _NOT_GIVEN else decimal_places
         _check_count("decimal_places", decimal_places, least=0)
         if rounding is not None and rounding not in _ROUNDINGS:
             raise ValueError(f"rounding is one of the decimal.ROUND_... constants, got {rounding!r}")
+        if useless and not auto_round:
+            warnings.warn(
+                f"{' and '.join(useless)} of DecimalField does nothing without auto_round=True: values are stored with "
+                "all their digits; give auto_round=True to have them rounded, or leave it out",
+                UserWarning,
+                stacklevel=2,
+            )
         self.decimal_places = decimal_places
         self.auto_round = bool(auto_round)
         self.rounding = rounding or decimal.ROUND_HALF_EVEN

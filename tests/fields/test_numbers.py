@@ -217,3 +217,24 @@ class TestDecimalField:
             co.DecimalField(decimal_places=True)
         with pytest.raises(ValueError, match="rounding is one of"):
             co.DecimalField(rounding="up")
+
+    @pytest.mark.parametrize(
+        ("given", "options", "words"),
+        [
+            ((), {"decimal_places": 2}, "decimal_places of"),
+            ((2,), {}, "decimal_places of"),
+            ((5,), {"auto_round": False, "null": True}, "decimal_places of"),
+            ((), {"rounding": decimal.ROUND_UP}, "rounding of"),
+            ((), {"decimal_places": 2, "rounding": decimal.ROUND_UP}, "decimal_places and rounding of"),
+        ],
+    )
+    def test_options_that_do_nothing_warn_at_the_declaration(self, given: Any, options: Any, words: str) -> None:
+        with pytest.warns(UserWarning, match=rf"^{words} DecimalField does nothing without auto_round=True") as caught:
+            field = co.DecimalField(*given, **options)
+        assert [warning.filename for warning in caught] == [__file__]
+        takes(field, "1.23456789", Decimal("1.23456789"))
+        field.clone()  # as in a model that inherits it: no second warning
+
+    def test_options_that_do_something_do_not_warn(self) -> None:
+        for options in ({}, {"auto_round": True}, {"decimal_places": 2, "auto_round": True}, {"null": True}):
+            co.DecimalField(**options)

@@ -23,7 +23,7 @@ def counters(backend: co.BaseBackend, **options: Any) -> Any:
     class Counter(co.Model):
         id = co.IntegerField(primary_key=True)
         hits = co.IntegerField(default=0)
-        total = co.DecimalField(decimal_places=2, default=Decimal(0))
+        total = co.DecimalField(default=Decimal(0))
         label = co.StringField(null=True)
 
     class Meta:

@@ -39,7 +39,7 @@ decimals = st.builds(
 def make_model(serializer: str, rounds: bool) -> Any:
     class Price(co.Model):
         id = co.IntegerField(primary_key=True)
-        amount = co.DecimalField(decimal_places=2, auto_round=rounds)
+        amount = co.DecimalField(2, auto_round=True) if rounds else co.DecimalField()
 
         class Meta:
             backend = co.SimpleBackend()
