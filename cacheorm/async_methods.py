@@ -110,9 +110,10 @@ class AsyncMethods(Instance):
         return shortcuts.is_row(await arun(shortcuts.request_only(shortcuts.payload_of(cls, pk)), cls._meta.backend))
 
     @classmethod
-    async def _aread(cls, pk: Any) -> Self:
+    async def _aread(cls, pk: Any) -> Self | None:
         # What foreign keys call: a model may have a field with the name of any method.
-        return await arun(shortcuts.get_by_id(cls, pk), cls._meta.backend)
+        query: ModelQuery[Self | None] = ModelQuery(cls._meta, [cls._meta.row_of(pk)], False)
+        return await query.aexecute()
 
     # -- of an instance --------------------------------------------------------------------------
 

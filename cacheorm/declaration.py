@@ -367,8 +367,8 @@ def _with_primary_key(
 
 def _add_does_not_exist(cls: Any) -> None:
     parent = getattr(cls, "DoesNotExist", errors.DoesNotExist)
-    cls.DoesNotExist = type(
-        "DoesNotExist",
-        (parent,),
-        {"__module__": cls.__module__, "__qualname__": f"{cls.__qualname__}.DoesNotExist"},
-    )
+    name = f"{cls.__qualname__}.DoesNotExist"
+    error: Any = type("DoesNotExist", (parent,), {"__module__": cls.__module__, "__qualname__": name})
+    names = {"__module__": cls.__module__, "__qualname__": f"{name}.Related"}
+    error.Related = type("Related", (error, AttributeError), names)
+    cls.DoesNotExist = error

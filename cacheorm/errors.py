@@ -12,13 +12,15 @@
     └── DoesNotExist                   no such row; every model has its own subclass
 
 Messages name the model, the key and the field. They name the *type* of an offending value and never
+    LazyLoadWarning (RuntimeWarning)   a related row was read inside a running event loop
+
 the value itself: rows hold passwords and personal data, and messages end up in logs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 __all__ = [
     "BackendError",
@@ -28,6 +30,7 @@ __all__ = [
     "FailedRow",
     "InvalidKeyError",
     "PayloadError",
+    "LazyLoadWarning",
     "ValidationError",
     "WriteError",
 ]
@@ -212,3 +215,11 @@ class BackendError(CacheORMError):
 
 class DoesNotExist(CacheORMError):
     """No row has the given primary key. ``Model.DoesNotExist`` is a subclass of its own per model."""
+
+    Related: ClassVar[type[DoesNotExist]]
+    """The subclass, and an :exc:`AttributeError`, that foreign keys to the model raise. It makes ``hasattr`` and
+    ``getattr`` with a default work for references to rows that do not exist."""
+
+
+class LazyLoadWarning(RuntimeWarning):
+    """Access to a foreign key read the related row inside a running event loop, which was blocked meanwhile."""

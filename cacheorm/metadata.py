@@ -244,9 +244,10 @@ class RowPlan:
         key: str = self.identity.identify_one(row, True)[1]
         return key
 
-    def missing(self, row: Any) -> DoesNotExist:
-        """Return the error for a row that does not exist."""
-        return self.model.DoesNotExist(f"{self.model.__name__}: no row under key {self.key_of(row)}")
+    def missing(self, row: Any, related: bool = False) -> DoesNotExist:
+        """Return the error for a row that does not exist; ``related`` says whether a foreign key refers to it."""
+        kind = self.model.DoesNotExist.Related if related else self.model.DoesNotExist
+        return kind(f"{self.model.__name__}: no row under key {self.key_of(row)}")
 
     def pick_ttl(self) -> int | None:
         """Return the lifetime for a write in seconds: the model's, shortened by a random part of its jitter."""

@@ -158,15 +158,15 @@ class Model(AsyncMethods, metaclass=ModelBase):
         Raises:
             DoesNotExist: there is none.
         """
-        return cls._read(pk)
+        found = cls._read(pk)
+        if found is None:
+            raise cls._meta.missing(cls._meta.row_of(pk))
+        return found
 
     @classmethod
-    def _read(cls, pk: Any) -> Self:
+    def _read(cls, pk: Any) -> Self | None:
         # What foreign keys call: a model may have a field with the name of any method.
-        row = cls._meta.row_of(pk)
-        found: Self | None = cls._meta.reader.read(row)
-        if found is None:
-            raise cls._meta.missing(row)
+        found: Self | None = cls._meta.reader.read(cls._meta.row_of(pk))
         return found
 
     @classmethod

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date, time
+from decimal import Decimal
+from enum import Enum
 from functools import partial
 from operator import itemgetter
 from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, Unpack, overload
+from uuid import UUID
 
 from .._speedups import convert
-from ..errors import CacheORMError
+from ..errors import CacheORMError, DoesNotExist
 from ..types import is_model, not_a_model
 from .base import Field, FieldOptions
+from .lazy import keep_errors, warn_if_blocking
 
 if TYPE_CHECKING:
     from ..models import Model
@@ -20,6 +25,11 @@ __all__ = ["MISSING", "ForeignKeyField", "ObjectId"]
 
 T = TypeVar("T")
 M = TypeVar("M", bound="Model")
+
+Lazy = Literal["load", "raise"]
+
+Key = int | str | bytes | Decimal | UUID | date | time | Enum | tuple[Any, ...]
+"""What a primary key may be, for type checkers: they cannot know that of a certain model."""
 
 
 class _Missing:
@@ -108,13 +118,21 @@ class ForeignKeyField(Field[T]):
     ``article.author`` loads the row at the first access and keeps it. ``article.author_id`` is the id; reading it never
     loads the row. Both can be set to an instance or an id.
 
+    Inside a running event loop, an access that reads warns (:exc:`~cacheorm.LazyLoadWarning`), once for each line of
+    code, because the loop is blocked meanwhile.
+
     Args:
         model: the model referred to: the class, ``"self"``, or its name (``"User"``, or
             ``"package.module.User"`` where several have that name) if it is declared later.
         object_id_name: name of the id attribute; default ``<name>_id``.
+        lazy: what access does if the row has not been loaded: ``"load"`` reads it, ``"raise"`` is an error. Preloading
+            and :meth:`aget` load it either way.
 
     Raises:
-        DoesNotExist: (of the related model, on access) the row does not exist, or the reference was never set.
+        DoesNotExist: (of the related model, on access) the row does not exist, or the reference was never set; it is
+            an :exc:`AttributeError` too, so that ``hasattr`` and ``getattr`` with a default take it for "no value".
+        CacheORMError: (on access) the row has not been loaded, and ``lazy`` is ``"raise"``.
+        ValueError: ``lazy`` is neither.
     """
 
     @overload
@@ -124,6 +142,7 @@ class ForeignKeyField(Field[T]):
         object_id_name: str | None = None,
         *,
         null: Literal[False] = False,
+        lazy: Lazy = "load",
         **options: Unpack[FieldOptions],
     ) -> None: ...
     @overload
@@ -133,6 +152,7 @@ class ForeignKeyField(Field[T]):
         object_id_name: str | None = None,
         *,
         null: Literal[True],
+        lazy: Lazy = "load",
         **options: Unpack[FieldOptions],
     ) -> None: ...
     @overload
@@ -142,6 +162,7 @@ class ForeignKeyField(Field[T]):
         object_id_name: str | None = None,
         *,
         null: bool = False,
+        lazy: Lazy = "load",
         **options: Unpack[FieldOptions],
     ) -> None: ...
     def __init__(
@@ -150,12 +171,16 @@ class ForeignKeyField(Field[T]):
         object_id_name: str | None = None,
         *,
         null: bool = False,
+        lazy: Lazy = "load",
         **options: Unpack[FieldOptions],
     ) -> None:
         given: Any = model
         if not isinstance(given, str) and not is_model(given):
             what = not_a_model(given)
             raise TypeError(f"ForeignKeyField takes a model with rows, 'self' or a model's name, got {what}")
+        if lazy not in ("load", "raise"):
+            raise ValueError(f"lazy is 'load' or 'raise', got {lazy!r}")
+        self.lazy = lazy
         self.given = model
         self.target: type[Model] | str = model
         self.find: Callable[[], type[Model] | None] | None = None
@@ -207,6 +232,8 @@ class ForeignKeyField(Field[T]):
         self.holds_ids = type(self).__set__ is ForeignKeyField.__set__
         # A field that is itself called "..._id" reads as the id.
         setattr(model, self.object_id_name, ObjectId(self))
+        self.warned: set[tuple[str, int]] = set()
+        keep_errors(model, ForeignKeyField)
 
     def belong_to(self, model: type[Model], name: str) -> None:
         super().belong_to(model, name)
@@ -240,14 +267,26 @@ class ForeignKeyField(Field[T]):
         if value is None:
             if self.null:
                 return None
-            raise self.rel_model.DoesNotExist(f"{self!r} is not set")
+            raise self.rel_model.DoesNotExist.Related(f"{self!r} is not set")
         related = _loaded(instance).get(self.name)
         if related is None:
-            related = instance._relations[self.name] = self.rel_model._read(value)
+            if self.lazy == "raise":
+                raise CacheORMError(
+                    f"{self!r} has not been loaded, and is declared with lazy='raise': preload it, as by "
+                    f".preload({self.name!r}) or co.preload(row, {self.name!r}), or await its aget(row)"
+                )
+            warn_if_blocking(self)
+            related = self.rel_model._read(value)
+            if related is None:
+                raise self._gone(value)
+            instance._relations[self.name] = related
         elif related is MISSING:
-            plan = self.rel_model._meta
-            raise plan.missing(plan.row_of(value))
+            raise self._gone(value)
         return related
+
+    def _gone(self, value: Any) -> DoesNotExist:
+        plan = self.rel_model._meta
+        return plan.missing(plan.row_of(value), related=True)
 
     async def aget(self, instance: Model) -> T:
         """Return the row that an instance refers to, without blocking the event loop, and keep it.
@@ -271,6 +310,8 @@ class ForeignKeyField(Field[T]):
         if value is None or self.name in _loaded(instance):
             return self.__get__(instance, type(instance))
         related: Any = await self.rel_model._aread(value)
+        if related is None:
+            raise self._gone(value)
         if self.object_id(instance) == value:  # otherwise another task has assigned another id meanwhile
             instance._relations[self.name] = related
         return related  # type: ignore[no-any-return]
@@ -301,7 +342,11 @@ class ForeignKeyField(Field[T]):
             loaded.pop(self.name, None)
         self.poke(instance, value)
 
-    if not TYPE_CHECKING:
+    if TYPE_CHECKING:
+
+        def __set__(self, instance: object, value: T | Key) -> None: ...
+
+    else:
 
         def __get__(self, instance: Any, owner: Any = None) -> Any:
             if instance is None:
