@@ -9,6 +9,7 @@ from ._speedups import assigned, slots
 from .fields import ForeignKeyField
 from .metadata import RowPlan
 from .operations import shortcuts
+from .operations.validate import validate
 from .sync_driver import perform, run
 from .types import TTL, is_model
 
@@ -177,6 +178,19 @@ class Instance:
 
     def delete_instance(self) -> bool:
         """Remove this row from the backend; ``True`` if it existed. The instance keeps its values."""
+    def validate(self) -> None:
+        """Convert and check the values as a write does, and write nothing.
+
+        Of a row that was read, these are the values that :meth:`save` would write; otherwise all, with defaults. The
+        instance stays as it is: its values are not replaced by what a later read would return, no primary key is made,
+        and receivers of signals are not called.
+
+        Raises:
+            ValidationError: bad or missing values; it lists all such fields.
+            TypeError, ValueError: the serializer cannot hold a value.
+        """
+        validate(self)
+
         return run(shortcuts.delete(self))
 
     def refresh(self) -> Self:
