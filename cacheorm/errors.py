@@ -4,6 +4,7 @@
 
     CacheORMError
     ├── ValidationError (ValueError)   a value that a field does not take, or a missing one
+    ├── ShapeError (TypeError)         something in place of a row that is none
     ├── PayloadError                   stored bytes that are no row of the model
     ├── InvalidKeyError (ValueError)   a key that the backend cannot hold
     ├── WriteError                     rows that the backend refused
@@ -11,9 +12,9 @@
     ├── BackendError                   the backend failed; the driver's error is ``__cause__``
     └── DoesNotExist                   no such row; every model has its own subclass
 
-Messages name the model, the key and the field. They name the *type* of an offending value and never
     LazyLoadWarning (RuntimeWarning)   a related row was read inside a running event loop
 
+Messages name the model, the key and the field. They name the *type* of an offending value and never
 the value itself: rows hold passwords and personal data, and messages end up in logs.
 """
 
@@ -29,8 +30,9 @@ __all__ = [
     "DoesNotExist",
     "FailedRow",
     "InvalidKeyError",
-    "PayloadError",
     "LazyLoadWarning",
+    "PayloadError",
+    "ShapeError",
     "ValidationError",
     "WriteError",
 ]
@@ -99,6 +101,30 @@ class ValidationError(CacheORMError, ValueError):
         if self.key is not None:
             context.append(f"key {self.key}")
         return "; ".join(parts) + (f" ({', '.join(context)})" if context else "")
+
+
+class ShapeError(CacheORMError, TypeError):
+    """Something in place of a row is none: it is no dict, instance or primary key, or names what the model has not.
+
+    Args:
+        text: what a row is, and what was given.
+        row: its position in a bulk call, ``None`` for a single one.
+
+    Attributes:
+        row: as given.
+    """
+
+    def __init__(self, text: str, row: int | None = None) -> None:
+        self.row = row
+        super().__init__(text, row)
+
+    def repositioned(self, positions: Sequence[int]) -> ShapeError:
+        """Return the same error for something in a larger call; see :meth:`ValidationError.repositioned`."""
+        return self if self.row is None else ShapeError(self.args[0], positions[self.row])
+
+    def __str__(self) -> str:
+        text: str = self.args[0]
+        return text if self.row is None else f"{text} (row {self.row})"
 
 
 class PayloadError(CacheORMError):

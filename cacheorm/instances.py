@@ -36,6 +36,8 @@ class Instance:
             if field is None:
                 raise plan.unknown_name(name)
             field.__set__(self, value)
+        if plan.id_names and not plan.id_names.isdisjoint(values):
+            plan.check_names(values)
         plan.tracker.poke(self, assigned.marked(plan.tracker.peek(self), assigned.NEW))
 
     @property
@@ -176,8 +178,6 @@ class Instance:
         """
         return run(shortcuts.save(self, force_insert, ttl, keep_ttl, atomic))
 
-    def delete_instance(self) -> bool:
-        """Remove this row from the backend; ``True`` if it existed. The instance keeps its values."""
     def validate(self) -> None:
         """Convert and check the values as a write does, and write nothing.
 
@@ -191,6 +191,8 @@ class Instance:
         """
         validate(self)
 
+    def delete_instance(self) -> bool:
+        """Remove this row from the backend; ``True`` if it existed. The instance keeps its values."""
         return run(shortcuts.delete(self))
 
     def refresh(self) -> Self:
@@ -206,7 +208,10 @@ class Instance:
         return refreshed(self, fresh)
 
     def ttl(self) -> int | None:
-        """Return the seconds that the stored row has left; 0 if it never expires, ``None`` if it does not exist."""
+        """Return the seconds that the stored row has left; 0 if it never expires, ``None`` if it does not exist.
+
+        A row of a model without a ``ttl`` lives for the default of its backend, 600 or 300 seconds; see ``Meta.ttl``.
+        """
         left: int | None = perform(shortcuts.ttl_left(self))
         return left
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._speedups import adopt, keys
 from .backends import BaseBackend, SimpleBackend
-from .errors import DoesNotExist
+from .errors import DoesNotExist, ShapeError, ValidationError
 from .fields import CompositeKey, Field, ForeignKeyField
 from .options import Options, resolve_backend, resolve_serializer
 from .serializers import BaseSerializer, Envelope, registry
@@ -97,6 +97,7 @@ class RowPlan:
         key_fields: those of the primary key, in key order.
         key_bits: the bits of those in the mask of the fields that were assigned.
         tracker: the slot that keeps that mask.
+        id_names: the names of foreign keys other than those of fields.
         related: the slot of the dicts of related instances, ``None`` without foreign keys.
         composite: its composite key, or ``None``.
         names: the field for every name that a row may use; foreign keys have two names.
@@ -121,6 +122,8 @@ class RowPlan:
         self.composite = composite
         self.names = {name: field for field in fields.values() for name in field.accepted_names}
         self.references = tuple(field for field in fields.values() if isinstance(field, ForeignKeyField))
+        # The second names of foreign keys; a row that has one may contradict itself.
+        self.id_names = frozenset(field.object_id_name for field in self.references) - fields.keys()
         self.tracker = model._assigned
         self.related = model._related if self.references else None
         self._adopter = adopt.Adopter(model, self.names, self.references)
@@ -203,28 +206,56 @@ class RowPlan:
         if serializer is not None:
             serializer.check_fields(name, [field for field in self.fields.values() if field not in self.key_fields])
 
-    def adopt(self, rows: Iterable[Any], changes: bool = False) -> list[Any]:
+    def adopt(self, rows: Iterable[Any], changes: bool = False, many: bool = False) -> list[Any]:
         """Return rows as instances; mappings are converted, instances stay the same objects.
 
         Args:
             rows: mappings and instances.
             changes: whether mappings hold changes of rows that exist: ``__init__`` is not called.
+            many: whether errors should say which row it is.
         """
-        instances: list[Any] = self._adopter.adopt(rows, changes)
+        instances: list[Any] = self._adopter.adopt(rows, changes, many)
         return instances
 
-    def unknown_name(self, name: str) -> TypeError:
-        """Return the error for a name that no field has."""
+    def unknown_name(self, name: Any, position: int | None = None) -> ShapeError:
+        """Return the error for a name that no field has; ``position`` is that of the row in a bulk call."""
+        if not isinstance(name, str):
+            what = f"a dict with a name of type {type(name).__name__} (a dict of rows? pass its values())"
+            return self.not_a_row(what, position)
         from difflib import get_close_matches
 
         close = get_close_matches(name, self.names, 1)
         hint = f"; did you mean {close[0]!r}?" if close else f"; it has: {', '.join(self.names)}"
-        return TypeError(f"{self.model.__name__} has no field {name!r}{hint}")
+        return ShapeError(f"{self.model.__name__} has no field {name!r}{hint}", position)
 
-    def not_a_row(self, row: Any) -> TypeError:
-        """Return the error for something that is neither a mapping nor an instance of the model."""
+    def not_a_row(self, got: str, position: int | None = None, keys: bool = False) -> ShapeError:
+        """Return the error for something in place of a row.
+
+        Args:
+            got: what it is.
+            position: its position in a bulk call.
+            keys: whether a primary key would do.
+        """
         name = self.model.__name__
-        return TypeError(f"{name}: a row is a dict or an instance of {name}, got {type(row).__name__}")
+        key = ", ".join(field.name for field in self.key_fields)
+        no_key = f", which is no primary key ({key}) either" if keys else ""
+        return ShapeError(f"{name}: a row is a dict or an instance of {name}, got {got}{no_key}", position)
+
+    def check_names(self, row: Mapping[str, Any], position: int | None = None) -> None:
+        """Check that a row that has both names of a foreign key has the same value under both.
+
+        Raises:
+            ValidationError: the values are different; ``position`` is that of the row in a bulk call.
+        """
+        problems = [
+            (field.name, f"{field.name} and {field.object_id_name} contradict each other")
+            for field in self.references
+            if field.name in row
+            and field.object_id_name in row
+            and not field.same(row[field.name], row[field.object_id_name])
+        ]
+        if problems:
+            raise ValidationError(self.model.__name__, problems, position)
 
     def row_of(self, pk: Any) -> dict[str, Any]:
         """Return a primary key, a value or a tuple of values, as ``{field name: value}``.

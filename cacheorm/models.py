@@ -14,7 +14,7 @@ from .fields import Field
 from .metadata import RowPlan
 from .operations import ModelDelete, ModelInsert, ModelQuery, ModelUpdate, shortcuts
 from .operations.query import LEASE_SECONDS
-from .operations.rows import as_rows
+from .operations.rows import as_keys, as_rows
 from .sync_driver import perform, run
 from .types import TTL
 
@@ -34,14 +34,14 @@ class Model(AsyncMethods, metaclass=ModelBase):
                 backend = "redis://localhost"
                 ttl = 3600
 
-    Meta options: ``primary_key`` (a :class:`CompositeKey`), ``backend`` (instance or URL), ``serializer``
-    (instance or registered name), ``ttl`` (seconds; 0 never expires), ``ttl_jitter`` (the fraction of the
-    ttl by which lifetimes are shortened at random, so that rows written together do not expire
-    together), ``name`` and ``namespace`` (both part of the key), ``on_invalid`` (``"raise"`` or ``"miss"``:
-    how bytes that are no row of the model are treated), ``accepts`` (further serializers, or their names, whose
-    payloads the model reads), ``version`` (of the schema: a row of another version is no row of the model),
-    ``compress`` (``"zstd"``, or a :class:`Zstd` with options), ``abstract``. All but ``name``, ``primary_key`` and
-    ``abstract`` are inherited.
+    Meta options: ``primary_key`` (a :class:`CompositeKey`), ``backend`` (instance or URL), ``serializer`` (instance
+    or registered name), ``ttl`` (seconds; ``None``, the default, is that of the backend, 600 or 300 seconds; 0
+    never expires), ``ttl_jitter`` (the fraction of the ttl by which lifetimes are shortened at random, so that rows
+    written together do not expire together), ``name`` and ``namespace`` (both part of the key), ``on_invalid``
+    (``"raise"`` or ``"miss"``: how bytes that are no row of the model are treated), ``accepts`` (further
+    serializers, or their names, whose payloads the model reads), ``version`` (of the schema: a row of another
+    version is no row of the model), ``compress`` (``"zstd"``, or a :class:`Zstd` with options), ``abstract``. All
+    but ``name``, ``primary_key`` and ``abstract`` are inherited.
 
     Without a primary key of its own a model gets ``id = UUIDField(primary_key=True, default=uuid.uuid4)``.
 
@@ -96,9 +96,10 @@ class Model(AsyncMethods, metaclass=ModelBase):
         """Read rows by their primary keys; returns a list in the order asked on execute, with ``None`` for misses.
 
         Args:
-            pks: dicts of the key fields and instances, or one iterable of them.
+            pks: primary keys (tuples for composite ones), dicts of the key fields and instances, or one iterable of
+                them.
         """
-        return ModelQuery(cls._meta, as_rows(pks), True)
+        return ModelQuery(cls._meta, as_keys(cls._meta, pks), True)
 
     @classmethod
     def update(cls, /, **pk_and_changes: Any) -> ModelUpdate[Self | None]:
@@ -125,9 +126,10 @@ class Model(AsyncMethods, metaclass=ModelBase):
         """Remove rows; returns ``True`` on execute only if all of them existed. All are removed either way.
 
         Args:
-            pks: dicts of the key fields and instances, or one iterable of them.
+            pks: primary keys (tuples for composite ones), dicts of the key fields and instances, or one iterable of
+                them.
         """
-        return ModelDelete(cls._meta, as_rows(pks), True)
+        return ModelDelete(cls._meta, as_keys(cls._meta, pks), True)
 
     # -- shortcuts that execute at once ----------------------------------------------------------
 

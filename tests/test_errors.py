@@ -20,6 +20,7 @@ ERRORS: list[Any] = [
     co.CacheORMError("text"),
     co.ValidationError("User", [("name", "expected text")], 3, "m:user:id:1"),
     co.ValidationError(None, [("StringField", "expected text")]),
+    co.ShapeError("User: a row is a dict", 3),
     co.PayloadError("is null", model="User", key="m:user:id:1", field="name", serializer="json"),
     co.PayloadError("is empty"),
     co.InvalidKeyError("too long"),

@@ -141,6 +141,17 @@ class Field(slots.Slot, Generic[T]):
             model = self.model.__name__ if self.model else None
             raise ValidationError(model, [(self.name or type(self).__name__, str(error))]) from error
 
+    def same(self, one: Any, other: Any) -> bool:
+        """Return whether two values are equal once they are converted; values that the field does not take are not."""
+        if one is other or one is None or other is None:
+            return one is other
+        converter = self.converter
+        try:
+            first, second = [converter.canonical(value, converter.dump(value)) for value in (one, other)]
+        except ValueError:
+            return False
+        return bool(first == second)
+
     # -- defaults --------------------------------------------------------------------------------
 
     make_default: Callable[[], Any]

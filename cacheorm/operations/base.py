@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from .._speedups import keys as key_makers
 from ..async_driver import admission, arun
-from ..errors import BackendError, FailedRow, WriteError
+from ..errors import BackendError, FailedRow, ShapeError, ValidationError, WriteError
 from ..metadata import RowPlan
 from ..requests import Call, SendSignal, SignalSender, Steps
 from ..sync_driver import run
@@ -23,15 +24,20 @@ _JITTER_PARTS = 8
 
 
 class Operation(Generic[R]):
-    """An operation on rows of one model; nothing happens until :meth:`execute`.
+    """An operation on rows of one model; nothing happens until :meth:`execute`, or until it is awaited.
 
     Args:
         plan: the model's plan.
-        rows: mappings or instances.
+        rows: mappings or instances; in operations that only name rows also primary keys.
         many: whether the result is that of many rows; an operation on a single row uses the backend's methods for
             single keys.
         by_pk: whether the rows are primary keys instead, plain values or tuples for composite ones.
     """
+
+    _verb: ClassVar[str]
+    """The name of the method that makes it."""
+
+    _begun = False
 
     def __init__(self, plan: RowPlan, rows: Iterable[Any], many: bool, by_pk: bool = False) -> None:
         self._plan = plan
@@ -40,12 +46,15 @@ class Operation(Generic[R]):
         self._by_pk = by_pk
         self._chunk: int | None = None
 
-    def _identify(self, rows: Iterable[Any]) -> tuple[list[Any], list[str]]:
-        """Return the primary keys and keys of rows of a batch."""
+    def _identify(self, rows: Iterable[Any], start: int = 0) -> tuple[list[Any], list[str]]:
+        """Return the primary keys and keys of rows of a batch, of which the first is at position ``start``."""
         identity = self._plan.identity
-        found: tuple[list[Any], list[str]] = (
-            identity.identify_pks(rows) if self._by_pk else identity.identify(rows, True)
-        )
+        try:
+            found: tuple[list[Any], list[str]] = (
+                identity.identify_pks(rows) if self._by_pk else identity.identify(rows, True)
+            )
+        except (ShapeError, ValidationError) as error:
+            raise error.repositioned(range(start, sys.maxsize)) from error.__cause__
         return found
 
     def chunk_size(self, rows: int) -> Self:
@@ -69,14 +78,16 @@ class Operation(Generic[R]):
         Raises:
             RuntimeError: the rows came from an iterator, which is used up or has raised an error.
         """
+        self._begun = True
         return self._ended(run(self.steps()))
 
     async def aexecute(self) -> R:
-        """Run the operation in an event loop and return its result.
+        """Run the operation in an event loop and return its result; ``await operation`` does the same.
 
         Loaders and receivers of signals may be coroutine functions. If the task is cancelled, a write that has begun
         may have happened or not.
         """
+        self._begun = True
         # Here and not in arun(), so that an operation that waits has no generator and no second coroutine yet.
         if (wait := admission(self._first_backend())) is not None:
             await wait
@@ -92,8 +103,16 @@ class Operation(Generic[R]):
         """Return the backend that is used first; ``None`` if that is not known yet."""
         return self._plan.backend
 
+    def __await__(self) -> Generator[Any, None, R]:
+        return self.aexecute().__await__()
+
+    def _named(self) -> str:
+        """Return the model and the verb, for a text."""
+        return f"{self._plan.model.__name__}.{self._verb}{'_many' if self._many else ''}"
+
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {self._plan.model.__name__}>"
+        state = "executed" if self._begun else "not executed: call .execute(), or await it"
+        return f"<{type(self).__name__}: {self._named()}, {state}>"
 
 
 class WriteOperation(Operation[R]):

@@ -23,6 +23,8 @@ class ModelDelete(Operation[R]):
         TypeError: names that are not the primary key's; nothing was removed.
     """
 
+    _verb = "delete"
+
     def steps(self) -> Steps[R]:
         plan = self._plan
         rows = list(self._rows) if self._many else self._rows

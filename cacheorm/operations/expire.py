@@ -16,6 +16,8 @@ class ModelExpire(WriteOperation[list[bool]]):
         ValidationError: a part of a primary key is missing or of the wrong type; nothing was changed.
     """
 
+    _verb = "expire"
+
     def steps(self) -> Steps[list[bool]]:
         plan = self._plan
         if not self._many:

@@ -57,6 +57,7 @@ class ModelInsert(WriteOperation[R]):
         WriteError: rows that the backend refused; all others are stored.
     """
 
+    _verb = "insert"
     _if_absent = False
     _takes_back = True
     # Instances of an execution that failed, some of them stored under keys that were made for them: made anew from
@@ -79,7 +80,7 @@ class ModelInsert(WriteOperation[R]):
         return self
 
     def steps(self) -> Steps[R]:
-        instances = self._kept or self._plan.adopt(self._rows)
+        instances = self._kept or self._plan.adopt(self._rows, many=self._many)
         self._kept = None
         keyless = keyless_rows(self._plan, instances) if self._takes_back else []
         stored: set[str] | None = set() if keyless else None
@@ -200,6 +201,8 @@ class GetOrCreate(WriteOperation[tuple[Any, bool]]):
         rows: the primary key, and the row to create.
         save: called with the instance to create, if the model overrides ``save()``.
     """
+
+    _verb = "get_or_create"
 
     def __init__(self, plan: RowPlan, rows: tuple[Any, Any], save: Callable[[Any], Any] | None) -> None:
         super().__init__(plan, rows, False)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, ClassVar, Self, cast
 
-from ..errors import BackendError, ConflictError, FailedRow, ValidationError, WriteError
+from ..errors import BackendError, ConflictError, FailedRow, ShapeError, ValidationError, WriteError
 from ..metadata import RowPlan
 from ..requests import Steps
 from ..types import is_model, not_a_model
@@ -16,7 +16,7 @@ from .insert import ModelInsert, keyless_rows, take_back_keys
 from .merging import OperationResult, run_merged
 from .preloading import Path, check_path, load_related_of_read, paths_of
 from .query import ModelQuery
-from .rows import DrawnRows
+from .rows import DrawnRows, as_keys, as_rows
 from .update import ModelUpdate
 
 __all__ = ["Delete", "Insert", "Query", "Update"]
@@ -38,14 +38,22 @@ class _OverModels(Operation[R]):
 
     _single: ClassVar[type[Operation[Any]]]
     _written: ClassVar[str] = "stored"
+    _by_key: ClassVar[bool] = False
+    """Whether rows may be primary keys."""
 
     def __init__(self, *items: Any) -> None:
         only = items[0] if len(items) == 1 else None
         rows = DrawnRows(only) if isinstance(only, Iterator) and not is_model(type(only)) else items
         super().__init__(cast("RowPlan", None), rows, True)
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}>"
+    def _named(self) -> str:
+        # The items of an iterator are not known yet.
+        items: Any = () if type(self._rows) is DrawnRows else self._rows
+        if len(items) == 1 and type(items[0]) in (list, tuple) and not _is_pair(items[0]):
+            (items,) = items
+        models = [item[0] if _is_pair(item) else type(item) for item in items]
+        names = dict.fromkeys(model.__name__ for model in models if is_model(model))
+        return f"rows of {', '.join(names) or 'several models'}"
 
     def _first_backend(self) -> Any:
         items: Any = self._rows
@@ -77,7 +85,7 @@ class _OverModels(Operation[R]):
             if group is None and type(item) is tuple and len(item) == 2 and isinstance(item[0], type):
                 row, group = item[1], by_model.get(item[0])
             if group is None or not (row is item or type(row) is dict):
-                model, rows = _pair_of(item)
+                model, rows = self._pair_of(item)
                 group = by_model.get(model)
                 if group is None:
                     by_model[model] = _Rows(rows, count)
@@ -92,14 +100,32 @@ class _OverModels(Operation[R]):
             count += len(rows)
         return by_model
 
+    def _pair_of(self, item: Any) -> tuple[Any, list[Any]]:
+        """Return the model and the rows of an item of the call.
+
+        Raises:
+            TypeError: something that is neither an instance nor a pair of a model and rows.
+        """
+        if is_model(type(item)):
+            return type(item), [item]
+        if not _is_pair(item):
+            raise _not_rows(item)
+        model, given = item
+        return model, [*(as_keys(model._meta, (given,)) if self._by_key else as_rows((given,)))]
+
     def _adopt_all(self, by_model: dict[Any, _Rows], changes: bool = False) -> None:
         # As instances, since errors need the keys of rows, and keys may come from defaults.
         for model, group in by_model.items():
-            group.rows = model._meta.adopt(group.rows, changes)
+            try:
+                group.rows = model._meta.adopt(group.rows, changes, True)
+            except (ShapeError, ValidationError) as error:
+                raise error.repositioned(group.positions) from error.__cause__
 
     def _parts(self, by_model: dict[Any, _Rows]) -> list[Operation[Any]]:
         """Return the operation on each model, with the modifiers of this one."""
-        modifiers = {name: value for name, value in vars(self).items() if name not in ("_plan", "_rows", "_many")}
+        modifiers = {
+            name: value for name, value in vars(self).items() if name not in ("_plan", "_rows", "_many", "_begun")
+        }
         parts = [self._single(model._meta, group.rows, True) for model, group in by_model.items()]
         for part in parts:
             vars(part).update(modifiers)
@@ -141,7 +167,7 @@ class _OverModels(Operation[R]):
         for (model, group), outcome in zip(by_model.items(), results, strict=True):
             name = model.__name__
             error, done = outcome.error, outcome.written()
-            keys = dict.fromkeys(model._meta.identity.identify(group.rows, False)[1])
+            keys = dict.fromkeys(model._meta.identity.identify(group.rows, self._by_key)[1])
             if isinstance(error, BackendError):
                 # Without the remark that the write may have been applied, which is wrong for rows that were never sent.
                 reason = str(error.args[0])
@@ -167,23 +193,8 @@ def _positioned(steps: Steps[R], positions: Sequence[int]) -> Steps[R]:
     """Run an operation whose errors name the position of a row among all rows of the call."""
     try:
         return (yield from steps)
-    except ValidationError as error:
+    except (ShapeError, ValidationError) as error:
         raise error.repositioned(positions) from error.__cause__
-
-
-def _pair_of(item: Any) -> tuple[Any, list[Any]]:
-    """Return the model and the rows of an item of a call.
-
-    Raises:
-        TypeError: something that is neither an instance nor a pair of a model and rows.
-    """
-    if is_model(type(item)):
-        return type(item), [item]
-    if not _is_pair(item):
-        raise _not_rows(item)
-    model, given = item
-    is_row = isinstance(given, Mapping) or is_model(type(given))
-    return model, [given] if is_row else list(given)
 
 
 def _is_pair(item: Any) -> bool:
@@ -270,7 +281,7 @@ class Delete(_OverModels[bool], ModelDelete[bool]):
     """Removes rows of any models; returns ``True`` only if all of them existed. All are removed either way.
 
     Args:
-        items: instances, and pairs of a model and primary keys (dicts and instances), or one iterable of them.
+        items: instances, and pairs of a model and primary keys (as for ``delete_many``), or one iterable of them.
 
     Raises (on execute):
         TypeError: something else among the items.
@@ -279,6 +290,7 @@ class Delete(_OverModels[bool], ModelDelete[bool]):
     """
 
     _single = ModelDelete
+    _by_key = True
     _written = "removed"
 
     def steps(self) -> Steps[bool]:
@@ -292,7 +304,7 @@ class Query(_OverModels[list[Any]], ModelQuery[list[Any]]):
     Each backend gets one read.
 
     Args:
-        items: instances, and pairs of a model and primary keys (dicts and instances), or one iterable of them.
+        items: instances, and pairs of a model and primary keys (as for ``query_many``), or one iterable of them.
 
     Raises (on execute):
         TypeError: something else among the items.
@@ -302,6 +314,7 @@ class Query(_OverModels[list[Any]], ModelQuery[list[Any]]):
     """
 
     _single = ModelQuery
+    _by_key = True
 
     def preload(self, *paths: Path) -> Self:
         """Also load the rows that foreign keys refer to; each path is followed from the models that have it."""

@@ -29,6 +29,7 @@ class ModelQuery(Operation[R]):
         PayloadError: stored bytes that are no row of the model.
     """
 
+    _verb = "query"
     _paths: tuple[Path, ...] = ()
     _tree: Tree | None = None
 
@@ -104,5 +105,5 @@ class ModelQuery(Operation[R]):
         resolved = self._plan.resolved()
         found: list[Any] = []
         for part in slices(self._rows, self._chunk or resolved.backend.chunk_size):
-            found += yield from read(resolved, *self._identify(part))
+            found += yield from read(resolved, *self._identify(part, len(found)))
         return found

@@ -100,7 +100,7 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
         keys: list[str] = []
         gaps: Gaps = {}
         for part in slices(self._rows, self._size):
-            pks, of_part = self._identify(part)
+            pks, of_part = self._identify(part, len(found))
             rows, missing = yield from read_with_gaps(resolved, pks, of_part)
             found += rows
             keys += of_part

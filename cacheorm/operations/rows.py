@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..types import is_model
 
-__all__ = ["DrawnRows", "as_rows", "slices"]
+if TYPE_CHECKING:
+    from ..metadata import RowPlan
+
+__all__ = ["DrawnRows", "as_keys", "as_rows", "slices"]
 
 T = TypeVar("T")
 
@@ -65,6 +68,16 @@ def as_rows(rows: tuple[Any, ...]) -> Iterable[Any]:
         if not is_row and isinstance(only, Iterable):
             return DrawnRows(only) if isinstance(only, Iterator) else only
     return rows
+
+
+def as_keys(plan: RowPlan, keys: tuple[Any, ...]) -> Iterable[Any]:
+    """Return the rows of a call that takes primary keys too: one tuple may be a composite key, or hold several."""
+    only = keys[0] if len(keys) == 1 and plan.composite is not None else None
+    if type(only) is tuple and len(only) == len(plan.key_fields):
+        kinds = (Mapping, tuple, list, plan.model)
+        if not all(isinstance(part, kinds) for part in only):
+            return keys
+    return as_rows(keys)
 
 
 def slices(items: Iterable[T], size: int) -> Iterable[list[T]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._speedups import assigned
 from .._speedups import keys as key_makers
+from ..errors import ValidationError
 from ..payload import is_absence
 from ..requests import Call, CallFunction, Request, Steps
 from ..types import TTL
@@ -94,7 +95,10 @@ def get_or_create(
         defaults = values.pop("defaults", None)
     key_names = {name for field in plan.key_fields for name in field.accepted_names}
     key_part = {name: value for name, value in values.items() if name in key_names}
-    return GetOrCreate(plan, (key_part, {**(defaults or {}), **values}), save)
+    # By field: a foreign key has two names.
+    given = {plan.names.get(name) for name in values}
+    others = {name: value for name, value in (defaults or {}).items() if plan.names.get(name) not in given}
+    return GetOrCreate(plan, (key_part, {**others, **values}), save)
 
 
 def get_or_load(
@@ -111,6 +115,11 @@ def set_by_id(model: type[M], pk: Any, values: Mapping[str, Any]) -> Steps[M]:
     """Change fields of a row, or raise ``DoesNotExist``."""
     plan = model._meta
     row = plan.row_of(pk)
+    for field in plan.key_fields:
+        for name in field.accepted_names:
+            if name in values and not field.same(values[name], row[field.name]):
+                problem = f"{name} in the values contradicts the primary key that is given"
+                raise ValidationError(plan.model.__name__, [(field.name, problem)])
     update: ModelUpdate[M | None] = ModelUpdate(plan, [{**values, **row}], False)
     updated = yield from update.steps()
     if updated is None:

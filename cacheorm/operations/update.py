@@ -68,6 +68,7 @@ class ModelUpdate(WriteOperation[R]):
         ConflictError: rows that others changed at each try; only from :meth:`atomic` updates.
     """
 
+    _verb = "update"
     _retries: int | None = None
     _function: Callable[[Any], object] | None = None
     # Results of the rows that an execution has updated before it failed, by their positions: the next one must not
@@ -124,7 +125,7 @@ class ModelUpdate(WriteOperation[R]):
     def steps(self) -> Steps[R]:
         plan = self._plan
         rows = [*self._rows]
-        instances = plan.adopt(rows, True)
+        instances = plan.adopt(rows, True, self._many)
         changes = plan.resolved().codec.pack_changes(instances, self._many)
         pks, keys = plan.identity.identify(instances, False, self._many)
         # Not if all rows were dicts, unless related instances were assigned.

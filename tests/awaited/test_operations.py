@@ -109,7 +109,15 @@ def awaited(short: Callable[[Any, str], Any]) -> Callable[[Any], Any]:
     return lambda models: short(models, "a")
 
 
+def awaited_itself(make: Callable[[Any], Any]) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    async def wait(models: Any) -> Any:
+        return await make(models)
+
+    return lambda models: make(models).execute(), wait
+
+
 OPERATIONS: Operations = {name: each_executed(make) for name, make in EXECUTED.items()}
+OPERATIONS |= {f"await {name}": awaited_itself(make) for name, make in EXECUTED.items()}
 OPERATIONS |= {name: (called(short), awaited(short)) for name, short in SHORT.items()}
 
 

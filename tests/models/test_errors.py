@@ -124,14 +124,34 @@ def test_one_bad_change_among_many_means_that_nothing_is_changed(user: type[User
 
 
 @pytest.mark.parametrize("wrong", [5, "Sam", None, object(), 1.5, b"x", Color.RED])
-@pytest.mark.parametrize("form", ["insert_many", "query_many", "update_many", "delete_many"])
+@pytest.mark.parametrize("form", ["insert_many", "update_many"])
 def test_what_is_no_row_is_a_type_error_and_changes_nothing(user: type[User], form: str, wrong: Any) -> None:
     user.create(id=1, name="Sam")
-    good = {"id": 1} if form in ("query_many", "delete_many") else {"id": 1, "name": "changed"}
-    for rows in ((wrong,), (good, wrong), ([good, wrong],)):
-        with pytest.raises(TypeError, match=r"User: a row is a dict or an instance of User, got \w+"):
+    good = {"id": 1, "name": "changed"}
+    for place, rows in enumerate([(wrong,), (good, wrong), ([good, good, wrong],)]):
+        with pytest.raises(
+            TypeError, match=rf"^User: a row is a dict or an instance of User, got \w+ \(row {place}\)$"
+        ):
             getattr(user, form)(*rows).execute()
     assert user.get(id=1).name == "Sam"
+
+
+@pytest.mark.parametrize(
+    "wrong", ["Sam", None, object(), 1.5, b"x", Color.RED, True, {1: {"id": 1}}, {"id": 1, "x": 1}]
+)
+@pytest.mark.parametrize("form", ["query_many", "delete_many"])
+def test_what_is_no_key_says_where_it_came_and_changes_nothing(user: type[User], form: str, wrong: Any) -> None:
+    user.create(id=1, name="Sam")
+    for place, rows in enumerate([(wrong,), ({"id": 1}, wrong), ([1, {"id": 1}, wrong],)]):
+        with pytest.raises((TypeError, co.ValidationError), match=rf"^User.* \(row {place}\)$"):
+            getattr(user, form)(*rows).chunk_size(1).execute()
+    assert user.get(id=1).name == "Sam"
+
+
+@pytest.mark.parametrize("form", ["insert_many", "query_many", "update_many", "delete_many"])
+def test_a_dict_of_rows_is_no_row(user: type[User], form: str) -> None:
+    with pytest.raises(TypeError, match=r"got a dict with a name of type int \(a dict of rows\? .*\) \(row 0\)$"):
+        getattr(user, form)({1: {"id": 1, "name": "Sam"}}).execute()
 
 
 def test_a_row_of_another_model_is_no_row(user: type[User]) -> None:
@@ -189,7 +209,7 @@ def test_names_outside_the_key_are_errors_in_query_and_delete(user: type[User]) 
     assert user.get(id=1).name == "Sam"
 
 
-def test_a_part_of_the_key_given_twice_is_an_error() -> None:
+def test_a_part_of_the_key_given_twice_has_to_be_the_same() -> None:
     class Visit(co.Model):
         user = co.ForeignKeyField(User)
         day = co.IntegerField()
@@ -198,8 +218,10 @@ def test_a_part_of_the_key_given_twice_is_an_error() -> None:
             backend = MEMORY
             primary_key = co.CompositeKey("user", "day")
 
-    with pytest.raises(TypeError, match="a part of the primary key"):
-        Visit.query(user=1, user_id=1, day=1).execute()
+    row = Visit.create(user=1, day=1)
+    assert Visit.query(user=User(id=1), user_id="1", day=1).execute() == row
+    with pytest.raises(co.ValidationError, match=r"^Visit\.user: user and user_id contradict each other$"):
+        Visit.query(user=1, user_id=2, day=1).execute()
 
 
 def test_a_key_of_the_wrong_type_is_a_validation_error(user: type[User]) -> None:

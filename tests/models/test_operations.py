@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import datetime
 import enum
+import re
 import uuid
 from typing import Any
 
@@ -392,5 +393,17 @@ def wrap(backend: co.BaseBackend, method: str, calls: list[str]) -> None:
 
 
 def test_an_operation_shows_what_it_is(user: Any) -> None:
-    assert repr(user.insert(id=1)) == "<ModelInsert: User>"
-    assert repr(user.query_many([])) == "<ModelQuery: User>"
+    operation = user.insert(id=1, name="S3CRET")
+    assert repr(operation) == "<ModelInsert: User.insert, not executed: call .execute(), or await it>"
+    assert not user.exists(id=1)
+    operation.execute()
+    assert repr(operation) == "<ModelInsert: User.insert, executed>"
+    rows = iter([{"id": 1}])
+    query = user.query_many(rows)
+    assert repr(query) == "<ModelQuery: User.query_many, not executed: call .execute(), or await it>"
+    assert len(query.execute()) == 1
+    loading = user.query(id=1).load_missing(dict)
+    for shown in (user.update(id=1), user.delete_many([1]), loading, co.Delete((user, [1]))):
+        assert re.fullmatch(r"<\w+: .*\bUser\b.*, not executed: .*>", repr(shown))
+    assert repr(co.Insert([user(id=1), (user, [{"id": 2}])])).startswith("<Insert: rows of User, not executed")
+    assert repr(co.Query(iter([]))).startswith("<Query: rows of several models, not executed")

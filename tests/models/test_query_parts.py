@@ -67,7 +67,9 @@ def test_a_wrapped_backend_sees_each_part_once(user: Any, monkeypatch: pytest.Mo
     assert seen == [[*dict.fromkeys(part)] for part in parts]
 
 
-@pytest.mark.parametrize("bad", [{"id": "x"}, {"name": "no key"}, 7], ids=["no number", "no key", "no row"])
+@pytest.mark.parametrize(
+    "bad", [{"id": "x"}, {"name": "no key"}, None, "x"], ids=["no number", "no key", "no row", "no plain key"]
+)
 def test_a_wrong_row_of_a_later_part_is_an_error_of_the_whole_query(user: Any, bad: Any) -> None:
     rows: list[Any] = [*ASKED]
     rows[2300] = bad
@@ -76,6 +78,7 @@ def test_a_wrong_row_of_a_later_part_is_an_error_of_the_whole_query(user: Any, b
     with pytest.raises((co.ValidationError, TypeError)) as of_iterator:
         query_of(user, iter(rows)).execute()
     assert (type(of_list.value), str(of_list.value)) == (type(of_iterator.value), str(of_iterator.value))
+    assert str(of_list.value).endswith("(row 2300)")
     assert names(query_of(user, ASKED).execute()) == NAMES
 
 

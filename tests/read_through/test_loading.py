@@ -449,7 +449,7 @@ def test_bytes_of_misses_are_never_rows() -> None:
 
 def test_loading_leaves_the_operation_usable_again(user: Any, source: Any, ids: Callable[..., Any]) -> None:
     operation = user.query_many(ids([1, 2])).chunk_size(1).load_missing(source)
-    assert repr(operation) == "<ModelLoad: User>"
+    assert repr(operation) == "<ModelLoad: User.query_many, not executed: call .execute(), or await it>"
     first = operation.execute()
     assert [row.name for row in first] == ["user 1", "user 2"]
     assert operation.execute() == first

@@ -272,12 +272,51 @@ def test_missing_and_extra_names_are_reported() -> None:
         "missing value for <Field: Row.a>; Row.b: expected text, got list (row 1)",
     )
     extra = "Row: 'c' does not belong to the primary key (a, b)"
-    assert refused(Pair, [{"a": "x", "b": "y", "c": 1}]) == (TypeError, extra)
-    assert refused(Pair, [{"a": "x", "c": "y"}]) == (TypeError, extra)
-    kind, text = refused(Note, [{"page": 1, "page_id": 1, "line": 1}])
-    assert (kind, text) == (TypeError, "Note: a part of the primary key (page, line) is given twice")
+    assert refused(Pair, [{"a": "x", "b": "y", "c": 1}]) == (co.ShapeError, extra)
+    assert refused(Pair, [{"a": "x", "c": "y"}]) == (co.ShapeError, extra)
+    kind, text = refused(Note, [{"page": 1, "page_id": 2, "line": 1}])
+    assert (kind, text) == (co.ValidationError, "Note.page: page and page_id contradict each other")
     for row in (5, None, "ab", ["a"], Single(id="x")):
-        assert refused(Pair, [row])[0] is TypeError
+        assert refused(Pair, [row])[0] is co.ShapeError
+
+
+@pytest.mark.parametrize(
+    ("model", "wrong", "error", "text"),
+    [
+        (Pair, 5, co.ShapeError, r"a row is a dict .*, got int, which is no primary key \(a, b\) either"),
+        (Pair, "ab", co.ShapeError, r"got str"),
+        (Pair, ["a"], co.ValidationError, r"Row\.a: the primary key \(a, b\) takes 2 values, got 1"),
+        (Pair, ("a", []), co.ValidationError, r"Row\.b: expected text, got list"),
+        (Pair, Single(id="x"), co.ShapeError, r"a row is a dict .*, got Row, which"),
+        (Single, Pair(a="x", b="y"), co.ShapeError, r"a row is a dict .*, got Row, which"),
+        (Single, None, co.ShapeError, r"got NoneType"),
+        (Single, ["a"], co.ValidationError, r"Row\.id: expected text, got list"),
+        (Single, {1: {"id": "a"}}, co.ShapeError, r"got a dict with a name of type int \(a dict of rows\?"),
+    ],
+)
+def test_a_wrong_key_says_what_a_row_is_and_where_it_came(model: Any, wrong: Any, error: Any, text: str) -> None:
+    right = "x" if model is Single else ("x", "y")
+    kind, found = refused(model, [right, wrong], many=True)
+    assert kind is error
+    assert re.search(rf"{text}.* \(row 1\)$", found)
+    # A single row is given by its names, and changes are never plain keys.
+    for strict, many in ((True, False), (False, True)):
+        assert refused(model, [right], strict, many)[0] is co.ShapeError
+
+
+def test_plain_keys_are_those_of_the_rows() -> None:
+    for model, plain, rows in (
+        (Single, ["x", b"y", "ü"], [{"id": "x"}, {"id": "y"}, {"id": "ü"}]),
+        (Pair, [("x", "y"), ["x", "z"]], [{"a": "x", "b": "y"}, {"a": "x", "b": "z"}]),
+        (Numbered, [("x", 1), ("y", "2")], [{"a": "x", "n": 1}, {"a": "y", "n": 2}]),
+    ):
+        for one in identities(model):
+            expected = one.identify(rows, True)
+            assert one.identify(plain, True) == expected
+            assert one.identify(iter(plain), True) == expected
+            assert one.identify([plain[0], *rows[1:]], True) == expected
+            assert one.identify(plain[:1] * 3, True) == ([expected[0][0]] * 3, [expected[1][0]] * 3)
+            assert one.identify_pks(plain) == expected
     assert Pair._meta.identity.identify([{"a": "x", "b": "y", "c": 1}], False)[1] == ["m:row:a:x:b:y"]
 
 

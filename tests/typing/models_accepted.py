@@ -54,6 +54,18 @@ assert_type(visit.user.name, str)
 assert_type(visit.guide, User | None)
 assert_type(visit.user_id, int)
 
+# a reference takes an instance or a key
+visit.user = user
+visit.user = 7
+visit.user = "7"
+visit.guide = None
+visit.guide = 7
+visit.guide = user
+visit.back = visit
+visit.back = (1, 2)
+co.ForeignKeyField(User, lazy="raise", null=True)
+assert_type(user.validate(), None)
+
 # operations
 assert_type(User.create(id=1), User)
 assert_type(User.insert(id=1).execute(), User)
@@ -172,6 +184,15 @@ async def awaited() -> None:
     assert_type(await user.atouch(5), bool)
     assert_type(await user.attl(), int | None)
     assert_type(await User.query(id=1).aexecute(), User | None)
+    assert_type(await User.query(id=1), User | None)
+    assert_type(await User.query_many([1, 2]).preload("x"), list[User | None])
+    assert_type(await User.query_many(1, 2).load_missing(load_users_slowly), list[User | None])
+    assert_type(await User.insert(id=1), User)
+    assert_type(await User.insert_many([user]).ttl(5), list[User])
+    assert_type(await User.update(id=1), User | None)
+    assert_type(await User.delete_many([1, 2]), bool)
+    assert_type(await co.Query((User, [1, 2])), list[Any])
+    assert_type(await co.Delete((User, 1)), bool)
     assert_type(await User.insert(id=1).ttl(60).aexecute(), User)
     assert_type(await User.insert_many([user]).aexecute(), list[User])
     assert_type(await User.update_many(keys()).atomic().aexecute(), list[User | None])

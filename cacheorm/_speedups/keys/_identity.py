@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ...errors import ValidationError
+from ...errors import ShapeError, ValidationError
 from .. import _shim as cython
 
 if cython.compiled:
@@ -133,7 +133,7 @@ class Identity:
         """Find the primary key of one row.
 
         Args:
-            row: a mapping, or an instance of the model.
+            row: a mapping, or an instance of the model; in a batch with ``strict``, also a plain primary key.
             strict: whether a mapping may hold nothing but the primary key.
             position: which row of its batch it is, for errors; ``None`` for a single one.
 
@@ -141,20 +141,51 @@ class Identity:
             The primary key as a read returns it (a tuple for a composite one), and the backend key.
 
         Raises:
-            ValidationError: a key value is missing or of the wrong type.
-            TypeError: something that is no row, or names that are not the primary key's.
+            ValidationError: a key value is missing or of the wrong type, or the names of one have different values.
+            ShapeError: something that is no row, or names that are not the primary key's.
         """
-        try:
-            pk, stored = self._find(row, strict)
-        except ValidationError as error:
-            raise ValidationError(self.name, error.problems, position) from error.__cause__
-        return (pk if len(self.fields) > 1 else pk[0]), self.key(stored)
-
-    def _find(self, row: Any, strict: bool) -> tuple[tuple[Any, ...], list[Any]]:
         # The check for what most rows are comes first: asking an abstract class costs more than all the rest.
         is_mapping = type(row) is dict or isinstance(row, Mapping)
         if not is_mapping and type(row) is not self.model:
-            raise self.model._meta.not_a_row(row)
+            if strict and position is not None and self._may_be_key(row):
+                return self.identify_pk(row, position)
+            raise self.model._meta.not_a_row(type(row).__name__, position, strict and position is not None)
+        try:
+            pk, stored = self._find(row, is_mapping)
+        except ValidationError as error:
+            problems, cause = error.problems, error.__cause__
+        else:
+            problems, cause = [], None
+        if strict and is_mapping and not self._names.issuperset(row):
+            raise self._extra_names(row, position)
+        if problems:
+            raise ValidationError(self.name, problems, position) from cause
+        return (pk if len(self.fields) > 1 else pk[0]), self.key(stored)
+
+    def _may_be_key(self, given: Any) -> bool:
+        """Return whether something that is no row may be a primary key, as rows of other models are of references."""
+        if given is None or (len(self.fields) > 1 and not isinstance(given, (tuple, list))):
+            return False
+        return not hasattr(type(given), "_meta") or hasattr(self.fields[0], "object_id_name")
+
+    def identify_pk(self, pk: Any, position: int) -> tuple[Any, str]:
+        """Find the key of a row by its primary key; see :meth:`identify_row`.
+
+        Raises:
+            ShapeError: a composite key that is no tuple.
+            ValidationError: one of the wrong length, or a key value of the wrong type.
+        """
+        try:
+            row = self.model._meta.row_of(pk)
+        except TypeError as error:
+            raise ShapeError(str(error), position) from None
+        except ValueError:
+            names = ", ".join(field.name for field in self.fields)
+            problem = f"the primary key ({names}) takes {len(self.fields)} values, got {len(pk)}"
+            raise ValidationError(self.name, [(self.fields[0].name, problem)], position) from None
+        return self.identify_row(row, True, position)
+
+    def _find(self, row: Any, is_mapping: bool) -> tuple[tuple[Any, ...], list[Any]]:
         pk = []
         stored = []
         problems = []
@@ -165,6 +196,10 @@ class Identity:
                     value = row.get(name)
                     if value is not None:
                         break
+                other = row.get(names[-1])
+                if other is not None and not (other is value or field.same(value, other)):
+                    problems.append((field.name, f"{names[0]} and {names[-1]} contradict each other"))
+                    continue
             else:
                 value = field.peek(row)
             if value is None:
@@ -176,18 +211,18 @@ class Identity:
                 stored.append(one)
             except ValueError as error:
                 problems.append((field.name, str(error)))
-        if strict and is_mapping and (len(row) > len(self.fields) or not self._names.issuperset(row)):
-            self._refuse_extra(row)
         if problems:
             raise ValidationError(self.name, problems)
         return tuple(pk), stored
 
-    def _refuse_extra(self, row: Mapping[str, Any]) -> None:
-        extra = ", ".join(repr(name) for name in row if name not in self._names)
+    def _extra_names(self, row: Mapping[Any, Any], position: int | None) -> Exception:
+        extra = [name for name in row if name not in self._names]
+        strange = next((name for name in extra if not isinstance(name, str)), None)
+        if strange is not None:
+            return self.model._meta.unknown_name(strange, position)  # type: ignore[no-any-return]
         key = ", ".join(field.name for field in self.fields)
-        if extra:
-            raise TypeError(f"{self.name}: {extra} does not belong to the primary key ({key})")
-        raise TypeError(f"{self.name}: a part of the primary key ({key}) is given twice")
+        text = f"{self.name}: {', '.join(map(repr, extra))} does not belong to the primary key ({key})"
+        return ShapeError(text, position)
 
     def key(self, stored: list[Any]) -> str:
         """Make the key of a row from the stored forms of its key values."""

@@ -234,7 +234,10 @@ class Identity(GeneralIdentity):
                     Py_XDECREF(pk)
                     Py_XDECREF(key)
                 else:
-                    one, text = self.identify_row(row, strict, position if many else None)
+                    plain = strict and many and steps.quick and type(row) is not dict and type(row) is not self.model
+                    one, text = row, steps.find_key(row) if plain else None
+                    if text is None:
+                        one, text = self.identify_row(row, strict, position if many else None)
                     pks.append(one)
                     keys.append(text)
                 position += 1
@@ -254,7 +257,7 @@ class Identity(GeneralIdentity):
             for pk in pks:
                 key = steps.find_key(pk) if steps.quick else None
                 if key is None:
-                    pk, key = self.identify_row(self.model._meta.row_of(pk), True, position)
+                    pk, key = self.identify_pk(pk, position)
                 found.append(pk)
                 keys.append(key)
                 position += 1

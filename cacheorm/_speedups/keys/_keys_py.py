@@ -43,7 +43,8 @@ class Identity(_identity.Identity):
         """Find the primary keys of rows.
 
         Args:
-            rows: mappings and instances of the model.
+            rows: mappings and instances of the model; with ``strict`` and ``many`` also plain primary keys, tuples for
+                composite ones.
             strict: whether a mapping may hold nothing but the primary key.
             many: whether errors should say which row it is.
 
@@ -64,7 +65,7 @@ class Identity(_identity.Identity):
         if collecting:
             gc.disable()
         try:
-            columns = self._identify_columns(rows, strict, quick) if type(rows) is list else None
+            columns = self._identify_columns(rows, strict, many, quick) if type(rows) is list else None
             if columns is not None:
                 return columns
             for position, row in enumerate(rows):
@@ -90,8 +91,12 @@ class Identity(_identity.Identity):
             TypeError, ValueError: a composite key that is no tuple, or of the wrong length.
             ValidationError: a key value is of the wrong type.
         """
-        row_of = self.model._meta.row_of
-        return self.identify((row_of(pk) for pk in pks), True)
+        if type(pks) is list and pks and type(pks[0]) not in (dict, self.model):
+            columns = self._identify_columns(pks, True, True, self._quick or self._steps_of_rows())
+            if columns is not None:
+                return columns
+        found = [self.identify_pk(pk, position) for position, pk in enumerate(pks)]
+        return [pk for pk, _ in found], [key for _, key in found]
 
     def _steps_of_rows(self) -> tuple[_Step, ...]:
         # Made at the first use: by then the models that key fields refer to are declared.
@@ -108,19 +113,24 @@ class Identity(_identity.Identity):
         return self._quick
 
     def _identify_columns(
-        self, rows: list[Any], strict: bool, quick: tuple[_Step, ...]
+        self, rows: list[Any], strict: bool, many: bool, quick: tuple[_Step, ...]
     ) -> tuple[list[Any], list[str]] | None:
         """Take rows that are all of one kind, with key values all of one, a field at a time."""
-        given = set(map(type, rows)) == {dict}
-        if not given and set(map(type, rows)) != {self.model}:
+        kinds = set(map(type, rows))
+        given, plain = kinds == {dict}, strict and many and kinds == {tuple if len(quick) > 1 else quick[0].exact}
+        if not given and not plain and kinds != {self.model}:
             return None
-        if (given and strict and set(map(len, rows)) != {len(quick)}) or self.formatter is not None:
+        sized = (given and strict) or (plain and len(quick) > 1)
+        if (sized and set(map(len, rows)) != {len(quick)}) or self.formatter is not None:
             return None
         columns: list[list[Any]] = []
         texts: list[list[str]] = []
-        for step in quick:
+        for at, step in enumerate(quick):
             try:
-                values = [row[step.name] for row in rows] if given else [*map(step.peek, rows)]
+                if plain:
+                    values = [row[at] for row in rows] if len(quick) > 1 else rows[:]
+                else:
+                    values = [row[step.name] for row in rows] if given else [*map(step.peek, rows)]
                 if set(map(type, values)) != {step.exact}:
                     return None
                 texts.append(_LABELLED[step.exact](step.label, values))

@@ -70,30 +70,30 @@ cdef class Adopter:
     def __dealloc__(self):
         PyMem_Free(self.table)
 
-    def adopt(self, rows, bint changes=False):
+    def adopt(self, rows, bint changes=False, bint many=False):
         """Return rows as instances."""
         cdef list instances = []
         # Off for lists only: what makes the rows of a generator may need the collector.
         cdef bint collecting = type(rows) in (list, tuple) and PyGC_Disable()
         try:
-            self.adopt_all(rows, instances, changes)
+            self.adopt_all(rows, instances, changes, many)
         finally:
             if collecting:
                 PyGC_Enable()
         return instances
 
-    cdef int adopt_all(self, rows, list instances, bint changes) except -1:
+    cdef int adopt_all(self, rows, list instances, bint changes, bint many) except -1:
         cdef bint plain = changes or self.model._plain_init
         cdef bint sealed = self.model._sealed
         for row in rows:
             if type(row) is self.model:
                 instance = row
             elif type(row) is dict and plain:
-                instance = self.filled(<dict> row, sealed, changes)
+                instance = self.filled(<dict> row, sealed, changes, instances if many else None)
             elif not isinstance(row, Mapping):
-                raise self.model._meta.not_a_row(row)
+                raise self.model._meta.not_a_row(type(row).__name__, len(instances) if many else None)
             elif plain:
-                instance = self.filled(dict(row), sealed, changes)
+                instance = self.filled(dict(row), sealed, changes, instances if many else None)
             else:
                 instance = self.model(**row)
             if self.references and self.related.has_value(instance) and instance._related:
@@ -102,14 +102,19 @@ cdef class Adopter:
             instances.append(instance)
         return 0
 
-    cdef object filled(self, dict row, bint sealed, bint changes):
-        """Make an instance with the fields that ``row`` names; ``changes`` says whether they count as changed."""
+    cdef object filled(self, dict row, bint sealed, bint changes, list before):
+        """Make an instance with the fields that ``row`` names.
+
+        ``changes`` says whether they count as changed, and ``before`` are the instances that were made before, if
+        errors should say which row it is.
+        """
         cdef PyObject *name
         cdef PyObject *found
         cdef Py_ssize_t position = 0
         cdef Py_ssize_t expected = 0
         cdef Name *entry
         cdef bint leaves = True
+        cdef bint twice = False
         instance = new_sealed(self.model, NO_ARGUMENTS) if sealed else new_instance(self.model, NO_ARGUMENTS)
         cdef bint direct = type(instance) is self.model
         while PyDict_Next(row, &position, &name, &found):
@@ -117,24 +122,32 @@ cdef class Adopter:
             while expected < self.count and self.table[expected].name is not name:
                 expected += 1
             if expected == self.count:
-                expected = self.place_of(<object> name)
+                expected = self.place_of(<object> name, before)
             entry = &self.table[expected]
             expected += 1
             value = <object> found
-            if direct and (entry.plain or (entry.holds_ids and leaves and is_leaf(found))):
+            if direct and entry.plain:
                 put_new(<PyObject *> instance, entry.offset, value)
                 leaves = leaves and is_leaf(found)
+                continue
+            # Only a foreign key, which has two names, can be there twice.
+            if direct and entry.offset >= 0:
+                twice = twice or (<PyObject **> (<char *> <PyObject *> instance + entry.offset))[0] is not NULL
+            if direct and entry.holds_ids and leaves and is_leaf(found):
+                put_new(<PyObject *> instance, entry.offset, value)
             else:
                 (<object> entry.field).__set__(instance, value)
                 leaves = False
+        if twice or (not direct and self.references):
+            self.model._meta.check_names(row, None if before is None else len(before))
         if changes:
             put_new(<PyObject *> instance, self.tracker.offset, ALL)
         if leaves and sealed:
             leave_untracked(<PyObject *> instance)
         return instance
 
-    cdef Py_ssize_t place_of(self, name) except -1:
+    cdef Py_ssize_t place_of(self, name, list before) except -1:
         cdef PyObject *place = PyDict_GetItemWithError(self.places, name)
         if place is NULL:
-            raise self.model._meta.unknown_name(name)
+            raise self.model._meta.unknown_name(name, None if before is None else len(before))
         return <object> place

@@ -26,7 +26,7 @@ class Adopter:
         self.references = references
         self._setters: dict[str, Any] = {}
 
-    def adopt(self, rows: Iterable[Any], changes: bool = False) -> list[Any]:
+    def adopt(self, rows: Iterable[Any], changes: bool = False, many: bool = False) -> list[Any]:
         """Return rows as instances: instances as they are, mappings as new ones.
 
         Foreign keys take over the keys that their related instances got since they were assigned.
@@ -35,26 +35,30 @@ class Adopter:
             rows: mappings and instances.
             changes: whether mappings hold changes of rows that exist. ``__init__`` is not called for them, and all
                 their values count as changed.
+            many: whether errors should say which row it is.
 
         Raises:
-            TypeError: something that is no row of this model, or an unknown name.
+            ShapeError: something that is no row of this model, or an unknown name.
+            ValidationError: the two names of a foreign key have different values.
         """
         model = self.model
         plain = changes or model._plain_init
         setters = self._setters or self._find_setters()
-        instances = []
+        instances: list[Any] = []
         for row in rows:
             if type(row) is model:
                 instance = row
             elif type(row) is not dict and not isinstance(row, Mapping):
-                raise model._meta.not_a_row(row)
+                raise model._meta.not_a_row(type(row).__name__, len(instances) if many else None)
             elif plain:
                 instance = model.__new__(model)
                 for name, value in row.items():
                     put = setters.get(name)
                     if put is None:
-                        raise model._meta.unknown_name(name)
+                        raise model._meta.unknown_name(name, len(instances) if many else None)
                     put(instance, value)
+                if self.references and len(row) > 1:
+                    model._meta.check_names(row, len(instances) if many else None)
                 if changes:
                     model._assigned.poke(instance, ALL)
             else:
