@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 import cacheorm as co
-from cacheorm.operations.insert import CreatedByOthersError
 from cacheorm import errors
+from cacheorm.operations.insert import CreatedByOthersError
 
 ERRORS: list[Any] = [
     co.CacheORMError("text"),

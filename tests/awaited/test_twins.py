@@ -20,7 +20,7 @@ Run = Callable[[Any], Any]
 # They make operations, which do nothing until they are executed, or tell what is known without a backend.
 WITHOUT_IO = {
     co.Model: {"insert", "insert_many", "query", "query_many", "update", "update_many", "delete", "delete_many"}
-    | {"key", "get_id", "to_dict", "from_dict", "DoesNotExist"},
+    | {"key", "get_id", "to_dict", "from_dict", "validate", "DoesNotExist"},
     co.BaseBackend: {"check_key"},
     co.ForeignKeyField: {"python_value", "cache_value"},
 }

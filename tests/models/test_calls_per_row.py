@@ -126,11 +126,14 @@ READING: dict[str, Callable[[Batch], Any]] = {
     "query_many": lambda batch: Book.query_many(batch.keys),
     "query_many of rows that are not there": lambda batch: Book.query_many(batch.absent),
     "query_many of instances": lambda batch: Book.query_many(batch.books),
+    "query_many of plain keys": lambda batch: Book.query_many(batch.ids),
+    "query_many of plain composite keys": lambda batch: Loan.query_many(batch.pairs),
     "get_many": lambda batch: Shortcut(lambda: Book.get_many(batch.ids), lambda: Book.aget_many(batch.ids)),
     "get_many of composite keys": lambda batch: Shortcut(
         lambda: Loan.get_many(batch.pairs), lambda: Loan.aget_many(batch.pairs)
     ),
     "co.Query": lambda batch: co.Query([(Book, batch.keys), (Author, [{"id": 1}])]),
+    "co.Query of plain keys": lambda batch: co.Query([(Book, batch.ids), (Author, 1)]),
     "co.Query of single rows in turn": lambda batch: co.Query(
         [pair for key in batch.keys for pair in ((Book, key), (Author, key))]
     ),
@@ -159,6 +162,7 @@ CHANGING: dict[str, Callable[[Batch], Any]] = {
     "atomic update_many": lambda batch: Book.update_many(batch.changes).atomic(),
     "atomic update_many of instances": lambda batch: Book.update_many(batch.books).atomic(),
     "delete_many": lambda batch: Book.delete_many(batch.keys),
+    "delete_many of plain keys": lambda batch: Book.delete_many(batch.ids),
     "co.Delete": lambda batch: co.Delete([(Book, batch.keys), (Author, [{"id": 1}])]),
     "expire_many": lambda batch: Shortcut(
         lambda: Book.expire_many(batch.ids, 60), lambda: Book.aexpire_many(batch.ids, 60)

@@ -131,14 +131,15 @@ cdef class Adopter:
                 leaves = leaves and is_leaf(found)
                 continue
             # Only a foreign key, which has two names, can be there twice.
-            if direct and entry.offset >= 0:
-                twice = twice or (<PyObject **> (<char *> <PyObject *> instance + entry.offset))[0] is not NULL
             if direct and entry.holds_ids and leaves and is_leaf(found):
+                twice |= (<PyObject **> (<char *> <PyObject *> instance + entry.offset))[0] is not NULL
                 put_new(<PyObject *> instance, entry.offset, value)
             else:
+                twice |= not direct or entry.offset < 0
+                twice = twice or (<PyObject **> (<char *> <PyObject *> instance + entry.offset))[0] is not NULL
                 (<object> entry.field).__set__(instance, value)
                 leaves = False
-        if twice or (not direct and self.references):
+        if twice and self.references:
             self.model._meta.check_names(row, None if before is None else len(before))
         if changes:
             put_new(<PyObject *> instance, self.tracker.offset, ALL)
