@@ -9,7 +9,7 @@ from ._speedups import assigned, slots
 from .fields import ForeignKeyField
 from .metadata import RowPlan
 from .operations import shortcuts
-from .sync_driver import perform, run
+from .sync_driver import run
 from .types import TTL, is_model
 
 __all__ = ["Instance", "refreshed"]
@@ -193,8 +193,7 @@ class Instance:
 
     def ttl(self) -> int | None:
         """Return the seconds that the stored row has left; 0 if it never expires, ``None`` if it does not exist."""
-        left: int | None = perform(shortcuts.ttl_left(self))
-        return left
+        return run(shortcuts.ttl_left(type(self)._meta, self))
 
     def touch(self, ttl: TTL = None) -> bool:
         """Set the lifetime of the stored row anew; return ``False`` if it does not exist.
