@@ -107,7 +107,7 @@ class AsyncMethods(Instance):
     @classmethod
     async def aexists(cls, /, **pk: Any) -> bool:
         """Await :meth:`exists`."""
-        return shortcuts.is_row(await arun(shortcuts.request_only(shortcuts.payload_of(cls, pk)), cls._meta.backend))
+        return await arun(shortcuts.exists(cls, pk), cls._meta.backend)
 
     @classmethod
     async def _aread(cls, pk: Any) -> Self | None:
@@ -142,8 +142,7 @@ class AsyncMethods(Instance):
 
     async def attl(self) -> int | None:
         """Await :meth:`ttl`."""
-        left: int | None = await arun(shortcuts.request_only(shortcuts.ttl_left(self)), type(self)._meta.backend)
-        return left
+        return await arun(shortcuts.ttl_left(type(self)._meta, self), type(self)._meta.backend)
 
     async def atouch(self, ttl: TTL = None) -> bool:
         """Await :meth:`touch`."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from . import errors
 from .class_bodies import annotations_of, check_body, check_class
 from .fields import CompositeKey, Field, UUIDField
-from .metadata import RowPlan
+from .metadata import RowPlan, defaults
 from .model_registry import connect, register
 from .options import NOT_INHERITED, Options
 from .types import is_model
@@ -183,7 +183,7 @@ def _declare(
         for field in fields.values():
             connect(field, cls)
     else:
-        register(cls._meta)
+        register(cls._meta, defaults.chosen_backend)
     return cls  # type: ignore[no-any-return]
 
 

@@ -10,7 +10,7 @@ from .fields import ForeignKeyField
 from .metadata import RowPlan
 from .operations import shortcuts
 from .operations.validate import validate
-from .sync_driver import perform, run
+from .sync_driver import run
 from .types import TTL, is_model
 
 __all__ = ["Instance", "refreshed"]
@@ -212,8 +212,7 @@ class Instance:
 
         A row of a model without a ``ttl`` lives for the default of its backend, 600 or 300 seconds; see ``Meta.ttl``.
         """
-        left: int | None = perform(shortcuts.ttl_left(self))
-        return left
+        return run(shortcuts.ttl_left(type(self)._meta, self))
 
     def touch(self, ttl: TTL = None) -> bool:
         """Set the lifetime of the stored row anew; return ``False`` if it does not exist.

@@ -10,6 +10,7 @@ from ._speedups import adopt, keys
 from .backends import BaseBackend, SimpleBackend
 from .errors import DoesNotExist, ShapeError, ValidationError
 from .fields import CompositeKey, Field, ForeignKeyField
+from .model_registry import refuse_same_keys, registered_plans
 from .options import Options, resolve_backend, resolve_serializer
 from .serializers import BaseSerializer, Envelope, registry
 
@@ -35,6 +36,11 @@ class Defaults:
         self._serializer: BaseSerializer | None = None
         # Plans keep the backend and serializer that they resolved until this number changes.
         self.generation = 0
+
+    @property
+    def chosen_backend(self) -> BaseBackend | None:
+        """The process's default backend if there is one yet."""
+        return self._backend
 
     @property
     def backend(self) -> BaseBackend:
@@ -72,9 +78,14 @@ def configure(backend: BaseBackend | str | None = None, serializer: BaseSerializ
         serializer: a serializer or a registered name; ``None`` leaves it as it is.
 
     Raises:
-        TypeError, ValueError: what is given is neither; nothing is changed.
+        TypeError, ValueError: what is given is neither, or a model would write the keys of another to the same backend;
+            nothing is changed.
     """
-    defaults.set(resolve_backend(backend), resolve_serializer(serializer))
+    new_backend, new_serializer = resolve_backend(backend), resolve_serializer(serializer)
+    if new_backend is not None:
+        # Those with a backend of their own, since all others have shared one before.
+        refuse_same_keys([plan for plan in registered_plans() if plan.options.backend is new_backend], new_backend)
+    defaults.set(new_backend, new_serializer)
 
 
 class _Resolved(NamedTuple):
@@ -307,7 +318,8 @@ class bind:  # noqa: N801 - it is called like a function, and used as a context 
         serializer: a serializer or a registered name; ``None`` leaves each model's own.
 
     Raises:
-        TypeError, ValueError: an argument is wrong, or a model refuses the combination; no model is changed.
+        TypeError, ValueError: an argument is wrong, a model refuses the combination, or two models would write the same
+            keys to the same backend; no model is changed.
     """
 
     def __init__(
@@ -319,6 +331,8 @@ class bind:  # noqa: N801 - it is called like a function, and used as a context 
         new_backend, new_serializer = resolve_backend(backend), resolve_serializer(serializer)
         self._before = {model: model._meta for model in models}
         plans = {model: plan.rebind(new_backend, new_serializer) for model, plan in self._before.items()}
+        if new_backend is not None:
+            refuse_same_keys(plans.values(), defaults.chosen_backend)
         for model, plan in plans.items():
             model._meta = plan
 

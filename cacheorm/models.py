@@ -15,7 +15,7 @@ from .metadata import RowPlan
 from .operations import ModelDelete, ModelInsert, ModelQuery, ModelUpdate, shortcuts
 from .operations.query import LEASE_SECONDS
 from .operations.rows import as_keys, as_rows
-from .sync_driver import perform, run
+from .sync_driver import run
 from .types import TTL
 
 __all__ = ["CacheBuilder", "Model"]
@@ -286,7 +286,9 @@ class Model(AsyncMethods, metaclass=ModelBase):
 
     @classmethod
     def expire_many(cls, pks: Iterable[Any], ttl: TTL = None) -> dict[Any, bool]:
-        """Set the lifetime of stored rows anew, without reading them.
+        """Set the lifetime of stored rows anew.
+
+        They are read for that, but decoded only with ``on_invalid = "miss"``: what is stored may be a remembered miss.
 
         Args:
             pks: primary keys, tuples for composite ones.
@@ -302,8 +304,8 @@ class Model(AsyncMethods, metaclass=ModelBase):
 
     @classmethod
     def exists(cls, /, **pk: Any) -> bool:
-        """Return whether the row exists. The payload is fetched, as it may be a remembered miss, but not decoded."""
-        return shortcuts.is_row(perform(shortcuts.payload_of(cls, pk)))
+        """Return whether the row exists. What is stored is fetched, as it may be a remembered miss or a lease."""
+        return run(shortcuts.exists(cls, pk))
 
     @classmethod
     def key(cls, /, **pk: Any) -> str:

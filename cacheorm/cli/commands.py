@@ -11,7 +11,9 @@ from typing import Any
 from .. import __version__
 from ..metadata import RowPlan
 from ..operations import ModelDelete, ModelQuery
-from ..payload import is_absence
+from ..operations.presence import are_rows
+from ..operations.shortcuts import ttl_left
+from ..sync_driver import run
 from .arguments import UsageError, backend_of, model_of, pks_of
 from .explanation import explain
 from .output import masked, plain, write_json, write_table, write_values
@@ -121,11 +123,9 @@ def query(options: Options) -> bool:
 def delete(options: Options) -> bool:
     """Remove rows."""
     plan, pks = _many_pks(options)
-    keys = [plan.key_of(pk) for pk in pks]
+    identified, keys = plan.identity.identify(pks, True)
     payloads = plan.backend.get_many(*keys)
-    outcome = {
-        key: payload is not None and not is_absence(payload) for key, payload in zip(keys, payloads, strict=True)
-    }
+    outcome = dict(zip(keys, are_rows(plan, identified, keys, payloads), strict=True))
     operation: ModelDelete[bool] = ModelDelete(plan, pks, True)
     operation.execute()
     if options.json:
@@ -139,8 +139,7 @@ def ttl(options: Options) -> bool:
     """Show the lifetime that a row has left."""
     plan, pk = _one_pk(options)
     key = plan.key_of(pk)
-    payload = plan.backend.get(key)
-    left = None if payload is None or is_absence(payload) else plan.backend.ttl(key)
+    left = run(ttl_left(plan, pk))
     if options.json:
         write_json({"key": key, "ttl": left})
     else:

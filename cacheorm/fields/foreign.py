@@ -92,6 +92,26 @@ class _Reference(convert.Converter):
             return meta.key_fields[0].converter.canonical(self._id_of(value), stored)
         return self.load(stored)
 
+    @property
+    def mixed(self) -> bool:
+        meta = self.field.rel_model._meta
+        return meta.composite is None and bool(meta.key_fields[0].converter.mixed)
+
+    @property
+    def key_parts(self) -> list[Any] | None:
+        meta = self.field.rel_model._meta
+        if meta.composite is None:
+            parts: list[Any] | None = meta.key_fields[0].converter.key_parts
+            return parts
+        return [field.converter for field in meta.key_fields]
+
+    def key_form(self, value: Any, stored: Any) -> Any:
+        meta = self.field.rel_model._meta
+        if meta.composite is None:
+            return meta.key_fields[0].converter.key_form(value, stored)
+        parts = zip(meta.key_fields, value, stored, strict=True)
+        return [field.converter.key_form(part, form) for field, part, form in parts]
+
 
 def _same_rows(instance: Any, model: type[Model]) -> bool:
     return type(instance) is model or type(instance)._meta.prefix == model._meta.prefix

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import compress
 from typing import Any
 
-from ..payload import ABSENT, LEASE
 from ..requests import Call, Steps
 from ..types import Outcome
 from .rows import slices
 
-__all__ = ["collect", "swap"]
+__all__ = ["collect", "only", "swap"]
 
 
 def swap(
@@ -18,7 +18,7 @@ def swap(
     payloads: Mapping[str, bytes],
     ttl: Any,
     size: int,
-    expected: Mapping[str, bytes | None] | None = None,
+    replaceable: Callable[[list[str], list[Any]], list[bool]],
 ) -> Steps[Outcome]:
     """Replace the entries of keys by compare-and-set, so that rows that are written meanwhile are kept.
 
@@ -27,7 +27,7 @@ def swap(
         payloads: the new payloads by key.
         ttl: the lifetime of the new entries.
         size: how many keys to pass to the backend at a time.
-        expected: the payloads that may be replaced, by key; ``None``: remembered misses and leases.
+        replaceable: returns of keys and what is stored under them, whether each may be replaced.
 
     Returns:
         ``{key: replaced?}``; ``False`` for a key that does not exist.
@@ -35,16 +35,17 @@ def swap(
     done = Outcome(dict.fromkeys(payloads, False))
     for part in slices([*payloads], size):
         entries = yield Call(backend, "get_many_cas", tuple(part))
-        batch = {
-            key: (payloads[key], entry[1])
-            for key, entry in zip(part, entries, strict=True)
-            if entry is not None
-            # No function is called here: this runs for every row that was not inserted because it exists already.
-            and (entry[0] == ABSENT or entry[0].startswith(LEASE) if expected is None else entry[0] == expected[key])
-        }
+        found = {key: entry for key, entry in zip(part, entries, strict=True) if entry is not None}
+        chosen = replaceable([*found], [payload for payload, _ in found.values()])
+        batch = {key: (payloads[key], found[key][1]) for key in compress(found, chosen)}
         if batch:
             collect(done, (yield Call(backend, "compare_and_set_many", (batch, ttl))))
     return done
+
+
+def only(expected: Mapping[str, bytes | None]) -> Callable[[list[str], list[Any]], list[bool]]:
+    """Return the function for :func:`swap` that replaces just these payloads, given by key."""
+    return lambda keys, payloads: [payload == expected[key] for key, payload in zip(keys, payloads, strict=True)]
 
 
 def collect(total: Outcome, part: Mapping[str, bool]) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from ..errors import BackendError
 from ..requests import Call, SendSignal, Steps
 from .base import Operation, R
+from .presence import is_there, may_be_none, those_there
 from .rows import slices
 from .signal_senders import signal_senders
 
@@ -16,7 +18,8 @@ __all__ = ["ModelDelete"]
 class ModelDelete(Operation[R]):
     """Removes rows; returns ``True`` if the row existed, or for many rows if all of them existed.
 
-    All rows are removed either way.
+    All rows are removed either way. What is stored is read before only if it may be no row: with
+    ``on_invalid = "miss"``, and on a backend on which this process has loaded rows, where it may be a remembered miss.
 
     Raises (on execute):
         ValidationError: a part of a primary key is missing or of the wrong type; nothing was removed.
@@ -37,13 +40,27 @@ class ModelDelete(Operation[R]):
         existed: Any
         if self._many:
             existed = True
-            for part in slices(dict.fromkeys(keys), self._chunk or backend.chunk_size):
+            reading = may_be_none(plan)
+            pk_of = dict(zip(keys, pks, strict=True))
+            for part in slices([*pk_of], self._chunk or backend.chunk_size):
+                if existed and reading:
+                    existed = yield from self._are_there([pk_of[key] for key in part], part)
                 existed = bool((yield Call(backend, "delete_many", tuple(part)))) and existed
         else:
-            existed = bool((yield Call(backend, "delete", (keys[0],))))
+            existed = not may_be_none(plan) or (yield from self._are_there(pks, keys))
+            existed = bool((yield Call(backend, "delete", (keys[0],)))) and existed
         if signals is not None and signals.after is not None and (self._many or existed):
             yield SendSignal(signals.after, instances, {})
         return existed  # type: ignore[no-any-return]
+
+    def _are_there(self, pks: list[Any], keys: list[str]) -> Steps[bool]:
+        """Return whether all these rows exist; ``True`` if they cannot be read, as they are removed all the same."""
+        try:
+            if self._many:
+                return len((yield from those_there(self._plan, pks, keys))) == len(keys)
+            return (yield from is_there(self._plan, pks[0], keys[0]))
+        except BackendError:
+            return True
 
     def _instances(self, rows: Iterable[Any], pks: list[Any], keys: list[str]) -> list[tuple[int, Any]]:
         """Return pairs of a position and an instance for receivers, each key once.

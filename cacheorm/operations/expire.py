@@ -1,9 +1,10 @@
-"""Setting the lifetime of stored rows anew, without reading them."""
+"""Setting the lifetime of stored rows anew."""
 
 from __future__ import annotations
 
 from ..requests import Call, Steps
 from .base import WriteOperation
+from .presence import is_there, those_there
 from .rows import slices
 
 __all__ = ["ModelExpire"]
@@ -11,6 +12,8 @@ __all__ = ["ModelExpire"]
 
 class ModelExpire(WriteOperation[list[bool]]):
     """Sets the lifetime of rows anew; returns for each, in the order given, whether it exists.
+
+    What is stored is read before, since it may be a remembered miss or a lease, whose lifetime is not changed.
 
     Raises (on execute):
         ValidationError: a part of a primary key is missing or of the wrong type; nothing was changed.
@@ -22,9 +25,15 @@ class ModelExpire(WriteOperation[list[bool]]):
         plan = self._plan
         if not self._many:
             (row,) = self._rows
-            return [bool((yield Call(plan.backend, "touch", (plan.key_of(row), self._pick_ttl()))))]
-        keys = self._identify(self._rows)[1]
-        existed: dict[str, bool] = {}
-        for part in slices(dict.fromkeys(keys), self._batch_size(len(keys))):
-            existed |= yield Call(plan.backend, "touch_many", (part, self._pick_ttl()))
+            pk, key = plan.identity.identify_one(row, True)
+            if not (yield from is_there(plan, pk, key)):
+                return [False]
+            return [bool((yield Call(plan.backend, "touch", (key, self._pick_ttl()))))]
+        pks, keys = self._identify(self._rows)
+        pk_of = dict(zip(keys, pks, strict=True))
+        existed = dict.fromkeys(keys, False)
+        for part in slices([*pk_of], self._batch_size(len(keys))):
+            there = yield from those_there(plan, [pk_of[key] for key in part], part)
+            if there:
+                existed |= yield Call(plan.backend, "touch_many", (there, self._pick_ttl()))
         return [existed[key] for key in keys]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from contextvars import ContextVar
+from operator import not_
 from typing import Any, NamedTuple, Self, TypeVar, overload
 
 from .._speedups import slots
@@ -13,6 +14,7 @@ from ..requests import Call, CallFunction, SendSignal, Steps
 from ..types import TTL
 from .base import R, WriteOperation
 from .compare_and_set import swap
+from .presence import are_rows
 from .signal_senders import signal_senders
 
 __all__ = ["GetOrCreate", "ModelInsert", "keyless_rows", "take_back_keys"]
@@ -31,12 +33,10 @@ class Creation(NamedTuple):
     Attributes:
         instance: the row.
         key: its key.
-        unread: what is stored under the key, which is no row; ``None`` if nothing is.
     """
 
     instance: Any
     key: str
-    unread: bytes | None
 
 
 _creation: ContextVar[Creation | None] = ContextVar("cacheorm_creation", default=None)
@@ -102,7 +102,7 @@ class ModelInsert(WriteOperation[R]):
         if signals is not None and signals.before is not None:
             yield from self._send_before(signals.before, [(0, instances[0])])
         payload = resolved.codec.dump_many(instances, False)[0]
-        key = plan.identity.identify_one(instances[0], False)[1]
+        pk, key = plan.identity.identify_one(instances[0], False)
         if self._creation is not None and self._creation.key != key:
             raise ValueError(
                 f"{plan.model.__name__}: a receiver of pre_save, or save(), changed the primary key that was asked for"
@@ -110,7 +110,7 @@ class ModelInsert(WriteOperation[R]):
         method = "add" if self._if_absent else "set"
         stored = yield Call(resolved.backend, method, (key, payload, self._pick_ttl()))
         if self._if_absent:
-            written = {key: stored} if stored else (yield from self._replace_misses({key: payload}))
+            written = {key: stored} if stored else (yield from self._replace_misses({key: payload}, {key: pk}))
             if not written[key]:
                 return None
         elif stored is False:
@@ -127,7 +127,7 @@ class ModelInsert(WriteOperation[R]):
             yield from self._send_before(signals.before, list(enumerate(instances)))
         after = None if signals is None else signals.after
         payloads = codec.dump_many(instances)
-        keys = plan.identity.identify(instances, False)[1]
+        pks, keys = plan.identity.identify(instances, False)
         if not self._if_absent:
             rows = None if after is None else SendSignal(after, list(enumerate(instances)), _CREATED)
             yield from self._write_many("set_many", keys, payloads, rows, stored_keys=stored)
@@ -143,7 +143,7 @@ class ModelInsert(WriteOperation[R]):
         added = yield from self._write_many("add_many", list(first), [payloads[index] for index in positions], rows)
         refused = {key: payloads[index] for key, index in first.items() if not added.get(key)}
         if refused:
-            replaced = yield from self._replace_misses(refused)
+            replaced = yield from self._replace_misses(refused, {key: pks[first[key]] for key in refused})
             added.update(replaced)
             if after is not None:
                 written = [first[key] for key in replaced if replaced[key]]
@@ -153,12 +153,14 @@ class ModelInsert(WriteOperation[R]):
             for position, (key, instance) in enumerate(zip(keys, instances, strict=True))
         ]
 
-    def _replace_misses(self, payloads: dict[str, bytes]) -> Steps[dict[str, bool]]:
-        """Write rows in place of remembered misses and leases; return ``{key: written?}``."""
-        backend = self._plan.backend
-        created = self._creation
-        expected = None if created is None or created.unread is None else {created.key: created.unread}
-        outcome = yield from swap(backend, payloads, self._pick_ttl(), self._chunk or backend.chunk_size, expected)
+    def _replace_misses(self, payloads: dict[str, bytes], pks: dict[str, Any]) -> Steps[dict[str, bool]]:
+        """Write rows in place of what is stored but no row; return ``{key: written?}``."""
+        plan, backend = self._plan, self._plan.backend
+
+        def are_none(keys: list[str], stored: list[Any]) -> list[bool]:
+            return [*map(not_, are_rows(plan, [pks[key] for key in keys], keys, stored))]
+
+        outcome = yield from swap(backend, payloads, self._pick_ttl(), self._chunk or backend.chunk_size, are_none)
         if outcome.reasons:
             name = self._plan.model.__name__
             raise WriteError(
@@ -223,7 +225,7 @@ class GetOrCreate(WriteOperation[tuple[Any, bool]]):
             if found is not None:
                 return found, False
             (instance,) = plan.adopt([full])
-            if (yield from self._create(Creation(instance, key, payload))):
+            if (yield from self._create(Creation(instance, key))):
                 return instance, True
         raise WriteError([FailedRow(plan.model.__name__, key, "refused by the backend")])
 

@@ -16,7 +16,7 @@ from ..errors import BackendError
 from ..payload import LEASE
 from ..requests import Call, Steps
 from ..types import Outcome
-from .compare_and_set import collect, swap
+from .compare_and_set import collect, only, swap
 from .rows import slices
 from .single_flight import SharedLoad
 
@@ -54,7 +54,7 @@ def take(load: SharedLoad, free: dict[str, bytes | None], single: bool, size: in
                 collect(taken, (yield Call(backend, "add_many", (dict.fromkeys(part, lease), seconds))))
         if len(empty) < len(free):
             stale = {key: seen for key, seen in free.items() if seen is not None}
-            collect(taken, (yield from swap(backend, dict.fromkeys(stale, lease), seconds, size, stale)))
+            collect(taken, (yield from swap(backend, dict.fromkeys(stale, lease), seconds, size, only(stale))))
     except BackendError as error:
         # A backend that fails is not asked for the rest.
         for key in free.keys() - taken.keys():
@@ -74,7 +74,7 @@ def give_back(load: SharedLoad, keys: list[str], size: int) -> Steps[None]:
         return
     with contextlib.suppress(BackendError):
         try:
-            yield from swap(backend, dict.fromkeys(keys, LEASE), 1, size, dict.fromkeys(keys, lease))
+            yield from swap(backend, dict.fromkeys(keys, LEASE), 1, size, only(dict.fromkeys(keys, lease)))
         except BackendError as error:
             yield Call(backend, "get", (keys[0],))  # fails where the backend is down
             if not error.maybe_applied:

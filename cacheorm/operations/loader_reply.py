@@ -8,7 +8,7 @@ from typing import Any
 from ..metadata import RowPlan
 from ..types import is_model
 
-__all__ = ["rows_by_key"]
+__all__ = ["only_row", "rows_by_key"]
 
 
 def rows_by_key(plan: RowPlan, reply: Any, pks: Mapping[str, Any]) -> dict[str, Any]:
@@ -24,19 +24,29 @@ def rows_by_key(plan: RowPlan, reply: Any, pks: Mapping[str, Any]) -> dict[str, 
         ValidationError: a row without its primary key, or a primary key of the wrong type.
         ValueError: a row that was not asked for, or one given twice.
     """
-    name = plan.model.__name__
-    asked: list[str] | None = None
     if isinstance(reply, Mapping):
-        given = [(key, row) for key, row in _by_key(plan, reply, pks) if row is not None]
-        asked = [key for key, _ in given]
-        instances = plan.adopt(_complete(plan, given, pks))
-    elif isinstance(reply, Iterable) and not isinstance(reply, (str, bytes)) and not is_model(type(reply)):
-        instances = plan.adopt([row for row in reply if row is not None])
-    else:
-        raise TypeError(
-            f"{name}: the loader gave {type(reply).__name__}, expected a dict of rows by primary key,"
-            " or an iterable of rows"
-        )
+        return _completed(plan, _by_key(plan, reply, pks), pks)
+    if isinstance(reply, Iterable) and not isinstance(reply, (str, bytes)) and not is_model(type(reply)):
+        return _checked(plan, plan.adopt([row for row in reply if row is not None]), None, pks)
+    raise TypeError(
+        f"{plan.model.__name__}: the loader gave {type(reply).__name__}, expected a dict of rows by primary key,"
+        " or an iterable of rows"
+    )
+
+
+def only_row(plan: RowPlan, row: Any, pks: Mapping[str, Any]) -> dict[str, Any]:
+    """Do the same for a loader of one row, which returns that or ``None``; its primary key need not be hashable."""
+    return _completed(plan, [(key, row) for key in pks], pks)
+
+
+def _completed(plan: RowPlan, pairs: list[tuple[str, Any]], pks: Mapping[str, Any]) -> dict[str, Any]:
+    given = [(key, row) for key, row in pairs if row is not None]
+    return _checked(plan, plan.adopt(_complete(plan, given, pks)), [key for key, _ in given], pks)
+
+
+def _checked(plan: RowPlan, instances: list[Any], asked: list[str] | None, pks: Mapping[str, Any]) -> dict[str, Any]:
+    """Return instances by backend key; ``asked`` are the keys that the loader gave them for, if it did."""
+    name = plan.model.__name__
     keys: list[str] = plan.identity.identify(instances, False)[1]
     rows = dict(zip(keys, instances, strict=True))
     if asked is not None and keys != asked:

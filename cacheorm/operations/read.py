@@ -10,8 +10,10 @@ from itertools import compress
 from typing import Any, NamedTuple
 
 from .._speedups import keys as key_makers
+from ..metadata import RowPlan
 from ..payload import ABSENT
 from ..requests import Call, Fetch, Steps
+from .presence import readable
 
 __all__ = ["Gaps", "Patched", "read", "read_patched", "read_with_gaps"]
 
@@ -127,10 +129,12 @@ class Patched(NamedTuple):
 class _PatchingDecoder(_RowDecoder):
     """A row decoder that puts changes into the payloads before it decodes them, and keeps the new payloads."""
 
-    __slots__ = ("changes", "payloads")
+    __slots__ = ("changes", "payloads", "plan")
 
-    def __init__(self, codec: Any, pks: list[Any], keys: list[str], changes: list[Any]) -> None:
+    def __init__(self, plan: RowPlan, pks: list[Any], keys: list[str], changes: list[Any]) -> None:
+        codec = plan.resolved().codec
         super().__init__(codec, pks, keys)
+        self.plan = plan
         if self.keys is not keys:
             merged: dict[str, Any] = {}
             for key, change in zip(keys, changes, strict=True):
@@ -141,31 +145,33 @@ class _PatchingDecoder(_RowDecoder):
 
     def __call__(self, payloads: list[bytes | None], start: int) -> list[Any]:
         """Return the changed rows of consecutive keys, ``None`` for each without one."""
-        changes, keys, end = self.changes, self.keys, start + len(payloads)
+        changes, pks, keys, end = self.changes, self.pks, self.keys, start + len(payloads)
         if len(payloads) < len(keys):
-            changes, keys = changes[start:end], keys[start:end]
+            changes, pks, keys = changes[start:end], pks[start:end], keys[start:end]
+        payloads = readable(self.plan, pks, keys, payloads)
         patched = self.codec.patch_many(payloads, changes, keys)
         self.payloads[start:end] = patched
         return super().__call__(patched, start)
 
 
 def read_patched(
-    resolved: Any, pks: list[Any], keys: list[str], changes: list[Any], with_tokens: bool
+    plan: RowPlan, pks: list[Any], keys: list[str], changes: list[Any], with_tokens: bool
 ) -> Steps[Patched]:
     """Read rows and put changes into them.
 
     Args:
-        resolved: the model's backend and codec.
+        plan: the model's plan.
         pks: the primary keys.
         keys: the keys; to a row whose key occurs more than once, all its changes are made.
         changes: as many changes, as the codec packs them.
         with_tokens: whether to read for a compare-and-set.
     """
-    decoder = _PatchingDecoder(resolved.codec, pks, keys, changes)
+    decoder = _PatchingDecoder(plan, pks, keys, changes)
+    backend = plan.backend
     tokens: list[Any] = []
-    fetch = Fetch(resolved.backend, decoder.keys, decoder)
+    fetch = Fetch(backend, decoder.keys, decoder)
     if with_tokens:
-        entries = yield Call(resolved.backend, "get_many_cas", tuple(decoder.keys))
+        entries = yield Call(backend, "get_many_cas", tuple(decoder.keys))
         if len(entries) != len(decoder.keys):
             raise fetch.miscounted(len(entries))
         rows = decoder([entry and entry[0] for entry in entries], 0)

@@ -27,7 +27,8 @@ from . import leases, single_flight
 from .base import R, WriteOperation
 from .compare_and_set import collect
 from .loaded_rows import Loaded, Refused, not_stored
-from .loader_reply import rows_by_key
+from .loader_reply import only_row, rows_by_key
+from .presence import note_placeholders
 from .query import ModelQuery
 from .read import Gaps, read_with_gaps
 from .rows import slices
@@ -115,6 +116,7 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
     def _fill(self, gaps: Gaps, began: Moment, refused: list[Refused]) -> Steps[dict[str, Any]]:
         """Return the rows of ``gaps``: load those that no caller is loading, then wait for the others."""
         resolved = self._plan.resolved()
+        note_placeholders(resolved.backend)
         rows: dict[str, Any] = {}
         missing = {key: payload for key, (_, payload) in gaps.items()}
         excluded: set[SharedLoad] = set()
@@ -232,16 +234,15 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
         """Call the loader for the rows of ``gaps``, store them, and keep the outcome."""
         pks = {key: pk for key, (pk, _) in gaps.items()}
         missing = list(pks.values())
-        reply: Any
         outer = load.enter_loader()
         try:
             if self._one_by_one:
-                reply = {missing[0]: (yield CallFunction(self._loader, (missing[0],)))}
+                reply = yield CallFunction(self._loader, (missing[0],))
             else:
                 reply = yield CallFunction(_call_to_end, (self._loader, missing))
         finally:
             load.leave_loader(outer)
-        rows = rows_by_key(self._plan, reply, pks)
+        rows = (only_row if self._one_by_one else rows_by_key)(self._plan, reply, pks)
         payloads = self._plan.resolved().codec.dump_many(list(rows.values()))
         slots.clear(self._plan.tracker, list(rows.values()))
         packed = dict(zip(rows, payloads, strict=True))

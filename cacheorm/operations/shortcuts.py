@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .._speedups import assigned
 from .._speedups import keys as key_makers
 from ..errors import ValidationError
-from ..payload import is_absence
-from ..requests import Call, CallFunction, Request, Steps
+from ..metadata import RowPlan
+from ..requests import Call, CallFunction, Steps
 from ..types import TTL
 from .delete import ModelDelete
 from .expire import ModelExpire
 from .increment import Increment
 from .insert import GetOrCreate, ModelInsert, save_new
+from .presence import is_there
 from .query import ModelQuery
 from .read_through import ModelLoad
 from .signal_senders import signal_senders
@@ -30,6 +31,7 @@ __all__ = [
     "create",
     "delete",
     "delete_by_id",
+    "exists",
     "expire",
     "expire_many",
     "get",
@@ -38,9 +40,6 @@ __all__ = [
     "get_or_create",
     "get_or_load",
     "increment",
-    "is_row",
-    "payload_of",
-    "request_only",
     "save",
     "set_by_id",
     "ttl_left",
@@ -79,7 +78,7 @@ def get_many(model: type[M], pks: Iterable[Any]) -> Steps[dict[Any, M]]:
     plan = model._meta
     query: ModelQuery[list[M | None]] = ModelQuery(plan, given, True, by_pk=True)
     rows = yield from query.steps()
-    return key_makers.found(given, rows)
+    return _by_pk(plan, given, rows)
 
 
 def get_or_create(
@@ -154,7 +153,7 @@ def expire_many(model: type[M], pks: Iterable[Any], ttl: TTL) -> Steps[dict[Any,
     given = _primary_keys("expire_many", pks)
     operation = ModelExpire(model._meta, given, True, by_pk=True)
     existed = yield from (operation if ttl is None else operation.ttl(ttl)).steps()
-    return key_makers.found(given, existed)
+    return _by_pk(model._meta, given, existed)
 
 
 def expire(instance: Any, ttl: TTL) -> ModelExpire:
@@ -163,14 +162,10 @@ def expire(instance: Any, ttl: TTL) -> ModelExpire:
     return operation if ttl is None else operation.ttl(ttl)
 
 
-def payload_of(model: type[M], pk: Any) -> Call:
-    """Return the request for the payload of a row."""
-    return Call(model._meta.backend, "get", (model._meta.key_of(pk),))
-
-
-def is_row(payload: bytes | None) -> bool:
-    """Return whether a payload is a row, and not a remembered miss or a lease."""
-    return payload is not None and not is_absence(payload)
+def exists(model: type[M], row: Any) -> Steps[bool]:
+    """Return whether there is a row with the primary key that ``row`` has."""
+    plan = model._meta
+    return (yield from is_there(plan, *plan.identity.identify_one(row, True)))
 
 
 def save(instance: Any, force_insert: bool, ttl: TTL, keep_ttl: bool, atomic: bool) -> Steps[bool]:
@@ -204,15 +199,22 @@ def delete(instance: Any) -> Steps[bool]:
     return existed
 
 
-def ttl_left(instance: Any) -> Call:
-    """Return the request for the seconds that the row of an instance has left."""
-    plan = type(instance)._meta
-    return Call(plan.backend, "ttl", (plan.key_of(instance),))
+def ttl_left(plan: RowPlan, row: Any) -> Steps[int | None]:
+    """Return the seconds that a row has left; ``None`` if there is none with the primary key that ``row`` has."""
+    pk, key = plan.identity.identify_one(row, True)
+    left: int | None = yield Call(plan.backend, "ttl", (key,))
+    if left is None or not (yield from is_there(plan, pk, key)):
+        return None
+    return left
 
 
-def request_only(request: Request) -> Steps[Any]:
-    """Return an operation of one request."""
-    return (yield request)
+def _by_pk(plan: RowPlan, pks: list[Any], found: list[Any]) -> dict[Any, Any]:
+    try:
+        return key_makers.found(pks, found)
+    except TypeError as error:
+        raise TypeError(
+            f"{plan.model.__name__}: a result by primary key needs hashable keys ({error}); query_many takes any"
+        ) from None
 
 
 def _primary_keys(method: str, pks: Iterable[Any]) -> list[Any]:

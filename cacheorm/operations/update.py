@@ -10,6 +10,7 @@ from ..errors import BackendError, ConflictError, FailedRow, ValidationError, Wr
 from ..requests import Call, SendSignal, Steps
 from ..types import KEEP_TTL
 from .base import R, WriteOperation
+from .presence import readable
 from .read import Patched, read_patched
 from .signal_senders import SignalSenders, signal_senders
 
@@ -242,11 +243,12 @@ class ModelUpdate(WriteOperation[R]):
 
     def _read(self, batch: _Batch) -> Steps[Patched]:
         """Read the stored rows, with the changes put into them, and for an atomic update their tokens."""
-        resolved = self._plan.resolved()
-        keys = batch.keys
+        plan, keys = self._plan, batch.keys
         if self._many or self._retries is not None:
-            return (yield from read_patched(resolved, batch.pks, keys, batch.changes, self._retries is not None))
-        payloads = resolved.codec.patch_many([(yield Call(resolved.backend, "get", (keys[0],)))], batch.changes, keys)
+            return (yield from read_patched(plan, batch.pks, keys, batch.changes, self._retries is not None))
+        resolved = plan.resolved()
+        payloads = readable(plan, batch.pks, keys, [(yield Call(resolved.backend, "get", (keys[0],)))])
+        payloads = resolved.codec.patch_many(payloads, batch.changes, keys)
         return Patched(keys, resolved.codec.load_many(payloads, batch.pks, keys), payloads, []).without_misses()
 
     def _change_again(self, batch: _Batch, found: Patched) -> None:

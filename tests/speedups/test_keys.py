@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import enum
+import itertools
+import json
 import re
 import uuid
 from typing import Any
@@ -145,7 +149,9 @@ def test_values_of_different_types_have_different_keys() -> None:
         "1",
         1.5,
         "1.5",
-        True,
+        decimal.Decimal("0.1"),
+        0.1,
+        "Decimal('0.1')",
         "True",
         b"a",
         "a",
@@ -168,6 +174,233 @@ def test_lists_of_different_lengths_have_different_keys() -> None:
     model = make_model(id=co.ListField(co.StringField(), primary_key=True))
     values: list[list[str]] = [[], [""], ["", ""], ["a", "b"], ["a:b"], ["a", "b", ""], ["['a']"]]
     assert len({key_of(model, id=value) for value in values}) == len(values)
+
+
+# -- values that are equal have one key ---------------------------------------------------------------
+
+D = decimal.Decimal
+
+
+class Aliased(enum.Enum):
+    RED = 1
+    CRIMSON = 1  # noqa: PIE796 - an alias
+    BLUE = "blue"
+
+
+def of_text(field: Any) -> Any:
+    """Make a custom field, whose stored forms are text."""
+
+    class Custom(co.Field):
+        def cache_value(self, value: Any) -> Any:
+            return str(value)
+
+        def python_value(self, value: Any) -> Any:
+            return field(value)
+
+    return Custom(primary_key=True)
+
+
+SPRING = datetime.datetime(2020, 3, 1, 12, tzinfo=datetime.UTC)
+WEST = SPRING.astimezone(datetime.timezone(datetime.timedelta(hours=-5)))
+NOON = datetime.time(12)
+
+EQUAL: dict[str, tuple[Any, list[Any], str | None]] = {
+    "decimals": (co.DecimalField(primary_key=True), [1, "1.0", D("1.00"), D("1E+0"), "0.1E1"], "1"),
+    "decimals of hundreds": (co.DecimalField(primary_key=True), ["1E+2", 100, D("100.00"), "10E1"], "100"),
+    "decimal zeros": (co.DecimalField(primary_key=True), [0, "-0", D("0.00"), D("-0E+7"), "0E-9"], "0"),
+    "decimal fractions": (co.DecimalField(primary_key=True), ["1.50", 1.5, D("15E-1")], "1.5"),
+    "small decimals": (co.DecimalField(primary_key=True), ["0.00000010", "1E-7"], "1E-7"),
+    "huge decimals": (co.DecimalField(primary_key=True), ["1.0E+999999", "10E+999998"], "1E+999999"),
+    "many digits": (co.DecimalField(primary_key=True), [10**60, "1E+60"], "1E+60"),
+    "rounded": (co.DecimalField(2, auto_round=True, primary_key=True), ["1.004", 1], "1"),
+    "floats": (co.FloatField(primary_key=True), [0.0, -0.0, "-0.0", 0], "0.0"),
+    "whole floats": (co.FloatField(primary_key=True), [1.0, 1, "1.00"], "1.0"),
+    "integers": (co.IntegerField(primary_key=True), [5, "5", 5.0, D("5.00"), " 5 "], "5"),
+    "bools": (co.BooleanField(primary_key=True), [True, 1], "1"),
+    "members": (co.EnumField(Aliased, primary_key=True), [Aliased.RED, Aliased.CRIMSON, 1], "1"),
+    "json": (
+        co.JSONField(primary_key=True),
+        [{"a": 1, "b": [2]}, {"b": [2.0], "a": True}, {"b": (2,), "a": 1.0}],
+        None,
+    ),
+    "nested json": (
+        co.JSONField(primary_key=True),
+        [[{"x": 0.0, "y": {"p": 1, "q": 2}}], [{"y": {"q": 2, "p": 1}, "x": -0.0}]],
+        None,
+    ),
+    "lists": (co.ListField(co.DecimalField(), primary_key=True), [[1, "2.0"], (D("1.0"), 2)], None),
+    "lists of lists": (co.ListField(co.ListField(co.FloatField())), [[[0.0]], [[-0.0]]], None),
+    "lists of json": (co.ListField(co.JSONField()), [[{"a": 1, "b": 2}], [{"b": 2, "a": 1}]], None),
+    "structures": (
+        co.StructField(json.dumps, json.loads, primary_key=True),
+        [{"a": 1, "b": [{"c": 0.0, "d": 2}]}, {"b": [{"d": 2.0, "c": -0.0}], "a": 1}],
+        None,
+    ),
+    "dicts": (co.StructField(dict, dict, primary_key=True), [{"a": 1, 2: "b"}, {2: "b", "a": 1.0}], None),
+    "custom decimals": (of_text(D), ["1.0", D(1), "1.00"], "1"),
+    "custom instants": (
+        co.StructField(lambda t: t.isoformat(), datetime.datetime.fromisoformat, primary_key=True),
+        [SPRING, WEST],
+        None,
+    ),
+    "instants": (co.DateTimeTZField(primary_key=True), [SPRING, WEST], None),
+    "times": (co.TimeField(primary_key=True), [NOON, NOON.replace(fold=1), "12:00"], "12%3A00%3A00"),
+    "datetimes": (
+        co.DateTimeField(primary_key=True),
+        [datetime.datetime(2020, 1, 2), datetime.datetime(2020, 1, 2, fold=1)],
+        None,
+    ),
+    "bytes": (co.BinaryField(primary_key=True), [b"ab", bytearray(b"ab"), memoryview(b"ab")], "YWI="),
+    "raw bytes": (co.BinaryField(ensure_str=False, primary_key=True), [b"ab", bytearray(b"ab")], "ab"),
+    "texts": (co.StringField(primary_key=True), ["ab", b"ab"], "ab"),
+    "uuids": (
+        co.UUIDField(primary_key=True),
+        [uuid.UUID(int=5), str(uuid.UUID(int=5)), f"{{{uuid.UUID(int=5)}}}"],
+        None,
+    ),
+    "short uuids": (co.ShortUUIDField(primary_key=True), [uuid.UUID(int=5), str(uuid.UUID(int=5))], None),
+    "anything": (co.Field(primary_key=True), [1, 1.0, True, D("1.0")], "1"),
+    "any fraction": (co.Field(primary_key=True), [0.5, D("0.50")], "0.5"),
+    "any dict": (co.Field(primary_key=True), [{1: "a", "b": [D(2)]}, {"b": (2.0,), True: "a"}], None),
+}
+
+
+@pytest.mark.parametrize("case", EQUAL)
+def test_equal_values_have_one_key(case: str) -> None:
+    field, values, text = EQUAL[case]
+    field.primary_key = True
+    model = make_model(id=field)
+    keys = {key_of(model, id=value) for value in values}
+    assert len(keys) == 1
+    (key,) = keys
+    assert LEGAL.fullmatch(key)
+    assert text is None or key == f"m:row:id:{text}"
+    # So have references to it, and parts of composite keys.
+    reference = make_model(id=co.ForeignKeyField(model, primary_key=True))
+    assert len({key_of(reference, id=value) for value in values}) == 1
+    part = field.clone()
+    part.primary_key = False
+    both = make_model(("a", "b"), a=part, b=co.ForeignKeyField(model))
+    assert len({key_of(both, a=one, b=other) for one, other in itertools.product(values, values)}) == 1
+    # Formatters get one form of them.
+    formatted = field.clone()
+    formatted.index_formatter = lambda value: f"f{value!r}"
+    assert len({key_of(make_model(id=formatted), id=value) for value in values}) == 1
+
+
+@pytest.mark.parametrize("case", EQUAL)
+def test_a_row_that_was_read_has_the_key_it_was_asked_for(case: str) -> None:
+    field, values, _ = EQUAL[case]
+    field.primary_key = True
+    model = make_model(id=field.clone())
+    for value in values:
+        made = model.create(id=value)
+        assert model.query_many([{"id": other} for other in values]).execute() == [made] * len(values)
+        for other in values:
+            read = model.get(id=other)
+            assert key_of(model, id=read.id) == model.key(id=value)
+        assert model.delete(id=values[0]).execute()
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 3)
+    | st.sampled_from([0.5, -0.0, 1.0, 2.0, 1e22, 1e300])
+    | st.text("ab", max_size=2),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", max_size=2), inner, max_size=3),
+    max_leaves=5,
+)
+
+DECIMALS = st.decimals(allow_nan=False, allow_infinity=False) | st.builds(
+    lambda sign, digits, exponent: D((sign, digits, exponent)),
+    st.integers(0, 1),
+    st.lists(st.sampled_from([0, 0, 1, 5]), min_size=1, max_size=6).map(tuple),
+    st.integers(-5, 5) | st.sampled_from([-400, 36, 37, 38, 39, 40, 41, 400, 999_990]),
+)
+
+ANY_VALUE = (
+    JSON | DECIMALS | st.binary(max_size=2) | st.sampled_from(["1", "0.5", "Decimal('0.1')", D("0.1"), 0.1, 10**22])
+)
+
+Exact = make_model(id=co.DecimalField(primary_key=True))
+Floating = make_model(id=co.FloatField(primary_key=True))
+Document = make_model(id=co.JSONField(primary_key=True))
+Listed = make_model(id=co.ListField(co.DecimalField(), primary_key=True))
+Whatever = make_model(id=co.Field(primary_key=True))
+
+
+def shuffled(value: Any, data: st.DataObject) -> Any:
+    """An equal value: dicts in another order, tuples for lists, other types of numbers."""
+    if isinstance(value, dict):
+        items = data.draw(st.permutations([*value.items()]))
+        return {key: shuffled(item, data) for key, item in items}
+    if isinstance(value, list):
+        return [shuffled(item, data) for item in value]
+    if isinstance(value, (bool, float, int)) and value == int(value):
+        return data.draw(st.sampled_from([int(value), float(value)]))
+    return value
+
+
+@MANY
+@given(DECIMALS, DECIMALS)
+def test_decimals_have_one_key_if_and_only_if_they_are_equal(one: decimal.Decimal, other: decimal.Decimal) -> None:
+    assert (key_of(Exact, id=one) == key_of(Exact, id=other)) is (one == other)
+    assert (key_of(Listed, id=[one, 1]) == key_of(Listed, id=[other, 1])) is (one == other)
+    longer = decimal.Context(prec=50).create_decimal(one)
+    assert key_of(Exact, id=one) == key_of(Exact, id=longer)
+    assert len(key_of(Exact, id=one)) < 60
+
+
+@MANY
+@given(st.floats(allow_nan=False, allow_infinity=False), st.floats(allow_nan=False, allow_infinity=False))
+def test_floats_have_one_key_if_and_only_if_they_are_equal(one: float, other: float) -> None:
+    assert (key_of(Floating, id=one) == key_of(Floating, id=other)) is (one == other)
+    assert key_of(Floating, id=0.0 * one) == key_of(Floating, id=0)
+
+
+@MANY
+@given(JSON.filter(lambda value: value is not None), JSON.filter(lambda value: value is not None), st.data())
+def test_json_values_have_one_key_if_and_only_if_they_are_equal(one: Any, other: Any, data: st.DataObject) -> None:
+    assert (key_of(Document, id=one) == key_of(Document, id=other)) is (one == other)
+    assert key_of(Document, id=one) == key_of(Document, id=shuffled(one, data))
+
+
+@MANY
+@given(ANY_VALUE.filter(lambda value: value is not None), ANY_VALUE.filter(lambda value: value is not None), st.data())
+def test_any_values_have_one_key_if_and_only_if_they_are_equal(one: Any, other: Any, data: st.DataObject) -> None:
+    assert (key_of(Whatever, id=one) == key_of(Whatever, id=other)) is (one == other)
+    assert key_of(Whatever, id=one) == key_of(Whatever, id=shuffled(one, data))
+
+
+def test_values_of_a_field_that_is_no_key_keep_their_digits() -> None:
+    prices = make_model(id=co.DecimalField(primary_key=True), price=co.DecimalField(), of=co.JSONField())
+    prices.create(id="1.0", price="1.00", of={"b": 1.0, "a": True})
+    read = prices.get(id="1.000")
+    assert (str(read.price), str(read.id)) == ("1.00", "1.000")
+    assert json.dumps(read.of) == '{"b": 1.0, "a": true}'
+
+
+def test_lists_and_dicts_of_custom_fields_are_no_texts_in_keys() -> None:
+    same = make_model(id=co.StructField(lambda value: value, lambda value: value, primary_key=True))
+    values: list[Any] = [[1, 2], ["1", "2"], "1:2", "[1, 2]", {"a": 1}, "{'a': 1}", ["1:2"], [[1], 2]]
+    assert len({key_of(same, id=value) for value in values}) == len(values)
+
+
+def test_a_value_that_holds_itself_is_no_endless_key() -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    model = make_model(id=co.StructField(lambda value: "text", lambda value: endless, primary_key=True))
+    assert key_of(model, id="x") == "m:row:id:text"
+
+
+def test_references_to_keys_of_several_types_have_keys_of_their_own() -> None:
+    target = make_model(id=co.ListField(co.StringField(), primary_key=True))
+    source = make_model(("a", "b"), a=co.ForeignKeyField(target), b=co.IntegerField())
+    assert len({key_of(source, a=[*value], b=1) for value in ("", "a", "ab", ["a", "b", ""], ["a:b"])}) == 5
+    pair = make_model(("a", "n"), a=co.ListField(co.IntegerField()), n=co.IntegerField())
+    reply = make_model(id=co.ForeignKeyField(pair, primary_key=True))
+    assert len({key_of(reply, id=value) for value in [([1, 2], 3), ([1], 3), ([12], 3), ([], 1)]}) == 4
 
 
 def test_names_and_namespaces_are_escaped() -> None:

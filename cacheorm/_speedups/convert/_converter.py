@@ -1,7 +1,7 @@
 # cython: language_level=3, annotation_typing=False
 """What converts the values of a field to their stored forms and back: the base, and those that call functions.
 
-There is one :class:`Converter` per kind of field. It has three methods:
+There is one :class:`Converter` per kind of field. It has four methods:
 
 ``dump(value)``
     returns the stored form: str, int, float, bytes, lists and dicts of them. It takes all that the field does.
@@ -9,6 +9,8 @@ There is one :class:`Converter` per kind of field. It has three methods:
     returns the Python value. What neither ``dump`` nor cacheorm 0.0.1 writes is an error.
 ``canonical(value, stored)``
     returns what ``load(stored)`` returns, sooner where ``value`` already is that.
+``key_form(value, stored)``
+    returns the stored form of all values that are equal to ``value``, for keys. ``value`` is what a read returns.
 
 All raise :exc:`ValueError` with "expected ..., got <type>"; the caller adds model and field. Messages
 never hold any part of a value, and errors whose text does (``int("...")``, ``strptime``) are not
@@ -18,6 +20,9 @@ chained. ``None`` is never passed: callers handle null.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from operator import is_not
 from typing import Any
 
 from ...errors import ValidationError
@@ -80,9 +85,95 @@ def plain(stored: Any, depth: int) -> Any:
     return stored
 
 
+_PLAIN_DIGITS = 40
+_MOST_DIGITS = 400  # of a float written as an int
+
+
+@cython.cfunc
+def normal_decimal(number: Decimal) -> Decimal:
+    """Return the one of all equal finite Decimals that stands for them, without trailing zeros after the point."""
+    text = str(number)
+    if "E" not in text and len(text) <= _PLAIN_DIGITS and ("." not in text or text[-1] != "0") and text != "-0":
+        return number
+    if not number:
+        return Decimal(0)
+    exponent: Any
+    sign, digits, exponent = number.as_tuple()
+    size = len(digits)
+    while digits[size - 1] == 0:
+        size -= 1
+    exponent += len(digits) - size
+    digits = digits[:size]
+    if exponent > 0 and size + exponent <= _PLAIN_DIGITS:
+        digits += (0,) * exponent
+        exponent = 0
+    return Decimal((sign, digits, exponent))
+
+
+@cython.cfunc
+@cython.locals(depth=cython.longlong)
+def normal(value: Any, depth: int, keep_types: bool) -> Any:
+    """Return the one of all equal values that stands for them in keys; the same object where it is that already.
+
+    Args:
+        value: a stored form, or with ``keep_types`` a value of a custom field.
+        depth: in how many lists and dicts it is.
+        keep_types: whether bools, Decimals, and floats in no container keep their types: the functions of a custom
+            field may ask for them.
+    """
+    kind = type(value)
+    if kind is str or kind is int or value is None:
+        return value
+    if kind is bool:
+        return value if keep_types else int(value)
+    if kind is float:
+        if value.is_integer() and (depth > 0 or not keep_types):
+            return int(value)
+        return 0.0 if value == 0 else value
+    if kind is Decimal:
+        return _normal_of_decimal(value, keep_types)
+    if kind is datetime:
+        return _normal_of_datetime(value)
+    if depth >= MAX_DEPTH:
+        return value
+    if kind is list or kind is tuple:
+        items = [normal(item, depth + 1, keep_types) for item in value]
+        return kind(items) if any(map(is_not, items, value)) else value
+    if kind is dict:
+        pairs = [(normal(key, depth + 1, keep_types), normal(value[key], depth + 1, keep_types)) for key in value]
+        order = sorted([(repr(pair[0]), position) for position, pair in enumerate(pairs)])
+        pairs = [pairs[position] for _, position in order]
+        found = dict(pairs)
+        same = not any(map(is_not, found, value)) and not any(map(is_not, found.values(), value.values()))
+        return value if same else found
+    return value
+
+
+@cython.cfunc
+def _normal_of_decimal(number: Decimal, keep_types: bool) -> Any:
+    if not number.is_finite():
+        return number
+    if not keep_types:
+        if number.adjusted() < _MOST_DIGITS and number == number.to_integral_value():
+            return int(number)
+        if float(number) == number:
+            return float(number)
+    return normal_decimal(number)
+
+
+@cython.cfunc
+def _normal_of_datetime(value: datetime) -> datetime:
+    if value.tzinfo is None or value.tzinfo is UTC:
+        return value
+    try:
+        return value.astimezone(UTC)
+    except (OverflowError, ValueError):
+        return value
+
+
 @cython.cclass
 class Converter:
-    """The base: converts nothing. Subclasses, in Python or compiled, override the three methods."""
+    """The base: converts nothing. Subclasses, in Python or compiled, override the four methods."""
 
     @property
     def packable(self) -> bool:
@@ -99,6 +190,11 @@ class Converter:
         """The type whose values stand in keys without being converted, if there is one."""
         return None
 
+    @property
+    def key_parts(self) -> list[Any] | None:
+        """The converters of the values in a stored form that is a list of them: a reference to a composite key."""
+        return None
+
     @cython.ccall
     def dump(self, value: Any) -> Any:
         return value
@@ -110,6 +206,10 @@ class Converter:
     @cython.ccall
     def canonical(self, value: Any, stored: Any) -> Any:
         return self.load(stored)
+
+    @cython.ccall
+    def key_form(self, value: Any, stored: Any) -> Any:
+        return stored
 
 
 @cython.cclass
@@ -125,6 +225,10 @@ class Anything(Converter):
     @cython.ccall
     def canonical(self, value: Any, stored: Any) -> Any:
         return plain(stored, 0)
+
+    @cython.ccall
+    def key_form(self, value: Any, stored: Any) -> Any:
+        return normal(stored, 0, False)
 
 
 @cython.cclass
@@ -160,6 +264,16 @@ class Pair(Converter):
         # The function may map a value of its own choice to null, which is read back without a call. It may keep what it
         # gets, and the row is not packed yet: so it gets a copy.
         return None if stored is None else self.load(plain(stored, 0))
+
+    @cython.ccall
+    def key_form(self, value: Any, stored: Any) -> Any:
+        found = normal(value, 0, True)
+        if found is not value:
+            try:
+                stored = self.dump(found)
+            except ValueError:
+                pass  # the function takes other values only
+        return normal(stored, 0, False)
 
 
 @cython.cclass
@@ -206,3 +320,7 @@ class Validated(Converter):
     @cython.ccall
     def canonical(self, value: Any, stored: Any) -> Any:
         return self.inner.canonical(value, stored)
+
+    @cython.ccall
+    def key_form(self, value: Any, stored: Any) -> Any:
+        return self.inner.key_form(value, stored)

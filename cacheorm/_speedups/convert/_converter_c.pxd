@@ -5,9 +5,12 @@ cdef class Converter:
     cpdef dump(self, value)
     cpdef load(self, stored)
     cpdef canonical(self, value, stored)
+    cpdef key_form(self, value, stored)
 
 
 cdef attempt(function, argument)
 cdef expected(what, value)
 cdef encodable(text)
+cdef normal(value, long long depth, keep_types)
+cdef normal_decimal(number)
 cdef plain(stored, long long depth)

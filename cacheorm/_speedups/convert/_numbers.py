@@ -15,9 +15,9 @@ from .._limits import INT_MAX, INT_MIN
 if cython.compiled:
     import cython
 if cython.compiled:
-    from cython.cimports.cacheorm._speedups.convert._converter_c import Converter, attempt, expected
+    from cython.cimports.cacheorm._speedups.convert._converter_c import Converter, attempt, expected, normal_decimal
 else:
-    from ._converter import Converter, attempt, expected
+    from ._converter import Converter, attempt, expected, normal_decimal
 
 __all__ = ["Boolean", "DecimalText", "Integer", "Real"]
 
@@ -160,6 +160,10 @@ class Real(Converter):
     def canonical(self, value: Any, stored: Any) -> Any:
         return stored
 
+    @cython.ccall
+    def key_form(self, value: Any, stored: Any) -> Any:
+        return 0.0 if stored == 0 else stored  # -0.0 as well
+
 
 @cython.cfunc
 def _to_float(value: Any) -> Any:
@@ -246,3 +250,7 @@ class DecimalText(Converter):
     @cython.ccall
     def canonical(self, value: Any, stored: Any) -> Any:
         return value if type(value) is Decimal and self.exponent is None else Decimal(stored)
+
+    @cython.ccall
+    def key_form(self, value: Any, stored: Any) -> Any:
+        return str(normal_decimal(value))

@@ -13,9 +13,9 @@ from .._limits import MAX_DEPTH
 if cython.compiled:
     import cython
 if cython.compiled:
-    from cython.cimports.cacheorm._speedups.convert._converter_c import Converter, encodable, expected, plain
+    from cython.cimports.cacheorm._speedups.convert._converter_c import Converter, encodable, expected, normal, plain
 else:
-    from ._converter import Converter, encodable, expected, plain
+    from ._converter import Converter, encodable, expected, normal, plain
 
 __all__ = ["Json", "ListOf", "check_json", "json_codec"]
 
@@ -90,6 +90,13 @@ class ListOf(Converter):
             except ValueError as error:
                 raise _at(found, error) from error.__cause__
         return found
+
+    @cython.ccall
+    def key_form(self, value: Any, stored: Any) -> Any:
+        return [
+            None if form is None else self.element.key_form(item, form)
+            for item, form in zip(value, stored, strict=True)
+        ]
 
 
 @cython.cfunc
@@ -197,3 +204,7 @@ class Json(Converter):
             except (RecursionError, ValueError):  # its own DecodeError is a ValueError
                 pass
         raise expected("JSON text", stored)
+
+    @cython.ccall
+    def key_form(self, value: Any, stored: Any) -> Any:
+        return json_codec()[0](normal(value, 0, False)).decode("utf-8")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
 from typing import Any
 
 from ...errors import ShapeError, ValidationError
@@ -35,7 +36,7 @@ _UNSAFE = re.compile(r"[^!-$&-9;-~]")
 _UNSAFE_BUT_COLON = re.compile(r"[^!-$&-~]")
 
 # What the texts of numbers, constants, bytes, lists and dicts start with.
-_LOOKS_LIKE_ANOTHER = re.compile(r"-?[0-9]|-?inf$|nan$|True$|False$|None$|b['\"]|[\[{]")
+_LOOKS_LIKE_ANOTHER = re.compile(r"-?[0-9]|-?inf$|nan$|True$|False$|None$|b['\"]|Decimal\('|[\[{]")
 
 
 def _percent(match: re.Match[str]) -> str:
@@ -53,10 +54,8 @@ def _text(stored: Any) -> str:
         return escape(stored)
     if type(stored) is int:
         return str(stored)
-    if type(stored) is list:
-        # A reference to a composite key. How many values it has is fixed by its model, so writing them one after
-        # another keeps keys apart.
-        return ":".join([_text(part) for part in stored])
+    if type(stored) is list or type(stored) is dict:
+        return _marked(repr(stored))
     if isinstance(stored, bytes):
         return escape(stored.decode("latin-1"))
     return escape(str(stored))
@@ -65,24 +64,31 @@ def _text(stored: Any) -> str:
 def _mixed_text(stored: Any) -> str:
     """Return the text of a value in keys, for a field that stores values of more than one type."""
     if type(stored) is str:
-        if _LOOKS_LIKE_ANOTHER.match(stored) is None:
-            return escape(stored)
-        # An escaped text never encodes such a character, so this is the text of nothing else.
-        return f"%{ord(stored[0]):02X}{escape(stored[1:])}"
-    if type(stored) is bytes or type(stored) is list or type(stored) is dict:
+        return escape(stored) if _LOOKS_LIKE_ANOTHER.match(stored) is None else _marked(stored)
+    if type(stored) in (bytes, list, dict, Decimal):
         return escape(repr(stored))
     return _text(stored)
 
 
-def _flat(values: Iterable[Any]) -> list[Any]:
-    """Replace composite keys, which are lists, by their values."""
-    flat: list[Any] = []
-    for value in values:
-        if type(value) is list:
-            flat.extend(_flat(value))
-        else:
-            flat.append(value)
-    return flat
+def _marked(text: str) -> str:
+    # An escaped text never encodes such a character, so this is the text of nothing else.
+    return f"%{ord(text[0]):02X}{escape(text[1:])}"
+
+
+def _text_maker(converter: Any) -> Callable[[Any], str]:
+    """Return the function that makes the text of a value in keys from its key form."""
+    if converter.key_parts is None:
+        return _mixed_text if converter.mixed else _text
+    # How many values a composite key has is fixed by its model, so writing them one after another keeps keys apart.
+    makers = [*map(_text_maker, converter.key_parts)]
+    return lambda forms: ":".join([make(form) for make, form in zip(makers, forms, strict=True)])
+
+
+def _flat(converter: Any, form: Any) -> list[Any]:
+    """Return the values in a key form: one, or all of a composite key that is referred to."""
+    if converter.key_parts is None:
+        return [form]
+    return [value for part, one in zip(converter.key_parts, form, strict=True) for value in _flat(part, one)]
 
 
 def shortened(key: str) -> str:
@@ -103,7 +109,7 @@ class Identity:
         model: the model class.
         fields: its primary-key fields, in key order.
         prefix: what every key starts with, escaped; not used with a formatter.
-        formatter: a ``%``-format string or a callable of the stored key values, or ``None``.
+        formatter: a ``%``-format string or a callable of the key forms of the key values, or ``None``.
     """
 
     model: Any = cython.declare(object, visibility="readonly")
@@ -111,7 +117,7 @@ class Identity:
     fields: tuple[Any, ...] = cython.declare(tuple, visibility="readonly")
     formatter: str | Callable[..., str] | None = cython.declare(object, visibility="readonly")
     _steps: list[tuple[Any, tuple[str, ...], Any, str]] = cython.declare(list)
-    _texts: list[Callable[[Any], str]] = cython.declare(list)
+    _texts: list[Callable[[Any], str]] | None = cython.declare(list)
     prefix: str = cython.declare(object, visibility="readonly")
     _names: set[str] = cython.declare(set)
 
@@ -125,7 +131,7 @@ class Identity:
         self._steps = [
             (field, field.accepted_names, field.converter, f":{escape(field.name)}:") for field in self.fields
         ]
-        self._texts = [_mixed_text if converter.mixed else _text for _, _, converter, _ in self._steps]
+        self._texts = None
         self.prefix = prefix
         self._names = {name for field in self.fields for name in field.accepted_names}
 
@@ -151,7 +157,7 @@ class Identity:
                 return self.identify_pk(row, position)
             raise self.model._meta.not_a_row(type(row).__name__, position, strict and position is not None)
         try:
-            pk, stored = self._find(row, is_mapping)
+            pk, forms = self._find(row, is_mapping)
         except ValidationError as error:
             problems, cause = error.problems, error.__cause__
         else:
@@ -160,7 +166,7 @@ class Identity:
             raise self._extra_names(row, position)
         if problems:
             raise ValidationError(self.name, problems, position) from cause
-        return (pk if len(self.fields) > 1 else pk[0]), self.key(stored)
+        return (pk if len(self.fields) > 1 else pk[0]), self.key(forms)
 
     def _may_be_key(self, given: Any) -> bool:
         """Return whether something that is no row may be a primary key, as rows of other models are of references."""
@@ -187,7 +193,7 @@ class Identity:
 
     def _find(self, row: Any, is_mapping: bool) -> tuple[tuple[Any, ...], list[Any]]:
         pk = []
-        stored = []
+        forms = []
         problems = []
         for field, names, converter, _ in self._steps:
             value: Any = None
@@ -206,14 +212,15 @@ class Identity:
                 problems.append((field.name, f"missing value for <Field: {self.name}.{field.name}>"))
                 continue
             try:
-                one = converter.dump(value)
-                pk.append(converter.canonical(value, one))
-                stored.append(one)
+                stored = converter.dump(value)
+                value = converter.canonical(value, stored)
+                forms.append(converter.key_form(value, stored))
+                pk.append(value)
             except ValueError as error:
                 problems.append((field.name, str(error)))
         if problems:
             raise ValidationError(self.name, problems)
-        return tuple(pk), stored
+        return tuple(pk), forms
 
     def _extra_names(self, row: Mapping[Any, Any], position: int | None) -> Exception:
         extra = [name for name in row if name not in self._names]
@@ -224,18 +231,21 @@ class Identity:
         text = f"{self.name}: {', '.join(map(repr, extra))} does not belong to the primary key ({key})"
         return ShapeError(text, position)
 
-    def key(self, stored: list[Any]) -> str:
-        """Make the key of a row from the stored forms of its key values."""
+    def key(self, forms: list[Any]) -> str:
+        """Make the key of a row from the key forms of its key values."""
         if self.formatter is not None:
-            return self.format(stored)
+            return self.format(forms)
+        if self._texts is None:
+            # At the first use: by then the models that key fields refer to are declared.
+            self._texts = [_text_maker(converter) for _, _, converter, _ in self._steps]
         key = self.prefix
         for position, (_, _, _, label) in enumerate(self._steps):
-            key += label + self._texts[position](stored[position])
+            key += label + self._texts[position](forms[position])
         return shortened(key)
 
-    def format(self, stored: Iterable[Any]) -> str:
+    def format(self, forms: Iterable[Any]) -> str:
         """Make the key of a row with the model's own formatter."""
-        values = _flat(stored)
+        values = [value for step, form in zip(self._steps, forms, strict=True) for value in _flat(step[2], form)]
         formatter = self.formatter
         try:
             key = formatter % tuple(values) if isinstance(formatter, str) else formatter(*values)  # type: ignore[misc]

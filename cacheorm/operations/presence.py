@@ -1,0 +1,74 @@
+"""What counts as a row: one answer for all operations.
+
+A remembered miss is none, nor is a lease. With ``on_invalid = "miss"``, a payload that cannot be read is none either;
+otherwise it counts as a row, so that it is noticed.
+"""
+
+from __future__ import annotations
+
+import weakref
+from contextlib import suppress
+from typing import Any
+
+from ..metadata import RowPlan
+from ..payload import ABSENT, LEASE
+from ..requests import Call, Fetch, Steps
+
+__all__ = ["are_rows", "is_there", "may_be_none", "note_placeholders", "readable", "those_there"]
+
+_with_placeholders: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def note_placeholders(backend: Any) -> None:
+    """Note that this process stores remembered misses and leases on a backend."""
+    with suppress(TypeError):  # of a class without weak references
+        _with_placeholders.add(backend)
+
+
+def may_be_none(plan: RowPlan) -> bool:
+    """Return whether a model may have payloads that are no rows, as far as this process knows."""
+    return plan.options.on_invalid == "miss" or plan.backend in _with_placeholders
+
+
+def are_rows(plan: RowPlan, pks: list[Any], keys: list[str], payloads: list[bytes | None]) -> list[bool]:
+    """Return whether each payload is a row; only with ``on_invalid = "miss"`` they have to be decoded for that.
+
+    Args:
+        plan: the plan of the model.
+        pks: the primary keys.
+        keys: the keys.
+        payloads: what is stored under them, ``None`` for nothing.
+    """
+    if plan.options.on_invalid == "miss":
+        return [row is not None for row in plan.resolved().codec.load_many(payloads, pks, keys)]
+    # No function is called for each of them.
+    size = len(LEASE)
+    return [payload is not None and payload != ABSENT and payload[:size] != LEASE for payload in payloads]
+
+
+def readable(plan: RowPlan, pks: list[Any], keys: list[str], payloads: list[bytes | None]) -> list[bytes | None]:
+    """Return the payloads with ``None`` for those that are none because they cannot be read, before they are changed.
+
+    An update might mend what cannot be read, and so create a row.
+    """
+    if plan.options.on_invalid != "miss":
+        return payloads
+    rows = are_rows(plan, pks, keys, payloads)
+    return [payload if is_row else None for payload, is_row in zip(payloads, rows, strict=True)]
+
+
+def is_there(plan: RowPlan, pk: Any, key: str) -> Steps[bool]:
+    """Read one key; return whether there is a row."""
+    payload = yield Call(plan.backend, "get", (key,))
+    return payload is not None and are_rows(plan, [pk], [key], [payload])[0]
+
+
+def those_there(plan: RowPlan, pks: list[Any], keys: list[str]) -> Steps[list[str]]:
+    """Read keys, each given once; return those with a row."""
+
+    def decode(payloads: list[bytes | None], start: int) -> list[bool]:
+        end = start + len(payloads)
+        return are_rows(plan, pks[start:end], keys[start:end], payloads)
+
+    there = yield Fetch(plan.backend, keys, decode)
+    return [key for key, is_row in zip(keys, there, strict=True) if is_row]
