@@ -53,6 +53,7 @@ _RESERVED = frozenset(
         "_related",
         "_relations",
         "_sealed",
+        "_set_named",
     }
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from ._speedups import assigned, slots
@@ -31,6 +32,10 @@ class Instance:
 
     def __init__(self, /, **values: Any) -> None:
         plan = type(self)._meta
+        self._set_named(plan, values)
+        plan.tracker.poke(self, assigned.marked(plan.tracker.peek(self), assigned.NEW))
+
+    def _set_named(self, plan: RowPlan, values: Mapping[str, Any]) -> None:
         for name, value in values.items():
             field = plan.names.get(name)
             if field is None:
@@ -38,7 +43,6 @@ class Instance:
             field.__set__(self, value)
         if plan.id_names and not plan.id_names.isdisjoint(values):
             plan.check_names(values)
-        plan.tracker.poke(self, assigned.marked(plan.tracker.peek(self), assigned.NEW))
 
     @property
     def _relations(self) -> dict[str, Any]:
@@ -136,6 +140,16 @@ class Instance:
                 setattr(self, name, value)
         if "attributes" in state:
             self.__dict__.update(state["attributes"])
+
+    def __replace__(self, /, **changes: Any) -> Self:
+        """Return a copy with other values, as :func:`copy.replace` of Python 3.13 does.
+
+        Raises:
+            TypeError: a name that no field has.
+        """
+        changed = copy(self)
+        changed._set_named(type(self)._meta, changes)
+        return changed
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields' values by field name; for a foreign key, the related primary key."""

@@ -273,3 +273,22 @@ def test_a_key_default_is_made_once_when_the_row_is_written() -> None:
     note.save(force_insert=True)
     assert isinstance(first, uuid.UUID)
     assert note.id == first
+
+
+def test_a_copy_with_other_values_leaves_the_row_as_it_is(memory: co.SimpleBackend) -> None:
+    replace = getattr(copy, "replace", lambda row, **changes: row.__replace__(**changes))  # Python 3.13
+    with co.bind([Account, Visit], backend=memory):
+        row = Account.create(number=1, name="Sam", tags=["a"])
+        other = replace(row, name="Bob")
+        assert (row.name, other.name, other.tags) == ("Sam", "Bob", ["a"])
+        assert other.save()
+        assert Account.get(number=1).name == "Bob"
+        moved = replace(row, number=2)
+        assert moved.save(force_insert=True)
+        assert (Account.get(number=2).name, Account.get(number=1).name) == ("Sam", "Bob")
+        visit = replace(Visit(account=row, day=1), account_id=2)
+        assert visit.account == moved
+        with pytest.raises(TypeError, match="did you mean 'name'"):
+            replace(row, nam="x")
+        with pytest.raises(ValueError, match="contradict"):
+            replace(visit, account=1, account_id=2)

@@ -47,7 +47,9 @@ def restored() -> Iterator[None]:
 
 def test_bind_refuses_two_models_of_one_name_on_one_backend(places: list[co.BaseBackend]) -> None:
     one, other = user("bound.one", places[0]), user("bound.other", places[1])
-    with pytest.raises(TypeError, match=r"bound\.one\.Clerk and bound\.other\.Clerk would write the same keys \(m:clerk:"):
+    with pytest.raises(
+        TypeError, match=r"bound\.one\.Clerk and bound\.other\.Clerk would write the same keys \(m:clerk:"
+    ):
         co.bind([one], backend=places[1])
     with pytest.raises(TypeError, match=r"bound\.one\.Clerk and bound\.other\.Clerk would write the same keys"):
         co.bind([one, other], backend=places[2])
