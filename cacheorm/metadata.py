@@ -10,6 +10,7 @@ from ._speedups import adopt, keys
 from .backends import BaseBackend, SimpleBackend
 from .errors import DoesNotExist, ShapeError, ValidationError
 from .fields import CompositeKey, Field, ForeignKeyField
+from .fields.base import check_aliases
 from .model_registry import refuse_same_keys, registered_plans
 from .options import Options, resolve_backend, resolve_serializer
 from .serializers import BaseSerializer, Envelope, registry
@@ -124,6 +125,8 @@ class RowPlan:
         key_fields: tuple[Field[Any], ...],
         composite: CompositeKey | None,
     ) -> None:
+        options.check_version(model.__name__)
+        check_aliases(model.__name__, fields.values(), key_fields)
         self.model = model
         self.options = options
         self.fields = fields
@@ -138,7 +141,8 @@ class RowPlan:
         self.tracker = model._assigned
         self.related = model._related if self.references else None
         self._adopter = adopt.Adopter(model, self.names, self.references)
-        self.identity: Any = keys.Identity(model, key_fields, self.prefix, (composite or key_fields[0]).index_formatter)
+        formatter = (composite or key_fields[0]).index_formatter
+        self.identity: Any = keys.Identity(model, key_fields, self.prefix, formatter, options.key_version)
         self._resolved: _Resolved | None = None
         self.reader = keys.RowReader(self.identity, self.resolved, defaults)
         self._check(options.backend, options.serializer)
@@ -152,8 +156,11 @@ class RowPlan:
 
     @property
     def prefix(self) -> str:
-        """What the model's keys start with."""
+        """What the model's keys start with, unless they are made by an ``index_formatter``."""
         prefix = f"m:{keys.escape(self.name)}"
+        if self.options.key_version:
+            # What follows the name is otherwise the name of a field, which has no "@".
+            prefix += f":{self.options.key_version}"
         namespace = self.options.namespace
         return f"{keys.escape(namespace, colon=True)}:{prefix}" if namespace else prefix
 
@@ -190,7 +197,9 @@ class RowPlan:
         serializer = defaults.serializer if self.options.serializer is None else self.options.serializer
         self._check(backend, serializer)
         options = self.options
-        envelope = Envelope(self.model.__name__, serializer, options.accepts, options.version, options.compress)
+        envelope = Envelope(
+            self.model.__name__, serializer, options.accepts, options.version, options.compress, options.upgrade
+        )
         codec = serializer.row_codec(
             self.model,
             tuple(self.fields.values()),
@@ -237,6 +246,9 @@ class RowPlan:
 
         close = get_close_matches(name, self.names, 1)
         hint = f"; did you mean {close[0]!r}?" if close else f"; it has: {', '.join(self.names)}"
+        for field in self.every_field:
+            if name in field.aliases:
+                hint = f"; that is an alias, under which {field.name!r} is stored in older rows"
         return ShapeError(f"{self.model.__name__} has no field {name!r}{hint}", position)
 
     def not_a_row(self, got: str, position: int | None = None, keys: bool = False) -> ShapeError:

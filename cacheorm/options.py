@@ -12,7 +12,9 @@ from .payload import LARGEST_VERSION
 from .serializers import BaseSerializer, Zstd, registry
 from .types import check_ttl
 
-__all__ = ["NOT_INHERITED", "Options", "resolve_backend", "resolve_serializer"]
+__all__ = ["NOT_INHERITED", "Options", "check_on_invalid", "resolve_backend", "resolve_serializer"]
+
+_COROUTINE = 0x80  # inspect.CO_COROUTINE; to import inspect takes milliseconds
 
 NOT_INHERITED = ("name", "primary_key", "abstract")
 """The options that subclasses do not inherit."""
@@ -30,6 +32,8 @@ class Options(NamedTuple):
     on_invalid: str = "raise"
     accepts: tuple[BaseSerializer, ...] = ()
     version: int | None = None
+    upgrade: Callable[[int, dict[str, Any]], dict[str, Any]] | None = None
+    version_in_key: bool = False
     compress: Zstd | None = None
     primary_key: CompositeKey | None = None
     abstract: bool = False
@@ -55,14 +59,16 @@ class Options(NamedTuple):
             "serializer": resolve_serializer,
             "ttl": lambda ttl: None if ttl is None else check_ttl(ttl),
             "ttl_jitter": _check_jitter,
-            "on_invalid": _check_on_invalid,
+            "on_invalid": check_on_invalid,
             "accepts": _check_accepts,
             "version": _check_version,
+            "upgrade": _check_upgrade,
+            "version_in_key": _check_flag,
             "compress": _check_compress,
             "name": _check_name,
             "namespace": _check_name,
             "primary_key": _check_primary_key,
-            "abstract": _check_abstract,
+            "abstract": _check_flag,
         }
         values = {}
         for option, value in given.items():
@@ -74,11 +80,23 @@ class Options(NamedTuple):
                 values[option] = checked
         return values
 
+    def check_version(self, model: str) -> None:
+        """Raise :exc:`ValueError` for an option that means nothing without ``version``."""
+        if self.version is None:
+            for option in ("upgrade", "version_in_key"):
+                if getattr(self, option):
+                    raise ValueError(f"{model}.Meta.{option} needs the version of the model: set Meta.version too")
 
-def _check_abstract(abstract: bool) -> bool:
-    if not isinstance(abstract, bool):
-        raise TypeError(f"expected True or False, got {type(abstract).__name__}")
-    return abstract
+    @property
+    def key_version(self) -> str:
+        """The part of keys that tells versions apart; empty without ``version_in_key``."""
+        return f"@{self.version}" if self.version_in_key else ""
+
+
+def _check_flag(flag: bool) -> bool:
+    if not isinstance(flag, bool):
+        raise TypeError(f"expected True or False, got {type(flag).__name__}")
+    return flag
 
 
 def _check_jitter(jitter: Any) -> float:
@@ -87,7 +105,8 @@ def _check_jitter(jitter: Any) -> float:
     return float(jitter)
 
 
-def _check_on_invalid(what: Any) -> str:
+def check_on_invalid(what: Any) -> str:
+    """Return what to do with stored bytes that are no row; :exc:`ValueError` for anything else."""
     if what not in ("raise", "miss"):
         raise ValueError("expected 'raise' or 'miss'")
     return str(what)
@@ -110,6 +129,14 @@ def _check_version(version: Any) -> int | None:
     if not 0 <= version <= LARGEST_VERSION:
         raise ValueError(f"expected a number from 0 to {LARGEST_VERSION}")
     return version
+
+
+def _check_upgrade(upgrade: Any) -> Any:
+    if upgrade is not None and not callable(upgrade):
+        raise TypeError(f"expected a function of a version and a stored row, got {type(upgrade).__name__}")
+    if getattr(getattr(upgrade, "__code__", None), "co_flags", 0) & _COROUTINE:
+        raise TypeError("expected a function that returns the row, got a coroutine function")
+    return upgrade
 
 
 def _check_compress(compress: Any) -> Zstd | None:

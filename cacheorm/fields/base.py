@@ -19,7 +19,7 @@ from ..errors import ValidationError
 if TYPE_CHECKING:
     from ..models import Model
 
-__all__ = ["Field", "FieldOptions", "IndexFormatter"]
+__all__ = ["Field", "FieldOptions", "IndexFormatter", "check_aliases"]
 
 T = TypeVar("T")
 
@@ -54,6 +54,7 @@ class FieldOptions(TypedDict, total=False):
     primary_key: bool
     index_formatter: IndexFormatter | None
     validators: Iterable[Callable[[Any], object]]
+    alias: str | Iterable[str]
 
 
 class Field(slots.Slot, Generic[T]):
@@ -69,6 +70,8 @@ class Field(slots.Slot, Generic[T]):
         index_formatter: see :data:`IndexFormatter`; only on a primary key.
         validators: callables that get the converted value on every write and raise
             :exc:`ValueError` to refuse it.
+        alias: the name, or the names, under which rows that were written before have the value. A row that has
+            several is read by the field's own name, or else by the first of these. A write uses the field's own.
 
     Custom fields override :meth:`cache_value` and :meth:`python_value`.
     """
@@ -80,6 +83,7 @@ class Field(slots.Slot, Generic[T]):
         primary_key: bool = False,
         index_formatter: IndexFormatter | None = None,
         validators: Iterable[Callable[[Any], object]] = (),
+        alias: str | Iterable[str] = (),
     ) -> None:
         if index_formatter is not None and not primary_key:
             raise ValueError("index_formatter goes with primary_key=True: it makes the key of a row")
@@ -90,12 +94,16 @@ class Field(slots.Slot, Generic[T]):
         self.primary_key = primary_key
         self.index_formatter = index_formatter
         self.validators = tuple(validators)
+        self.aliases = _names_of(alias)
         self.model: type[Model] | None = None
         self.name = ""
         # A member of an enumeration is a value, also if it is callable.
         self.makes_default = callable(default) and not isinstance(default, Enum)
         self.make_default = self._default_maker()
         self._own = self.make_converter()
+
+    aliases: tuple[str, ...] = ()
+    """The other names under which stored rows may have the value."""
 
     # -- conversion ------------------------------------------------------------------------------
 
@@ -229,3 +237,39 @@ class Field(slots.Slot, Generic[T]):
         def __get__(self, instance: object | None, owner: type | None = None) -> Any: ...
 
         def __set__(self, instance: object, value: T) -> None: ...
+
+
+def _names_of(alias: str | Iterable[str]) -> tuple[str, ...]:
+    given: Any = (alias,) if isinstance(alias, str) else alias
+    if isinstance(given, bytes) or not isinstance(given, Iterable):
+        raise TypeError(f"alias is the name of a field in stored rows, or a list of names, got {type(given).__name__}")
+    names = tuple(dict.fromkeys(given))
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"alias is the name of a field in stored rows, got {type(name).__name__}")
+        if not name:
+            raise ValueError("alias is the name of a field in stored rows, got an empty text")
+    return names
+
+
+def check_aliases(model: str, fields: Iterable[Field[Any]], key_fields: Iterable[Field[Any]]) -> None:
+    """Check the aliases of a model's fields.
+
+    Raises:
+        ValueError: a name that belongs to two fields, or an alias of a part of the primary key.
+    """
+    names = {field.name for field in fields}
+    owners: dict[str, str] = {}
+    for field in fields:
+        if field.aliases and field in key_fields:
+            raise ValueError(
+                f"{model}.{field.name}: alias is for fields that are stored in rows; a part of the primary key is "
+                "stored in the key, which has its present name"
+            )
+        for alias in field.aliases:
+            if alias == field.name:
+                raise ValueError(f"{model}.{field.name}: its alias is its own name")
+            if alias in names:
+                raise ValueError(f"{model}: {alias!r} is an alias of {field.name}, and the name of another field")
+            if owners.setdefault(alias, field.name) != field.name:
+                raise ValueError(f"{model}: {owners[alias]} and {field.name} both have the alias {alias!r}")

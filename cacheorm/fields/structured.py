@@ -116,6 +116,8 @@ class ListField(Field[T]):
             raise TypeError(f"ListField takes the field of its elements, got {type(field).__name__}")
         if field.primary_key:
             raise ValueError("the elements of a list cannot be a primary key")
+        if field.aliases:
+            raise ValueError("alias is for the list: its elements are stored without a name")
         self.field = field
         super().__init__(null, **options)
 

@@ -97,7 +97,10 @@ class BaseSerializer:
         form = self.row_format()
         # Signed payloads may be read only after the signature was checked. MappingRows reads all payloads with
         # options["unwrap"], which checks it; DictRows would read those with the usual prefix without a check.
-        codec = rows.DictRows if form.signer is None else mapping.MappingRows
+        # Nor can DictRows tell a field that is not set from one that is zero, and may be there under an old name.
+        fields = tuple(fields)
+        special = form.signer is not None or (form.unpack_set is not None and any(field.aliases for field in fields))
+        codec = mapping.MappingRows if special else rows.DictRows
         return codec(
             model,
             fields,
@@ -109,6 +112,7 @@ class BaseSerializer:
             skip_invalid,
             self.converter,
             merge=form.merge,
+            unpack_set=form.unpack_set,
             **options,
         )
 

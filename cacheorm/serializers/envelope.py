@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 from ..errors import PayloadError
@@ -53,6 +54,7 @@ class Envelope:
         accepts: further serializers whose payloads it reads.
         version: ``Meta.version``.
         compress: ``Meta.compress``. Compressed payloads are read with or without it.
+        upgrade: ``Meta.upgrade``.
 
     Attributes:
         prefix: the bytes that uncompressed payloads begin with; empty for JSON and msgpack without a version.
@@ -65,8 +67,10 @@ class Envelope:
         accepts: Iterable[BaseSerializer] = (),
         version: int | None = None,
         compress: Zstd | None = None,
+        upgrade: Callable[[int, dict[str, Any]], dict[str, Any]] | None = None,
     ) -> None:
         self._model = model
+        self._upgrade = upgrade
         self._compress = compress
         self._limit = LIMIT if compress is None else compress.limit
         self._version = _FIRST if version is None else version
@@ -118,7 +122,9 @@ class Envelope:
             result.append(smaller if len(smaller) < len(payload) else payload)
         return result
 
-    def unwrap(self, payload: Any, key: str) -> tuple[bytes, RowFormat | None, str]:
+    def unwrap(
+        self, payload: Any, key: str
+    ) -> tuple[bytes, RowFormat | None, str, Callable[[dict[str, Any]], dict[str, Any]] | None]:
         """Unwrap a payload: check its signature and version, and decompress it.
 
         Args:
@@ -126,10 +132,11 @@ class Envelope:
             key: the key that it is stored under.
 
         Returns:
-            Its body, the format of that, which is ``None`` for the model's own serializer, and the serializer's name.
+            Its body, the format of that, which is ``None`` for the model's own serializer, the serializer's name, and
+            what turns the row into one of the model's version, ``None`` if it is one.
 
         Raises:
-            PayloadError: a bad header, another schema version, a serializer that the model does not read, a wrong
+            PayloadError: a bad header, a schema version or a serializer that the model does not read, a wrong
                 signature, or a body that cannot be decompressed.
         """
         payload = to_bytes(payload)
@@ -150,16 +157,37 @@ class Envelope:
             except PayloadError as error:
                 raise self._error(error.reason, key, reader.name) from None
         version = _FIRST if header.version is None else header.version
+        upgrade = None
         if version != self._version:
-            reason = f"is a row of version {version}, and the model is at version {self._version}"
-            raise self._error(reason, key, reader.name)
+            if version > self._version or self._upgrade is None:
+                reason = f"is a row of version {version}, and the model is at version {self._version}"
+                raise self._error(reason, key, reader.name)
+            upgrade = partial(self._upgraded, self._upgrade, version, key, reader.name)
         body = payload[start:]
         if header.flags & COMPRESSED:
             try:
                 body = decompress(body, self._limit)
             except PayloadError as error:
                 raise self._error(error.reason, key, reader.name) from error.__cause__
-        return body, None if reader is self._own else reader.form, reader.name
+        return body, None if reader is self._own else reader.form, reader.name, upgrade
+
+    def _upgraded(
+        self, upgrade: Callable[[int, Any], Any], version: int, key: str, serializer: str, row: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Return the stored forms of a row of an older version as those of the model's version."""
+        try:
+            upgraded = upgrade(version, row)
+        except Exception as error:
+            # Without its text, which may quote a value.
+            reason = f"is a row of version {version}, for which Meta.upgrade raised {type(error).__name__}"
+            raise self._error(reason, key, serializer) from error
+        if not isinstance(upgraded, dict):
+            reason = (
+                f"is a row of version {version}, for which Meta.upgrade gave {type(upgraded).__name__}; it has to "
+                "return the row as a dict"
+            )
+            raise self._error(reason, key, serializer)
+        return upgraded
 
     def _reader(self, header: Header, key: str) -> _Reader:
         """Return the reader for a payload with this header; it has a signer if, and only if, the payload is signed."""
@@ -201,8 +229,14 @@ class _EnvelopeCodec:
         keys = self._identity.identify(instances, False, many)[1]
         return self._envelope.compress_and_sign(payloads, keys)
 
-    def patch_many(self, payloads: list[bytes | None], changes: list[Any], keys: list[str]) -> list[bytes | None]:
-        patched = self._codec.patch_many(payloads, changes, keys)
+    def patch_many(
+        self,
+        payloads: list[bytes | None],
+        changes: list[Any],
+        keys: list[str],
+        unreadable: Callable[[PayloadError], object] | None = None,
+    ) -> list[bytes | None]:
+        patched = self._codec.patch_many(payloads, changes, keys, unreadable)
         found = [(payload, key) for payload, key in zip(patched, keys, strict=True) if payload is not None]
         enclosed = iter(self._envelope.compress_and_sign([payload for payload, _ in found], [key for _, key in found]))
         return [None if payload is None else next(enclosed) for payload in patched]

@@ -110,6 +110,7 @@ class Identity:
         fields: its primary-key fields, in key order.
         prefix: what every key starts with, escaped; not used with a formatter.
         formatter: a ``%``-format string or a callable of the key forms of the key values, or ``None``.
+        version: what comes before the keys of a formatter, with a colon; empty for nothing.
     """
 
     model: Any = cython.declare(object, visibility="readonly")
@@ -119,10 +120,16 @@ class Identity:
     _steps: list[tuple[Any, tuple[str, ...], Any, str]] = cython.declare(list)
     _texts: list[Callable[[Any], str]] | None = cython.declare(list)
     prefix: str = cython.declare(object, visibility="readonly")
+    _version: str = cython.declare(object)
     _names: set[str] = cython.declare(set)
 
     def __init__(
-        self, model: Any, fields: Iterable[Any], prefix: str, formatter: str | Callable[..., str] | None
+        self,
+        model: Any,
+        fields: Iterable[Any],
+        prefix: str,
+        formatter: str | Callable[..., str] | None,
+        version: str = "",
     ) -> None:
         self.model = model
         self.name = model.__name__
@@ -133,6 +140,7 @@ class Identity:
         ]
         self._texts = None
         self.prefix = prefix
+        self._version = f"{version}:" if version else ""
         self._names = {name for field in self.fields for name in field.accepted_names}
 
     def identify_row(self, row: Any, strict: bool, position: int | None) -> tuple[Any, str]:
@@ -255,4 +263,4 @@ class Identity:
             ) from error
         if type(key) is not str or not key:
             raise ValueError(f"{self.name}: index_formatter gave {type(key).__name__}, expected a key (str)")
-        return key
+        return self._version + key

@@ -44,6 +44,7 @@ cdef struct Column:
     bint leaf
     bint in_payload
     bint has_default
+    bint has_aliases
     uint64_t bit           # in the mask of the fields that were assigned; 0 past the first 63
 
 
@@ -69,6 +70,7 @@ cdef class Columns:
     cdef bint sealed
     cdef bytes header      # what each payload begins with; None where a row is a dict first
     cdef bytes prefix      # what each payload begins with before the row
+    cdef set old_names     # packed names of fields that were renamed; None where there are none, or rows are dicts
     cdef Py_ssize_t tracker_offset
     cdef uint64_t key_bits
     cdef int last_place
@@ -108,6 +110,7 @@ cdef class Columns:
         cdef ValueCodec codec = self.codecs[self.count]
         column.in_payload = field not in self.key_fields
         column.has_default = field.default is not None
+        column.has_aliases = bool(field.aliases)
         column.bit = <uint64_t> field.bit if field.place < 64 else 0
         column.offset = slot_offset(field.member, self.model)
         name = self.names[self.count]

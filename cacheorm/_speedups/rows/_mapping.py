@@ -27,6 +27,8 @@ __all__ = ["MappingRows"]
 
 _ABSENT: Any = object()
 
+Unreadable = Callable[[PayloadError], object]
+
 
 class MappingRows:
     """Packs the rows of one model as ``{field name: stored value}`` and reads them back.
@@ -44,12 +46,13 @@ class MappingRows:
         skip_invalid: whether a payload that cannot be read counts as no row rather than as an error.
         converter_of: returns the converter of a field that is part of the payload; by default its own.
         prefix: what every payload begins with, before what ``pack`` gave.
-        unwrap: a payload and its key to its body, the format of that, which is ``None`` for this one, and the name of
-            the serializer that packed it; may raise :exc:`PayloadError` and :exc:`ImportError`. By default payloads
-            have no prefix and ``unpack`` reads them.
+        unwrap: a payload and its key to its body, the format of that (``None`` for this one), the name of the
+            serializer that packed it, and what upgrades the row (``None`` for nothing); may raise :exc:`PayloadError`
+            and :exc:`ImportError`. By default payloads have no prefix and ``unpack`` reads them.
         patch: puts packed changes into a packed row, or returns ``None``; see :mod:`._patches_py`. Without it, changes
             are dicts of stored forms.
         merge: puts a dict of changes into a packed row, where the format can do so without unpacking it.
+        unpack_set: the same as ``unpack`` for the fields that are set in the row, if ``unpack`` returns others.
     """
 
     def __init__(
@@ -64,9 +67,10 @@ class MappingRows:
         skip_invalid: bool,
         converter_of: Callable[[Any], Any] | None = None,
         prefix: bytes = b"",
-        unwrap: Callable[[bytes, str], tuple[bytes, Any, str]] | None = None,
-        patch: Callable[[bytes, bytes], bytes | None] | None = None,
+        unwrap: Callable[[bytes, str], tuple[bytes, Any, str, Any]] | None = None,
+        patch: Callable[..., bytes | None] | None = None,
         merge: Callable[[bytes, dict[str, Any]], bytes] | None = None,
+        unpack_set: Callable[[bytes], Mapping[str, Any]] | None = None,
     ) -> None:
         self.model = model
         self.name = model.__name__
@@ -82,9 +86,11 @@ class MappingRows:
         self._pack = pack
         self._unpack = unpack
         self.prefix = prefix
-        self._unwrap = unwrap or (lambda payload, key: (payload, None, serializer))
+        self._unwrap = unwrap or (lambda payload, key: (payload, None, serializer, None))
         self._splice = patch
-        self._merge = merge
+        self._merge, self._unpack_set = merge, unpack_set
+        # The names that rows have which were written before a field was renamed, with its present name.
+        self.old_names = {old: field.name for field in self.columns for old in field.aliases}
         self._tracker = model._assigned
         self._key_bits = sum(field.bit for field in self.key_fields)
 
@@ -217,52 +223,62 @@ class MappingRows:
 
     # -- changing --------------------------------------------------------------------------------
 
-    def patch_many(self, payloads: list[bytes | None], changes: list[Any], keys: list[str]) -> list[bytes | None]:
+    def patch_many(
+        self, payloads: list[bytes | None], changes: list[Any], keys: list[str], unreadable: Unreadable | None = None
+    ) -> list[bytes | None]:
         """Put changed fields into payloads, and leave all others as they are stored.
 
         Args:
-            payloads: as a backend gave them, ``None`` for a miss. Those of other serializers become ones of this one.
+            payloads: as a backend gave them, ``None`` for a miss. Those of other serializers become ones of this one,
+                and those of older versions rows of the model's version.
             changes: as many changes of :meth:`pack_changes`.
             keys: the keys, for errors.
+            unreadable: as for :meth:`load_many`.
 
         Returns:
             As many payloads, ``None`` where there is no row.
 
         Raises:
-            PayloadError: a payload that is no row of the model (a miss with ``skip_invalid``).
+            PayloadError: a payload that is no row of the model.
             TypeError, ValueError: a row of another serializer that this one cannot hold.
         """
         return [
-            None if payload is None else self.patch(payload, change, key)
+            None if payload is None else self.patch(payload, change, key, unreadable)
             for payload, change, key in zip(payloads, changes, keys, strict=True)
         ]
 
-    def patch(self, payload: bytes, changes: Any, key: str) -> bytes | None:
+    def patch(self, payload: bytes, changes: Any, key: str, unreadable: Unreadable | None = None) -> bytes | None:
         """Put changed fields into one payload."""
         if is_absence(payload):
             return None
         try:
-            body, other, serializer = self._unwrap(payload, key)
-            if other is None and self._splice is not None:
-                patched = self._splice(body, changes)
+            body, other, serializer, upgrade = self._unwrap(payload, key)
+            anew = other is not None or upgrade is not None
+            if self._splice is not None and not anew:
+                patched = self._splice(body, changes, self.old_names)
                 if patched is not None:
                     return self.prefix + patched
-            row = self._unpacked(body, other, key, serializer)
-        except PayloadError:
-            if self.skip_invalid:
-                return None
-            raise
+            before = self._unpacked(body, other, key, serializer)
+            row = self._as_today(before, body, other, upgrade) if anew else before
+        except PayloadError as error:
+            self._refuse(error, unreadable)
+            return None
         named = changes if self._splice is None else self._unpack(changes)
-        if other is not None:
-            # In the order of the plan, in which rows are read sooner.
-            known = {field.name: row[field.name] for field in self.columns if field.name in row}
-            row = {**known, **(row if other.unpack_set is None else other.unpack_set(body))}
+        if not anew:
+            row = {name: value for name, value in row.items() if self.old_names.get(name) not in named}
         try:
-            if other is None and self._merge is not None:
-                return self.prefix + self._merge(body, named)
+            if self._merge is not None and other is None:
+                gone = dict.fromkeys(name for name in before if name not in row)
+                return self.prefix + self._merge(body, gone | (row | named if anew else named))
             return self.prefix + self._pack({**row, **named})
         except Exception as error:  # as above
             raise self._unpackable({**row, **named}, error, key) from error
+
+    def _refuse(self, error: PayloadError, unreadable: Unreadable | None) -> None:
+        if unreadable is not None:
+            unreadable(error)
+        elif not self.skip_invalid:
+            raise error
 
     def merged(self, changes: Any, later: Any) -> Any:
         """Return two changes of one row as one."""
@@ -270,49 +286,51 @@ class MappingRows:
 
     # -- reading ---------------------------------------------------------------------------------
 
-    def load_many(self, payloads: list[bytes | None], pks: list[Any], keys: list[str]) -> list[Any]:
+    def load_many(
+        self, payloads: list[bytes | None], pks: list[Any], keys: list[str], unreadable: Unreadable | None = None
+    ) -> list[Any]:
         """Read payloads as instances.
 
         Args:
             payloads: as a backend gave them, ``None`` for a miss.
             pks: the primary keys, as :meth:`Identity.identify` gave them: tuples for composite ones.
             keys: the keys, for errors.
+            unreadable: called with the error of each payload that is no row of the model, in place of which the result
+                has ``None``. Without it the first one is raised, or ignored with ``skip_invalid``.
 
         Returns:
             A list as long as ``payloads``: an instance, or ``None`` for a miss.
 
         Raises:
-            PayloadError: a payload that is no row of the model (a miss with ``skip_invalid``).
+            PayloadError: a payload that is no row of the model.
         """
         # Everything made here lives on, so that a collection in between would only walk it in vain.
         collecting = gc.isenabled()
         gc.disable()
         try:
             return [
-                None if payload is None else self.load(payload, pk, key)
+                None if payload is None else self.load(payload, pk, key, unreadable)
                 for payload, pk, key in zip(payloads, pks, keys, strict=True)
             ]
         finally:
             if collecting:
                 gc.enable()
 
-    def load(self, payload: bytes, pk: Any, key: str) -> Any:
-        """Read one payload as an instance.
-
-        Returns ``None`` for a remembered miss, and with ``skip_invalid`` for what cannot be read.
-        """
+    def load(self, payload: bytes, pk: Any, key: str, unreadable: Unreadable | None = None) -> Any:
+        """Read one payload as an instance; see :meth:`load_many`."""
         try:
             return self._load(payload, pk, key)
-        except PayloadError:
-            if self.skip_invalid:
-                return None
-            raise
+        except PayloadError as error:
+            self._refuse(error, unreadable)
+            return None
 
     def _load(self, payload: bytes, pk: Any, key: str) -> Any:
         if is_absence(payload):
             return None
-        body, other, serializer = self._unwrap(payload, key)
+        body, other, serializer, upgrade = self._unwrap(payload, key)
         row = self._unpacked(body, other, key, serializer)
+        if upgrade is not None or self.old_names:
+            row = self._as_today(row, body, other, upgrade)
         instance = self.model.__new__(self.model)
         if self._tracker.peek(instance):
             self._tracker.poke(instance, 0)  # what its __new__ has assigned is no change
@@ -347,6 +365,22 @@ class MappingRows:
         if not isinstance(row, Mapping):
             raise self._invalid(f"expected a map of fields, got {type(row).__name__}", key, serializer)
         return row
+
+    def _as_today(
+        self, row: Mapping[str, Any], body: bytes, other: Any, upgrade: Callable[[Any], Any] | None
+    ) -> dict[str, Any]:
+        """Return an unpacked row as it is written today: of the model's version, with the names of its fields."""
+        unpack_set = self._unpack_set if other is None else other.unpack_set
+        found = row if unpack_set is None else unpack_set(body)
+        if upgrade is not None:
+            found = row = upgrade(dict(row))
+        today = {}
+        # In the order of the plan, in which rows are read sooner.
+        for field in self.columns:
+            name = next((name for name in (field.name, *field.aliases) if name in found), field.name)
+            if name in row:
+                today[field.name] = row[name]
+        return {**today, **{name: value for name, value in found.items() if name not in self.old_names}}
 
     def _late_default(self, field: Any, converter: Any, key: str, serializer: str) -> Any:
         """Return the value of a field that the model did not have when the row was written."""

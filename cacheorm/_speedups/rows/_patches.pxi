@@ -47,6 +47,11 @@ cdef inline Change *change_of(Changes *changes, const uint8_t *name, Py_ssize_t 
     return NULL
 
 
+cdef inline bint is_old(set old_names, const uint8_t *name, Py_ssize_t size) except -1:
+    """Tell whether a name is one that a field had; rows with such names are for the general path."""
+    return old_names is not None and PyBytes_FromStringAndSize(<const char *> name, size) in old_names
+
+
 cdef inline int put_between(Buffer *buffer, const uint8_t *start, const uint8_t *end) except -1:
     return put_bytes(buffer, <const char *> start, end - start)
 
@@ -110,8 +115,8 @@ cdef Change *make_room(Py_ssize_t count, Change *room) except NULL:
     return room
 
 
-cdef bint put_msgpack_patched(Buffer *buffer, Reader row, Changes *changes) except -1:
-    """Write a row with its changes; false, with anything written, if it is no map of msgpack."""
+cdef bint put_msgpack_patched(Buffer *buffer, Reader row, Changes *changes, set old_names) except -1:
+    """Write a row with its changes; false, with anything written, if it is no map of msgpack, or has old names."""
     cdef Py_ssize_t i, count, begun
     cdef const char *name
     cdef Py_ssize_t size
@@ -127,6 +132,8 @@ cdef bint put_msgpack_patched(Buffer *buffer, Reader row, Changes *changes) exce
         change = NULL
         if take_text(&row, &name, &size):
             change = change_of(changes, <const uint8_t *> name, size)
+            if change is NULL and is_old(old_names, <const uint8_t *> name, size):
+                return False
         elif not skip(&row):
             return False
         start = row.at
@@ -305,8 +312,8 @@ cdef bint read_json_changes(bytes packed, Changes *changes, Change *room) except
     return True
 
 
-cdef bint put_json_patched(Buffer *buffer, Reader row, Changes *changes) except -1:
-    """Write a row with its changes; false, with anything written, if it is no object of JSON."""
+cdef bint put_json_patched(Buffer *buffer, Reader row, Changes *changes, set old_names) except -1:
+    """Write a row with its changes; false, with anything written, if it is no object of JSON, or has old names."""
     cdef Py_ssize_t i
     cdef Member member
     cdef Change *change
@@ -336,6 +343,8 @@ cdef bint put_json_patched(Buffer *buffer, Reader row, Changes *changes) except 
             put_between(buffer, copied, member.value.at)
             put_bytes(buffer, <const char *> change.value.at, change.value.size)
             copied = member.end
+        elif is_old(old_names, member.name.at, member.name.size):
+            return False
         written = True
         body_end = member.end
         row.at = past_mark(member.end, row.end, &last)
@@ -357,8 +366,10 @@ cdef bint put_json_patched(Buffer *buffer, Reader row, Changes *changes) except 
 
 # -- both --------------------------------------------------------------------------------------------
 
-cdef object patched(Buffer *buffer, bytes payload, Py_ssize_t prefix, bytes packed, bint is_json):
-    """Return a payload, of which the row follows a prefix, with changes; ``None`` if it is no such row."""
+cdef object patched(
+    Buffer *buffer, bytes payload, Py_ssize_t prefix, bytes packed, bint is_json, set old_names
+):
+    """Return a payload, of which the row follows a prefix, with changes; ``None`` if the general path has to."""
     cdef Change room[MOST_ON_STACK]
     cdef Changes changes
     cdef Reader row
@@ -372,9 +383,11 @@ cdef object patched(Buffer *buffer, bytes payload, Py_ssize_t prefix, bytes pack
     row.at += prefix
     try:
         if is_json:
-            done = read_json_changes(packed, &changes, room) and put_json_patched(buffer, row, &changes)
+            done = read_json_changes(packed, &changes, room) and put_json_patched(buffer, row, &changes, old_names)
         else:
-            done = read_msgpack_changes(packed, &changes, room) and put_msgpack_patched(buffer, row, &changes)
+            done = read_msgpack_changes(packed, &changes, room) and put_msgpack_patched(
+                buffer, row, &changes, old_names
+            )
         return PyBytes_FromStringAndSize(buffer.data, buffer.size) if done else None
     finally:
         if changes.all is not room:
@@ -389,16 +402,24 @@ cdef object patched_alone(bytes row, bytes packed, bint is_json):
     try:
         if buffer.data is NULL:
             raise MemoryError
-        return patched(&buffer, row, 0, packed, is_json)
+        return patched(&buffer, row, 0, packed, is_json, None)
     finally:
         PyMem_Free(buffer.data)
 
 
-def patch_msgpack(bytes row, bytes changes):
+def patch_msgpack(bytes row, bytes changes, old_names=None):
     """Put changes into a row; ``None`` if it is no map of msgpack."""
+    if old_names:
+        from ._patches_py import patch_msgpack as patch_and_rename  # rows with old names are few
+
+        return patch_and_rename(row, changes, old_names)
     return patched_alone(row, changes, False)
 
 
-def patch_json(bytes row, bytes changes):
+def patch_json(bytes row, bytes changes, old_names=None):
     """Put changes into a row; ``None`` if it is no object of JSON."""
+    if old_names:
+        from ._patches_py import patch_json as patch_and_rename
+
+        return patch_and_rename(row, changes, old_names)
     return patched_alone(row, changes, True)

@@ -2,12 +2,14 @@
 
 Both a row and its changes are maps of names to values, in one format. The names of the changes are searched in the row.
 Their values are replaced, and those that the row does not have are added at its end. All else is copied, and not looked
-into further than it takes to find its end; a codec decodes the result, and finds what is broken.
+into further than it takes to find its end; a codec decodes the result, and finds what is broken. Fields that the row
+has under an old name get their present one, if they are among the changes.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from ..convert import json_codec
@@ -45,6 +47,32 @@ def _replaced(row: bytes, pairs: list[_Pair], changes: bytes, named: list[_Pair]
             copied = end
     pieces.append(row[copied : pairs[-1].end])
     return pieces, [changes[each.start : each.end] for each in named if each.name not in found]
+
+
+def _renamed(
+    row: bytes, pairs: list[_Pair], changes: bytes, named: list[_Pair], names: Mapping[bytes, bytes]
+) -> list[bytes] | None:
+    """Return the packed pairs of a row without old names of the fields that are changed; ``None`` if it has none.
+
+    ``names`` are the present names of fields by their old ones.
+    """
+    changed = {each.name: changes[each.start : each.end] for each in named}
+    present: set[bytes | None] = {pair.name for pair in pairs}
+    result, found = [], False
+    for name, start, _, end in pairs:
+        now = names.get(name) if name is not None else None
+        if now not in changed:
+            result.append(row[start:end])
+            continue
+        found = True
+        if now not in present:
+            present.add(now)
+            result.append(changed[now])
+    return result if found else None
+
+
+def _packed(names: Mapping[str, str], pack: Callable[[str], bytes]) -> dict[bytes, bytes]:
+    return {pack(old): pack(now) for old, now in names.items()}
 
 
 # -- msgpack -----------------------------------------------------------------------------------------
@@ -130,26 +158,33 @@ def _msgpack_pairs(packed: bytes) -> tuple[int, list[_Pair]]:
     return header, pairs
 
 
-def patch_msgpack(row: bytes, changes: bytes) -> bytes | None:
+def _map_header(count: int) -> bytes:
+    if count < 16:
+        return bytes([0x80 | count])
+    return b"\xde" + count.to_bytes(2, "big") if count <= 0xFFFF else b"\xdf" + count.to_bytes(4, "big")
+
+
+def patch_msgpack(row: bytes, changes: bytes, old_names: Mapping[str, str] | None = None) -> bytes | None:
     """Put changes into a row; ``None`` if it is no map of msgpack.
 
     Args:
         row: a packed map.
         changes: a map as the codec packs it: with names that are text.
+        old_names: present names of fields by old ones.
     """
     try:
         header, pairs = _msgpack_pairs(row)
     except _NoMap:
         return None
-    pieces, added = _replaced(row, pairs, changes, _msgpack_pairs(changes)[1])
+    named = _msgpack_pairs(changes)[1]
+    if old_names:
+        renamed = _renamed(row, pairs, changes, named, _packed(old_names, str.encode))
+        if renamed is not None:
+            return patch_msgpack(_map_header(len(renamed)) + b"".join(renamed), changes)
+    pieces, added = _replaced(row, pairs, changes, named)
     if not added:
         return row[:header] + b"".join(pieces)
-    count = len(pairs) + len(added)
-    if count < 16:
-        start = bytes([0x80 | count])
-    else:
-        start = b"\xde" + count.to_bytes(2, "big") if count <= 0xFFFF else b"\xdf" + count.to_bytes(4, "big")
-    return b"".join([start, *pieces, *added])
+    return b"".join([_map_header(len(pairs) + len(added)), *pieces, *added])
 
 
 # -- JSON --------------------------------------------------------------------------------------------
@@ -223,18 +258,24 @@ def _json_pairs(packed: bytes) -> tuple[int, list[_Pair]]:
     return pairs[0].start if pairs else begun.start(1), pairs
 
 
-def patch_json(row: bytes, changes: bytes) -> bytes | None:
+def patch_json(row: bytes, changes: bytes, old_names: Mapping[str, str] | None = None) -> bytes | None:
     """Put changes into a row; ``None`` if it is no object of JSON.
 
     Args:
         row: a packed object.
         changes: an object as the codec packs it: without spaces.
+        old_names: present names of fields by old ones.
     """
     try:
         first, pairs = _json_pairs(row)
     except _NoMap:
         return None
-    pieces, added = _replaced(row, pairs, changes, _json_pairs(changes)[1])
+    named = _json_pairs(changes)[1]
+    if old_names:
+        renamed = _renamed(row, pairs, changes, named, _packed(old_names, json_codec()[0]))
+        if renamed is not None:
+            return patch_json(b"{" + b",".join(renamed) + b"}", changes)
+    pieces, added = _replaced(row, pairs, changes, named)
     body = b"".join(pieces)
     joined = b",".join([body, *added] if body else added)
     return row[:first] + joined + row[pairs[-1].end if pairs else first :]

@@ -43,6 +43,7 @@ cdef class MsgpackRows(SlotRows):
             patch=patch_msgpack,
         )
         self.prefix = prefix
+        self.old_names = {name.encode() for name in general.old_names} or None
         converters = [field.slot_converter for field in fields]
         self.describe_columns(general, fields, converters, tuple([pack(field.name) for field in fields]))
         size = len(self.columns)
@@ -57,7 +58,7 @@ cdef class MsgpackRows(SlotRows):
     cdef object patch_quickly(self, Buffer *buffer, bytes payload, changes):
         if not self.has_prefix(payload):
             return None
-        return patched(buffer, payload, PyBytes_GET_SIZE(self.prefix), changes, False)
+        return patched(buffer, payload, PyBytes_GET_SIZE(self.prefix), changes, False, self.old_names)
 
     cdef bint load_row(self, bytes payload, instance, bint *leaves) except -1:
         cdef Reader reader
@@ -122,6 +123,7 @@ cdef class DictRows(SlotRows):
         unwrap=None,
         patch=None,
         merge=None,
+        unpack_set=None,
     ):
         fields = tuple(fields)
         general = MappingRows(
@@ -138,8 +140,10 @@ cdef class DictRows(SlotRows):
             unwrap,
             patch,
             merge,
+            unpack_set,
         )
         self.is_json = patch is patch_json
+        self.old_names = {pack(name) for name in general.old_names} or None if self.is_json else None
         self.prefix = prefix
         self.pack = pack if pack_checked is None else pack_checked
         self.unpack = unpack
@@ -175,7 +179,7 @@ cdef class DictRows(SlotRows):
     cdef object patch_quickly(self, Buffer *buffer, bytes payload, changes):
         if not self.is_json or not self.has_prefix(payload):
             return None
-        return patched(buffer, payload, PyBytes_GET_SIZE(self.prefix), changes, True)
+        return patched(buffer, payload, PyBytes_GET_SIZE(self.prefix), changes, True, self.old_names)
 
     cdef bint load_row(self, bytes payload, instance, bint *leaves) except -1:
         cdef Py_ssize_t i
@@ -200,7 +204,7 @@ cdef class DictRows(SlotRows):
                     value = (<ValueCodec> column.codec).from_stored(stored)
                     if value is None:
                         return False
-                elif column.null and not column.has_default:
+                elif column.null and not column.has_default and not column.has_aliases:
                     value = None
                 else:
                     return False

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgpack
 
+from ...errors import PayloadError
 from ...payload import ABSENT
 from ._columns_py import UNUSUAL, Column, fill, read, read_set
 from ._mapping import MappingRows
@@ -122,15 +123,21 @@ class _ColumnRows(MappingRows):
             return None
         return self._pack_columns(columns, stored) if columns else None
 
-    def patch_many(self, payloads: list[bytes | None], changes: list[Any], keys: list[str]) -> list[bytes | None]:
+    def patch_many(
+        self,
+        payloads: list[bytes | None],
+        changes: list[Any],
+        keys: list[str],
+        unreadable: Callable[[PayloadError], object] | None = None,
+    ) -> list[bytes | None]:
         """Do what :meth:`~._mapping.MappingRows.patch_many` does."""
         if self._splice is None or len(payloads) < _LEAST:
-            return super().patch_many(payloads, changes, keys)
+            return super().patch_many(payloads, changes, keys, unreadable)
         patch_row = partial(self._patch_plain, self._packer())
         patched = [*map(patch_row, payloads, changes)]
         for at, payload in enumerate(payloads):
             if patched[at] is None and payload is not None:
-                patched[at] = self.patch(payload, changes[at], keys[at])
+                patched[at] = self.patch(payload, changes[at], keys[at], unreadable)
         return patched
 
     def _patch_plain(
@@ -144,17 +151,23 @@ class _ColumnRows(MappingRows):
                 return None
             body = payload[len(self.prefix) :]
             row = self._unpack(body)
-            if type(row) is not dict or pack_row(row) != body:
+            if type(row) is not dict or pack_row(row) != body or not self.old_names.keys().isdisjoint(row):
                 return None
             row.update(self._unpack(changes))
             return self.prefix + pack_row(row)
         except Exception:  # as above
             return None
 
-    def load_many(self, payloads: list[bytes | None], pks: list[Any], keys: list[str]) -> list[Any]:
+    def load_many(
+        self,
+        payloads: list[bytes | None],
+        pks: list[Any],
+        keys: list[str],
+        unreadable: Callable[[PayloadError], object] | None = None,
+    ) -> list[Any]:
         """Do what :meth:`~._mapping.MappingRows.load_many` does."""
         if not len(payloads) == len(pks) == len(keys):
-            return super().load_many(payloads, pks, keys)
+            return super().load_many(payloads, pks, keys, unreadable)
         rows: list[Any] = []
         # Everything made here lives on, so that a collection in between would only walk it in vain.
         collecting = gc.isenabled()
@@ -165,7 +178,9 @@ class _ColumnRows(MappingRows):
             for start in range(0, len(payloads), _MOST):
                 part = slice(start, start + _MOST)
                 loaded = self._load_columns(payloads[part], pks[part])
-                rows += super().load_many(payloads[part], pks[part], keys[part]) if loaded is None else loaded
+                if loaded is None:
+                    loaded = super().load_many(payloads[part], pks[part], keys[part], unreadable)
+                rows += loaded
         finally:
             if collecting:
                 gc.enable()

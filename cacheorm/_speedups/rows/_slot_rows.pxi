@@ -197,7 +197,7 @@ cdef class SlotRows(Columns):
 
     # -- changing ------------------------------------------------------------------------------------
 
-    def patch_many(self, list payloads, list changes, list keys):
+    def patch_many(self, list payloads, list changes, list keys, unreadable=None):
         """Put changed fields into payloads; see :meth:`MappingRows.patch_many`."""
         cdef Py_ssize_t i
         cdef Py_ssize_t count = len(payloads)
@@ -217,7 +217,7 @@ cdef class SlotRows(Columns):
                     made.append(None)
                     continue
                 new = self.patch_quickly(&buffer, <bytes> payload, changes[i]) if type(payload) is bytes else None
-                made.append(self.general.patch(payload, changes[i], keys[i]) if new is None else new)
+                made.append(self.general.patch(payload, changes[i], keys[i], unreadable) if new is None else new)
         finally:
             PyMem_Free(buffer.data)
         return made
@@ -232,7 +232,7 @@ cdef class SlotRows(Columns):
 
     # -- reading -------------------------------------------------------------------------------------
 
-    def load_many(self, list payloads, list pks, list keys):
+    def load_many(self, list payloads, list pks, list keys, unreadable=None):
         """Read payloads as instances; see :meth:`MappingRows.load_many`."""
         cdef Py_ssize_t i
         cdef Py_ssize_t count = len(payloads)
@@ -248,16 +248,16 @@ cdef class SlotRows(Columns):
                     rows.append(None)
                     continue
                 row = self.load_quickly(payload, pks[i])
-                rows.append(self.general.load(payload, pks[i], keys[i]) if row is None else row)
+                rows.append(self.general.load(payload, pks[i], keys[i], unreadable) if row is None else row)
         finally:
             if collecting:
                 PyGC_Enable()
         return rows
 
-    cpdef load(self, payload, pk, key):
-        """Read one payload as an instance, or ``None`` with ``skip_invalid`` when it cannot be."""
+    def load(self, payload, pk, key, unreadable=None):
+        """Read one payload as an instance; see :meth:`MappingRows.load_many`."""
         row = self.load_quickly(payload, pk)
-        return self.general.load(payload, pk, key) if row is None else row
+        return self.general.load(payload, pk, key, unreadable) if row is None else row
 
     cdef object load_quickly(self, payload, pk):
         """Read one payload; ``None`` if the general path has to."""
