@@ -130,13 +130,20 @@ class ShapeError(CacheORMError, TypeError):
 class PayloadError(CacheORMError):
     """Stored bytes cannot be read as a row of the model.
 
+    The error of a batch has the attributes of the first row that cannot be read, and lists all of them.
+
     Args:
         reason: what is wrong, in words.
         model: name of the model.
         key: key under which the payload is stored.
         field: the field that could not be read, ``None`` when the payload as a whole is bad.
         serializer: name of the serializer that read it.
+
+    Attributes:
+        failed: a :class:`FailedRow` for each row that cannot be read.
     """
+
+    failed: list[FailedRow]
 
     def __init__(
         self,
@@ -152,9 +159,22 @@ class PayloadError(CacheORMError):
         self.key = key
         self.field = field
         self.serializer = serializer
+        self.failed = [FailedRow(model or "", key or "", f"{field}: {reason}" if field else reason)]
         super().__init__(reason)
 
+    @classmethod
+    def listing(cls, first: PayloadError, failed: list[FailedRow]) -> PayloadError:
+        """Return the error that lists ``failed``, with the first error as its cause; that one if it lists them all."""
+        if len(failed) == len(first.failed):
+            return first
+        error = cls(first.reason, model=first.model, key=first.key, field=first.field, serializer=first.serializer)
+        error.failed = failed
+        error.__cause__ = first
+        return error
+
     def __str__(self) -> str:
+        if len(self.failed) > 1:
+            return f"{len(self.failed)} rows cannot be read: {_first_of(self.failed)}"
         subject = ".".join(part for part in (self.model, self.field) if part)
         key = f"key {self.key}" if self.key is not None else ""
         serializer = f"read as {self.serializer}" if self.serializer else ""
@@ -167,7 +187,7 @@ class InvalidKeyError(CacheORMError, ValueError):
 
 
 class FailedRow(NamedTuple):
-    """One row that was not stored, or may not have been.
+    """One row that was not stored, or may not have been; or one that cannot be read.
 
     Attributes:
         model: its model's name.
@@ -180,6 +200,11 @@ class FailedRow(NamedTuple):
     key: str
     reason: str
     maybe_applied: bool = False
+
+
+def _first_of(rows: list[FailedRow]) -> str:
+    shown = "; ".join(f"{row.model} {row.key}: {row.reason}" for row in rows[:3])
+    return shown + (f"; and {len(rows) - 3} more" if len(rows) > 3 else "")
 
 
 class WriteError(CacheORMError):
@@ -206,10 +231,8 @@ class WriteError(CacheORMError):
         super().__init__(self.failed, self.stored, done)
 
     def __str__(self) -> str:
-        shown = "; ".join(f"{row.model} {row.key}: {row.reason}" for row in self.failed[:3])
-        more = len(self.failed) - 3
         rows = "row was" if len(self.failed) == 1 else "rows were"
-        text = f"{len(self.failed)} {rows} not {self._done}: {shown}" + (f"; and {more} more" if more > 0 else "")
+        text = f"{len(self.failed)} {rows} not {self._done}: {_first_of(self.failed)}"
         return text if self.rows is None else f"{text} (the rows that were loaded are the error's .rows)"
 
 

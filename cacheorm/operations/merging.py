@@ -7,7 +7,7 @@ from itertools import accumulate, chain, groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from ..errors import BackendError, WriteError
+from ..errors import BackendError, PayloadError, WriteError
 from ..requests import Call, Fetch, Request, SendSignal, Steps
 from ..types import Outcome
 
@@ -46,12 +46,17 @@ def run_merged(
     In each round, the requests of all operations are gathered before the first is sent, so that an operation that
     refuses its rows (with any error but those of backends) stops all of them. An error of a backend ends only the
     operations that asked for what failed. Signals are sent before that, for the rows of all operations in their order.
+    After rows that cannot be read, the others are read, so that the error lists all such rows, and nothing is written.
 
     Args:
         operations: running operations, as :meth:`Operation.steps` returns them.
         positions: the position of each row of each operation among the rows of all; only signals need them.
+
+    Raises:
+        PayloadError: rows of any of the operations that cannot be read.
     """
     results = [OperationResult() for _ in operations]
+    unreadable: list[PayloadError] = []
     waiting: dict[int, Request] = {}
 
     def advance(number: int, resume: Callable[[], Request]) -> None:
@@ -61,11 +66,13 @@ def run_merged(
             results[number].result = stop.value
         except (BackendError, WriteError) as error:
             results[number].error = error
+        except PayloadError as error:
+            unreadable.append(error)
 
     try:
         for number, operation in enumerate(operations):
             advance(number, operation.__next__)
-        while waiting:
+        while waiting and not (unreadable and not all(map(_reads, waiting.values()))):
             sending = [number for number, request in waiting.items() if isinstance(request, SendSignal)]
             if sending and positions is not None:
                 yield from _send([(waiting.pop(number), positions[number]) for number in sending])
@@ -91,6 +98,8 @@ def run_merged(
     finally:
         for operation in operations:
             operation.close()
+    if unreadable:
+        raise PayloadError.listing(unreadable[0], [row for error in unreadable for row in error.failed])
     return results
 
 
@@ -109,6 +118,11 @@ def _send(signals: Sequence[tuple[Any, Sequence[int]]]) -> Steps[None]:
 
 # The methods that take one mapping of what to write, and the lifetime.
 _WRITES = ("set_many", "add_many", "replace_many", "compare_and_set_many")
+
+
+def _reads(request: Request) -> bool:
+    return isinstance(request, Fetch) or (isinstance(request, Call) and request.method == "get_many_cas")
+
 
 # The methods that take keys.
 _OF_KEYS = ("delete_many", "get_many_cas")

@@ -263,7 +263,8 @@ class Update(_OverModels[list[Any]], ModelUpdate[list[Any]]):
     Raises (on execute):
         TypeError: something else among the items.
         ValidationError: all bad fields of the first bad row; nothing was written.
-        PayloadError: stored bytes that are no row of their model; nothing was written.
+        PayloadError: stored bytes that are no row of their model; its ``failed`` lists all such rows of the parts that
+            were read, and these were not written.
         WriteError: rows that are not stored, for any reason; ``.stored`` lists those that are, and those that did not
             exist.
     """
@@ -309,7 +310,7 @@ class Query(_OverModels[list[Any]], ModelQuery[list[Any]]):
     Raises (on execute):
         TypeError: something else among the items.
         ValidationError: a part of a primary key is missing or of the wrong type.
-        PayloadError: stored bytes that are no row of their model.
+        PayloadError: stored bytes that are no row of their model; its ``failed`` lists all such rows.
         BackendError: a backend failed.
     """
 
@@ -331,5 +332,5 @@ class Query(_OverModels[list[Any]], ModelQuery[list[Any]]):
             if outcome.error is not None:
                 raise outcome.error
         groups = zip(by_model, [outcome.result for outcome in results], trees, strict=True)
-        yield from load_related_of_read(groups)
+        yield from load_related_of_read(groups, self._on_invalid)
         return self._in_order(by_model, [outcome.result for outcome in results])

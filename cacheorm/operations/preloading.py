@@ -15,6 +15,7 @@ from ..sync_driver import run
 from ..types import is_model
 from .merging import run_merged
 from .read import read
+from .unreadable import Unreadable
 
 if TYPE_CHECKING:
     from ..models import Model
@@ -150,13 +151,14 @@ Known = dict[Any, dict[str, Any]]
 """Rows by model and key, or :data:`MISSING`."""
 
 
-def load_related_of_read(groups: Iterable[tuple[Any, list[Any], Tree]]) -> Steps[None]:
+def load_related_of_read(groups: Iterable[tuple[Any, list[Any], Tree]], on_invalid: str | None) -> Steps[None]:
     """Load the rows that the rows of a read refer to.
 
     A row that refers to another row of the same result gets that instance; it is not read again.
 
     Args:
         groups: models, rows of each (``None`` for misses), and the foreign keys to load.
+        on_invalid: what to do with stored bytes that are no row; ``None``: what their model says.
     """
     groups = [group for group in groups if group[1]]
     known: Known = {}
@@ -165,15 +167,16 @@ def load_related_of_read(groups: Iterable[tuple[Any, list[Any], Tree]]) -> Steps
             found = [row for row in rows if row is not None]
             keys = model._meta.identity.identify(found, False)[1]
             known[model] = dict(zip(keys, found, strict=True))
-    yield from load_related([(rows, tree) for _, rows, tree in groups if tree], known)
+    yield from load_related([(rows, tree) for _, rows, tree in groups if tree], known, on_invalid)
 
 
-def load_related(level: list[tuple[list[Any], Tree]], known: Known) -> Steps[None]:
+def load_related(level: list[tuple[list[Any], Tree]], known: Known, on_invalid: str | None = None) -> Steps[None]:
     """Load the rows that instances refer to, level by level.
 
     Args:
         level: lists of instances, each list of one model, with the foreign keys to load; ``None`` is skipped.
         known: rows that need not be read, by model and key; those that are read are added.
+        on_invalid: as for :func:`load_related_of_read`.
     """
     while level:
         edges = [_Edge(field, rows, below) for rows, tree in level for field, below in tree.items()]
@@ -183,7 +186,7 @@ def load_related(level: list[tuple[list[Any], Tree]], known: Known) -> Steps[Non
             new = {key: pk for key, pk in edge.pks.items() if key not in rows_of_target} if rows_of_target else edge.pks
             if new:
                 missing[edge.target] = missing.get(edge.target, {}) | new
-        yield from _read(missing, known)
+        yield from _read(missing, known, on_invalid)
         level = [(rows, edge.below) for edge in edges if (rows := edge.set_related(known))]
 
 
@@ -266,16 +269,24 @@ class _Edge:
         return list({id(row): row for row in (*self._loaded, *related.values()) if row is not MISSING}.values())
 
 
-def _read(missing: dict[Any, dict[str, Any]], known: Known) -> Steps[None]:
+def _read(missing: dict[Any, dict[str, Any]], known: Known, on_invalid: str | None) -> Steps[None]:
     """Read rows of any models, with one read per backend.
 
     Args:
         missing: primary keys by model and key.
         known: the rows are added to it.
+        on_invalid: as above.
     """
-    parts = [read(model._meta.resolved(), [*pks.values()], [*pks]) for model, pks in missing.items()]
+    parts = [_read_of(model._meta, [*pks.values()], [*pks], on_invalid) for model, pks in missing.items()]
     results = yield from run_merged(parts)
     for (model, pks), part in zip(missing.items(), results, strict=True):
         if part.error is not None:
             raise part.error
         known[model].update(zip(pks, [MISSING if row is None else row for row in part.result], strict=True))
+
+
+def _read_of(plan: RowPlan, pks: list[Any], keys: list[str], on_invalid: str | None) -> Steps[list[Any]]:
+    unreadable = Unreadable(plan, on_invalid)
+    rows = yield from read(plan.resolved(), pks, keys, unreadable)
+    unreadable.check()
+    return rows

@@ -14,7 +14,7 @@ from ..metadata import RowPlan
 from ..payload import ABSENT, LEASE
 from ..requests import Call, Fetch, Steps
 
-__all__ = ["are_rows", "is_there", "may_be_none", "note_placeholders", "readable", "those_there"]
+__all__ = ["are_rows", "is_there", "may_be_none", "note_placeholders", "those_there"]
 
 _with_placeholders: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -44,17 +44,6 @@ def are_rows(plan: RowPlan, pks: list[Any], keys: list[str], payloads: list[byte
     # No function is called for each of them.
     size = len(LEASE)
     return [payload is not None and payload != ABSENT and payload[:size] != LEASE for payload in payloads]
-
-
-def readable(plan: RowPlan, pks: list[Any], keys: list[str], payloads: list[bytes | None]) -> list[bytes | None]:
-    """Return the payloads with ``None`` for those that are none because they cannot be read, before they are changed.
-
-    An update might mend what cannot be read, and so create a row.
-    """
-    if plan.options.on_invalid != "miss":
-        return payloads
-    rows = are_rows(plan, pks, keys, payloads)
-    return [payload if is_row else None for payload, is_row in zip(payloads, rows, strict=True)]
 
 
 def is_there(plan: RowPlan, pk: Any, key: str) -> Steps[bool]:

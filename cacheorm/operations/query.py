@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ..requests import Call, Steps
 from ..types import TTL
-from .base import Operation, R
+from .base import R
 from .preloading import Path, Tree, load_related_of_read, paths_of
 from .read import read
 from .rows import slices
+from .unreadable import ReadingOperation
 
 if TYPE_CHECKING:
     from .read_through import Loader, ModelLoad
@@ -20,13 +21,13 @@ LEASE_SECONDS = 5
 """The default of ``lease``: longer than most database queries, and short enough to wait for after a crash."""
 
 
-class ModelQuery(Operation[R]):
+class ModelQuery(ReadingOperation[R]):
     """Reads rows; returns an instance or ``None`` for each, in the order asked.
 
     Raises (on execute):
         ValidationError: a part of a primary key is missing or of the wrong type.
         TypeError: names that are not the primary key's.
-        PayloadError: stored bytes that are no row of the model.
+        PayloadError: stored bytes that are no row of the model; its ``failed`` lists all such rows.
     """
 
     _verb = "query"
@@ -79,6 +80,7 @@ class ModelQuery(Operation[R]):
         operation: ModelLoad[R] = ModelLoad(self._plan, self._rows, self._many, loader, negative_ttl, lease)
         operation._chunk, operation._by_pk = self._chunk, self._by_pk
         operation._paths, operation._tree = self._paths, self._tree
+        operation._on_invalid = self._on_invalid
         return operation
 
     def steps(self) -> Steps[R]:
@@ -92,18 +94,21 @@ class ModelQuery(Operation[R]):
 
     def _load_related(self, result: Any, tree: Tree) -> Steps[None]:
         """Load what the rows of a result refer to, as :meth:`preload` asked."""
-        yield from load_related_of_read([(self._plan.model, result if self._many else [result], tree)])
+        rows = result if self._many else [result]
+        yield from load_related_of_read([(self._plan.model, rows, tree)], self._on_invalid)
 
     def _read_one(self) -> Steps[Any]:
         (row,) = self._rows
         resolved = self._plan.resolved()
         pk, key = self._plan.identity.identify_one(row, True)
         payload = yield Call(resolved.backend, "get", (key,))
-        return None if payload is None else resolved.codec.load(payload, pk, key)
+        return None if payload is None else self._load_one(resolved.codec, payload, pk, key)
 
     def _read_many(self) -> Steps[list[Any]]:
         resolved = self._plan.resolved()
         found: list[Any] = []
+        unreadable = self._unreadable()
         for part in slices(self._rows, self._chunk or resolved.backend.chunk_size):
-            found += yield from read(resolved, *self._identify(part, len(found)))
+            found += yield from read(resolved, *self._identify(part, len(found)), unreadable)
+        unreadable.check()
         return found

@@ -10,10 +10,9 @@ from itertools import compress
 from typing import Any, NamedTuple
 
 from .._speedups import keys as key_makers
-from ..metadata import RowPlan
 from ..payload import ABSENT
 from ..requests import Call, Fetch, Steps
-from .presence import readable
+from .unreadable import Unreadable
 
 __all__ = ["Gaps", "Patched", "read", "read_patched", "read_with_gaps"]
 
@@ -28,18 +27,20 @@ class _RowDecoder:
         codec: the model's.
         pks: the primary keys of the batch.
         keys: its keys.
+        unreadable: gets the errors of payloads that are no rows.
 
     Attributes:
         keys: the keys to read, each once.
     """
 
-    __slots__ = ("codec", "keys", "pks")
+    __slots__ = ("codec", "keys", "pks", "unreadable")
 
-    def __init__(self, codec: Any, pks: list[Any], keys: list[str]) -> None:
+    def __init__(self, codec: Any, pks: list[Any], keys: list[str], unreadable: Unreadable) -> None:
         if key_makers.has_duplicates(keys):
             pk_of = dict(zip(keys, pks, strict=True))
             pks, keys = [*pk_of.values()], [*pk_of]
         self.codec = codec
+        self.unreadable = unreadable
         self.pks = pks
         self.keys = keys
 
@@ -49,7 +50,7 @@ class _RowDecoder:
         if len(payloads) < len(keys):
             end = start + len(payloads)
             pks, keys = pks[start:end], keys[start:end]
-        rows: list[Any] = self.codec.load_many(payloads, pks, keys)
+        rows: list[Any] = self.codec.load_many(payloads, pks, keys, self.unreadable)
         return rows
 
     def spread(self, rows: list[Any], keys: list[str]) -> list[Any]:
@@ -65,8 +66,8 @@ class _GapDecoder(_RowDecoder):
 
     __slots__ = ("gaps",)
 
-    def __init__(self, codec: Any, pks: list[Any], keys: list[str]) -> None:
-        super().__init__(codec, pks, keys)
+    def __init__(self, codec: Any, pks: list[Any], keys: list[str], unreadable: Unreadable) -> None:
+        super().__init__(codec, pks, keys, unreadable)
         self.gaps: Gaps = {}
 
     def __call__(self, payloads: list[bytes | None], start: int) -> list[Any]:
@@ -78,25 +79,28 @@ class _GapDecoder(_RowDecoder):
         return rows
 
 
-def read(resolved: Any, pks: list[Any], keys: list[str]) -> Steps[list[Any]]:
+def read(resolved: Any, pks: list[Any], keys: list[str], unreadable: Unreadable) -> Steps[list[Any]]:
     """Read rows; a key that occurs more than once has the same instance at each of its positions.
 
     Args:
         resolved: the model's backend and codec.
         pks: the primary keys.
         keys: the keys.
+        unreadable: gets the errors of payloads that are no rows.
 
     Returns:
         As many instances, ``None`` for each key without a row.
     """
-    decoder = _RowDecoder(resolved.codec, pks, keys)
+    decoder = _RowDecoder(resolved.codec, pks, keys, unreadable)
     rows: list[Any] = yield Fetch(resolved.backend, decoder.keys, decoder)
     return rows if decoder.keys is keys else decoder.spread(rows, keys)
 
 
-def read_with_gaps(resolved: Any, pks: list[Any], keys: list[str]) -> Steps[tuple[list[Any], Gaps]]:
+def read_with_gaps(
+    resolved: Any, pks: list[Any], keys: list[str], unreadable: Unreadable
+) -> Steps[tuple[list[Any], Gaps]]:
     """Read rows as :func:`read` does; return them, and the keys without a row."""
-    decoder = _GapDecoder(resolved.codec, pks, keys)
+    decoder = _GapDecoder(resolved.codec, pks, keys, unreadable)
     rows = yield Fetch(resolved.backend, decoder.keys, decoder)
     return decoder.spread(rows, keys), decoder.gaps
 
@@ -129,12 +133,10 @@ class Patched(NamedTuple):
 class _PatchingDecoder(_RowDecoder):
     """A row decoder that puts changes into the payloads before it decodes them, and keeps the new payloads."""
 
-    __slots__ = ("changes", "payloads", "plan")
+    __slots__ = ("changes", "payloads")
 
-    def __init__(self, plan: RowPlan, pks: list[Any], keys: list[str], changes: list[Any]) -> None:
-        codec = plan.resolved().codec
-        super().__init__(codec, pks, keys)
-        self.plan = plan
+    def __init__(self, codec: Any, pks: list[Any], keys: list[str], changes: list[Any], unreadable: Unreadable) -> None:
+        super().__init__(codec, pks, keys, unreadable)
         if self.keys is not keys:
             merged: dict[str, Any] = {}
             for key, change in zip(keys, changes, strict=True):
@@ -148,14 +150,14 @@ class _PatchingDecoder(_RowDecoder):
         changes, pks, keys, end = self.changes, self.pks, self.keys, start + len(payloads)
         if len(payloads) < len(keys):
             changes, pks, keys = changes[start:end], pks[start:end], keys[start:end]
-        payloads = readable(self.plan, pks, keys, payloads)
-        patched = self.codec.patch_many(payloads, changes, keys)
+        payloads = self.unreadable.drop_misses(self.codec, payloads, pks, keys)
+        patched = self.codec.patch_many(payloads, changes, keys, self.unreadable)
         self.payloads[start:end] = patched
         return super().__call__(patched, start)
 
 
 def read_patched(
-    plan: RowPlan, pks: list[Any], keys: list[str], changes: list[Any], with_tokens: bool
+    resolved: Any, pks: list[Any], keys: list[str], changes: list[Any], with_tokens: bool, unreadable: Unreadable
 ) -> Steps[Patched]:
     """Read rows and put changes into them.
 
@@ -165,13 +167,13 @@ def read_patched(
         keys: the keys; to a row whose key occurs more than once, all its changes are made.
         changes: as many changes, as the codec packs them.
         with_tokens: whether to read for a compare-and-set.
+        unreadable: gets the errors of payloads that are no rows.
     """
-    decoder = _PatchingDecoder(plan, pks, keys, changes)
-    backend = plan.backend
+    decoder = _PatchingDecoder(resolved.codec, pks, keys, changes, unreadable)
     tokens: list[Any] = []
-    fetch = Fetch(backend, decoder.keys, decoder)
+    fetch = Fetch(resolved.backend, decoder.keys, decoder)
     if with_tokens:
-        entries = yield Call(backend, "get_many_cas", tuple(decoder.keys))
+        entries = yield Call(resolved.backend, "get_many_cas", tuple(decoder.keys))
         if len(entries) != len(decoder.keys):
             raise fetch.miscounted(len(entries))
         rows = decoder([entry and entry[0] for entry in entries], 0)

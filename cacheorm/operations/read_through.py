@@ -88,7 +88,7 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
         began = single_flight.now()
         pk, key = self._plan.identity.identify_one(row, True)
         payload = yield Call(resolved.backend, "get", (key,))
-        found = None if payload is None else resolved.codec.load(payload, pk, key)
+        found = None if payload is None else self._load_one(resolved.codec, payload, pk, key)
         if found is None and payload != ABSENT:
             rows = yield from self._fill({key: (pk, payload)}, began, refused)
             found = rows[key]
@@ -100,12 +100,14 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
         found: list[Any] = []
         keys: list[str] = []
         gaps: Gaps = {}
+        unreadable = self._unreadable()
         for part in slices(self._rows, self._size):
             pks, of_part = self._identify(part, len(found))
-            rows, missing = yield from read_with_gaps(resolved, pks, of_part)
+            rows, missing = yield from read_with_gaps(resolved, pks, of_part, unreadable)
             found += rows
             keys += of_part
             gaps |= missing
+        unreadable.check()
         if gaps:
             loaded = yield from self._fill(gaps, began, refused)
             return [loaded.get(key) if row is None else row for row, key in zip(found, keys, strict=True)]
@@ -139,7 +141,7 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
                         missing.update((key, gaps[key][1]) for key in keys)
                         continue
                     found = [theirs.payloads[key] for key in keys]
-                    shared = resolved.codec.load_many(found, [gaps[key][0] for key in keys], keys)
+                    shared = self._load_many(resolved.codec, found, [gaps[key][0] for key in keys], keys)
                     rows.update(zip(keys, shared, strict=True))
                     refused += theirs.refused.among(keys)
             finally:
@@ -219,7 +221,7 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
         for keys in slices([*gaps], self._size):
             pks = [gaps[key][0] for key in keys]
             payloads = yield Call(resolved.backend, "get_many", tuple(keys))
-            rows = resolved.codec.load_many(payloads, pks, keys)
+            rows = self._load_many(resolved.codec, payloads, pks, keys)
             for key, pk, payload, row in zip(keys, pks, payloads, rows, strict=True):
                 if row is None and payload != ABSENT:
                     rest[key] = pk, payload

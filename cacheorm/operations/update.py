@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self
 
 from .._speedups import assigned, slots
-from ..errors import BackendError, ConflictError, FailedRow, ValidationError, WriteError
+from ..errors import BackendError, ConflictError, FailedRow, PayloadError, ValidationError, WriteError
 from ..requests import Call, SendSignal, Steps
 from ..types import KEEP_TTL
 from .base import R, WriteOperation
-from .presence import readable
 from .read import Patched, read_patched
 from .signal_senders import SignalSenders, signal_senders
+from .unreadable import ReadingOperation, Unreadable
 
 __all__ = ["ModelUpdate"]
 
@@ -50,7 +50,7 @@ class _Batch(NamedTuple):
         return _Batch(*columns)
 
 
-class ModelUpdate(WriteOperation[R]):
+class ModelUpdate(ReadingOperation[R], WriteOperation[R]):
     """Puts the stored forms of the fields that are named into the stored rows, where these still exist.
 
     The other fields stay as they are stored: they are neither converted nor checked, and those that the model does not
@@ -63,7 +63,8 @@ class ModelUpdate(WriteOperation[R]):
 
     Raises (on execute):
         ValidationError: all bad fields of the first bad row.
-        PayloadError: stored bytes that are no row of the model.
+        PayloadError: stored bytes that are no row of the model; its ``failed`` lists all such rows. None of the part
+            (see :meth:`chunk_size`) with the first of them was written, and none after it.
         TypeError, ValueError: the row was written by another serializer, and the model's cannot hold one of its values.
         WriteError: rows that the backend refused; all others are stored.
         ConflictError: rows that others changed at each try; only from :meth:`atomic` updates.
@@ -155,16 +156,20 @@ class ModelUpdate(WriteOperation[R]):
         results: list[Any] = []
         refused: list[FailedRow] = []
         changed: list[FailedRow] = []
+        unreadable = self._unreadable()
         try:
             for start in range(0, count, size):
                 part = batch if size >= count else batch.part(start, start + size)
                 # The other parts are written all the same: rows that are not in the error are stored.
-                results += yield from self._update(part, refused, changed)
+                updated = yield from self._update(part, refused, changed, unreadable)
+                if not unreadable:
+                    results += updated
+            unreadable.check()
             if refused:
                 raise WriteError(refused + changed)
             if changed:
                 raise ConflictError(changed)
-        except (BackendError, WriteError) as error:
+        except (BackendError, PayloadError, WriteError) as error:
             named = {row.key for row in refused + changed}
             known = zip(batch.positions, batch.keys, results, strict=False)
             self._done = self._done | {position: row for position, key, row in known if key not in named}
@@ -173,23 +178,26 @@ class ModelUpdate(WriteOperation[R]):
             raise
         return results
 
-    def _update(self, batch: _Batch, refused: list[FailedRow], changed: list[FailedRow]) -> Steps[list[Any]]:
+    def _update(
+        self, batch: _Batch, refused: list[FailedRow], changed: list[FailedRow], unreadable: Unreadable
+    ) -> Steps[list[Any]]:
         """Update rows; try those that others changed meanwhile again, up to ``_retries`` times.
 
         Args:
             batch: the rows.
             refused: a list to which the rows that the backend refused are added.
             changed: a list to which the rows that others changed at each try are added.
+            unreadable: gets the errors of rows that cannot be read. Once it has one, nothing is written.
         """
         if self._retries is None:
-            return (yield from self._attempt(batch, set(), refused))
+            return (yield from self._attempt(batch, set(), refused, unreadable))
         results: dict[int, Any] = {}
         keys = batch.keys
         left = list(range(len(keys)))
         for _ in range(self._retries + 1):
             conflicts: set[str] = set()
             part = batch if len(left) == len(keys) else batch.some(left)
-            results |= zip(left, (yield from self._attempt(part, conflicts, refused)), strict=True)
+            results |= zip(left, (yield from self._attempt(part, conflicts, refused, unreadable)), strict=True)
             left = [index for index in left if keys[index] in conflicts] if conflicts else []
             if not left:
                 break
@@ -198,17 +206,23 @@ class ModelUpdate(WriteOperation[R]):
         changed += [FailedRow(self._plan.model.__name__, key, reason) for key in names]
         return [results[index] for index in range(len(keys))]
 
-    def _attempt(self, batch: _Batch, conflicts: set[str], refused: list[FailedRow]) -> Steps[list[Any]]:
+    def _attempt(
+        self, batch: _Batch, conflicts: set[str], refused: list[FailedRow], unreadable: Unreadable
+    ) -> Steps[list[Any]]:
         """Read rows, change them and write them back; return them, ``None`` for each that was not written.
 
         Args:
             batch: the rows.
             conflicts: an atomic update adds the keys that others have changed.
             refused: the rows that the backend refused are added.
+            unreadable: gets the errors of rows that cannot be read.
         """
         backend = self._plan.backend
         failed_reads = backend.failed_reads
-        found = yield from self._read(batch)
+        found = yield from self._read(batch, unreadable)
+        if unreadable:
+            # Later parts are read to list all such rows, and not written.
+            return [None] * len(batch.keys)
         keys, rows = found.keys, found.rows
         if backend.failed_reads != failed_reads and (unread := {*batch.keys} - {*keys}):
             # What could not be read counts as missing: it must not be there later, with its old value.
@@ -241,15 +255,17 @@ class ModelUpdate(WriteOperation[R]):
             rows = [row_of.get(key) for key in batch.keys]
         return self._complete(rows, batch, self._plan.tracker) if batch.own else rows
 
-    def _read(self, batch: _Batch) -> Steps[Patched]:
+    def _read(self, batch: _Batch, unreadable: Unreadable) -> Steps[Patched]:
         """Read the stored rows, with the changes put into them, and for an atomic update their tokens."""
-        plan, keys = self._plan, batch.keys
+        resolved, keys = self._plan.resolved(), batch.keys
         if self._many or self._retries is not None:
-            return (yield from read_patched(plan, batch.pks, keys, batch.changes, self._retries is not None))
-        resolved = plan.resolved()
-        payloads = readable(plan, batch.pks, keys, [(yield Call(resolved.backend, "get", (keys[0],)))])
-        payloads = resolved.codec.patch_many(payloads, batch.changes, keys)
-        return Patched(keys, resolved.codec.load_many(payloads, batch.pks, keys), payloads, []).without_misses()
+            with_tokens = self._retries is not None
+            return (yield from read_patched(resolved, batch.pks, keys, batch.changes, with_tokens, unreadable))
+        stored = [(yield Call(resolved.backend, "get", (keys[0],)))]
+        stored = unreadable.drop_misses(resolved.codec, stored, batch.pks, keys)
+        payloads = resolved.codec.patch_many(stored, batch.changes, keys, unreadable)
+        rows = resolved.codec.load_many(payloads, batch.pks, keys, unreadable)
+        return Patched(keys, rows, payloads, []).without_misses()
 
     def _change_again(self, batch: _Batch, found: Patched) -> None:
         """Put into the payloads what other code has changed in the rows."""
