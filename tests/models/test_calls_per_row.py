@@ -71,7 +71,7 @@ class Book(co.Model):
     id = co.IntegerField(primary_key=True)
     author = co.ForeignKeyField(Author)
     title = co.StringField()
-    pages: Any = co.IntegerField(default=7)
+    pages: Any = co.IntegerField(default=7, alias="length")
     tags: Any = co.ListField(co.StringField(), default=[])
 
     class Meta:

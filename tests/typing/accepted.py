@@ -42,7 +42,7 @@ class User(co.Model):
     id = co.IntegerField(primary_key=True)
     uid = co.UUIDField()
     short = co.ShortUUIDField()
-    name = co.StringField(max_length=40, secret=False, default="", validators=[str.strip])
+    name = co.StringField(max_length=40, secret=False, default="", validators=[str.strip], alias="nom")
     height = co.FloatField()
     price = co.DecimalField(decimal_places=2, auto_round=True)
     married = co.BooleanField(default=False)

@@ -43,8 +43,7 @@ cdef struct Column:
     bint null
     bint leaf
     bint in_payload
-    bint has_default
-    bint has_aliases
+    bint has_default       # or an alias: whether a row without the name may have another value than None
     uint64_t bit           # in the mask of the fields that were assigned; 0 past the first 63
 
 
@@ -109,8 +108,7 @@ cdef class Columns:
         cdef Column *column = &self.plan[self.count]
         cdef ValueCodec codec = self.codecs[self.count]
         column.in_payload = field not in self.key_fields
-        column.has_default = field.default is not None
-        column.has_aliases = bool(field.aliases)
+        column.has_default = field.default is not None or bool(field.aliases)
         column.bit = <uint64_t> field.bit if field.place < 64 else 0
         column.offset = slot_offset(field.member, self.model)
         name = self.names[self.count]

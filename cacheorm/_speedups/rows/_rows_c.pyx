@@ -204,7 +204,7 @@ cdef class DictRows(SlotRows):
                     value = (<ValueCodec> column.codec).from_stored(stored)
                     if value is None:
                         return False
-                elif column.null and not column.has_default and not column.has_aliases:
+                elif column.null and not column.has_default:
                     value = None
                 else:
                     return False
