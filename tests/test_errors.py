@@ -23,6 +23,10 @@ ERRORS: list[Any] = [
     co.ShapeError("User: a row is a dict", 3),
     co.PayloadError("is null", model="User", key="m:user:id:1", field="name", serializer="json"),
     co.PayloadError("is empty"),
+    co.PayloadError.listing(
+        co.PayloadError("is empty", model="User", key="m:user:id:1"),
+        [co.FailedRow("User", f"m:user:id:{number}", "is empty") for number in range(1, 6)],
+    ),
     co.InvalidKeyError("too long"),
     co.WriteError([co.FailedRow("User", "m:user:id:1", "too large")]),
     co.WriteError([co.FailedRow("User", "m:user:id:1", "is full", True)], [("User", "m:user:id:2")], rows=[1, None]),
