@@ -141,6 +141,8 @@ def _with_same_keys(plan: RowPlan) -> Iterator[tuple[type[Model], str]]:
     if origin is None:
         return
     for other in _living(_by_origin, _full_name(origin)):
+        if other._meta.options.key_version != plan.options.key_version:
+            continue
         # A model made inside a function has the name of another on purpose.
         if plan.prefix != other._meta.prefix and _origin(other._meta) is origin and _share(model, other, origin):
             yield (

@@ -162,7 +162,7 @@ def read_patched(
     """Read rows and put changes into them.
 
     Args:
-        plan: the model's plan.
+        resolved: the model's backend and codec.
         pks: the primary keys.
         keys: the keys; to a row whose key occurs more than once, all its changes are made.
         changes: as many changes, as the codec packs them.

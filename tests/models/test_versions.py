@@ -424,6 +424,31 @@ class OtherSide(co.Model):
         version_in_key = True
 
 
+class Formatted(co.Model):
+    id = co.IntegerField(primary_key=True, index_formatter="formatted/%d")
+
+    class Meta:
+        abstract = True
+        version_in_key = True
+
+
+class FormattedOne(Formatted):
+    class Meta:
+        version = 1
+
+
+class FormattedTwo(Formatted):
+    class Meta:
+        version = 2
+
+
+def test_models_of_different_versions_may_inherit_one_formatter() -> None:
+    assert (FormattedOne.key(id=1), FormattedTwo.key(id=1)) == ("@1:formatted/1", "@2:formatted/1")
+    with co.bind([FormattedOne, FormattedTwo], backend=co.SimpleBackend()):
+        assert FormattedOne.create(id=1)
+        assert FormattedTwo.get_or_none(id=1) is None
+
+
 def test_two_models_of_one_name_and_different_versions_are_no_clash() -> None:
     assert (Side.key(id=1), OtherSide.key(id=1)) == ("m:versions.side:@1:id:1", "m:versions.side:@2:id:1")
 
