@@ -66,6 +66,18 @@ _CHANGED_BY_BUILD = (
     "test_types.py",
 )
 
+# Tests of models that are about operations and declarations, and not about values, keys and payloads.
+_SAME_IN_BOTH = (
+    "models/test_class_bodies.py",
+    "models/test_execute_again.py",
+    "models/test_lazy.py",
+    "models/test_outages.py",
+    "models/test_overridden_save.py",
+    "models/test_presence.py",
+    "models/test_same_keys.py",
+    "models/test_signals.py",
+)
+
 # The tests of the code that exists twice; models and fields drive most of it.
 _MEASURED_PURE = ("speedups", "fields", "models")
 
@@ -90,13 +102,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    listed = (*_CHANGED_BY_BUILD, *_MEASURED_PURE, *_UNMEASURED)
+    listed = (*_CHANGED_BY_BUILD, *_SAME_IN_BOTH, *_MEASURED_PURE, *_UNMEASURED)
     if missing := [place for place in listed if not (_TESTS / place).exists()]:
         raise pytest.UsageError(f"conftest.py lists tests that do not exist: {', '.join(missing)}")
     if config.getoption("changed_by_build"):
-        others = [item for item in items if not _is_below(item, _CHANGED_BY_BUILD)]
-        config.hook.pytest_deselected(items=others)
-        items[:] = [item for item in items if _is_below(item, _CHANGED_BY_BUILD)]
+        changed = [item for item in items if _is_below(item, _CHANGED_BY_BUILD) and not _is_below(item, _SAME_IN_BOTH)]
+        kept = {*changed}
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = changed
     if config.getoption("cov_source", None):
         _measure_once(items)
 
@@ -109,7 +122,8 @@ def _measure_once(items: list[pytest.Item]) -> None:
     from cacheorm import speedups_enabled
 
     for item in items:
-        if _is_below(item, _MEASURED_PURE) == speedups_enabled or _is_below(item, _UNMEASURED):
+        measured_pure = _is_below(item, _MEASURED_PURE) and not _is_below(item, _SAME_IN_BOTH)
+        if measured_pure == speedups_enabled or _is_below(item, _UNMEASURED):
             item.add_marker("no_cover")
 
 

@@ -12,24 +12,30 @@ import pytest
 import cacheorm as co
 
 
-class User(co.Model):
+class Base(co.Model):
+    class Meta:
+        abstract = True
+        namespace = "test_plain_keys"
+
+
+class User(Base):
     id = co.IntegerField(primary_key=True)
     name = co.StringField(default="")
 
 
-class Word(co.Model):
+class Word(Base):
     text = co.StringField(primary_key=True)
 
 
-class Token(co.Model):
+class Token(Base):
     id = co.UUIDField(primary_key=True)
 
 
-class Profile(co.Model):
+class Profile(Base):
     user = co.ForeignKeyField(User, primary_key=True)
 
 
-class Visit(co.Model):
+class Visit(Base):
     user = co.ForeignKeyField(User)
     day = co.IntegerField()
 
@@ -37,11 +43,11 @@ class Visit(co.Model):
         primary_key = co.CompositeKey("user", "day")
 
 
-class Document(co.Model):
+class Document(Base):
     id = co.JSONField(primary_key=True)
 
 
-class Named(co.Model):
+class Named(Base):
     id = co.IntegerField(primary_key=True, index_formatter="named.%d")
 
 
