@@ -46,6 +46,7 @@ class MemcachedEndpoint:
         self.operation_timeout = operation_timeout
         self.connect_timeout = connect_timeout
         self.max_connections = max_connections
+        self.idle_limit: float | None = None
         self._address = address
         self._credentials = credentials
         self._tls = tls

@@ -91,7 +91,16 @@ class AsyncioTransport:
 
         Raises:
             ConnectionResetError: the server has closed it meanwhile; uvloop's then raise in every method.
+
+            Whatever is raised, the transport is aborted: it belongs to nobody else any more.
         """
+        try:
+            self._attach(transport, owner)
+        except BaseException:
+            transport.abort()
+            raise
+
+    def _attach(self, transport: asyncio.Transport, owner: object) -> None:
         self._owner = owner
         self._transport = transport
         if self.closed:  # while it was being connected

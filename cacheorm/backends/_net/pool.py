@@ -47,7 +47,7 @@ class Pool:
         self.server = endpoint.server
         self.breaker = breaker
         self._endpoint = endpoint
-        self._idle_limit = getattr(endpoint, "idle_limit", None) or math.inf
+        self._idle_limit = endpoint.idle_limit or math.inf
         self._failures = breaker.failures
         self._retired = False
         self._members: list[weakref.ref[Any]] = []

@@ -133,7 +133,7 @@ class Endpoint(Protocol):
         max_connections: how many connections there are at most, of each kind of I/O.
         connect_timeout: seconds for a new connection; ``None`` as long as the operation has.
         operation_timeout: seconds for an operation; ``None`` without a bound.
-        idle_limit: seconds after which an idle connection is replaced; ``None``, or no attribute, never.
+        idle_limit: seconds after which an idle connection is replaced; ``None`` for never.
     """
 
     server: str
@@ -141,6 +141,7 @@ class Endpoint(Protocol):
     max_connections: int
     connect_timeout: float | None
     operation_timeout: float | None
+    idle_limit: float | None
 
     def make_reader(self) -> Any:
         """Return a new reader of the server's protocol."""

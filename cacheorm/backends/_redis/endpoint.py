@@ -181,11 +181,7 @@ class RedisEndpoint:
             )
         opened.setblocking(False)
         made, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=opened)
-        try:
-            transport.take_over(made)
-        except BaseException:
-            made.abort()
-            raise
+        transport.take_over(made)
 
     # -- how -------------------------------------------------------------------------------------
 
