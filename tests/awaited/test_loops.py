@@ -119,7 +119,8 @@ def test_a_loop_in_each_of_several_threads(models: Models, run: Run) -> None:
 def test_blocking_calls_work_inside_a_loop(models: Models, run: Run) -> None:
     async def main() -> Any:
         models.Article.create(id=1, author=await models.User.acreate(id=1, name="Sam"))
-        return models.Article.get(id=1).author
+        with pytest.warns(co.LazyLoadWarning, match="blocks the running event loop"):
+            return models.Article.get(id=1).author
 
     assert run(main()).name == "Sam"
 
