@@ -110,13 +110,13 @@ types: $(VENV)/.installed-dev ## mypy --strict on the package; mypy and pyright 
 	$(BIN)/python -m pytest -q tests/typing
 
 .PHONY: test-suite
-test-suite: servers coverage test-packaging test-newest ## everything but lint and types
+test-suite: servers test-pure test-compiled test-packaging test-newest ## everything but lint, types and coverage
 
 # A worker that has nothing left to do takes tests over from others. Packaging and typing do not import the package.
 RUN = -m pytest --ignore=tests/packaging --ignore=tests/typing --numprocesses=$(WORKERS) --dist=worksteal
 
-# Each run measures a part of the tests, which tests/conftest.py chooses.
-MEASURED = --cov --cov-report= --cov-fail-under=0
+# Set by `make coverage`. Each run then measures a part of the tests, which tests/conftest.py chooses.
+MEASURED =
 
 .PHONY: test-pure
 test-pure: $(VENV)/.installed-dev $(VENV)/.built servers ## what the build changes, on the pure version
@@ -132,6 +132,7 @@ test-long: $(VENV)/.installed-dev $(VENV)/.built servers ## the whole suite on b
 	$(PURE) CACHEORM_LONG_TESTS=1 $(BIN)/python $(RUN) $(PYTEST)
 
 .PHONY: coverage
+coverage: MEASURED = --cov --cov-report= --cov-fail-under=0
 coverage: test-pure test-compiled ## both of these, and the lines that neither has run
 	$(BIN)/coverage combine --quiet --keep .coverage-pure .coverage-compiled
 	$(BIN)/coverage report
