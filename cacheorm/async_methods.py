@@ -13,7 +13,7 @@ from .fields import Field
 from .instances import Instance, refreshed
 from .operations import ModelQuery, shortcuts
 from .operations.query import LEASE_SECONDS
-from .types import TTL
+from .types import TTL, is_coroutine_function
 
 __all__ = ["AsyncMethods", "N", "saver"]
 
@@ -124,7 +124,9 @@ class AsyncMethods(Instance):
 
         A ``save()`` that a subclass overrides runs in a thread, unless the subclass overrides this method, too.
         """
-        if _overrides(type(self), "save") and not _overrides(type(self), "asave"):
+        model = type(self)
+        blocks = _overrides(model, "save") and not is_coroutine_function(model.save)
+        if blocks and not _overrides(model, "asave"):
             import asyncio
 
             given = {"force_insert": force_insert, "ttl": ttl, "keep_ttl": keep_ttl, "atomic": atomic}
@@ -158,6 +160,8 @@ def saver(model: type[AsyncMethods], method: str) -> Callable[[Any], Any] | None
     """
     if _overrides(model, method):
         return methodcaller(method, force_insert=True)
+    if is_coroutine_function(model.save):
+        return methodcaller("save", force_insert=True)
     # Not by its name, which a field may have.
     return partial(AsyncMethods.asave, force_insert=True) if _overrides(model, "save") else None
 

@@ -102,9 +102,12 @@ class Instance:
         plan = type(self)._meta
         values = {name: field.peek(self, absent) for name, field in plan.fields.items()}
         state: dict[str, Any] = {"values": {name: value for name, value in values.items() if value is not absent}}
-        mask = assigned.assigned(plan.tracker.peek(self), self)
+        tracked = plan.tracker.peek(self)
+        mask = assigned.assigned(tracked, self)
         # By name: the fields may have other places where this is read.
         state["new"] = bool(mask & assigned.NEW)
+        if assigned.is_unsaved(tracked):
+            state["unsaved"] = True
         state["assigned"] = [name for name, field in plan.fields.items() if mask & field.bit]
         for name, value in state["values"].items():
             # A copy may share it.
@@ -127,7 +130,7 @@ class Instance:
         mask = (assigned.NEW if state["new"] else 0) if "assigned" in state else assigned.ALL
         for name in state.get("assigned", ()):
             mask |= fields[name].bit if name in fields else 0
-        type(self)._assigned.poke(self, mask)
+        type(self)._assigned.poke(self, assigned.unsaved(mask) if "unsaved" in state else mask)
         for name, value in state["values"].items():
             if name in fields:
                 fields[name].poke(self, value)

@@ -10,11 +10,9 @@ from .backends import BaseBackend, backend_from_url
 from .fields import CompositeKey
 from .payload import LARGEST_VERSION
 from .serializers import BaseSerializer, Zstd, registry
-from .types import check_ttl
+from .types import check_ttl, is_coroutine_function
 
 __all__ = ["NOT_INHERITED", "Options", "check_on_invalid", "resolve_backend", "resolve_serializer"]
-
-_COROUTINE = 0x80  # inspect.CO_COROUTINE; to import inspect takes milliseconds
 
 NOT_INHERITED = ("name", "primary_key", "abstract")
 """The options that subclasses do not inherit."""
@@ -134,7 +132,7 @@ def _check_version(version: Any) -> int | None:
 def _check_upgrade(upgrade: Any) -> Any:
     if upgrade is not None and not callable(upgrade):
         raise TypeError(f"expected a function of a version and a stored row, got {type(upgrade).__name__}")
-    if getattr(getattr(upgrade, "__code__", None), "co_flags", 0) & _COROUTINE:
+    if is_coroutine_function(upgrade):
         raise TypeError("expected a function that returns the row, got a coroutine function")
     return upgrade
 

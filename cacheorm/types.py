@@ -21,6 +21,7 @@ __all__ = [
     "PoolState",
     "Value",
     "check_ttl",
+    "is_coroutine_function",
     "is_model",
     "not_a_model",
     "to_bytes",
@@ -107,6 +108,12 @@ def check_ttl(ttl: Any) -> int:
     if seconds < 0:
         raise ValueError(f"ttl must not be negative, got {ttl}; use 0 for entries that never expire")
     return seconds
+
+
+def is_coroutine_function(function: Any) -> bool:
+    """Return whether a function was declared by ``async def``."""
+    # As inspect does, which takes milliseconds to import: inspect.CO_COROUTINE
+    return bool(getattr(getattr(function, "__code__", None), "co_flags", 0) & 0x80)
 
 
 def is_model(cls: Any) -> TypeGuard[type[Model]]:

@@ -39,6 +39,10 @@ class Operation(Generic[R]):
 
     _begun = False
 
+    # Whether it is a part of an operation on several models. What such a part has done is not done again when another
+    # part has failed, and the whole operation is executed again.
+    _is_part = False
+
     def __init__(self, plan: RowPlan, rows: Iterable[Any], many: bool, by_pk: bool = False) -> None:
         self._plan = plan
         self._rows = rows

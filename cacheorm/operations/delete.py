@@ -27,6 +27,9 @@ class ModelDelete(Operation[R]):
     """
 
     _verb = "delete"
+    # Of an execution that failed: the keys that it has removed, and whether one of them did not exist.
+    _removed: frozenset[str] = frozenset()
+    _lacked = False
 
     def steps(self) -> Steps[R]:
         plan = self._plan
@@ -39,13 +42,17 @@ class ModelDelete(Operation[R]):
         backend = plan.backend
         existed: Any
         if self._many:
-            existed = True
+            existed = not self._lacked
             reading = may_be_none(plan)
             pk_of = dict(zip(keys, pks, strict=True))
-            for part in slices([*pk_of], self._chunk or backend.chunk_size):
+            left = [key for key in pk_of if key not in self._removed] if self._removed else [*pk_of]
+            for part in slices(left, self._chunk or backend.chunk_size):
                 if existed and reading:
                     existed = yield from self._are_there([pk_of[key] for key in part], part)
                 existed = bool((yield Call(backend, "delete_many", tuple(part)))) and existed
+                self._removed, self._lacked = self._removed.union(part), not existed
+            if not self._is_part:
+                self._removed, self._lacked = frozenset(), False
         else:
             existed = not may_be_none(plan) or (yield from self._are_there(pks, keys))
             existed = bool((yield Call(backend, "delete", (keys[0],)))) and existed

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Set
 from contextvars import ContextVar
 from operator import not_
 from typing import Any, NamedTuple, Self, TypeVar, overload
 
-from .._speedups import slots
-from ..errors import BackendError, ConflictError, FailedRow, WriteError
+from .._speedups import assigned, slots
+from ..errors import ConflictError, FailedRow, WriteError
 from ..metadata import RowPlan
 from ..requests import Call, CallFunction, SendSignal, Steps
 from ..types import TTL
@@ -17,7 +17,7 @@ from .compare_and_set import swap
 from .presence import are_rows
 from .signal_senders import signal_senders
 
-__all__ = ["GetOrCreate", "ModelInsert", "keyless_rows", "take_back_keys"]
+__all__ = ["Creation", "GetOrCreate", "MadeKeys", "ModelInsert", "create_by", "is_creation", "related_to", "save_new"]
 
 T = TypeVar("T")
 
@@ -28,19 +28,34 @@ _TRIES = 16
 
 
 class Creation(NamedTuple):
-    """The row that a ``get_or_create`` creates.
+    """The row that an overridden ``save()`` is called to create.
 
     Attributes:
         instance: the row.
-        key: its key.
+        key: the key that it has to have, and that no row may have yet; ``None`` for ``create``.
     """
 
     instance: Any
-    key: str
+    key: str | None
 
 
 _creation: ContextVar[Creation | None] = ContextVar("cacheorm_creation", default=None)
-"""The row for which ``get_or_create`` has called an overridden ``save()``."""
+
+
+def is_creation(instance: Any) -> bool:
+    """Return whether an overridden ``save()`` was called to create an instance, and has not done so yet."""
+    creation = _creation.get()
+    return creation is not None and creation.instance is instance
+
+
+def create_by(save: Callable[[Any], Any], creation: Creation) -> Steps[None]:
+    """Call an overridden ``save()``, so that the ``save()`` that it calls inserts the row."""
+    before = _creation.get()
+    _creation.set(creation)
+    try:
+        yield CallFunction(save, (creation.instance,), "save()")
+    finally:
+        _creation.set(before)
 
 
 class CreatedByOthersError(ConflictError):
@@ -59,11 +74,13 @@ class ModelInsert(WriteOperation[R]):
 
     _verb = "insert"
     _if_absent = False
-    _takes_back = True
-    # Instances of an execution that failed, some of them stored under keys that were made for them: made anew from
-    # dicts, they would be stored again under other keys.
-    _kept: Any = None
     _creation: Creation | None = None
+    # Of an execution that failed. Instances, some of which may be stored under keys that were made for them: made anew
+    # from dicts, they would be stored again under other keys. And the keys that it has added.
+    _kept: Any = None
+    _added: Set[str] = frozenset()
+    # Of an operation on several models, which finds out itself what became of the rows.
+    _made: MadeKeys | None = None
 
     @overload
     def if_absent(self: ModelInsert[list[T]]) -> ModelInsert[list[T | None]]: ...
@@ -82,32 +99,37 @@ class ModelInsert(WriteOperation[R]):
     def steps(self) -> Steps[R]:
         instances = self._kept or self._plan.adopt(self._rows, many=self._many)
         self._kept = None
-        keyless = keyless_rows(self._plan, instances) if self._takes_back else []
-        stored: set[str] | None = set() if keyless else None
-        insert = self._insert_many(instances, stored) if self._many else self._insert_one(instances)
+        made = self._made or MadeKeys(self._plan)
+        insert = self._insert_many(instances, made) if self._many else self._insert_one(instances, made)
         try:
             result: Any = yield from insert
         except BaseException as error:
-            take_back_keys(self._plan, keyless, error, stored or ())
-            if stored or (keyless and isinstance(error, (BackendError, WriteError))):
-                self._kept = instances
+            if self._made is None:
+                made.settle(error, related_to([instances]))
+                if made.rows and made.sent:
+                    self._kept = instances
+            self._added |= made.stored
             raise
+        self._added = made.stored if self._is_part else frozenset()
         slots.clear(self._plan.tracker, result if self._many else [result])
         return result  # type: ignore[no-any-return]
 
-    def _insert_one(self, instances: list[Any]) -> Steps[Any]:
+    def _insert_one(self, instances: list[Any], made: MadeKeys) -> Steps[Any]:
         plan = self._plan
         resolved = plan.resolved()
         signals = signal_senders("save", plan.model)
         if signals is not None and signals.before is not None:
             yield from self._send_before(signals.before, [(0, instances[0])])
+        if self._made is None:
+            made.look(instances)
         payload = resolved.codec.dump_many(instances, False)[0]
         pk, key = plan.identity.identify_one(instances[0], False)
-        if self._creation is not None and self._creation.key != key:
+        if self._creation is not None and self._creation.key not in (None, key):
             raise ValueError(
                 f"{plan.model.__name__}: a receiver of pre_save, or save(), changed the primary key that was asked for"
             )
         method = "add" if self._if_absent else "set"
+        made.sent = True
         stored = yield Call(resolved.backend, method, (key, payload, self._pick_ttl()))
         if self._if_absent:
             written = {key: stored} if stored else (yield from self._replace_misses({key: payload}, {key: pk}))
@@ -115,19 +137,24 @@ class ModelInsert(WriteOperation[R]):
                 return None
         elif stored is False:
             raise WriteError([FailedRow(plan.model.__name__, key, "refused by the backend")])
+        made.stored.add(key)
         if signals is not None and signals.after is not None:
             yield SendSignal(signals.after, [(0, instances[0])], _CREATED)
         return instances[0]
 
-    def _insert_many(self, instances: list[Any], stored: set[str] | None) -> Steps[list[Any]]:
+    def _insert_many(self, instances: list[Any], made: MadeKeys) -> Steps[list[Any]]:
         plan = self._plan
         codec = plan.resolved().codec
         signals = signal_senders("save", plan.model)
         if signals is not None and signals.before is not None:
             yield from self._send_before(signals.before, list(enumerate(instances)))
         after = None if signals is None else signals.after
+        if self._made is None:
+            made.look(instances)
         payloads = codec.dump_many(instances)
         pks, keys = plan.identity.identify(instances, False)
+        made.sent = True
+        stored = made.stored if made.rows or self._if_absent else None
         if not self._if_absent:
             rows = None if after is None else SendSignal(after, list(enumerate(instances)), _CREATED)
             yield from self._write_many("set_many", keys, payloads, rows, stored_keys=stored)
@@ -136,18 +163,22 @@ class ModelInsert(WriteOperation[R]):
         first: dict[str, int] = {}
         for position, key in enumerate(keys):
             first.setdefault(key, position)
-        positions = list(first.values())
+        new = {key: position for key, position in first.items() if key not in self._added}
+        positions = list(new.values())
         rows = (
             None if after is None else SendSignal(after, [(index, instances[index]) for index in positions], _CREATED)
         )
-        added = yield from self._write_many("add_many", list(first), [payloads[index] for index in positions], rows)
-        refused = {key: payloads[index] for key, index in first.items() if not added.get(key)}
+        added = yield from self._write_many(
+            "add_many", list(new), [payloads[index] for index in positions], rows, stored_keys=stored
+        )
+        refused = {key: payloads[index] for key, index in new.items() if not added.get(key)}
         if refused:
             replaced = yield from self._replace_misses(refused, {key: pks[first[key]] for key in refused})
             added.update(replaced)
             if after is not None:
                 written = [first[key] for key in replaced if replaced[key]]
                 yield SendSignal(after, [(index, instances[index]) for index in written], _CREATED)
+        added.update(dict.fromkeys(self._added, True))
         return [
             instance if added.get(key) and first[key] == position else None
             for position, (key, instance) in enumerate(zip(keys, instances, strict=True))
@@ -169,30 +200,58 @@ class ModelInsert(WriteOperation[R]):
         return outcome
 
 
-def keyless_rows(plan: RowPlan, rows: list[Any]) -> list[tuple[Any, Any]]:
-    """Return the rows that get a part of their primary key from its default, each with the field."""
-    fields = [field for field in plan.key_fields if field.default is not None]
-    return [(field, row) for field in fields for row in rows if field.peek(row) is None]
-
-
-def take_back_keys(
-    plan: RowPlan, keyless: list[tuple[Any, Any]], error: BaseException, stored: Collection[str] = ()
-) -> None:
-    """Take back the keys that were made for rows that are not stored, so that saving them again inserts them.
+class MadeKeys:
+    """The primary keys that an insert makes by their defaults, and what becomes of their rows.
 
     Args:
-        plan: the plan of their model.
-        keyless: rows of :func:`keyless_rows`.
-        error: the error of the write.
-        stored: keys of rows that are stored all the same. Of a :exc:`WriteError`, these are all that it does not name.
+        plan: the plan of the model.
+
+    Attributes:
+        rows: pairs of a field and a row that gets it from its default.
+        sent: whether a write was sent.
+        stored: the keys that are known to be stored.
     """
-    if isinstance(error, WriteError):
-        failed = {row.key for row in error.failed}
-        keyless = [(field, row) for field, row in keyless if plan.key_of(row) in failed]
-    elif stored:
-        keyless = [(field, row) for field, row in keyless if plan.key_of(row) not in stored]
-    for field, row in keyless:
-        field.poke(row, None)
+
+    def __init__(self, plan: RowPlan) -> None:
+        self._plan = plan
+        self.rows: list[tuple[Any, Any]] = []
+        self.sent = False
+        self.stored: set[str] = set()
+
+    def look(self, rows: list[Any]) -> None:
+        """Find the rows without a key."""
+        fields = [field for field in self._plan.key_fields if field.default is not None]
+        self.rows = [(field, row) for field in fields for row in rows if field.peek(row) is None]
+
+    def settle(self, error: BaseException, related: Collection[int]) -> None:
+        """Take back the keys of rows that are not stored, so that saving them inserts them.
+
+        A row that may be stored keeps its key, and so does one that others refer to. Saving it inserts it all the same.
+
+        Args:
+            error: the error of the write.
+            related: the identities of the instances that rows of the call refer to.
+        """
+        plan = self._plan
+        failed = {row.key: row for row in error.failed} if isinstance(error, WriteError) else None
+        for field, row in self.rows:
+            unsure = False
+            if self.sent:
+                key = plan.key_of(row)
+                if key in self.stored or (failed is not None and key not in failed):
+                    continue
+                known = error if failed is None else failed[key]
+                unsure = getattr(known, "maybe_applied", True)
+            if unsure or id(row) in related:
+                plan.tracker.poke(row, assigned.unsaved(plan.tracker.peek(row)))
+            else:
+                field.poke(row, None)
+
+
+def related_to(groups: Iterable[list[Any]]) -> set[int]:
+    """Return the identities of the instances that rows, given by model, refer to."""
+    rows = [row for group in groups for row in group if type(row)._meta.references]
+    return {id(instance) for row in rows for instance in (type(row)._meta.related.peek(row) or {}).values()}
 
 
 class GetOrCreate(WriteOperation[tuple[Any, bool]]):
@@ -234,14 +293,10 @@ class GetOrCreate(WriteOperation[tuple[Any, bool]]):
         if self._save is None:
             insert: ModelInsert[Any] = ModelInsert(self._plan, [creation.instance], False)._only_create(creation)
             return (yield from insert.steps()) is not None
-        before = _creation.get()
-        _creation.set(creation)
         try:
-            yield CallFunction(self._save, (creation.instance,), "save()")
+            yield from create_by(self._save, creation)
         except CreatedByOthersError:
             return False
-        finally:
-            _creation.set(before)
         return True
 
 
@@ -254,11 +309,11 @@ def save_new(instance: Any, ttl: TTL) -> Steps[bool]:
     insert: ModelInsert[Any] = ModelInsert(type(instance)._meta, [instance], False)
     if ttl is not None:
         insert.ttl(ttl)
-    creation = _creation.get()
-    if creation is None or creation.instance is not instance:
+    creation = _creation.get() if is_creation(instance) else None
+    if creation is None or creation.key is None:
         yield from insert.steps()
-        return True
-    if (yield from insert._only_create(creation).steps()) is None:
+    elif (yield from insert._only_create(creation).steps()) is None:
         raise CreatedByOthersError([FailedRow(type(instance).__name__, creation.key, "others have created it")])
-    _creation.set(None)  # saving it again is an update
+    if creation is not None:
+        _creation.set(None)  # saving it again is an update
     return True

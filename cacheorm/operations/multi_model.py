@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
 from typing import Any, ClassVar, Self, cast
 
 from ..errors import BackendError, ConflictError, FailedRow, ShapeError, ValidationError, WriteError
@@ -12,7 +11,7 @@ from ..requests import Steps
 from ..types import is_model, not_a_model
 from .base import Operation, R
 from .delete import ModelDelete
-from .insert import ModelInsert, keyless_rows, take_back_keys
+from .insert import MadeKeys, ModelInsert, related_to
 from .merging import OperationResult, run_merged
 from .preloading import Path, check_path, load_related_of_read, paths_of
 from .query import ModelQuery
@@ -20,6 +19,10 @@ from .rows import DrawnRows, as_keys, as_rows
 from .update import ModelUpdate
 
 __all__ = ["Delete", "Insert", "Query", "Update"]
+
+
+# Attributes of an operation on several models that are no modifiers, which the operation on each model has too.
+_OWN = {"_begun", "_drawn", "_kept", "_made_keys", "_many", "_part_of", "_plan", "_rows"}
 
 
 class _Rows:
@@ -45,6 +48,15 @@ class _OverModels(Operation[R]):
         only = items[0] if len(items) == 1 else None
         rows = DrawnRows(only) if isinstance(only, Iterator) and not is_model(type(only)) else items
         super().__init__(cast("RowPlan", None), rows, True)
+        # What an execution that failed leaves for the next one: the parts, and the rows of iterators in pairs.
+        self._part_of: dict[Any, Operation[Any]] = {}
+        self._drawn: dict[int, DrawnRows] = {}
+
+    def _ended(self, result: R) -> R:
+        self._part_of = {}
+        for rows in self._drawn.values():
+            rows.forget()
+        return super()._ended(result)
 
     def _named(self) -> str:
         # The items of an iterator are not known yet.
@@ -111,7 +123,10 @@ class _OverModels(Operation[R]):
         if not _is_pair(item):
             raise _not_rows(item)
         model, given = item
-        return model, [*(as_keys(model._meta, (given,)) if self._by_key else as_rows((given,)))]
+        rows = as_keys(model._meta, (given,)) if self._by_key else as_rows((given,))
+        if type(rows) is DrawnRows:
+            rows = self._drawn.setdefault(id(given), rows)
+        return model, [*rows]
 
     def _adopt_all(self, by_model: dict[Any, _Rows], changes: bool = False) -> None:
         # As instances, since errors need the keys of rows, and keys may come from defaults.
@@ -123,13 +138,13 @@ class _OverModels(Operation[R]):
 
     def _parts(self, by_model: dict[Any, _Rows]) -> list[Operation[Any]]:
         """Return the operation on each model, with the modifiers of this one."""
-        modifiers = {
-            name: value for name, value in vars(self).items() if name not in ("_plan", "_rows", "_many", "_begun")
-        }
-        parts = [self._single(model._meta, group.rows, True) for model, group in by_model.items()]
-        for part in parts:
-            vars(part).update(modifiers)
-        return parts
+        modifiers = {name: value for name, value in vars(self).items() if name not in _OWN}
+        parts = {}
+        for model, group in by_model.items():
+            part = parts[model] = self._part_of.get(model) or self._single(model._meta, (), True)
+            vars(part).update(modifiers, _rows=group.rows, _is_part=True)
+        self._part_of = parts
+        return list(parts.values())
 
     def _in_order(self, by_model: dict[Any, _Rows], results: Iterable[Any]) -> list[Any]:
         """Return the results of the models in the order of their rows in the call."""
@@ -230,24 +245,33 @@ class Insert(_OverModels[list[Any]], ModelInsert[list[Any]]):
         by_model = self._kept or self._by_model()
         self._kept = None
         self._adopt_all(by_model)
-        keyless = {model: keyless_rows(model._meta, group.rows) for model, group in by_model.items()}
+        made = {model: MadeKeys(model._meta) for model in by_model}
+        for model, group in by_model.items():
+            made[model].look(group.rows)
         # Not by the operations on the models, since errors need the keys of rows.
-        self._takes_back = False
-        if any(model._meta.references for model in by_model):
-            # Rows may refer to other rows of the call, so primary keys from defaults are set before the conversion.
-            for field, row in chain.from_iterable(keyless.values()):
-                field.poke(row, field.make_default())
-            if any(keyless.values()):
-                self._adopt_all(by_model)
+        self._made_keys = [*made.values()]
+        keyless = [pair for keys in self._made_keys for pair in keys.rows]
         try:
+            if keyless and any(model._meta.references for model in by_model):
+                # Rows may refer to other rows of the call, so keys from defaults are set before the conversion.
+                for field, row in keyless:
+                    field.poke(row, field.make_default())
+                self._adopt_all(by_model)
             results = yield from self._write(by_model)
         except BaseException as error:
-            for model, rows in keyless.items():
-                take_back_keys(model._meta, rows, error)
-            if any(keyless.values()) and isinstance(error, (BackendError, WriteError)):
+            related = related_to(group.rows for group in by_model.values())
+            for keys in self._made_keys:
+                keys.settle(error, related)
+            if keyless and any(keys.sent for keys in self._made_keys):
                 self._kept = by_model
             raise
         return self._in_order(by_model, [outcome.result for outcome in results])
+
+    def _parts(self, by_model: dict[Any, _Rows]) -> list[Operation[Any]]:
+        parts: list[Any] = super()._parts(by_model)
+        for part, made in zip(parts, self._made_keys, strict=True):
+            part._made = made
+        return parts
 
 
 class Update(_OverModels[list[Any]], ModelUpdate[list[Any]]):

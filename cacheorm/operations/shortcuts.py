@@ -12,12 +12,12 @@ from .._speedups import assigned
 from .._speedups import keys as key_makers
 from ..errors import ValidationError
 from ..metadata import RowPlan
-from ..requests import Call, CallFunction, Steps
+from ..requests import Call, Steps
 from ..types import TTL
 from .delete import ModelDelete
 from .expire import ModelExpire
 from .increment import Increment
-from .insert import GetOrCreate, ModelInsert, save_new
+from .insert import Creation, GetOrCreate, ModelInsert, create_by, is_creation, save_new
 from .presence import is_there
 from .query import ModelQuery
 from .read_through import ModelLoad
@@ -54,7 +54,7 @@ def create(model: type[M], values: Mapping[str, Any], save: Callable[[M], Any] |
     if save is None:
         insert: ModelInsert[M] = ModelInsert(model._meta, [instance], False)
         return (yield from insert.steps())
-    yield CallFunction(save, (instance,), "save()")
+    yield from create_by(save, Creation(instance, None))
     return instance
 
 
@@ -173,9 +173,10 @@ def save(instance: Any, force_insert: bool, ttl: TTL, keep_ttl: bool, atomic: bo
     plan = type(instance)._meta
     if keep_ttl and ttl is not None:
         raise ValueError(f"{plan.model.__name__}: ttl gives the row a lifetime, and keep_ttl keeps the one it has")
-    if force_insert or instance._pk is None:
+    state = plan.tracker.peek(instance)
+    if force_insert or instance._pk is None or assigned.is_unsaved(state) or is_creation(instance):
         return (yield from save_new(instance, ttl))
-    changed = assigned.assigned(plan.tracker.peek(instance), instance)
+    changed = assigned.assigned(state, instance)
     # Receivers of signals may change a row in which nothing was changed.
     if not changed and ttl is None and signal_senders("save", plan.model) is None:
         return True

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple, Self
 
 from .._speedups import assigned, slots
-from ..errors import BackendError, ConflictError, FailedRow, PayloadError, ValidationError, WriteError
+from ..errors import BackendError, ConflictError, FailedRow, ValidationError, WriteError
 from ..requests import Call, SendSignal, Steps
 from ..types import KEEP_TTL
 from .base import R, WriteOperation
@@ -138,10 +138,10 @@ class ModelUpdate(ReadingOperation[R], WriteOperation[R]):
         if done:
             batch = batch.some([position for position in batch.positions if position not in done])
         results = yield from self._update_parts(batch)
-        self._done = {}
         if done:
             done = done | dict(zip(batch.positions, results, strict=True))
             results = [done[position] for position in range(len(rows))]
+        self._done = dict(enumerate(results)) if self._is_part else {}
         return results if self._many else results[0]  # type: ignore[return-value]
 
     def _update_parts(self, batch: _Batch) -> Steps[list[Any]]:
@@ -169,7 +169,7 @@ class ModelUpdate(ReadingOperation[R], WriteOperation[R]):
                 raise WriteError(refused + changed)
             if changed:
                 raise ConflictError(changed)
-        except (BackendError, PayloadError, WriteError) as error:
+        except BaseException as error:
             named = {row.key for row in refused + changed}
             known = zip(batch.positions, batch.keys, results, strict=False)
             self._done = self._done | {position: row for position, key, row in known if key not in named}
@@ -194,13 +194,18 @@ class ModelUpdate(ReadingOperation[R], WriteOperation[R]):
         results: dict[int, Any] = {}
         keys = batch.keys
         left = list(range(len(keys)))
-        for _ in range(self._retries + 1):
-            conflicts: set[str] = set()
-            part = batch if len(left) == len(keys) else batch.some(left)
-            results |= zip(left, (yield from self._attempt(part, conflicts, refused, unreadable)), strict=True)
-            left = [index for index in left if keys[index] in conflicts] if conflicts else []
-            if not left:
-                break
+        try:
+            for _ in range(self._retries + 1):
+                conflicts: set[str] = set()
+                part = batch if len(left) == len(keys) else batch.some(left)
+                results |= zip(left, (yield from self._attempt(part, conflicts, refused, unreadable)), strict=True)
+                left = [index for index in left if keys[index] in conflicts] if conflicts else []
+                if not left:
+                    break
+        except BaseException:
+            again = {*left, *(index for index, key in enumerate(keys) if key in {row.key for row in refused})}
+            self._done = self._done | {batch.positions[index]: results[index] for index in results.keys() - again}
+            raise
         reason = f"others changed it {self._retries + 1} times in a row"
         names = dict.fromkeys([keys[index] for index in left])
         changed += [FailedRow(self._plan.model.__name__, key, reason) for key in names]
@@ -238,22 +243,47 @@ class ModelUpdate(ReadingOperation[R], WriteOperation[R]):
         signals = signal_senders("save", self._plan.model)
         if signals is not None:
             after = yield from self._prepare_signals(signals, batch, found)
+        # Putting the same values into a row once more changes nothing; what a function does is not done twice.
+        stored: set[str] | None = set() if self._function is not None or after is not None else None
+        try:
+            written = yield from self._write_back(found, after, refused, stored)
+        except BaseException:
+            self._note(batch, dict(zip(keys, rows, strict=True)), stored or ())
+            raise
         if self._retries is not None:
-            swaps = [*zip(found.payloads, found.tokens, strict=True)]
-            written = yield from self._write_many("compare_and_set_many", keys, swaps, after, refused)
             named = {row.key for row in refused}
             conflicts.update([key for key in keys if not written.get(key) and key not in named])
-        elif self._many:
-            written = yield from self._write_many("replace_many", keys, found.payloads, after, refused)
-        else:
-            call = Call(self._plan.backend, "replace", (keys[0], found.payloads[0], self._pick_ttl()))
-            written = {keys[0]: (yield call)}
-            if after is not None and written[keys[0]]:
-                yield after
         if not (len(written) == len(batch.keys) == len(keys) and all(written.values())):
             row_of = {key: row for key, row in zip(keys, rows, strict=True) if written.get(key)}
             rows = [row_of.get(key) for key in batch.keys]
         return self._complete(rows, batch, self._plan.tracker) if batch.own else rows
+
+    def _write_back(
+        self, found: Patched, after: SendSignal | None, refused: list[FailedRow], stored: set[str] | None
+    ) -> Steps[dict[str, bool]]:
+        """Write changed rows back; return ``{key: written?}``. See :meth:`_write_many`."""
+        keys, payloads = found.keys, found.payloads
+        if self._retries is not None:
+            swaps = [*zip(payloads, found.tokens, strict=True)]
+            return (yield from self._write_many("compare_and_set_many", keys, swaps, after, refused, stored))
+        if self._many:
+            return (yield from self._write_many("replace_many", keys, payloads, after, refused, stored))
+        written = yield Call(self._plan.backend, "replace", (keys[0], payloads[0], self._pick_ttl()))
+        if written and stored is not None:
+            stored.add(keys[0])
+        if written and after is not None:
+            yield after
+        return {keys[0]: written}
+
+    def _note(self, batch: _Batch, row_of: dict[str, Any], stored: Collection[str]) -> None:
+        """Note the results of rows that are stored, though the operation fails."""
+        if not stored:
+            return
+        rows = [row_of[key] if key in stored else None for key in batch.keys]
+        if batch.own:
+            rows = self._complete(rows, batch, self._plan.tracker)
+        done = zip(batch.positions, batch.keys, rows, strict=True)
+        self._done = self._done | {position: row for position, key, row in done if key in stored}
 
     def _read(self, batch: _Batch, unreadable: Unreadable) -> Steps[Patched]:
         """Read the stored rows, with the changes put into them, and for an atomic update their tokens."""

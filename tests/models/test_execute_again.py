@@ -36,6 +36,10 @@ class Failing(co.SimpleBackend):
         self._count("set_many")
         return super().set_many(mapping, ttl)
 
+    def add_many(self, mapping: Any, ttl: Any = None) -> Any:
+        self._count("add_many")
+        return super().add_many(mapping, ttl)
+
     def delete_many(self, *keys: str) -> bool:
         self._count("delete_many")
         return super().delete_many(*keys)
@@ -230,3 +234,93 @@ def test_an_update_over_a_list_begins_anew_after_it_has_ended(store: Failing) ->
     operation = Count.update_many(ROWS).apply(visit)
     operation.execute()
     assert [row.n for row in operation.execute()] == [2] * 35
+
+
+@pytest.mark.parametrize("kind", [co.Insert, co.Query, co.Update, co.Delete])
+def test_iterators_in_pairs_are_kept_too(store: Failing, kind: Any) -> None:
+    Count.insert_many(ROWS).execute()
+    methods = {co.Insert: "set_many", co.Query: "get_chunks", co.Update: "replace_many", co.Delete: "delete_many"}
+    for items in ([(Count, (row for row in ROWS))], iter([(Count, iter(ROWS))])):
+        store.calls.clear()
+        store.fail = {(methods[kind], 1)}
+        operation = kind(items)
+        with pytest.raises((co.BackendError, co.WriteError)):
+            operation.execute()
+        found = operation.execute()
+        assert found is True or [row.id for row in found] == list(range(35))
+        with pytest.raises(RuntimeError, match="used up"):
+            operation.execute()
+        Count.insert_many(ROWS).execute()
+
+
+@pytest.mark.parametrize("atomic", [False, True])
+def test_no_row_of_several_models_is_changed_twice(store: Failing, atomic: bool) -> None:
+    def visit(row: Any) -> None:
+        row.n += 1
+
+    made = Made.insert_many({"n": 0} for _ in range(15)).execute()
+    Count.insert_many(ROWS).execute()
+    other = Failing()
+    store.calls.clear()
+    method = "compare_and_set_many" if atomic else "replace_many"
+    with co.bind([Made], backend=other):
+        Made.insert_many(made).execute()
+        store.fail = {(method, 2)}
+        operation = co.Update((Count, ROWS), (Made, [{"id": row.id} for row in made])).apply(visit)
+        if atomic:
+            operation.atomic()
+        with pytest.raises(co.WriteError):
+            operation.execute()
+        assert [row.n for row in operation.execute()] == [1] * 50
+        assert {row.n for row in Count.get_many(range(35)).values()} == {1}
+        assert {row.n for row in Made.get_many([row.id for row in made]).values()} == {1}
+
+
+def test_what_is_done_is_not_done_again_after_an_error_of_the_program(store: Failing) -> None:
+    seen: list[int] = []
+
+    def visit(row: Count) -> None:
+        row.n += 1
+
+    def once(sender: Any, instance: Any, created: bool) -> None:
+        seen.append(instance.id)
+        if len(seen) == 15:
+            raise LookupError("a receiver")
+
+    Count.insert_many(ROWS).execute()
+    operation = Count.update_many(ROWS).apply(visit)
+    with co.signals.post_save.connected_to(once, sender=Count):
+        with pytest.raises(LookupError):
+            operation.execute()
+        assert [row.n for row in operation.execute()] == [1] * 35
+    assert {row.n for row in Count.get_many(range(35)).values()} == {1}
+
+
+def test_a_row_that_was_swapped_before_others_conflicted_is_not_changed_again(store: Failing) -> None:
+    def visit(row: Count) -> None:
+        row.n += 1
+        if row.id == 1 and "intruded" not in store.calls:
+            store.calls["intruded"] = 1
+            Count.update(id=1, n=5).execute()
+
+    Count.insert_many(ROWS[:2]).execute()
+    store.calls.clear()
+    store.fail = {("compare_and_set_many", 2)}
+    operation = Count.update_many(ROWS[:2]).apply(visit).atomic()
+    with pytest.raises(co.BackendError):
+        operation.execute()
+    assert [row.n for row in operation.execute()] == [1, 6]
+
+
+def test_the_result_is_that_of_all_executions_together(store: Failing) -> None:
+    store.fail = {("add_many", 2), ("delete_many", 3)}
+    insert = Count.insert_many(ROWS).if_absent()
+    with pytest.raises(co.BackendError):
+        insert.execute()
+    assert [row and row.id for row in insert.execute()] == list(range(35))
+    assert insert.execute() == [None] * 35
+    delete = Count.delete_many(ROWS)
+    with pytest.raises(co.BackendError):
+        delete.execute()
+    assert delete.execute() is True
+    assert delete.execute() is False

@@ -241,12 +241,32 @@ def test_other_rows_and_a_second_save_inside_of_save_are_written_as_ever(memory:
     assert Page.get_or_create(id=1)[1]
 
 
-def test_a_coroutine_function_in_place_of_save_is_refused(memory: co.SimpleBackend) -> None:
+def test_a_save_that_passes_nothing_on_creates_all_the_same(memory: co.SimpleBackend, do: Callable[..., Any]) -> None:
+    class Page(co.Model):
+        id = co.IntegerField(primary_key=True)
+        title = co.StringField(default="")
+
+        def save(self, **options: Any) -> bool:
+            return super().save()
+
+        class Meta:
+            backend = memory
+
+    do(Page, "create", id=1)
+    assert do(Page, "get_or_create", id=2)[1]
+    assert len(Page.get_many([1, 2])) == 2
+    row = Page.get(id=1)
+    row.title = "later"
+    Page.delete(id=1).execute()
+    assert row.save() is False
+
+
+def test_a_coroutine_function_in_place_of_save_is_awaited_or_refused(memory: co.SimpleBackend) -> None:
     class Page(co.Model):
         id = co.IntegerField(primary_key=True)
 
         async def save(self, *args: Any, **kwargs: Any) -> bool:  # type: ignore[override]
-            return True
+            return await super().asave(*args, **kwargs)
 
         class Meta:
             backend = memory
@@ -254,6 +274,14 @@ def test_a_coroutine_function_in_place_of_save_is_refused(memory: co.SimpleBacke
     for call in (Page.create, Page.get_or_create):
         with pytest.raises(TypeError, match=r"save\(\) gave coroutine, which can only be awaited"):
             call(id=1)
+
+    async def main() -> None:
+        row = await Page.acreate(id=1)
+        assert (await Page.aget_or_create(id=2))[1]
+        assert await row.asave()
+
+    asyncio.run(main())
+    assert len(Page.get_many([1, 2])) == 2
 
 
 def test_fields_may_be_called_like_the_methods(memory: co.SimpleBackend, do: Callable[..., Any]) -> None:
