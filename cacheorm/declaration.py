@@ -8,7 +8,7 @@ from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import errors
-from .class_bodies import annotations_of, check_bodies, check_class, is_field, name_of
+from .class_bodies import annotations_of, check_bodies, check_class, is_field, is_of_class, name_of
 from .fields import CompositeKey, Field, UUIDField
 from .metadata import RowPlan, defaults
 from .model_registry import connect, register
@@ -250,6 +250,12 @@ def _meta_options(name: str, meta: Any, known: set[type]) -> dict[str, Any]:
         raise TypeError(f"{name}.Meta must be a class, got {type(meta).__name__}")
     of_parents = {vars(base).get("Meta") for base in known}
     given: dict[str, Any] = {}
+    valued: set[str] = set()
+    for base in meta.__mro__:
+        valued |= vars(base).keys()
+        for option, annotation in annotations_of(vars(base)).items():
+            if option in Options._fields and option not in valued and not is_of_class(annotation, base.__module__):
+                raise TypeError(f"{name}.Meta.{option}: an annotation sets no option; write {option} = and its value")
     for base in reversed(meta.__mro__):
         # class Meta(Base.Meta) repeats what is inherited anyway. Options that are not inherited remain Base's own.
         kept = NOT_INHERITED if base in of_parents else ()
