@@ -6,20 +6,33 @@ import re
 import sys
 import warnings
 from collections.abc import Collection, Iterable, Mapping
-from types import FunctionType
-from typing import Any
+from datetime import date, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from types import FunctionType, GenericAlias, UnionType
+from typing import Any, ClassVar, Final, TypeAlias
+from uuid import UUID
 
 from .fields import CompositeKey, Field, ForeignKeyField, ListField
 from .types import is_model
 
-__all__ = ["annotations_of", "check_body", "check_class"]
+__all__ = ["annotations_of", "check_bodies", "check_class", "is_field", "is_of_class", "name_of"]
 
-_OF_CLASS = re.compile(r"\b(ClassVar|Final)\b")
-_OF_FIELD = re.compile(r"\w*Field\b")
+# What these functions are given may be anything that a class has, also an object that runs code when its attributes or
+# its ``__class__`` are read. They ask its type instead.
+
+_NAME = re.compile(r"\W*(?:\w+\.)*(\w+)")
+_OF_CLASS = re.compile(r"\b(ClassVar|Final|TypeAlias)\b")
+_ALIASES: Any = (type(Field[Any]), GenericAlias)
+_COLLECTIONS = (tuple, list, set, frozenset)
+_STORED = (
+    *(type(None), bool, int, float, str, bytes, bytearray, dict, Decimal, UUID, date, time, timedelta, Enum),
+    *_COLLECTIONS,
+)
 
 
-def annotations_of(body: Mapping[str, Any]) -> dict[str, str]:
-    """Return the annotations of a class body, or of the ``vars()`` of a class, as text."""
+def annotations_of(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the annotations of a class body or of the ``vars()`` of a class, text or objects; of a union the first."""
     given = body.get("__annotations__")
     if given is None and sys.version_info >= (3, 14):
         import annotationlib
@@ -27,62 +40,118 @@ def annotations_of(body: Mapping[str, Any]) -> dict[str, str]:
         annotate = annotationlib.get_annotate_from_class_namespace(body)
         if annotate is not None:
             given = annotationlib.call_annotate_function(annotate, annotationlib.Format.STRING)
-    return {name: _text(annotation) for name, annotation in (given or {}).items()}
+    return {name: kind.__args__[0] if type(kind) is UnionType else kind for name, kind in (given or {}).items()}
 
 
-def _text(annotation: Any) -> str:
-    if isinstance(annotation, str):
-        return annotation
-    if isinstance(annotation, type):
-        return "Field" if issubclass(annotation, Field) else annotation.__name__
-    return repr(annotation)
+def name_of(annotation: Any) -> str:
+    """Return the last part of the name that an annotation begins with: ``StringField`` of ``co.StringField[str]``."""
+    if type(annotation) is str:
+        found = _NAME.match(annotation)
+        return found[1] if found else ""
+    origin = _origin(annotation)
+    return origin.__name__ if _is_class(origin) else ""
 
 
-def check_body(model: str, qualname: str, body: Mapping[str, Any]) -> None:
+def is_of_class(annotation: Any, module: str) -> bool:
+    """Return whether an annotation says that a name is an attribute of the class.
+
+    Args:
+        annotation: the annotation.
+        module: the name of the module that the class is in, where ``ClassVar`` may have another name.
+    """
+    if type(annotation) is str:
+        if _OF_CLASS.search(annotation):
+            return True
+        annotation = getattr(sys.modules.get(module), "__dict__", {}).get(name_of(annotation))
+    origin = _origin(annotation)
+    return any(origin is special for special in (ClassVar, Final, TypeAlias))
+
+
+def is_field(value: Any) -> bool:
+    """Return whether a value is a field."""
+    return issubclass(type(value), Field)
+
+
+def _is_class(value: Any) -> bool:
+    return issubclass(type(value), type)
+
+
+def _origin(value: Any) -> Any:
+    """Return what an alias like ``StringField[str]`` is made of, or any other value."""
+    while issubclass(type(value), _ALIASES):
+        value = value.__origin__
+    return value
+
+
+def _is_of_field(annotation: Any) -> bool:
+    if type(annotation) is not str:
+        return is_field(annotation) or _field_class(annotation) is not None
+    name = name_of(annotation)
+    return name.endswith("Field") and name in {cls.__name__ for cls in _field_classes()}
+
+
+def _field_classes() -> list[type[Field[Any]]]:
+    classes: list[type[Field[Any]]] = [Field]
+    for cls in classes:
+        classes += cls.__subclasses__()
+    return classes
+
+
+def check_bodies(
+    model: str, qualname: str, body: Mapping[str, Any], ancestors: Collection[type], checked: Collection[type]
+) -> None:
     """Refuse values that were meant to be fields or options, and are neither.
 
     Args:
         model: the name of the model.
-        qualname: the qualified name of the class whose body it is: the model, or a plain class that it inherits.
-        body: the names of that body. Those that are annotated with ``ClassVar`` may have any value.
+        qualname: its qualified name.
+        body: the names of its body. Those that are annotated with ``ClassVar`` may have any value.
+        ancestors: the classes that it inherits.
+        checked: those of them whose bodies have been checked.
 
     Raises:
         TypeError: the first of them.
     """
-    fields = [value for value in body.values() if isinstance(value, Field)]
-    annotations = annotations_of(body)
-    for name, value in body.items():
-        if not _OF_CLASS.search(annotations.get(name, "")):
-            mistake = _mistake(name, value, f"{qualname}.", fields)
-            if mistake:
+    # A field that has a name of its own is only referred to in a list.
+    named = [value for names in (body, *map(vars, ancestors)) for value in names.values() if is_field(value)]
+    bodies = [(qualname, body), *((base.__qualname__, vars(base)) for base in ancestors if base not in checked)]
+    for scope, names in bodies:
+        annotations = annotations_of(names)
+        for name, value in names.items():
+            mistake = _mistake(name, value, f"{scope}.", named)
+            if mistake is None:
+                continue
+            annotation = annotations.get(name)
+            if not is_of_class(annotation, names.get("__module__", "")) and name_of(annotation) not in ("type", "Type"):
                 raise TypeError(f"{model}.{name}: {mistake}")
 
 
-def _mistake(name: str, value: Any, scope: str, fields: list[Field[Any]]) -> str | None:
-    if (field_class := _field_class(value)) is not None and not field_class.__qualname__.startswith(scope):
+def _mistake(name: str, value: Any, scope: str, named: list[Field[Any]]) -> str | None:
+    field_class = _field_class(value)
+    if field_class is not None and not field_class.__qualname__.startswith(scope):
         return f"a field class without parentheses; write {name} = {field_class.__name__}()"
-    if isinstance(value, CompositeKey):
+    if issubclass(type(value), CompositeKey) or value is CompositeKey:
         return "a composite key is an option; write primary_key = co.CompositeKey(...) in class Meta"
     is_meta = name != "Meta" and name.strip("_").lower() == "meta"
-    if is_meta and (isinstance(value, type) or (name == "_meta" and not isinstance(value, Field))):
+    if is_meta and (_is_class(value) or (name == "_meta" and not is_field(value))):
         return "options are only read from a class that is called Meta; write class Meta:"
-    # A field that has a name of its own in the body is only referred to.
-    if isinstance(value, (tuple, list)) and value and all(_is_new_field(part, fields) for part in value):
-        if type(value) is tuple and len(value) == 1:
+    if type(value) not in _COLLECTIONS:
+        return None
+    is_single = type(value) in (tuple, list) and len(value) == 1
+    if any(_is_new_field(part, named) or (is_single and _field_class(part) and not name.isupper()) for part in value):
+        if type(value) is tuple and is_single:
             return "a field in a tuple; remove the comma after it"
         return f"a {type(value).__name__} of fields declares none; give each field a name"
     return None
 
 
 def _field_class(value: Any) -> type[Field[Any]] | None:
-    value = getattr(value, "__origin__", value)  # of StringField[str]
-    return value if isinstance(value, type) and issubclass(value, Field) else None
+    value = _origin(value)
+    return value if _is_class(value) and issubclass(value, Field) else None
 
 
-def _is_new_field(value: Any, fields: list[Field[Any]]) -> bool:
-    if isinstance(value, Field):
-        return value.model is None and not any(value is field for field in fields)
-    return _field_class(value) is not None
+def _is_new_field(value: Any, named: list[Field[Any]]) -> bool:
+    return is_field(value) and value.model is None and not any(value is field for field in named)
 
 
 def check_class(cls: type, root: type, fields: Mapping[str, Field[Any]], inherited: Collection[str]) -> None:
@@ -111,31 +180,41 @@ def _check_annotations(cls: type, root: type, names: Collection[str]) -> None:
     """
     own = [base for base in cls.__mro__ if base not in root.__mro__]
     checked = {checked for base in own[1:] if is_model(base) for checked in base.__mro__}
-    free = any("__dict__" in vars(base).get("__slots__", ()) for base in own)
     for base in own:
         if base in checked:
             continue
         values = vars(base)
-        for name, text in annotations_of(values).items():
-            taken = any(name in vars(other) for other in own if other is not base)
-            if name in names or _OF_CLASS.search(text):
+        has_rows = is_model(cls) and "_declared" in values
+        for name, annotation in annotations_of(values).items():
+            if name in names or name[0] == "_" or is_of_class(annotation, base.__module__):
                 continue
-            if _OF_FIELD.search(text) and not taken:
-                problem = "an annotation with a field declares none"
-            elif not is_model(cls) or "_declared" not in values or name[0] == "_":
-                continue
-            elif name in values:
-                if name.isupper() or callable(values[name]) or hasattr(values[name], "__get__"):
+            if name in values:
+                if not has_rows or _is_attribute(name, values[name], annotation):
                     continue
                 problem = "a value with an annotation declares no field"
-            elif free or taken:
+            elif any(name in vars(other) for other in own):
                 continue
-            else:
+            elif _is_of_field(annotation):
+                problem = "an annotation with a field declares none"
+            elif has_rows and cls.__dictoffset__ == 0:
                 problem = "an annotation alone declares no field"
+            else:
+                continue
             raise TypeError(
                 f"{cls.__name__}.{name}: {problem}; write {name} = co.StringField() or another field; annotate an "
                 "attribute of the class with ClassVar, and put what only type checkers read under `if TYPE_CHECKING:`"
             )
+
+
+def _is_attribute(name: str, value: Any, annotation: Any) -> bool:
+    """Return whether a value with an annotation is an attribute of the class, rather than meant to be a default."""
+    cls: type = type(value)
+    if name.isupper() or hasattr(cls, "__get__"):
+        return True
+    if issubclass(cls, _STORED):
+        # None removes an inherited field.
+        return value is None and type(annotation) in (str, type(None)) and str(annotation).strip("'\"") == "None"
+    return callable(value) or name_of(annotation) in {base.__name__ for base in cls.__mro__}
 
 
 def _check_defaults(model: str, fields: Mapping[str, Field[Any]]) -> None:
@@ -143,12 +222,13 @@ def _check_defaults(model: str, fields: Mapping[str, Field[Any]]) -> None:
     for name, field in fields.items():
         if field.default is None or field.makes_default or _is_unknown(field, field.default):
             continue
+        default = field.make_default()  # a copy: the program's own code may change what it converts
         try:
-            field.converter.dump(field.default)
+            field.converter.dump(default)
         except ValueError as error:
             cause = error.__cause__
             # Other errors of the program's own code say that it cannot run yet, rather than what it was given.
-            if cause is None or isinstance(cause, (TypeError, ValueError)) or _is_about(cause, field.default):
+            if cause is None or isinstance(cause, (TypeError, ValueError)) or _is_about(cause, default):
                 raise TypeError(f"{model}.{name}: the field does not take its default: {error}") from error
         except Exception:  # noqa: BLE001, S110 - code of the program that cannot run yet
             pass
@@ -171,7 +251,7 @@ def _warn_of_hidden_methods(cls: type, names: Iterable[str]) -> None:
     """Warn of methods that the model inherits, and that the fields with these names hide."""
     for name in names:
         for base in cls.__mro__[1:]:
-            if isinstance(vars(base).get(name), (FunctionType, classmethod, staticmethod, property)):
+            if issubclass(type(vars(base).get(name)), (FunctionType, classmethod, staticmethod, property)):
                 warnings.warn(
                     f"{cls.__name__}.{name}: the field hides the method {base.__name__}.{name}; give the field another "
                     "name if the method is needed",

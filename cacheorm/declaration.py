@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import errors
-from .class_bodies import annotations_of, check_body, check_class
+from .class_bodies import annotations_of, check_bodies, check_class, is_field, is_of_class, name_of
 from .fields import CompositeKey, Field, UUIDField
 from .metadata import RowPlan, defaults
 from .model_registry import connect, register
@@ -106,7 +106,7 @@ def _declare(
         ValueError: no primary key, or more than one.
     """
     # A base that another base inherits from adds nothing.
-    direct = [base for base in bases if not any(other is not base and issubclass(other, base) for other in bases)]
+    direct = [base for base in bases if not any(other is not base and base in other.__mro__ for other in bases)]
     parents: list[Declared] = [base._declared for base in direct if hasattr(base, "_declared")]
     concrete = [base for base in direct if is_model(base)]
     if len(concrete) > 1:
@@ -117,10 +117,7 @@ def _declare(
     ancestors = _ancestors(bases)
     # The classes that its parents inherit: what they declare is inherited, and was checked.
     known = {cls for base in ancestors if isinstance(base, ModelBase) for cls in base.__mro__}
-    check_body(name, namespace.get("__qualname__", name), namespace)
-    for base in ancestors:
-        if base not in known:
-            check_body(name, base.__qualname__, vars(base))
+    check_bodies(name, namespace.get("__qualname__", name), namespace, ancestors, known)
     own = _own_fields(name, namespace)
     given = _meta_options(name, namespace.get("Meta"), known)
     inherited_options = _inherited_options(name, ancestors, known)
@@ -139,7 +136,7 @@ def _declare(
     } | own
     composite = _composite_key(name, fields, own, options, parents)
     if not options.abstract:
-        fields = _with_primary_key(name, fields, composite, annotations_of(namespace))
+        fields = _with_primary_key(name, fields, composite, [namespace, *map(vars, ancestors)])
         namespace["_meta"] = _UNKNOWN
     members = (
         {field.name: (field.member, field.place) for field in concrete[0]._meta.fields.values()} if concrete else {}
@@ -253,6 +250,12 @@ def _meta_options(name: str, meta: Any, known: set[type]) -> dict[str, Any]:
         raise TypeError(f"{name}.Meta must be a class, got {type(meta).__name__}")
     of_parents = {vars(base).get("Meta") for base in known}
     given: dict[str, Any] = {}
+    valued: set[str] = set()
+    for base in meta.__mro__:
+        valued |= vars(base).keys()
+        for option, annotation in annotations_of(vars(base)).items():
+            if option in Options._fields and option not in valued and not is_of_class(annotation, base.__module__):
+                raise TypeError(f"{name}.Meta.{option}: an annotation sets no option; write {option} = and its value")
     for base in reversed(meta.__mro__):
         # class Meta(Base.Meta) repeats what is inherited anyway. Options that are not inherited remain Base's own.
         kept = NOT_INHERITED if base in of_parents else ()
@@ -277,7 +280,7 @@ def _inherited_options(name: str, ancestors: list[type], known: set[type]) -> di
 def _own_fields(name: str, namespace: dict[str, Any]) -> dict[str, Field[Any]]:
     own: dict[str, Field[Any]] = {}
     for field_name, value in namespace.items():
-        if not isinstance(value, Field):
+        if not is_field(value):
             continue
         if field_name in _RESERVED or field_name.startswith("__"):
             raise ValueError(f"{name}: a field cannot be called {field_name!r}, every model uses that name itself")
@@ -294,7 +297,7 @@ def _inherited_fields(ancestors: list[type]) -> dict[str, Field[Any]]:
         names = vars(base)
         declared: Declared | None = names.get("_declared")
         if declared is None:
-            own = {field_name: value for field_name, value in names.items() if isinstance(value, Field)}
+            own = {field_name: value for field_name, value in names.items() if is_field(value)}
             known = own
         else:
             own, known = declared.own, declared.fields
@@ -339,12 +342,12 @@ def _composite_key(
 
 
 def _with_primary_key(
-    name: str, fields: dict[str, Field[Any]], composite: CompositeKey | None, annotations: dict[str, str]
+    name: str, fields: dict[str, Field[Any]], composite: CompositeKey | None, bodies: list[Mapping[str, Any]]
 ) -> dict[str, Field[Any]]:
     """Return the fields of a model with rows; without a primary key of its own it gets ``id``.
 
     Raises:
-        TypeError: an annotation says that ``id`` is something else.
+        TypeError: an annotation, its own or an inherited one, says that ``id`` is something else.
         ValueError: a wrong composite key, or a field ``id`` that is no primary key.
     """
     if composite is not None:
@@ -358,7 +361,8 @@ def _with_primary_key(
         return fields
     if "id" in fields:
         raise ValueError(f"{name}: required primary key: none of its fields has primary_key=True")
-    if "UUID" not in annotations.get("id", "UUID"):
+    annotation = next((found["id"] for found in map(annotations_of, bodies) if "id" in found), None)
+    if name_of(annotation) in ("int", "str", "bytes", "float"):
         raise TypeError(
             f"{name}.id: an annotation alone declares no field, and the key would be a UUID; "
             "write id = co.IntegerField(primary_key=True) or another field"

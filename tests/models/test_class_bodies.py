@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import dataclasses
 import enum
+import functools
 import gc
+import logging
 import pickle
 import sys
 import threading
 import types
+import uuid
 import warnings
 import weakref
-from typing import Any, ClassVar, Final
+from collections.abc import Callable
+from typing import Any, ClassVar, Final, Generic, Literal, NamedTuple, NewType, Protocol, TypeAlias, TypeVar
+from unittest import mock
 
 import pytest
 from amounts import enough
@@ -20,6 +26,7 @@ from amounts import enough
 import cacheorm as co
 
 ModelBase: Any = type(co.Model)
+T = TypeVar("T")
 
 
 def model(name: str = "User", bases: tuple[Any, ...] = (co.Model,), /, **body: Any) -> Any:
@@ -33,7 +40,8 @@ def declare(body: str, head: str = "class User(Base):", **names: Any) -> Any:
         vars(made).update({"co": co, "Base": co.Model, "ClassVar": ClassVar, "Final": Final, "Any": Any, **names})
         source = f"{future}def make():\n    {head}\n" + "".join(f"        {line}\n" for line in body.splitlines())
         exec(f"{source}    return User", vars(made))
-        user = made.make()
+        with mock.patch.dict(sys.modules, declared=made):
+            user = made.make()
     return user
 
 
@@ -61,7 +69,11 @@ class Upper(co.Field[str]):
         ("class _meta:\n    ttl = 5", "options are only read from a class that is called Meta"),
         ("_meta = {'ttl': 5}", "options are only read from a class that is called Meta"),
         ("name: co.StringField", "an annotation with a field declares none; write name = co.StringField"),
-        ("name: co.StringField = None", "an annotation with a field declares none"),
+        ("name = co.CompositeKey", "a composite key is an option; write primary_key"),
+        ("name = {co.StringField()}", "a set of fields declares none"),
+        ("name = [co.StringField(), None]", "a list of fields declares none"),
+        ("name: co.StringField = None", "a value with an annotation declares no field"),
+        ("name: co.StringField | None", "an annotation with a field declares none"),
         ("name: co.StringField[str]", "an annotation with a field declares none"),
         ("name: co.StringField()", "an annotation with a field declares none"),
         ("name: 'co.StringField'", "an annotation with a field declares none"),
@@ -70,6 +82,9 @@ class Upper(co.Field[str]):
         ("ttl: int", "an annotation alone declares no field"),
         ("name: str = 'x'", "a value with an annotation declares no field"),
         ("name: str | None = None", "a value with an annotation declares no field"),
+        ("name: list[str] = dataclasses.field(default_factory=list)", "a value with an annotation declares no field"),
+        ("id: int | None", "the key would be a UUID"),
+        ("id: 'str'", "the key would be a UUID"),
         ("id: int", r"the key would be a UUID; write id = co\.IntegerField\(primary_key=True\)"),
         ("name = co.IntegerField(default='two')", "the field does not take its default: expected an integer"),
         ("name = co.BooleanField(default='false')", "the field does not take its default"),
@@ -85,7 +100,7 @@ class Upper(co.Field[str]):
 def test_a_declaration_that_declares_nothing_is_an_error_that_says_what_was_meant(line: str, text: str) -> None:
     name = line.split()[1].rstrip(":") if line.startswith("class") else line.split()[0].rstrip(":")
     with pytest.raises(TypeError, match=rf"^User\.{name}: .*{text}"):
-        declare(line, Upper=Upper, Tone=Tone)
+        declare(line, Upper=Upper, Tone=Tone, dataclasses=dataclasses)
 
 
 def test_errors_show_no_default() -> None:
@@ -112,10 +127,123 @@ def test_errors_show_no_default() -> None:
         "name = co.IntegerField(default='2')\nother = co.StringField(default=5)\nlater = co.IntegerField(default=str)",
         "name = co.ForeignKeyField('Later', default=5)\nnames = co.ListField(co.ForeignKeyField('Later'), default=[5])",
         "name: str = co.StringField()",
+        "_cache: dict[str, co.Field] = {}\n_field: co.Field",
+        "name = co.StringField()\nSEARCHABLE: tuple[co.Field, ...] = (name,)",
+        "KIND: Literal['TextField'] = 'TextField'",
+        "pk: 'type[co.IntegerField]' = property(lambda self: co.IntegerField)",
+        "kinds = (co.StringField, co.BinaryField)\nTEXT_FIELDS = (co.StringField,)\nall = {co.StringField}",
+        "field_class: type[co.Field] = co.StringField\nother: 'type[co.Field]' = co.StringField",
+        "id: UserId\nclass Meta:\n    name = 'legal'",
+        "id: ClassVar[int]",
+        "limit: CV[int] = 3\nother: 'CV[int]' = 3\nJson: TypeAlias = 'dict[str, Any]'\nPair: TypeAlias = int | str",
+        "objects: Manager = Manager()\nothers: Manager['User'] = Manager()\nlast: 'Manager' = Manager()",
+        "logger: logging.Logger = logging.getLogger('x')\nmodel_config = {'strict': True}",
+        "size: int = functools.cached_property(len)\nparse: Callable[..., int] = functools.partial(int, 3)",
+        "__slots__ = {'cached': 'a comment'}\ncached: int\n__match_args__: tuple[str, ...] = ('id',)",
+        "@dataclasses.dataclass\nclass Address:\n    street: str\n    fields: list[co.Field]",
+        "class Pair(NamedTuple):\n    left: int\n    right: str = ''\nclass Kind(enum.Enum):\n    A = 'a'",
     ],
 )
 def test_what_is_meant_as_it_is_written_is_accepted(body: str) -> None:
-    declare(body)
+    legal = {"UserId": NewType("UserId", uuid.UUID), "CV": ClassVar, "Manager": Manager, "NamedTuple": NamedTuple}
+    modules = {"dataclasses": dataclasses, "enum": enum, "functools": functools, "logging": logging, "uuid": uuid}
+    typing = {"Callable": Callable, "Literal": Literal, "TypeAlias": TypeAlias}
+    declare(body, **legal, **modules, **typing)
+
+
+class Manager(Generic[T]):
+    """An attribute that other mappers have."""
+
+
+def test_a_list_may_refer_to_the_fields_of_the_classes_that_are_inherited() -> None:
+    class Mixin:
+        name = co.StringField()
+        email = co.StringField()
+
+    first = declare("search = (Mixin.name, Mixin.email)", "class User(Mixin, co.Model):", Mixin=Mixin)
+    declare("search = [Mixin.name, first.id]", "class User(first):", Mixin=Mixin, first=first)
+    with pytest.raises(TypeError, match=r"^User\.search: a list of fields declares none"):
+        declare("search = [Mixin.name, co.StringField()]", "class User(Mixin, co.Model):", Mixin=Mixin)
+
+
+def test_classes_of_other_libraries_may_annotate_their_own_fields() -> None:
+    class FormField:
+        pass
+
+    class Form:
+        form: FormField
+        field: FormField | None = None
+        other: "FormField | None" = None  # noqa: UP037
+        name: str
+
+    made = declare("form: FormField = FormField()", "class User(Form, co.Model):", Form=Form, FormField=FormField)
+    assert made.field is None
+
+
+def test_instances_that_have_a_dict_may_have_annotated_attributes() -> None:
+    user = declare("note: str", "class User(Mixin, co.Model):", Mixin=type("Mixin", (), {}))
+    row = user()
+    row.note = "x"
+    assert row.note == "x"
+    with pytest.raises(TypeError, match=r"^User\.note: an annotation alone declares no field"):
+        declare("note: str", "class User(Mixin, co.Model):", Mixin=type("Mixin", (), {"__slots__": ()}))
+
+
+def test_a_field_that_is_removed_may_be_annotated() -> None:
+    base = model("Base", name=co.StringField(), other=co.StringField())
+    user = declare("name: None = None\nother: 'None' = None", Base=base)
+    assert list(user._meta.fields) == ["id"]
+
+
+def test_an_inherited_annotation_says_what_the_key_is_too() -> None:
+    abstract: Any = {"Meta": type("Meta", (), {"abstract": True})}
+    for base in (
+        (model("Base", __annotations__={"id": int}, **abstract),),
+        (type("Mixin", (), {"__annotations__": {"id": "int"}}), co.Model),
+    ):
+        with pytest.raises(TypeError, match=r"^User\.id: .*the key would be a UUID"):
+            model("User", base)
+        assert model("User", base, id=co.IntegerField(primary_key=True))
+        assert model("User", base, __annotations__={"id": uuid.UUID}).id
+
+
+def test_protocols_and_abstract_classes_may_be_inherited_with_a_metaclass_of_both() -> None:
+    class Named(Protocol):
+        name: str
+
+        def greet(self) -> str:
+            return f"I am {self.name}"
+
+    metaclass: Any = type("Both", (ModelBase, type(Named)), {})
+    user = metaclass("User", (Named, co.Model), {"__qualname__": "<locals>.User", "name": co.StringField()})
+    assert user(name="Sam").greet() == "I am Sam"
+
+
+class Lazy:
+    """An object that must not be used before the program runs, like those of web frameworks."""
+
+    def fail(self, *args: object) -> Any:
+        raise RuntimeError("used while a class was created")
+
+    __class__ = property(fail)  # type: ignore[assignment]
+    __getattribute__ = __eq__ = __hash__ = fail  # type: ignore[assignment]
+    __repr__ = __bool__ = __len__ = __iter__ = __call__ = fail
+
+
+def test_the_checks_run_no_code_of_what_a_class_has() -> None:
+    names: dict[str, Any] = {name: Lazy() for name in ("current", "meta", "hidden", "replaced")}
+    names |= {"parts": (Lazy(),), "several": [Lazy(), Lazy()], "__annotations__": {"current": int, "more": Lazy()}}
+    base = model("Base", (type("Mixin", (), names), co.Model), Meta=type("Meta", (), {"abstract": True}))
+    user = model("User", (base,), **names)
+    assert list(model("Child", (user,), hidden=co.IntegerField())._meta.fields) == ["id", "hidden"]
+
+
+def test_the_check_of_a_default_leaves_the_default_alone() -> None:
+    class Popping(co.Field[Any]):
+        def cache_value(self, value: Any) -> Any:
+            return value.pop()
+
+    assert model(name=Popping(default=[1, 2]))().name == [1, 2]
 
 
 def test_fields_and_methods_may_be_annotated_again_where_they_are_inherited() -> None:

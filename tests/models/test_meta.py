@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -61,6 +61,33 @@ def test_an_unknown_option_is_an_error_that_names_the_closest(option: str, hint:
 def test_an_option_of_the_wrong_kind_is_refused_by_name(option: str, value: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match=rf"User\.Meta\.{option}"):
         model_with(**{option: value})
+
+
+def test_an_option_with_a_colon_for_an_equals_sign_is_refused() -> None:
+    colon: Any = {"ttl": "60"}
+    for annotation in (60, "60", int):
+        with pytest.raises(TypeError, match=r"^User\.Meta\.ttl: an annotation sets no option; write ttl = "):
+            model_with(__annotations__={"ttl": annotation})
+    with pytest.raises(TypeError, match=r"^User\.Meta\.name: an annotation sets no option"):
+        model_with(__annotations__={"name": "'users'"})
+    with pytest.raises(TypeError, match=r"^User\.Meta\.ttl: an annotation sets no option"):
+        model_with((type("Mixin", (), {"Meta": type("Meta", (), {"__annotations__": colon})}), co.Model))
+
+    class Common:
+        ttl: int
+        name: ClassVar[str]
+        helper: int
+
+    def user(**names: Any) -> Any:
+        meta = type("Meta", (Common,), names)
+        return type(co.Model)("User", (co.Model,), {"__qualname__": "<locals>.User", "Meta": meta})
+
+    assert user(ttl=60, __annotations__={"ttl": int})._meta.ttl == 60
+    with pytest.raises(TypeError, match=r"^User\.Meta\.ttl: "):
+        user()
+    base = model_with(ttl=50, abstract=True)
+    with pytest.raises(TypeError, match=r"^User\.Meta\.ttl: "):
+        type(co.Model)("User", (base,), {"Meta": type("Meta", (base.Meta,), {"__annotations__": colon})})
 
 
 def test_a_url_with_a_password_is_not_shown() -> None:
