@@ -77,11 +77,12 @@ class Instance:
             return True
         if type(self) is not type(other):
             return NotImplemented
-        pk = self._pk
-        return pk is not None and bool(pk == other._pk)
+        pk = type(self)._meta.canonical_key(self._pk)
+        return pk is not None and bool(pk == type(self)._meta.canonical_key(other._pk))
 
     def __hash__(self) -> int:
-        pk = self._pk
+        # Not of the value as it was assigned, which a write may replace: sets would lose the instance.
+        pk = type(self)._meta.canonical_key(self._pk)
         if pk is None:
             name = type(self).__name__
             raise TypeError(

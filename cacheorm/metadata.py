@@ -142,6 +142,8 @@ class RowPlan:
         self.related = model._related if self.references else None
         self._adopter = adopt.Adopter(model, self.names, self.references)
         formatter = (composite or key_fields[0]).index_formatter
+        # The values of most keys need no conversion, and are compared often. References are not looked up yet.
+        self._plain_key = None if composite or key_fields[0] in self.references else key_fields[0].converter.key_type
         self.identity: Any = keys.Identity(model, key_fields, self.prefix, formatter, options.key_version)
         self._resolved: _Resolved | None = None
         self.reader = keys.RowReader(self.identity, self.resolved, defaults)
@@ -288,6 +290,18 @@ class RowPlan:
         """
         parts = (pk,) if self.composite is None else self.composite.check(pk)
         return {field.name: part for field, part in zip(self.key_fields, parts, strict=True)}
+
+    def canonical_key(self, pk: Any) -> Any:
+        """Return a primary key as a read returns it, with the values that its fields do not take as they are.
+
+        Args:
+            pk: a value, a tuple of a composite key's, or ``None``.
+        """
+        if pk is None or type(pk) is self._plain_key:
+            return pk
+        if self.composite is None:
+            return self.key_fields[0].canonical(pk)
+        return tuple([field.canonical(part) for field, part in zip(self.key_fields, pk, strict=True)])
 
     def key_of(self, row: Any) -> str:
         """Return the backend key of a row, a mapping or an instance.

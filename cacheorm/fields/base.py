@@ -149,6 +149,16 @@ class Field(slots.Slot, Generic[T]):
             model = self.model.__name__ if self.model else None
             raise ValidationError(model, [(self.name or type(self).__name__, str(error))]) from error
 
+    def canonical(self, value: Any) -> Any:
+        """Return a value as a read returns it; one that the field does not take as it is."""
+        if type(value) is self.slot_converter.key_type:
+            return value
+        converter = self.converter
+        try:
+            return converter.canonical(value, converter.dump(value))
+        except ValueError:
+            return value
+
     def same(self, one: Any, other: Any) -> bool:
         """Return whether two values are equal once they are converted; values that the field does not take are not."""
         if one is other or one is None or other is None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import datetime
 import pickle
 import uuid
+from decimal import Decimal
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -292,3 +295,49 @@ def test_a_copy_with_other_values_leaves_the_row_as_it_is(memory: co.SimpleBacke
             replace(row, nam="x")
         with pytest.raises(ValueError, match="contradict"):
             replace(visit, account=1, account_id=2)
+
+
+class Color(Enum):
+    RED = "a"
+
+
+KEYS: list[tuple[co.Field[Any], Any, Any]] = [
+    (co.UUIDField(primary_key=True), str(uuid.UUID(int=7)), uuid.UUID(int=7)),
+    (co.ShortUUIDField(primary_key=True), str(uuid.UUID(int=7)), uuid.UUID(int=7)),
+    (co.IntegerField(primary_key=True), "5", 5),
+    (co.EnumField(Color, primary_key=True), "a", Color.RED),
+    (co.DateField(primary_key=True), "2024-02-03", datetime.date(2024, 2, 3)),
+    (co.DecimalField(primary_key=True), "1.0", Decimal(1)),
+    (co.StructField(str, int, primary_key=True), "5", 5),
+]
+
+
+@pytest.mark.parametrize(("field", "given", "read"), KEYS, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize("form", ["single", "composite", "reference"])
+def test_an_instance_stays_in_a_set_when_it_is_written(field: Any, given: Any, read: Any, form: str) -> None:
+    body: dict[str, Any] = {"id": field, "Meta": type("Meta", (), {"backend": co.SimpleBackend()})}
+    model: Any = type("Keyed", (co.Model,), body)
+    if form == "composite":
+        options = {"backend": co.SimpleBackend(), "primary_key": co.CompositeKey("other", "day")}
+        body = {"other": co.ForeignKeyField(model), "day": co.IntegerField(), "Meta": type("Meta", (), options)}
+        model, given, read = type("Pair", (co.Model,), body), (given, "3"), (read, 3)
+    elif form == "reference":
+        body = {"id": co.ForeignKeyField(model, primary_key=True), "Meta": body["Meta"]}
+        model = type("Referring", (co.Model,), body)
+    row, other = model(), model()
+    row._pk, other._pk = given, read
+    assert row == other
+    assert hash(row) == hash(other)
+    kept = {row}
+    row.save(force_insert=True)
+    assert row in kept
+    assert model.get_by_id(read) in kept
+    other.save()
+    assert other in kept
+
+
+def test_a_key_that_the_field_does_not_take_is_compared_as_it_is() -> None:
+    assert Account(number="x") == Account(number="x") != Account(number="y")
+    assert len({Account(number="x"), Account(number="x"), Visit(account="x", day=1)}) == 2
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(Account(number=[]))
