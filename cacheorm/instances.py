@@ -12,7 +12,7 @@ from .metadata import RowPlan
 from .operations import shortcuts
 from .operations.validate import validate
 from .sync_driver import run
-from .types import TTL, is_model
+from .types import TTL
 
 __all__ = ["Instance", "refreshed"]
 
@@ -63,9 +63,8 @@ class Instance:
         plan = type(self)._meta
         if plan.composite is not None:
             return plan.composite.__get__(self)
-        value = plan.key_fields[0].peek(self)
-        # A foreign key holds the related instance itself until that has a primary key.
-        return None if plan.references and is_model(type(value)) else value
+        field = plan.key_fields[0]
+        return field.key_value(self) if plan.references else field.peek(self)
 
     @_pk.setter
     def _pk(self, value: Any) -> None:

@@ -149,6 +149,10 @@ class Field(slots.Slot, Generic[T]):
             model = self.model.__name__ if self.model else None
             raise ValidationError(model, [(self.name or type(self).__name__, str(error))]) from error
 
+    def key_value(self, instance: Any) -> Any:
+        """Return the value in the primary key; a foreign key's may be that of a related instance by now."""
+        return self.peek(instance)
+
     def canonical(self, value: Any) -> Any:
         """Return a value as a read returns it; one that the field does not take as it is."""
         if type(value) is self.slot_converter.key_type:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from ..types import is_model
 from .base import IndexFormatter
 
 if TYPE_CHECKING:
@@ -46,9 +45,8 @@ class CompositeKey:
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         if instance is None:
             return self
-        values = tuple(field.peek(instance) for field in instance._meta.key_fields)
-        # A foreign key holds the related instance itself until that has a primary key.
-        return None if any(value is None or is_model(type(value)) for value in values) else values
+        values = tuple([field.key_value(instance) for field in instance._meta.key_fields])
+        return None if any(value is None for value in values) else values
 
     def __set__(self, instance: Any, value: Sequence[Any]) -> None:
         fields = instance._meta.key_fields

@@ -12,11 +12,11 @@ from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, Unpack, overload
 from uuid import UUID
 
-from .._speedups import convert
 from ..errors import CacheORMError, DoesNotExist
 from ..types import is_model, not_a_model
 from .base import Field, FieldOptions
 from .lazy import keep_errors, warn_if_blocking
+from .references import Reference, has_rows_of
 
 if TYPE_CHECKING:
     from ..models import Model
@@ -42,79 +42,6 @@ class _Missing:
 
 MISSING: Final = _Missing()
 """In place of a related instance: the row was looked up, and does not exist."""
-
-
-class _Reference(convert.Converter):
-    """Converts ids like the primary key of the target, and instances of the target to their ids.
-
-    The target may be declared after the model that refers to it, so it is looked up at each use.
-    """
-
-    def __init__(self, field: ForeignKeyField[Any]) -> None:
-        self.field = field
-
-    def _id_of(self, value: Any) -> Any:
-        target = self.field.rel_model
-        if not isinstance(value, target):
-            return value
-        if not _same_rows(value, target):
-            raise ValueError(
-                f"expected a {target.__name__}, got {type(value).__name__}, whose rows have keys of their own"
-            )
-        if value._pk is None:
-            raise ValueError(f"the {target.__name__} it refers to has no primary key yet: save it first")
-        return value._pk
-
-    def dump(self, value: Any) -> Any:
-        value = self._id_of(value)
-        meta = self.field.rel_model._meta
-        if meta.composite is None:
-            return meta.key_fields[0].converter.dump(value)
-        try:
-            parts = meta.composite.check(value)
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"expected a tuple of {len(meta.key_fields)} key values, got {type(value).__name__}"
-            ) from None
-        return [field.converter.dump(part) for field, part in zip(meta.key_fields, parts, strict=True)]
-
-    def load(self, stored: Any) -> Any:
-        meta = self.field.rel_model._meta
-        if meta.composite is None:
-            return meta.key_fields[0].converter.load(stored)
-        if not isinstance(stored, (list, tuple)) or len(stored) != len(meta.key_fields):
-            raise ValueError(f"expected a list of {len(meta.key_fields)} key values, got {type(stored).__name__}")
-        return tuple(field.converter.load(part) for field, part in zip(meta.key_fields, stored, strict=True))
-
-    def canonical(self, value: Any, stored: Any) -> Any:
-        meta = self.field.rel_model._meta
-        if meta.composite is None:
-            return meta.key_fields[0].converter.canonical(self._id_of(value), stored)
-        return self.load(stored)
-
-    @property
-    def mixed(self) -> bool:
-        meta = self.field.rel_model._meta
-        return meta.composite is None and bool(meta.key_fields[0].converter.mixed)
-
-    @property
-    def key_parts(self) -> list[Any] | None:
-        meta = self.field.rel_model._meta
-        if meta.composite is None:
-            parts: list[Any] | None = meta.key_fields[0].converter.key_parts
-            return parts
-        return [field.converter for field in meta.key_fields]
-
-    def key_form(self, value: Any, stored: Any) -> Any:
-        meta = self.field.rel_model._meta
-        if meta.composite is None:
-            return meta.key_fields[0].converter.key_form(value, stored)
-        parts = zip(meta.key_fields, value, stored, strict=True)
-        return [field.converter.key_form(part, form) for field, part, form in parts]
-
-
-def _same_rows(instance: Any, model: type[Model]) -> bool:
-    return type(instance) is model or type(instance)._meta.prefix == model._meta.prefix
 
 
 class ObjectId:
@@ -209,7 +136,7 @@ class ForeignKeyField(Field[T]):
         super().__init__(null=null, **options)
 
     def make_converter(self) -> Any:
-        return _Reference(self)
+        return Reference(self)
 
     @property
     def slot_converter(self) -> Any:
@@ -230,13 +157,20 @@ class ForeignKeyField(Field[T]):
         """
         if isinstance(self.target, str):
             # At the first use and not earlier: a model of that name in a nearer scope may be declared later.
-            found = self.find() if self.find else None
+            found = self._known
             if found is None:
                 raise CacheORMError(
                     f"{self!r} refers to {self.target!r}, and no such model is declared "
                     "(or several modules declare one: then give its full name, package.module.Model)"
                 )
             self.target = found
+        return self.target
+
+    @property
+    def _known(self) -> type[Model] | None:
+        """The model referred to, ``None`` as long as it is not declared."""
+        if isinstance(self.target, str):
+            return self.find() if self.find else None
         return self.target
 
     @property
@@ -281,7 +215,27 @@ class ForeignKeyField(Field[T]):
                 if self.makes_default or is_model(type(value)):
                     self._hold(instance, value)
         # An instance that had no id when it was assigned may have one now.
-        return value._pk if is_model(type(value)) else value
+        return self._id_of(value) if is_model(type(value)) else value
+
+    def _id_of(self, related: Any) -> Any:
+        """Return the id of an instance that was assigned.
+
+        Raises:
+            ValidationError: it is no instance of the model referred to.
+        """
+        if self._known is not None:
+            self._named(self._own.check, related)
+        return related._pk
+
+    def key_value(self, instance: Any) -> Any:
+        value = self.peek(instance)
+        if value is None:
+            value = _loaded(instance).get(self.name)
+        if not is_model(type(value)):
+            return value
+        target = self._known
+        # What is no row of the target is refused when it is converted.
+        return value._pk if target is None or has_rows_of(value, target) else value
 
     def _related(self, instance: Any, value: Any) -> Any:
         if value is None:
@@ -296,7 +250,7 @@ class ForeignKeyField(Field[T]):
                     f".preload({self.name!r}) or co.preload(row, {self.name!r}), or await its aget(row)"
                 )
             warn_if_blocking(self)
-            related = self.rel_model._read(value)
+            related = self.rel_model._read(self._id_of(value) if is_model(type(value)) else value)
             if related is None:
                 raise self._gone(value)
             instance._relations[self.name] = related
@@ -352,18 +306,17 @@ class ForeignKeyField(Field[T]):
         """Set the reference, without noting that it was assigned."""
         if is_model(type(value)):
             # An instance may be assigned before the model that is named here can be found.
-            target = self.target if isinstance(self.target, type) else self.find and self.find()
-            if target is not None and isinstance(value, target) and _same_rows(value, target):
+            target = self._known
+            if target is not None and has_rows_of(value, target):
                 self.poke(instance, value._pk)
                 instance._relations[self.name] = value
                 return
         loaded = _loaded(instance)
-        if loaded and self.peek(instance) != value:
+        if loaded and (value is None or self.peek(instance) != value):
             loaded.pop(self.name, None)
         self.poke(instance, value)
 
     if TYPE_CHECKING:
-
         def __set__(self, instance: object, value: T | Key) -> None: ...
 
     else:

@@ -13,7 +13,7 @@ from .._speedups import keys as key_makers
 from ..errors import ValidationError
 from ..metadata import RowPlan
 from ..requests import Call, Steps
-from ..types import TTL
+from ..types import TTL, is_model
 from .delete import ModelDelete
 from .expire import ModelExpire
 from .increment import Increment
@@ -174,7 +174,8 @@ def save(instance: Any, force_insert: bool, ttl: TTL, keep_ttl: bool, atomic: bo
     if keep_ttl and ttl is not None:
         raise ValueError(f"{plan.model.__name__}: ttl gives the row a lifetime, and keep_ttl keeps the one it has")
     state = plan.tracker.peek(instance)
-    if force_insert or instance._pk is None or assigned.is_unsaved(state) or is_creation(instance):
+    is_new = instance._pk is None or (plan.references and _borrows_key(plan, instance))
+    if force_insert or is_new or assigned.is_unsaved(state) or is_creation(instance):
         return (yield from save_new(instance, ttl))
     changed = assigned.assigned(state, instance)
     # Receivers of signals may change a row in which nothing was changed.
@@ -188,6 +189,12 @@ def save(instance: Any, force_insert: bool, ttl: TTL, keep_ttl: bool, atomic: bo
     if atomic:
         update.atomic()
     return (yield from update.steps()) is not None
+
+
+def _borrows_key(plan: RowPlan, instance: Any) -> bool:
+    """Return whether a part of the key is only that of a related instance so far: such a row was never stored."""
+    parts = [field.peek(instance) for field in plan.key_fields]
+    return any(part is None or is_model(type(part)) for part in parts)
 
 
 def delete(instance: Any) -> Steps[bool]:

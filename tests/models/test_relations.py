@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import pickle
 import types
+import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -565,3 +567,96 @@ def test_a_primary_key_cannot_refer_to_its_own_model() -> None:
     key = co.CompositeKey("up", "number")
     with pytest.raises(ValueError, match=r"Node\.up: a primary key cannot refer"):
         model("Node", up=co.ForeignKeyField("self"), number=co.IntegerField(), Meta={"primary_key": key})
+
+
+@pytest.mark.parametrize("composite", [False, True])
+@pytest.mark.parametrize("late", ["key", "save"])
+def test_a_row_whose_key_is_that_of_a_related_row_gets_it_later(composite: bool, late: str) -> None:
+    user = model("User", name=co.StringField(default=""))
+    if composite:
+        profile = model(
+            "Profile",
+            user=co.ForeignKeyField(user),
+            day=co.IntegerField(),
+            n=co.IntegerField(default=0),
+            Meta={"backend": MEMORY, "primary_key": co.CompositeKey("user", "day")},
+        )
+        values: dict[str, Any] = {"day": 2}
+    else:
+        profile = model("Profile", user=co.ForeignKeyField(user, primary_key=True), n=co.IntegerField(default=0))
+        values = {}
+    sam = user()
+    row = profile(user=sam, **values)
+    assert row._pk is None
+    with pytest.raises(TypeError, match="without a primary key"):
+        hash(row)
+    with pytest.raises(co.ValidationError, match="missing value for <Field: Profile.user>"):
+        row.delete_instance()
+    if late == "key":
+        sam.id = uuid.uuid4()
+    else:
+        sam.save()
+    expected = (sam.id, 2) if composite else sam.id
+    assert (row.user_id, row._pk, row.get_id()) == (sam.id, expected, expected)
+    kept = {row}
+    assert row.delete_instance() is False
+    with pytest.raises(profile.DoesNotExist):
+        row.refresh()
+    assert row.touch() is False
+    assert row.ttl() is None
+    # The row was never stored under that key, so it is new.
+    assert row.save() is True
+    assert row in kept
+    assert profile.get_by_id(expected) == row
+    row.n = 3
+    assert row.save() is True
+    assert row.refresh().n == 3
+    assert row.delete_instance() is True
+
+
+def test_null_takes_the_place_of_an_instance_without_a_key() -> None:
+    user = model("User")
+    essay = model("Essay", writer=co.ForeignKeyField(user, null=True))
+    sam = user()
+    row = essay(writer=sam)
+    row.writer = None
+    sam.save()
+    assert (row.writer_id, row.writer) == (None, None)
+    row.save()
+    assert essay.get_by_id(row.id).writer_id is None
+
+
+@pytest.mark.parametrize("declared", ["class", "name"])
+@pytest.mark.parametrize("name", ["writer", "writer_id"])
+def test_an_instance_of_another_model_is_never_taken_for_its_key(declared: str, name: str) -> None:
+    user = model("Author", id=co.IntegerField(primary_key=True))
+    other = model("Other", id=co.IntegerField(primary_key=True))
+    essay = model(
+        "Essay",
+        id=co.IntegerField(primary_key=True),
+        writer=co.ForeignKeyField(user if declared == "class" else "Author", null=True),
+    )
+    user.create(id=1)
+    expected = "Essay.writer: expected a Author or its primary key, got an instance of Other"
+    stranger = other(id=1)
+    row = essay(id=1, **{name: stranger})
+    actions: list[Callable[[], Any]] = [
+        lambda: row.writer_id,
+        lambda: row.writer,
+        row.to_dict,
+        row.save,
+        row.validate,
+        lambda: essay.create(id=1, **{name: stranger}),
+        lambda: essay.update(id=1, **{name: stranger}).execute(),
+        lambda: essay.insert_many({"id": 1, name: stranger}).execute(),
+    ]
+    for action in actions:
+        with pytest.raises(co.ValidationError) as caught:
+            action()
+        assert expected in str(caught.value)
+    assert not essay.exists(id=1)
+    profile = model("Profile", user=co.ForeignKeyField(user, primary_key=True))
+    for action in (profile(user=stranger).delete_instance, lambda: profile.get(user=stranger)):
+        with pytest.raises(co.ValidationError, match="expected a Author or its primary key, got an instance of Other"):
+            action()
+    assert profile(user=stranger) != profile(user=1)

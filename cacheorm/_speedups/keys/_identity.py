@@ -215,7 +215,7 @@ class Identity:
                     problems.append((field.name, f"{names[0]} and {names[-1]} contradict each other"))
                     continue
             else:
-                value = field.peek(row)
+                value = field.key_value(row)
             if value is None:
                 problems.append((field.name, f"missing value for <Field: {self.name}.{field.name}>"))
                 continue
