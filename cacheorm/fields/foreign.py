@@ -317,6 +317,13 @@ class ForeignKeyField(Field[T]):
         self.poke(instance, value)
 
     if TYPE_CHECKING:
+        # Both, since type checkers take a descriptor that has only one of them to hold what was assigned.
+        @overload
+        def __get__(self, instance: None, owner: type) -> Self: ...
+        @overload
+        def __get__(self, instance: object, owner: type | None = None) -> T: ...
+        def __get__(self, instance: object | None, owner: type | None = None) -> Any: ...
+
         def __set__(self, instance: object, value: T | Key) -> None: ...
 
     else:

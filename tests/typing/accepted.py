@@ -158,5 +158,7 @@ def operations_know_their_model(user: User, article: Article) -> None:
     assert_type(article.author, User)
     assert_type(article.author.name, str)
     article.author = user
+    article.author = 7
+    assert_type(article.author.name, str)
     user.name = "Sam"
     user.tags = ["a", "b"]
