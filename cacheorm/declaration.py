@@ -217,6 +217,8 @@ def _plan(
                     "something else; give the field another object_id_name"
                 )
             taken[accepted] = field_name
+    for field in fields.values():
+        field.in_key = field in key_fields
     for field in key_fields:
         if getattr(field, "target", None) is cls:
             raise ValueError(f"{cls.__name__}.{field.name}: a primary key cannot refer to its own model")

@@ -338,8 +338,10 @@ class ForeignKeyField(Field[T]):
             return self.unset(instance) if value is MISSING else self._related(instance, value)
 
         def __set__(self, instance: Any, value: Any) -> None:
+            kept = self.in_key and self.keeps_key(instance, value)
             self._hold(instance, value)
-            self.mark(instance)
+            if not kept:
+                self.mark(instance)
 
         def __delete__(self, instance: Any) -> None:
             _loaded(instance).pop(self.name, None)

@@ -590,7 +590,7 @@ def test_a_row_whose_key_is_that_of_a_related_row_gets_it_later(composite: bool,
     assert row._pk is None
     with pytest.raises(TypeError, match="without a primary key"):
         hash(row)
-    with pytest.raises(co.ValidationError, match="missing value for <Field: Profile.user>"):
+    with pytest.raises(co.ValidationError, match=r"missing value for <Field: Profile.user>"):
         row.delete_instance()
     if late == "key":
         sam.id = uuid.uuid4()

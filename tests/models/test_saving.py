@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import functools
 import pickle
+import uuid
 from collections import Counter
 from collections.abc import Iterator
+from datetime import date
 from typing import Any
 
 import pytest
@@ -366,3 +368,102 @@ def test_objects_that_were_only_looked_at_are_not_written(backend: Counting, kin
         found.one.number, found.many[0].number = 10, 11
         assert found.save()
         assert (Held.get(id=1).one.number, Held.get(id=1).many[0].number) == (10, 11)
+
+
+class Reader(co.Model):
+    name = co.StringField(default="")
+
+    class Meta:
+        name = "saving.reader"
+
+
+class Seat(co.Model):
+    reader = co.ForeignKeyField(Reader, primary_key=True)
+    text = co.StringField(default="")
+    n = co.IntegerField(default=0)
+
+    class Meta:
+        name = "saving.seat"
+
+
+class Visit(co.Model):
+    reader = co.ForeignKeyField(Reader)
+    day = co.DateField()
+    text = co.StringField(default="")
+    n = co.IntegerField(default=0)
+
+    class Meta:
+        name = "saving.visit"
+        primary_key = co.CompositeKey("reader", "day")
+
+
+class Number(co.Model):
+    id = co.IntegerField(primary_key=True)
+    text = co.StringField(default="")
+    n = co.IntegerField(default=0)
+
+    class Meta:
+        name = "saving.number"
+
+
+READER = Reader(id=uuid.UUID(int=1))
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "again", "another"),
+    [
+        (Number, {"id": 1}, {"id": 1}, {"id": 2}),
+        (Number, {"id": 1}, {"id": "1"}, {"id": 2}),
+        (Number, {"id": 1}, {"_pk": 1}, {"_pk": 2}),
+        (Seat, {"reader": READER}, {"reader": READER}, {"reader_id": uuid.UUID(int=2)}),
+        (Seat, {"reader": READER}, {"reader_id": str(READER.id)}, {"reader": Reader(id=uuid.UUID(int=2))}),
+        (Visit, {"reader": READER, "day": date(2024, 1, 2)}, {"day": "2024-01-02"}, {"day": "2024-01-03"}),
+        (
+            Visit,
+            {"reader": READER, "day": date(2024, 1, 2)},
+            {"_pk": (READER, "2024-01-02")},
+            {"_pk": (READER.id, date(2024, 1, 3))},
+        ),
+    ],
+)
+@pytest.mark.parametrize("serializer", ["msgpack", "json", "pickle"])
+def test_the_same_key_again_is_no_change(
+    model: Any, key: dict[str, Any], again: dict[str, Any], another: dict[str, Any], serializer: str
+) -> None:
+    with co.bind([model], backend=co.SimpleBackend(), serializer=serializer):
+        model.create(**key, text="old")
+        row = model.get(**key)
+        for name, value in again.items():
+            setattr(row, name, value)
+        model.update(**key, text="theirs").execute()
+        row.n = 5
+        assert row.save()
+        assert (row.text, row.n) == ("theirs", 5)
+        assert (model.get(**key).text, model.get(**key).n) == ("theirs", 5)
+        # Under another key it is another row, of which all values are written.
+        found = model(text="another")
+        for name, value in {**key, **another}.items():
+            setattr(found, name, value)
+        assert found.save(force_insert=True)
+        for name, value in another.items():
+            setattr(row, name, value)
+        assert row.save()
+        assert row._pk == found._pk
+        assert model.get_by_id(found._pk).text == "theirs"
+
+
+def test_a_field_of_the_key_of_a_base_is_any_field_of_a_model_with_another_key(backend: Counting) -> None:
+    class Numbered(Number):
+        code = co.StringField()
+
+        class Meta:
+            primary_key = co.CompositeKey("code", "n")
+
+    with co.bind([Numbered], backend=backend):
+        row = Numbered.create(id=1, code="a", n=1)
+        row.n = 1
+        row.id = 1
+        row.text = "mine"
+        Numbered.update(code="a", n=1, id=7).execute()
+        assert row.save()
+        assert (row.id, row.text) == (1, "mine")

@@ -57,6 +57,7 @@ cdef class Slot:
     cdef Slot tracker
     cdef readonly object bit
     cdef public bint watched
+    cdef public bint in_key
     cdef public bint holds_ids
 
     cdef PyObject **place(self, instance) except NULL

@@ -111,7 +111,7 @@ cdef class Slot:
     """Data descriptor over a ``__slots__`` member that the class hides under another name."""
 
     # ``plain``: setting the field writes the slot and does no more. ``holds_ids``: likewise for an id, on an instance
-    # without related rows. ``bit`` and ``watched``: see ``_slots_py.py``.
+    # without related rows. ``bit``, ``watched`` and ``in_key``: see ``_slots_py.py``.
 
     def __cinit__(self):
         self.bit = 0
@@ -188,8 +188,21 @@ cdef class Slot:
             look(self, self.tracker, instance, value)
 
     def __set__(self, instance, value):
+        cdef bint kept = self.in_key and self.keeps_key(instance, value)
         self.write(instance, value)
-        self.mark(instance)
+        if not kept:
+            self.mark(instance)
+
+    def keeps_key(self, instance, value):
+        """Return whether a new value of a part of the primary key equals the present one: the row stays the same."""
+        cdef PyObject *found = self.place(instance)[0]
+        # A reference of its own: to compare them may run code that assigns the field.
+        present = None if found is NULL else <object> found
+        return present is not None and self.same(present, value)
+
+    def same(self, one, other):
+        """Return whether two values are equal; subclasses compare them converted."""
+        return bool(one == other)
 
     cpdef mark(self, instance):
         """Note that the field was assigned."""

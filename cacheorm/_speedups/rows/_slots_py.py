@@ -22,12 +22,14 @@ class Slot:
     Attributes:
         bit: the field's bit in the mask of the fields that were assigned; 0 where that is not noted.
         watched: whether its values can be changed in place.
+        in_key: whether it is a part of the primary key.
     """
 
     _member: MemberDescriptorType | None = None
     _tracker: Slot | None = None
     bit = 0
     watched = False
+    in_key = False
     holds_ids = False
 
     def attach(self, member: MemberDescriptorType, place: int = 0, tracker: Slot | None = None) -> None:
@@ -85,8 +87,19 @@ class Slot:
             look(self, self._tracker, instance, value)
 
     def __set__(self, instance: Any, value: Any) -> None:
+        kept = self.in_key and self.keeps_key(instance, value)
         self.poke(instance, value)
-        self.mark(instance)
+        if not kept:
+            self.mark(instance)
+
+    def keeps_key(self, instance: Any, value: Any) -> bool:
+        """Return whether a new value of a part of the primary key equals the present one: the row stays the same."""
+        present = self.peek(instance)
+        return present is not None and self.same(present, value)
+
+    def same(self, one: Any, other: Any) -> bool:
+        """Return whether two values are equal; subclasses compare them converted."""
+        return bool(one == other)
 
     def mark(self, instance: Any) -> None:
         """Note that the field was assigned."""
