@@ -81,8 +81,17 @@ def plain(stored: Any, depth: int) -> Any:
     if isinstance(stored, (list, tuple)):
         return [plain(item, depth + 1) for item in stored]
     if isinstance(stored, dict):
-        return {plain(key, depth + 1): plain(item, depth + 1) for key, item in stored.items()}
+        return {_plain_key(key, depth + 1): plain(item, depth + 1) for key, item in stored.items()}
     return stored
+
+
+@cython.cfunc
+@cython.locals(depth=cython.longlong)
+def _plain_key(key: Any, depth: int) -> Any:
+    """Copy the key of a dict: a tuple stays one, since a list cannot be a key. Some serializers take none."""
+    if isinstance(key, tuple) and depth < MAX_DEPTH:
+        return tuple([_plain_key(part, depth + 1) for part in key])
+    return plain(key, depth)
 
 
 _PLAIN_DIGITS = 40

@@ -8,21 +8,11 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
 from libc.stdint cimport uint8_t, uint64_t
 
-import msgpack
+from .._msgpack import pack, refuse_list_key, unpack
 
 __all__ = ["pack", "unpack"]
 
 include "_utf8.pxi"
-
-
-def pack(value):
-    """Pack a value as msgpack, text as ``str`` and bytes as ``bin``."""
-    return msgpack.packb(value, use_bin_type=True)
-
-
-def unpack(payload):
-    """Read one msgpack value; anything after it is an error."""
-    return msgpack.unpackb(payload, raw=False, strict_map_key=False)
 
 
 # -- writing -----------------------------------------------------------------------------------------
@@ -93,6 +83,8 @@ cdef int put_stored(Buffer *buffer, object stored, int depth=0) except -1:
     elif type(stored) is dict and depth < MOST_LEVELS:
         put_map_header(buffer, len(<dict> stored))
         for key, item in (<dict> stored).items():
+            if type(key) is tuple:
+                refuse_list_key()
             put_stored(buffer, key, depth + 1)
             put_stored(buffer, item, depth + 1)
     else:

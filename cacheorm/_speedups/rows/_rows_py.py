@@ -18,6 +18,7 @@ import msgpack
 
 from ...errors import PayloadError
 from ...payload import ABSENT
+from .._msgpack import pack, unpack
 from ._columns_py import UNUSUAL, Column, fill, read, read_set
 from ._mapping import MappingRows
 from ._patches_py import patch_json, patch_msgpack
@@ -28,16 +29,6 @@ __all__ = ["DictRows", "MsgpackRows", "pack", "patch_json", "patch_msgpack", "un
 # Rows that are taken together. Fewer than the least are faster one by one; more than the most gain nothing.
 _LEAST = 4
 _MOST = 1000
-
-
-def pack(value: Any) -> bytes:
-    """Pack a value as msgpack, text as ``str`` and bytes as ``bin``."""
-    return msgpack.packb(value, use_bin_type=True)  # type: ignore[no-any-return]
-
-
-def unpack(payload: bytes) -> Any:
-    """Read one msgpack value; anything after it is an error."""
-    return msgpack.unpackb(payload, raw=False, strict_map_key=False)
 
 
 class _ColumnRows(MappingRows):
@@ -274,5 +265,5 @@ class MsgpackRows(_ColumnRows):
 
 def _batch_packer() -> Callable[[dict[str, Any]], bytes]:
     # Not one for all: it has a buffer, which threads would share.
-    packer: Callable[[dict[str, Any]], bytes] = msgpack.Packer(use_bin_type=True).pack
+    packer: Callable[[dict[str, Any]], bytes] = msgpack.Packer(use_bin_type=True, strict_types=True).pack
     return packer
