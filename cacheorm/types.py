@@ -123,6 +123,8 @@ def is_model(cls: Any) -> TypeGuard[type[Model]]:
 
 def not_a_model(given: Any) -> str:
     """Return what something is that is no model with rows, for error messages."""
+    if is_model(given):
+        return f"the class {given.__name__}"
     if not isinstance(given, type) or not hasattr(given, "_declared"):
         return type(given).__name__
     return (

@@ -213,6 +213,13 @@ def test_what_is_no_row_is_refused(item: Any) -> None:
             operation([User(id=1), item]).execute()
 
 
+@pytest.mark.parametrize("items", [(User,), ([User],), ((User,),), (User(id=1), User)])
+def test_a_class_in_place_of_rows_is_called_so(items: Any) -> None:
+    for operation in (co.Insert, co.Query, co.Update, co.Delete):
+        with pytest.raises(TypeError, match="pairs of a model and its rows, got the class User$"):
+            operation(*items).execute()
+
+
 def test_one_backends_error_leaves_the_others_written() -> None:
     THERE.broken.add("set_many")
     with pytest.raises(co.WriteError, match=r"2 rows were not stored: Item .*set_many is broken") as caught:
