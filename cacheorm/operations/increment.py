@@ -31,7 +31,10 @@ class Increment:
     def __init__(self, plan: RowPlan, field: Any, by: Any) -> None:
         name = field.name if isinstance(field, Field) else field
         found = plan.fields.get(name)
-        if found is None or (isinstance(field, Field) and field is not found):
+        if isinstance(field, Field) and field is not found:
+            own = f"; pass {plan.model.__name__}.{name}, or its name" if found else ""
+            raise ValueError(f"{plan.model.__name__} cannot increment {field!r}, a field of another model{own}")
+        if found is None:
             raise ValueError(f"{plan.model.__name__} has no field {name!r}; it has: {', '.join(plan.fields)}")
         self.field = found
         self._label = f"{plan.model.__name__}.{name}"

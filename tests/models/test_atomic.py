@@ -257,6 +257,14 @@ def test_what_cannot_be_added_changes_nothing(backend: co.BaseBackend) -> None:
     counter.create(id=1)
     with pytest.raises(ValueError, match="Counter has no field 'hit'"):
         counter.increment(1, "hit")
+    other = type("Other", (co.Model,), {"hits": co.IntegerField(), "extra": co.IntegerField()})
+    with pytest.raises(
+        ValueError,
+        match=r"Counter cannot increment <IntegerField: Other\.hits>, a field of another model; pass Counter\.hits, or",
+    ):
+        counter.increment(1, other.hits)
+    with pytest.raises(ValueError, match=r"cannot increment <IntegerField: Other\.extra>, a field of another model$"):
+        counter.increment(1, other.extra)
     with pytest.raises(ValueError, match=r"Counter\.id: part of the primary key"):
         counter.increment(1, counter.id)
     with pytest.raises(TypeError, match=r"Counter\.hits: expected a number, got str"):
