@@ -94,9 +94,15 @@ def get_or_create(
         defaults = values.pop("defaults", None)
     key_names = {name for field in plan.key_fields for name in field.accepted_names}
     key_part = {name: value for name, value in values.items() if name in key_names}
+    if defaults is None:
+        return GetOrCreate(plan, (key_part, values), save)
+    _check_values(plan, "get_or_create", "defaults", defaults)
+    for field in plan.key_fields:
+        for part in [key_part[name] for name in field.accepted_names if name in key_part]:
+            _check_part(plan, field, part, defaults, "defaults")
     # By field: a foreign key has two names.
     given = {plan.names.get(name) for name in values}
-    others = {name: value for name, value in (defaults or {}).items() if plan.names.get(name) not in given}
+    others = {name: value for name, value in defaults.items() if plan.names.get(name) not in given}
     return GetOrCreate(plan, (key_part, {**others, **values}), save)
 
 
@@ -114,11 +120,9 @@ def set_by_id(model: type[M], pk: Any, values: Mapping[str, Any]) -> Steps[M]:
     """Change fields of a row, or raise ``DoesNotExist``."""
     plan = model._meta
     row = plan.row_of(pk)
+    _check_values(plan, "set_by_id", "values", values)
     for field in plan.key_fields:
-        for name in field.accepted_names:
-            if name in values and not field.same(values[name], row[field.name]):
-                problem = f"{name} in the values contradicts the primary key that is given"
-                raise ValidationError(plan.model.__name__, [(field.name, problem)])
+        _check_part(plan, field, row[field.name], values, "values")
     update: ModelUpdate[M | None] = ModelUpdate(plan, [{**values, **row}], False)
     updated = yield from update.steps()
     if updated is None:
@@ -214,6 +218,20 @@ def ttl_left(plan: RowPlan, row: Any) -> Steps[int | None]:
     if left is None or not (yield from is_there(plan, pk, key)):
         return None
     return left
+
+
+def _check_values(plan: RowPlan, method: str, what: str, given: Any) -> None:
+    if not isinstance(given, Mapping):
+        got = type(given).__name__
+        raise TypeError(f"{plan.model.__name__}.{method}: {what} is a dict of values by field name, got {got}")
+
+
+def _check_part(plan: RowPlan, field: Any, part: Any, values: Mapping[str, Any], what: str) -> None:
+    """Raise :exc:`ValidationError` if values have another value for a part of the primary key than the one given."""
+    for name in field.accepted_names:
+        if name in values and not field.same(values[name], part):
+            problem = f"{name} in the {what} contradicts the primary key that is given"
+            raise ValidationError(plan.model.__name__, [(field.name, problem)])
 
 
 def _by_pk(plan: RowPlan, pks: list[Any], found: list[Any]) -> dict[Any, Any]:

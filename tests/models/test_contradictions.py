@@ -200,3 +200,37 @@ def test_a_default_gives_way_to_a_value_under_the_other_name(models: None) -> No
     row, created = Article.get_or_create(id=50, author=1, defaults={"author_id": 2})
     assert created
     assert row.author_id == 1  # type: ignore[attr-defined]
+
+
+def test_a_default_that_contradicts_the_key_is_refused(models: None) -> None:
+    wrong: list[tuple[Any, dict[str, Any], dict[str, Any]]] = [
+        (User, {"id": 50}, {"id": 51}),
+        (User, {"id": 50}, {"id": "S3CRET"}),
+        (Profile, {"user": 50}, {"user_id": 51}),
+        (Profile, {"user_id": 50}, {"user": User(id=51)}),
+        (Visit, {"user": 50, "day": 1}, {"day": 2}),
+    ]
+    for model, key, defaults in wrong:
+        (name,) = defaults
+        problem = rf"^{model.__name__}\.\w+: {name} in the defaults contradicts the primary key that is given"
+        with pytest.raises(co.ValidationError, match=problem):
+            model.get_or_create(defaults, **key)
+        with pytest.raises(co.ValidationError, match=problem):
+            asyncio.run(model.aget_or_create(defaults=defaults, **key))
+        assert not model.exists(**key)
+    assert Profile.get_or_create({"user": "50"}, user_id=50)[1] is True
+    assert User.get_or_create({"id": 50, "name": "a"}, id="50")[0].name == "a"
+
+
+@pytest.mark.parametrize("values", [7, "id", ["id"], ()])
+def test_values_that_are_no_dict_are_a_type_error(models: None, values: Any) -> None:
+    got = type(values).__name__
+    text = f"^User.get_or_create: defaults is a dict of values by field name, got {got}$"
+    with pytest.raises(TypeError, match=text):
+        User.get_or_create(values, id=5)
+    with pytest.raises(TypeError, match=text):
+        asyncio.run(User.aget_or_create(id=5, defaults=values))
+    for wrong in (values, None):
+        text = f"^User.set_by_id: values is a dict of values by field name, got {type(wrong).__name__}$"
+        with pytest.raises(TypeError, match=text):
+            User.set_by_id(1, wrong)  # type: ignore[arg-type]
