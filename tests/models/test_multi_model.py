@@ -216,7 +216,7 @@ def test_what_is_no_row_is_refused(item: Any) -> None:
 @pytest.mark.parametrize("items", [(User,), ([User],), ((User,),), (User(id=1), User)])
 def test_a_class_in_place_of_rows_is_called_so(items: Any) -> None:
     for operation in (co.Insert, co.Query, co.Update, co.Delete):
-        with pytest.raises(TypeError, match="pairs of a model and its rows, got the class User$"):
+        with pytest.raises(TypeError, match=r"pairs of a model and its rows, got the class User$"):
             operation(*items).execute()
 
 
