@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self, cast
 
+from .._speedups import keys as key_makers
 from ..errors import BackendError, ConflictError, FailedRow, ShapeError, ValidationError, WriteError
 from ..metadata import RowPlan
 from ..requests import Steps
@@ -23,6 +24,9 @@ __all__ = ["Delete", "Insert", "Query", "Update"]
 
 # Attributes of an operation on several models that are no modifiers, which the operation on each model has too.
 _OWN = {"_begun", "_drawn", "_kept", "_made_keys", "_many", "_part_of", "_plan", "_rows"}
+
+# What stands for one row in a pair, or for none.
+_SINGLE = key_makers.KEY_TYPES | {dict}
 
 
 class _Rows:
@@ -96,7 +100,7 @@ class _OverModels(Operation[R]):
             row, group = item, by_model.get(type(item))
             if group is None and type(item) is tuple and len(item) == 2 and isinstance(item[0], type):
                 row, group = item[1], by_model.get(item[0])
-            if group is None or not (row is item or type(row) is dict):
+            if group is None or not (row is item or type(row) in _SINGLE):
                 model, rows = self._pair_of(item)
                 group = by_model.get(model)
                 if group is None:

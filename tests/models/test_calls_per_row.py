@@ -11,6 +11,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -88,6 +89,22 @@ class Loan(co.Model):
         primary_key = co.CompositeKey("book", "reader")
 
 
+class Price(co.Model):
+    amount = co.DecimalField(primary_key=True)
+
+    class Meta:
+        name = "calls.price"
+
+
+class Stay(co.Model):
+    room = co.IntegerField()
+    night = co.DecimalField()
+
+    class Meta:
+        name = "calls.stay"
+        primary_key = co.CompositeKey("room", "night")
+
+
 class Batch:
     """The arguments of the calls for a number of rows, of which every row but those of ``absent`` exists."""
 
@@ -134,6 +151,14 @@ READING: dict[str, Callable[[Batch], Any]] = {
     ),
     "co.Query": lambda batch: co.Query([(Book, batch.keys), (Author, [{"id": 1}])]),
     "co.Query of plain keys": lambda batch: co.Query([(Book, batch.ids), (Author, 1)]),
+    "query_many of keys that are converted": lambda batch: Price.query_many(map(Decimal, batch.ids)),
+    "query_many of keys that are texts of numbers": lambda batch: Book.query_many(map(str, batch.ids)),
+    "query_many of composite keys that are converted": lambda batch: Stay.query_many(
+        [(str(room), night) for room, night in batch.pairs]
+    ),
+    "co.Query of single keys in turn": lambda batch: co.Query(
+        [pair for key in batch.ids for pair in ((Book, key), (Author, str(key)), (Price, Decimal(key)))]
+    ),
     "co.Query of single rows in turn": lambda batch: co.Query(
         [pair for key in batch.keys for pair in ((Book, key), (Author, key))]
     ),
@@ -218,7 +243,7 @@ def cluster(redis_cluster: RedisCluster) -> co.BaseBackend:
 
 
 def check(name: str, awaited: bool, backend: Any) -> None:
-    with backend, co.bind([Author, Book, Loan], backend=backend):
+    with backend, co.bind([Author, Book, Loan, Price, Stay], backend=backend):
         functions = calls_per_row(OPERATIONS[name], awaited, backend)
         asyncio.run(backend.aclose())
     assert functions == {}

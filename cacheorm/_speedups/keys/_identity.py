@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from ...errors import ShapeError, ValidationError
 from .. import _shim as cython
@@ -22,7 +24,10 @@ from .. import _shim as cython
 if cython.compiled:
     import cython
 
-__all__ = ["MAX_KEY_BYTES", "Identity", "escape"]
+__all__ = ["KEY_TYPES", "MAX_KEY_BYTES", "Identity", "escape"]
+
+KEY_TYPES = frozenset({bool, int, float, str, bytes, Decimal, UUID, date, datetime, time})
+"""The types of most values in primary keys: what is of one is neither a row nor several."""
 
 MAX_KEY_BYTES = 250
 """The longest key that memcached takes; generated keys keep to it on every backend."""
@@ -159,7 +164,8 @@ class Identity:
             ShapeError: something that is no row, or names that are not the primary key's.
         """
         # The check for what most rows are comes first: asking an abstract class costs more than all the rest.
-        is_mapping = type(row) is dict or isinstance(row, Mapping)
+        kind = type(row)
+        is_mapping = kind is dict or (kind not in KEY_TYPES and isinstance(row, Mapping))
         if not is_mapping and type(row) is not self.model:
             if strict and position is not None and self._may_be_key(row):
                 return self.identify_pk(row, position)
@@ -189,8 +195,15 @@ class Identity:
             ShapeError: a composite key that is no tuple.
             ValidationError: one of the wrong length, or a key value of the wrong type.
         """
+        parts = (pk,) if len(self.fields) == 1 else pk
+        fits = isinstance(parts, (tuple, list)) and len(parts) == len(self.fields)
         try:
-            row = self.model._meta.row_of(pk)
+            # The function of the plan, which is not compiled, makes the error.
+            row = (
+                dict(zip([field.name for field in self.fields], parts, strict=True))
+                if fits
+                else self.model._meta.row_of(pk)
+            )
         except TypeError as error:
             raise ShapeError(str(error), position) from None
         except ValueError:

@@ -9,7 +9,7 @@ from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 import os
 
-from ._identity_c import MAX_KEY_BYTES, escape
+from ._identity_c import KEY_TYPES, MAX_KEY_BYTES, escape
 from ._identity_c import Identity as GeneralIdentity
 from ..rows._codec_c cimport ValueCodec, codec_of
 from ..rows._slots_c cimport slot_offset
@@ -38,7 +38,17 @@ cdef extern from *:
     """
     dict new_dict(Py_ssize_t size)
 
-__all__ = ["MAX_KEY_BYTES", "Identity", "RowReader", "batch", "escape", "found", "missing_positions", "has_duplicates"]
+__all__ = [
+    "KEY_TYPES",
+    "MAX_KEY_BYTES",
+    "Identity",
+    "RowReader",
+    "batch",
+    "escape",
+    "found",
+    "missing_positions",
+    "has_duplicates",
+]
 
 # The longest key that is made here; a longer one gets a digest. Not Python's number: the buffers below have this size.
 cdef enum:

@@ -12,9 +12,19 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from . import _identity
-from ._identity import MAX_KEY_BYTES, escape, shortened
+from ._identity import KEY_TYPES, MAX_KEY_BYTES, escape, shortened
 
-__all__ = ["MAX_KEY_BYTES", "Identity", "RowReader", "batch", "escape", "found", "has_duplicates", "missing_positions"]
+__all__ = [
+    "KEY_TYPES",
+    "MAX_KEY_BYTES",
+    "Identity",
+    "RowReader",
+    "batch",
+    "escape",
+    "found",
+    "has_duplicates",
+    "missing_positions",
+]
 
 
 class _Step(NamedTuple):
