@@ -31,7 +31,8 @@ class Reference(convert.Converter):
         """
         target, kind = self.field.rel_model, type(instance)
         if not isinstance(instance, target):
-            raise ValueError(f"expected a {target.__name__} or its primary key, got an instance of {kind.__name__}")
+            other = f"another {kind.__name__}" if kind.__name__ == target.__name__ else kind.__name__
+            raise ValueError(f"expected a {target.__name__} or its primary key, got an instance of {other}")
         if not has_rows_of(instance, target):
             raise ValueError(f"expected a {target.__name__}, got {kind.__name__}, whose rows have keys of their own")
 
