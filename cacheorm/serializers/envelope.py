@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,6 +22,9 @@ _FIRST = 1
 
 # Their first byte identifies them, and reading them runs no code of a payload's choice: every model reads them.
 _ALWAYS_READ = (JSONSerializer(), MessagePackSerializer())
+
+# Takes and returns all fields of a row, and those that are set.
+_Upgrade = Callable[[Mapping[str, Any], Mapping[str, Any]], tuple[dict[str, Any], dict[str, Any]]]
 
 
 class _Reader(NamedTuple):
@@ -124,7 +127,7 @@ class Envelope:
 
     def unwrap(
         self, payload: Any, key: str
-    ) -> tuple[bytes, RowFormat | None, str, Callable[[dict[str, Any]], dict[str, Any]] | None]:
+    ) -> tuple[bytes, RowFormat | None, str, _Upgrade | None]:
         """Unwrap a payload: check its signature and version, and decompress it.
 
         Args:
@@ -172,11 +175,19 @@ class Envelope:
         return body, None if reader is self._own else reader.form, reader.name, upgrade
 
     def _upgraded(
-        self, upgrade: Callable[[int, Any], Any], version: int, key: str, serializer: str, row: dict[str, Any]
-    ) -> dict[str, Any]:
+        self,
+        upgrade: Callable[[int, Any], Any],
+        version: int,
+        key: str,
+        serializer: str,
+        row: Mapping[str, Any],
+        found: Mapping[str, Any],
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the stored forms of a row of an older version as those of the model's version."""
+        # What is known to be unset is not in the row; other fields that are not set may be zero or empty.
+        unset = {name: None for name, value in row.items() if value is None and name not in found}
         try:
-            upgraded = upgrade(version, row)
+            upgraded = upgrade(version, {name: value for name, value in row.items() if name not in unset})
         except Exception as error:
             # Without its text, which may quote a value.
             reason = f"is a row of version {version}, for which Meta.upgrade raised {type(error).__name__}"
@@ -187,7 +198,8 @@ class Envelope:
                 "return the row as a dict"
             )
             raise self._error(reason, key, serializer)
-        return upgraded
+        found = {name: value for name, value in upgraded.items() if name in found or row.get(name) is None or value}
+        return unset | upgraded, found
 
     def _reader(self, header: Header, key: str) -> _Reader:
         """Return the reader for a payload with this header; it has a signer if, and only if, the payload is signed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import sys
 from collections import Counter
@@ -165,6 +166,40 @@ def test_fields_that_nobody_knows_survive(memory: co.SimpleBackend) -> None:
     assert values(new.get(id=2)) == {"name": "a", "small": 5, "email": "1@example.org"}
     _, start = identify(payload)
     assert not user_pb2.User.FromString(payload[start:]).HasField("score")
+
+
+def test_an_upgrade_of_a_message_gets_the_fields_that_are_set(memory: co.SimpleBackend) -> None:
+    given: list[dict[str, Any]] = []
+
+    def fill(version: int, stored: dict[str, Any]) -> dict[str, Any]:
+        given.append(copy.deepcopy(stored))
+        stored.setdefault("score", 5)
+        stored["tags"].append("added")
+        return stored
+
+    class User(co.Model):
+        id = co.IntegerField(primary_key=True)
+        name = co.StringField(default="nobody")
+        email = co.StringField(null=True, default="nobody")
+        score = co.IntegerField(null=True)
+
+        class Meta:
+            backend = memory
+            serializer = SERIALIZERS["protobuf"]
+            version = 2
+            upgrade = fill
+
+    release(1, memory, SERIALIZERS["protobuf"]).create(id=1, name="a")
+    expected = {"name": "a", "email": None, "score": 5}
+    assert values(User.get(id=1)) == expected
+    # Those without presence may be zero as well as not set.
+    unset = {"name": "a", "height": 0.0, "married": False, "tags": [], "counts": {}, "others": [], "photo": b""}
+    assert given == [{**unset, "weight": 0.0, "level": 0, "small": 0}]
+    User.update(id=1).execute()
+    assert values(User.get(id=1)) == expected
+    payload: Any = memory.get(User.key(id=1))
+    message = user_pb2.User.FromString(payload[identify(payload)[1] :])
+    assert message == user_pb2.User(name="a", score=5, tags=["added"])
 
 
 def test_upgrade_and_a_change_of_the_serializer_and_an_alias(memory: co.SimpleBackend) -> None:

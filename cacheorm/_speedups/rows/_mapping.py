@@ -47,8 +47,8 @@ class MappingRows:
         converter_of: returns the converter of a field that is part of the payload; by default its own.
         prefix: what every payload begins with, before what ``pack`` gave.
         unwrap: a payload and its key to its body, the format of that (``None`` for this one), the name of the
-            serializer that packed it, and what upgrades the row (``None`` for nothing); may raise :exc:`PayloadError`
-            and :exc:`ImportError`. By default payloads have no prefix and ``unpack`` reads them.
+            serializer that packed it, and what upgrades the row (``None`` for nothing), which takes and returns
+            what ``unpack`` and ``unpack_set`` gave; may raise :exc:`PayloadError` and :exc:`ImportError`. By default payloads have no prefix and ``unpack`` reads them.
         patch: puts packed changes into a packed row, or returns ``None``; see :mod:`._patches_py`. Without it, changes
             are dicts of stored forms.
         merge: puts a dict of changes into a packed row, where the format can do so without unpacking it.
@@ -367,13 +367,13 @@ class MappingRows:
         return row
 
     def _as_today(
-        self, row: Mapping[str, Any], body: bytes, other: Any, upgrade: Callable[[Any], Any] | None
+        self, row: Mapping[str, Any], body: bytes, other: Any, upgrade: Callable[..., Any] | None
     ) -> dict[str, Any]:
         """Return an unpacked row as it is written today: of the model's version, with the names of its fields."""
         unpack_set = self._unpack_set if other is None else other.unpack_set
         found = row if unpack_set is None else unpack_set(body)
         if upgrade is not None:
-            found = row = upgrade(dict(row))
+            row, found = upgrade(row, found)
         today = {}
         # In the order of the plan, in which rows are read sooner.
         for field in self.columns:
