@@ -202,6 +202,34 @@ def test_an_upgrade_of_a_message_gets_the_fields_that_are_set(memory: co.SimpleB
     assert message == user_pb2.User(name="a", score=5, tags=["added"])
 
 
+def appended(version: int, stored: dict[str, Any]) -> dict[str, Any]:
+    """Change a row in place."""
+    stored["tags"].append("added")
+    stored["counts"]["added"] = 1
+    return stored
+
+
+def test_an_update_keeps_unknown_fields_of_nested_messages(memory: co.SimpleBackend) -> None:
+    # An address with a field number that it does not declare, once as `address` and once among the `others`.
+    address = user_pb2.Address(city="Bern").SerializeToString() + UNKNOWN
+    nested = bytes([0x42, len(address)]) + address + bytes([0x4A, len(address)]) + address
+    old = release(1, memory, SERIALIZERS["protobuf"])
+    for upgrade in (appended, lambda version, stored: {**stored, "tags": ["added"], "counts": {"added": 1}}):
+        new = release(2, memory, SERIALIZERS["protobuf"], upgrade=upgrade)
+        old.create(id=1, name="a", score=1)
+        payload: Any = memory.get(old.key(id=1))
+        memory.set(old.key(id=1), payload + nested + UNKNOWN)
+        for write in (lambda: new.update(id=1, small=5).execute(), lambda: new.update(id=1).execute()):
+            write()
+            payload = memory.get(old.key(id=1))
+            body = payload[identify(payload)[1] :]
+            assert nested in body
+            assert body.endswith(UNKNOWN)
+            message = user_pb2.User.FromString(body)
+            assert (message.name, message.score, message.small) == ("a", 1, 5)
+            assert (message.tags, dict(message.counts)) == (["added"], {"added": 1})
+
+
 def test_upgrade_and_a_change_of_the_serializer_and_an_alias(memory: co.SimpleBackend) -> None:
     class User(co.Model):
         id = co.IntegerField(primary_key=True)

@@ -12,7 +12,7 @@ import gc
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ...errors import PayloadError, ValidationError
+from ...errors import PayloadError, ValidationError, unpackable
 from ...payload import is_absence
 from .. import _shim as cython
 
@@ -122,8 +122,7 @@ class MappingRows:
             values.
 
         Raises:
-            ValidationError: all bad fields of the first bad row.
-            TypeError: the serializer cannot hold the type of a stored value.
+            ValidationError, TypeError: as :meth:`dump_many`.
         """
         return [self.changes(instance, place if many else None, replace) for place, instance in enumerate(instances)]
 
@@ -208,18 +207,7 @@ class MappingRows:
             return None
 
     def _unpackable(self, row: dict[str, Any], error: Exception, key: str | None = None) -> Exception:
-        what, found = f"{self.name}: the {self.serializer} serializer cannot hold the row", error
-        for name, stored in row.items():
-            try:
-                self._pack({name: stored})
-            except Exception as alone:  # as above
-                what, found = f"{self.name}.{name}: the {self.serializer} serializer cannot hold it", alone
-                break
-        # Texts of errors that are not meant for values, such as PicklingError, may hold any part of one.
-        known = isinstance(found, (TypeError, ValueError, OverflowError))
-        kind = TypeError if isinstance(found, TypeError) else ValueError
-        under = "" if key is None else f" (key {key})"
-        return kind(f"{what}: {found if known else type(found).__name__}{under}")
+        return unpackable(self._pack, self.name, self.serializer, row, error, key)
 
     # -- changing --------------------------------------------------------------------------------
 
@@ -267,10 +255,15 @@ class MappingRows:
         if not anew:
             row = {name: value for name, value in row.items() if self.old_names.get(name) not in named}
         try:
-            if self._merge is not None and other is None:
-                gone = dict.fromkeys(name for name in before if name not in row)
-                return self.prefix + self._merge(body, gone | (row | named if anew else named))
-            return self.prefix + self._pack({**row, **named})
+            if self._merge is None or other is not None:
+                return self.prefix + self._pack({**row, **named})
+            changes = dict.fromkeys(name for name in before if name not in row)
+            if anew:
+                # Not what the upgrade left as it was: its messages may have fields that are unknown here. It may have
+                # changed values in place, so they are unpacked again.
+                stored = self._unpack(body)
+                changes |= {name: row[name] for name in row if name not in stored or stored[name] != row[name]}
+            return self.prefix + self._merge(body, changes | named)
         except Exception as error:  # as above
             raise self._unpackable({**row, **named}, error, key) from error
 
