@@ -248,24 +248,32 @@ class MappingRows:
                     return self.prefix + patched
             before = self._unpacked(body, other, key, serializer)
             row = self._as_today(before, body, other, upgrade) if anew else before
+            named = changes if self._splice is None else self._unpack(changes)
+            if not anew:
+                row = {name: value for name, value in row.items() if self.old_names.get(name) not in named}
+            try:
+                if other is not None and other.check_known is not None:
+                    other.check_known(body)
+                return self.prefix + self._repacked(body, other, anew, before, row, named)
+            except Exception as error:  # as above
+                raise self._unpackable({**row, **named}, error, key) from error
         except PayloadError as error:
             self._refuse(error, unreadable)
             return None
-        named = changes if self._splice is None else self._unpack(changes)
-        if not anew:
-            row = {name: value for name, value in row.items() if self.old_names.get(name) not in named}
-        try:
-            if self._merge is None or other is not None:
-                return self.prefix + self._pack({**row, **named})
-            changes = dict.fromkeys(name for name in before if name not in row)
-            if anew:
-                # Not what the upgrade left as it was: its messages may have fields that are unknown here. It may have
-                # changed values in place, so they are unpacked again.
-                stored = self._unpack(body)
-                changes |= {name: row[name] for name in row if name not in stored or stored[name] != row[name]}
-            return self.prefix + self._merge(body, changes | named)
-        except Exception as error:  # as above
-            raise self._unpackable({**row, **named}, error, key) from error
+
+    def _repacked(
+        self, body: bytes, other: Any, anew: bool, before: Mapping[str, Any], row: Mapping[str, Any], named: Any
+    ) -> bytes:
+        """Pack a row with changes, where possible in the body that it was unpacked from."""
+        if self._merge is None or other is not None:
+            return self._pack({**row, **named})
+        changes = dict.fromkeys(name for name in before if name not in row)
+        if anew:
+            # Not what the upgrade left as it was: its messages may have fields that are unknown here. It may have
+            # changed values in place, so they are unpacked again.
+            stored = self._unpack(body)
+            changes |= {name: row[name] for name in row if name not in stored or stored[name] != row[name]}
+        return self._merge(body, changes | named)
 
     def _refuse(self, error: PayloadError, unreadable: Unreadable | None) -> None:
         if unreadable is not None:
