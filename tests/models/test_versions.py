@@ -288,6 +288,61 @@ def test_an_upgrade_that_fails(memory: co.SimpleBackend, upgrade: Any, reason: s
     assert memory.get(model.key(id=1)) == b"\xc1\x01\x04\x04json\x00\x00\x00\x01" + b'{"name":"a","score":null}'
 
 
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("chosen", SERIALIZERS)
+def test_a_row_that_an_upgrade_makes_unfit_to_be_stored(memory: co.SimpleBackend, chosen: str, many: bool) -> None:
+    def spoil(version: int, stored: dict[str, Any]) -> dict[str, Any]:
+        if stored["name"] == "bad":
+            # A message has no such field, and no other format holds such a value.
+            stored["x"] = lambda: None
+        stored["small"] = 1
+        return stored
+
+    old = release(1, memory, SERIALIZERS[chosen])
+    old.insert_many({"id": pk, "name": "bad" if pk % 2 else "good", "score": pk} for pk in range(6)).execute()
+    before = {pk: memory.get(old.key(id=pk)) for pk in range(6)}
+    model = release(2, memory, SERIALIZERS[chosen], upgrade=spoil)
+    assert model.get(id=1).name == "bad"
+
+    def update(pks: Any) -> Any:
+        if many:
+            return model.update_many({"id": pk, "email": "new"} for pk in pks)
+        return model.update(id=pks[0], email="new")
+
+    with pytest.raises(co.PayloadError) as caught:
+        update(range(6) if many else [1]).execute()
+    assert [row.key for row in caught.value.failed] == [model.key(id=pk) for pk in ((1, 3, 5) if many else (1,))]
+    assert all("User.x: the " in row.reason for row in caught.value.failed)
+    assert "Meta.upgrade gave what cannot be stored: " in str(caught.value)
+    assert caught.value.__cause__ is not None
+    assert {pk: memory.get(old.key(id=pk)) for pk in range(6)} == before
+    if many:
+        rows = update(range(6)).on_invalid("miss").execute()
+        assert [row and row.email for row in rows] == ["new", None] * 3
+    else:
+        assert update([1]).on_invalid("miss").execute() is None
+        assert update([1]).atomic().on_invalid("miss").execute() is None
+    assert memory.get(old.key(id=1)) == before[1]
+
+
+def test_what_the_caller_gives_is_not_blamed_on_an_upgrade(memory: co.SimpleBackend) -> None:
+    class Anything(co.Field[Any]):
+        pass
+
+    for version, upgrade in ((1, None), (2, lambda version, stored: stored)):
+        meta = {"backend": memory, "serializer": SERIALIZERS["Reversed"], "version": version, "upgrade": upgrade}
+
+        class User(co.Model):
+            id = co.IntegerField(primary_key=True)
+            any = Anything(null=True)
+            Meta = type("Meta", (), meta)
+
+        if version == 1:
+            User.create(id=1)
+    with pytest.raises(TypeError, match=r"^User\.any: the Reversed serializer cannot hold it: .*\(key m:user:id:1\)"):
+        User.update(id=1, any=object()).execute()
+
+
 def test_upgrade_is_called_once_per_row_of_an_older_version_and_inherited(memory: co.SimpleBackend) -> None:
     calls: list[int] = []
 

@@ -1,15 +1,15 @@
 # cython: language_level=3, annotation_typing=False
 """Rows to payloads and back, through any serializer. One source, also compiled under a second name.
 
-This is the general path: it takes every field, every serializer and every malformed input, and it is
-where all errors about rows are made. The codec of :mod:`._rows_py` does the common cases of msgpack
-faster and hands everything else to this one.
+This is the general path: it takes every field, every serializer and every malformed input, and it is where all errors
+about rows are made. The codec of :mod:`._rows_py` does the common cases faster and hands everything else to this one.
 """
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from ...errors import PayloadError, ValidationError, unpackable
@@ -47,8 +47,9 @@ class MappingRows:
         converter_of: returns the converter of a field that is part of the payload; by default its own.
         prefix: what every payload begins with, before what ``pack`` gave.
         unwrap: a payload and its key to its body, the format of that (``None`` for this one), the name of the
-            serializer that packed it, and what upgrades the row (``None`` for nothing), which takes and returns
-            what ``unpack`` and ``unpack_set`` gave; may raise :exc:`PayloadError` and :exc:`ImportError`. By default payloads have no prefix and ``unpack`` reads them.
+            serializer that packed it, and what upgrades the row (``None`` for nothing), which takes and returns what
+            ``unpack`` and ``unpack_set`` gave; may raise :exc:`PayloadError` and :exc:`ImportError`. By default
+            payloads have no prefix and ``unpack`` reads them.
         patch: puts packed changes into a packed row, or returns ``None``; see :mod:`._patches_py`. Without it, changes
             are dicts of stored forms.
         merge: puts a dict of changes into a packed row, where the format can do so without unpacking it.
@@ -83,12 +84,11 @@ class MappingRows:
         self.steps = [
             (field, pick(field), True) if field in self.columns else (field, field.converter, False) for field in fields
         ]
-        self._pack = pack
-        self._unpack = unpack
+        self._pack, self._unpack = pack, unpack
+        self._unpackable = partial(unpackable, pack, self.name, serializer)
         self.prefix = prefix
         self._unwrap = unwrap or (lambda payload, key: (payload, None, serializer, None))
-        self._splice = patch
-        self._merge, self._unpack_set = merge, unpack_set
+        self._splice, self._merge, self._unpack_set = patch, merge, unpack_set
         # The names that rows have which were written before a field was renamed, with its present name.
         self.old_names = {old: field.name for field in self.columns for old in field.aliases}
         self._tracker = model._assigned
@@ -113,13 +113,11 @@ class MappingRows:
         """Convert and pack the fields that were changed since their row was read or stored, for :meth:`patch_many`.
 
         Args:
-            instances: instances of the model.
-            many: whether errors should say which row it is.
+            instances, many: as for :meth:`dump_many`.
             replace: whether to replace their values by what a read returns.
 
         Returns:
-            The changes of each instance. Those of one that is new, or has another primary key by now, are all its
-            values.
+            The changes of each instance; all values of one that is new, or has another primary key by now.
 
         Raises:
             ValidationError, TypeError: as :meth:`dump_many`.
@@ -170,9 +168,7 @@ class MappingRows:
             if changed is not None:
                 if value is _ABSENT or not changed & field.bit:
                     continue
-            elif value is _ABSENT:
-                value = None if field.null and field.default is None else field.make_default()
-            elif value is None and not field.null:
+            elif value is _ABSENT or (value is None and not field.null):
                 value = field.make_default()
             try:
                 if value is None:
@@ -205,9 +201,6 @@ class MappingRows:
             return self.identity.identify([instance], False)[1][0]  # type: ignore[no-any-return]
         except (TypeError, ValueError):
             return None
-
-    def _unpackable(self, row: dict[str, Any], error: Exception, key: str | None = None) -> Exception:
-        return unpackable(self._pack, self.name, self.serializer, row, error, key)
 
     # -- changing --------------------------------------------------------------------------------
 
@@ -256,24 +249,31 @@ class MappingRows:
                     other.check_known(body)
                 return self.prefix + self._repacked(body, other, anew, before, row, named)
             except Exception as error:  # as above
+                if upgrade is not None:
+                    self._check_upgraded(body, other, before, row, key)
                 raise self._unpackable({**row, **named}, error, key) from error
         except PayloadError as error:
             self._refuse(error, unreadable)
             return None
 
-    def _repacked(
-        self, body: bytes, other: Any, anew: bool, before: Mapping[str, Any], row: Mapping[str, Any], named: Any
-    ) -> bytes:
+    def _repacked(self, body: bytes, other: Any, anew: bool, before: Any, row: Any, named: Any) -> bytes:
         """Pack a row with changes, where possible in the body that it was unpacked from."""
         if self._merge is None or other is not None:
             return self._pack({**row, **named})
         changes = dict.fromkeys(name for name in before if name not in row)
         if anew:
-            # Not what the upgrade left as it was: its messages may have fields that are unknown here. It may have
-            # changed values in place, so they are unpacked again.
+            # What the upgrade left as it was may have unknown parts. Unpacked again: it may have changed parts in place.
             stored = self._unpack(body)
             changes |= {name: row[name] for name in row if name not in stored or stored[name] != row[name]}
         return self._merge(body, changes | named)
+
+    def _check_upgraded(self, body: bytes, other: Any, before: Any, row: Any, key: str) -> None:
+        """Raise :exc:`PayloadError` if an upgraded row cannot be packed, whatever was to be changed in it."""
+        try:
+            self._repacked(body, other, True, before, row, {})
+        except Exception as error:  # as above
+            reason = f"Meta.upgrade gave what cannot be stored: {self._unpackable(row, error)}"
+            raise self._invalid(reason, key, self.serializer) from error
 
     def _refuse(self, error: PayloadError, unreadable: Unreadable | None) -> None:
         if unreadable is not None:
