@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from ..errors import PayloadError
 from ..payload import COMPRESSED, SIGNED, Header, identify
@@ -160,12 +160,16 @@ class Envelope:
             except PayloadError as error:
                 raise self._error(error.reason, key, reader.name) from None
         version = _FIRST if header.version is None else header.version
-        upgrade = None
-        if version != self._version:
-            if version > self._version or self._upgrade is None:
-                reason = f"is a row of version {version}, and the model is at version {self._version}"
-                raise self._error(reason, key, reader.name)
+        upgrade: _Upgrade | None = None
+        if version < self._version and self._upgrade is not None:
             upgrade = partial(self._upgraded, self._upgrade, version, key, reader.name)
+        elif version != self._version:
+            reason = f"is a row of version {version}, and the model is at version {self._version}"
+            unread = self._error(reason, key, reader.name)
+            if header.serializer:
+                raise unread
+            # Without a header it may be no row at all: that is known when it is unpacked, before it is upgraded.
+            upgrade = partial(_refuse, unread)
         body = payload[start:]
         if header.flags & COMPRESSED:
             try:
@@ -216,6 +220,10 @@ class Envelope:
 
     def _error(self, reason: str, key: str, serializer: str | None = None) -> PayloadError:
         return PayloadError(reason, model=self._model, key=key, serializer=serializer)
+
+
+def _refuse(error: PayloadError, *_: object) -> NoReturn:
+    raise error
 
 
 class _EnvelopeCodec:

@@ -343,6 +343,35 @@ def test_what_the_caller_gives_is_not_blamed_on_an_upgrade(memory: co.SimpleBack
         User.update(id=1, any=object()).execute()
 
 
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("version", [0, 1, 2])
+@pytest.mark.parametrize("chosen", ["json", "msgpack", "Reversed", "protobuf"])
+def test_bytes_that_are_no_row_are_of_no_version(
+    memory: co.SimpleBackend, chosen: str, version: int, many: bool
+) -> None:
+    serializer = SERIALIZERS[chosen]
+    for upgrade in (None, measure):
+        model = release(version, memory, serializer, upgrade=upgrade)
+        uses: list[Any] = [
+            lambda model=model: model.query_many([{"id": 1}] * 9 if many else [{"id": 1}]).execute(),
+            lambda model=model: model.update_many([{"id": 1, "name": "a"}]).execute(),
+            lambda model=model: model.update(id=1, name="a").execute(),
+            lambda model=model: model.get(id=1),
+        ]
+        for garbage in (b"broken", b"", b"\xff\xff"):
+            if chosen == "protobuf" and not garbage:
+                continue  # an empty message
+            memory.set(model.key(id=1), garbage)
+            for use in uses:
+                with pytest.raises(co.PayloadError, match=r"^User: (cannot be decoded|expected a map of fields)"):
+                    use()
+    if version != 1:
+        # A row of the first release, which had neither headers nor versions.
+        memory.set(model.key(id=1), serializer.dumps({"name": "a"}))
+        with pytest.raises(co.PayloadError, match=f"is a row of version 1, and the model is at version {version}"):
+            release(version, memory, serializer).get(id=1)
+
+
 def test_upgrade_is_called_once_per_row_of_an_older_version_and_inherited(memory: co.SimpleBackend) -> None:
     calls: list[int] = []
 
