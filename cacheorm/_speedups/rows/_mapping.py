@@ -26,7 +26,7 @@ else:
 __all__ = ["MappingRows"]
 
 _ABSENT: Any = object()
-
+_NO_NULL = ": it takes no null; declare it with null=True if it should"
 Unreadable = Callable[[PayloadError], object]
 
 
@@ -77,8 +77,7 @@ class MappingRows:
         self.name = model.__name__
         self.key_fields = tuple(key_fields)
         self.columns = tuple(field for field in fields if field not in self.key_fields)
-        self.identity = identity
-        self.serializer = serializer
+        self.identity, self.serializer = identity, serializer
         self.skip_invalid = skip_invalid
         pick = converter_of or (lambda field: field.converter)
         self.steps = [
@@ -173,7 +172,8 @@ class MappingRows:
             try:
                 if value is None:
                     if not field.null:
-                        problems.append((field.name, f"missing value for <Field: {self.name}.{field.name}>"))
+                        hint = _NO_NULL if changed is not None and in_payload else ""
+                        problems.append((field.name, f"missing value for <Field: {self.name}.{field.name}>{hint}"))
                         continue
                     stored = canonical = None
                 else:
@@ -358,8 +358,7 @@ class MappingRows:
         """Return the row in the body of a payload as a mapping of stored forms."""
         try:
             row = self._unpack(body) if other is None else other.unpack(body)
-        except (PayloadError, ImportError):
-            # A library that is not installed says nothing about the payload.
+        except (PayloadError, ImportError):  # a library that is not installed says nothing about the payload
             raise
         except Exception as error:
             raise self._invalid(f"cannot be decoded ({type(error).__name__})", key, serializer) from error
