@@ -35,7 +35,6 @@ __all__ = [
     "ShapeError",
     "ValidationError",
     "WriteError",
-    "unpackable",
 ]
 
 
@@ -297,7 +296,7 @@ def unpackable(
     for name, stored in row.items():
         try:
             pack({name: stored})
-        except Exception as alone:  # a serializer's libraries have errors of their own
+        except Exception as alone:  # noqa: BLE001 -- a serializer's libraries have errors of their own
             what, found = f"{model}.{name}: the {serializer} serializer cannot hold it", alone
             break
     # Texts of errors that are not meant for values, such as PicklingError, may hold any part of one.

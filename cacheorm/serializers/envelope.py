@@ -125,9 +125,7 @@ class Envelope:
             result.append(smaller if len(smaller) < len(payload) else payload)
         return result
 
-    def unwrap(
-        self, payload: Any, key: str
-    ) -> tuple[bytes, RowFormat | None, str, _Upgrade | None]:
+    def unwrap(self, payload: Any, key: str) -> tuple[bytes, RowFormat | None, str, _Upgrade | None]:
         """Unwrap a payload: check its signature and version, and decompress it.
 
         Args:

@@ -165,7 +165,7 @@ def clear_name(row: Any) -> None:
 def test_none_is_refused_by_a_field_that_takes_no_null_whatever_its_default(serializer: str, write: Any) -> None:
     Account.create(id=1, name="Sam")
     before = stored()
-    with pytest.raises(co.ValidationError, match=r"^missing value for <Field: Account\.name>: it takes no null; .* null=True "):
+    with pytest.raises(co.ValidationError, match=r"^missing value for <Field: Account\.name>: it takes no null; "):
         write()
     assert stored() == before
 

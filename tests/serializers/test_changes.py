@@ -157,7 +157,7 @@ def test_what_only_a_message_can_hold_is_not_dropped_without_an_error(
         assert values_of(new.get(id=1)) == VALUES
         with pytest.raises(ValueError, match="does not declare") as caught:
             WRITES[write](new)
-        assert str(caught.value).startswith(f"Row: the {new._meta.serializer} serializer cannot hold the row: it has fie")
+        assert str(caught.value).startswith(f"Row: the {new._meta.serializer} serializer cannot hold the row: it has ")
         assert "cacheorm.tests.User does not declare" in str(caught.value)
         assert str(caught.value).endswith("store the whole row anew (key m:row:id:1)")
         assert backend.get(old.key(id=1)) == payload + unknown

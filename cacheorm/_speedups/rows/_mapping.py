@@ -31,9 +31,7 @@ Unreadable = Callable[[PayloadError], object]
 
 
 class MappingRows:
-    """Packs the rows of one model as ``{field name: stored value}`` and reads them back.
-
-    The primary key is not part of a payload: it is known wherever a row is read.
+    """Packs the rows of one model as ``{field name: stored value}``, without the primary key, and reads them back.
 
     Args:
         model: the model class.
@@ -112,7 +110,8 @@ class MappingRows:
         """Convert and pack the fields that were changed since their row was read or stored, for :meth:`patch_many`.
 
         Args:
-            instances, many: as for :meth:`dump_many`.
+            instances: instances of the model.
+            many: whether errors should say which row it is.
             replace: whether to replace their values by what a read returns.
 
         Returns:
@@ -262,7 +261,7 @@ class MappingRows:
             return self._pack({**row, **named})
         changes = dict.fromkeys(name for name in before if name not in row)
         if anew:
-            # What the upgrade left as it was may have unknown parts. Unpacked again: it may have changed parts in place.
+            # What was not upgraded may have unknown parts. Unpacked again, as values may have been changed in place.
             stored = self._unpack(body)
             changes |= {name: row[name] for name in row if name not in stored or stored[name] != row[name]}
         return self._merge(body, changes | named)
