@@ -20,7 +20,7 @@ the value itself: rows hold passwords and personal data, and messages end up in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 __all__ = [
@@ -272,3 +272,35 @@ class DoesNotExist(CacheORMError):
 
 class LazyLoadWarning(RuntimeWarning):
     """Access to a foreign key read the related row inside a running event loop, which was blocked meanwhile."""
+
+
+def unpackable(
+    pack: Callable[[dict[str, Any]], object],
+    model: str,
+    serializer: str,
+    row: Mapping[str, Any],
+    error: Exception,
+    key: str | None = None,
+) -> Exception:
+    """Return the error that names the field of a row that a serializer cannot pack.
+
+    Args:
+        pack: packs a row.
+        model: the model's name.
+        serializer: the serializer's name.
+        row: the stored forms by field name.
+        error: what ``pack`` raised for the row.
+        key: the key of the row, if it is known.
+    """
+    what, found = f"{model}: the {serializer} serializer cannot hold the row", error
+    for name, stored in row.items():
+        try:
+            pack({name: stored})
+        except Exception as alone:  # noqa: BLE001 -- a serializer's libraries have errors of their own
+            what, found = f"{model}.{name}: the {serializer} serializer cannot hold it", alone
+            break
+    # Texts of errors that are not meant for values, such as PicklingError, may hold any part of one.
+    known = isinstance(found, (TypeError, ValueError, OverflowError))
+    kind = TypeError if isinstance(found, TypeError) else ValueError
+    under = "" if key is None else f" (key {key})"
+    return kind(f"{what}: {found if known else type(found).__name__}{under}")

@@ -65,7 +65,7 @@ class ModelUpdate(ReadingOperation[R], WriteOperation[R]):
         ValidationError: all bad fields of the first bad row.
         PayloadError: stored bytes that are no row of the model; its ``failed`` lists all such rows. None of the part
             (see :meth:`chunk_size`) with the first of them was written, and none after it.
-        TypeError, ValueError: the row was written by another serializer, and the model's cannot hold one of its values.
+        TypeError, ValueError: the row was written by another serializer, and the model's cannot hold all of it.
         WriteError: rows that the backend refused; all others are stored.
         ConflictError: rows that others changed at each try; only from :meth:`atomic` updates.
     """

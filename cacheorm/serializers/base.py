@@ -24,6 +24,8 @@ class RowFormat(NamedTuple):
         unpack_set: the same as ``unpack`` for the fields that are set in the packed row, if ``unpack`` returns others.
         merge: puts changed fields, ``{field name: stored value}``, into a packed row. ``None``: the row is unpacked and
             packed again.
+        check_known: called before a row is packed in another format; raises :exc:`ValueError` if the packed row holds
+            more than ``unpack`` returns.
     """
 
     pack: Callable[[Any], bytes]
@@ -31,6 +33,7 @@ class RowFormat(NamedTuple):
     signer: Signer | None = None
     unpack_set: Callable[[bytes], Mapping[str, Any]] | None = None
     merge: Callable[[bytes, Mapping[str, Any]], bytes] | None = None
+    check_known: Callable[[bytes], None] | None = None
 
 
 class BaseSerializer:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from ..errors import PayloadError
 from ..payload import COMPRESSED, SIGNED, Header, identify
@@ -22,6 +22,9 @@ _FIRST = 1
 
 # Their first byte identifies them, and reading them runs no code of a payload's choice: every model reads them.
 _ALWAYS_READ = (JSONSerializer(), MessagePackSerializer())
+
+# Takes and returns all fields of a row, and those that are set.
+_Upgrade = Callable[[Mapping[str, Any], Mapping[str, Any]], tuple[dict[str, Any], dict[str, Any]]]
 
 
 class _Reader(NamedTuple):
@@ -122,9 +125,7 @@ class Envelope:
             result.append(smaller if len(smaller) < len(payload) else payload)
         return result
 
-    def unwrap(
-        self, payload: Any, key: str
-    ) -> tuple[bytes, RowFormat | None, str, Callable[[dict[str, Any]], dict[str, Any]] | None]:
+    def unwrap(self, payload: Any, key: str) -> tuple[bytes, RowFormat | None, str, _Upgrade | None]:
         """Unwrap a payload: check its signature and version, and decompress it.
 
         Args:
@@ -157,12 +158,16 @@ class Envelope:
             except PayloadError as error:
                 raise self._error(error.reason, key, reader.name) from None
         version = _FIRST if header.version is None else header.version
-        upgrade = None
-        if version != self._version:
-            if version > self._version or self._upgrade is None:
-                reason = f"is a row of version {version}, and the model is at version {self._version}"
-                raise self._error(reason, key, reader.name)
+        upgrade: _Upgrade | None = None
+        if version < self._version and self._upgrade is not None:
             upgrade = partial(self._upgraded, self._upgrade, version, key, reader.name)
+        elif version != self._version:
+            reason = f"is a row of version {version}, and the model is at version {self._version}"
+            unread = self._error(reason, key, reader.name)
+            if header.serializer:
+                raise unread
+            # Without a header it may be no row at all: that is known when it is unpacked, before it is upgraded.
+            upgrade = partial(_refuse, unread)
         body = payload[start:]
         if header.flags & COMPRESSED:
             try:
@@ -172,11 +177,19 @@ class Envelope:
         return body, None if reader is self._own else reader.form, reader.name, upgrade
 
     def _upgraded(
-        self, upgrade: Callable[[int, Any], Any], version: int, key: str, serializer: str, row: dict[str, Any]
-    ) -> dict[str, Any]:
+        self,
+        upgrade: Callable[[int, Any], Any],
+        version: int,
+        key: str,
+        serializer: str,
+        row: Mapping[str, Any],
+        found: Mapping[str, Any],
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the stored forms of a row of an older version as those of the model's version."""
+        # What is known to be unset is not in the row; other fields that are not set may be zero or empty.
+        unset = {name: None for name, value in row.items() if value is None and name not in found}
         try:
-            upgraded = upgrade(version, row)
+            upgraded = upgrade(version, {name: value for name, value in row.items() if name not in unset})
         except Exception as error:
             # Without its text, which may quote a value.
             reason = f"is a row of version {version}, for which Meta.upgrade raised {type(error).__name__}"
@@ -187,7 +200,8 @@ class Envelope:
                 "return the row as a dict"
             )
             raise self._error(reason, key, serializer)
-        return upgraded
+        found = {name: value for name, value in upgraded.items() if name in found or row.get(name) is None or value}
+        return unset | upgraded, found
 
     def _reader(self, header: Header, key: str) -> _Reader:
         """Return the reader for a payload with this header; it has a signer if, and only if, the payload is signed."""
@@ -204,6 +218,10 @@ class Envelope:
 
     def _error(self, reason: str, key: str, serializer: str | None = None) -> PayloadError:
         return PayloadError(reason, model=self._model, key=key, serializer=serializer)
+
+
+def _refuse(error: PayloadError, *_: object) -> NoReturn:
+    raise error
 
 
 class _EnvelopeCodec:

@@ -253,7 +253,7 @@ class ProtobufSerializer(BaseSerializer):
         """Return functions that keep what a message holds beside the fields that it declares."""
         cls = type(self)
         if cls.dumps is ProtobufSerializer.dumps and cls.loads is ProtobufSerializer.loads:
-            return RowFormat(self.dumps, self.load_row, None, self._load_set, self._merge)
+            return RowFormat(self.dumps, self.load_row, None, self._load_set, self._merge, self._check_known)
         return super().row_format()
 
     def _load_set(self, payload: bytes) -> Mapping[str, Any]:
@@ -268,6 +268,16 @@ class ProtobufSerializer(BaseSerializer):
             message.ClearField(name)
         self._message_type.fill(message, changes, merge=True)
         return self.dumps(message)
+
+    def _check_known(self, payload: bytes) -> None:
+        message, known = self.message(payload), self._message()
+        self._message_type.fill(known, self._message_type.read(message))
+        # Unknown fields are compared by no implementation of the library in the same way as by another.
+        if known.ByteSize() != message.ByteSize():
+            raise ValueError(
+                f"it has fields that the protobuf message {self._message_type.full_name} does not declare, and that "
+                "would be lost: declare them there, or store the whole row anew"
+            )
 
     def converter(self, field: Any) -> Any:
         """Return the field's converter, or one that goes through the message if that may change values."""

@@ -165,9 +165,20 @@ def clear_name(row: Any) -> None:
 def test_none_is_refused_by_a_field_that_takes_no_null_whatever_its_default(serializer: str, write: Any) -> None:
     Account.create(id=1, name="Sam")
     before = stored()
-    with pytest.raises(co.ValidationError, match=r"^missing value for <Field: Account\.name>"):
+    with pytest.raises(co.ValidationError, match=r"^missing value for <Field: Account\.name>: it takes no null; "):
         write()
     assert stored() == before
+
+
+def test_a_key_that_is_missing_is_called_so(serializer: str) -> None:
+    for write in (
+        lambda: Account.create(name="Sam"),
+        lambda: Account(name="Sam").validate(),
+        lambda: Account.update(id=None, name="Sam").execute(),
+        lambda: Account.update_many([{"id": None, "name": "Sam"}]).execute(),
+    ):
+        with pytest.raises(co.ValidationError, match=r"^missing value for <Field: Account\.id>($| \()"):
+            write()
 
 
 def test_a_stored_null_is_none_whatever_the_default(serializer: str) -> None:

@@ -61,8 +61,13 @@ def test_all_bad_fields_are_reported_together(user: Any) -> None:
     with pytest.raises(co.ValidationError) as written:
         row.save()
     assert written.value.problems == caught.value.problems
-    with pytest.raises(co.ValidationError, match=r"missing value for <Field: User\.name>"):
+    with pytest.raises(co.ValidationError) as caught:
         user().validate()
+    assert caught.value.problems == [("name", "missing value for <Field: User.name>")]
+    stored = user.create(name="Sam")
+    stored.name = None
+    with pytest.raises(co.ValidationError, match=r"^missing value for <Field: User\.name>: it takes no null; "):
+        stored.validate()
 
 
 def test_a_right_row_is_left_as_it_is(user: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import sys
 from collections import Counter
@@ -167,6 +168,68 @@ def test_fields_that_nobody_knows_survive(memory: co.SimpleBackend) -> None:
     assert not user_pb2.User.FromString(payload[start:]).HasField("score")
 
 
+def test_an_upgrade_of_a_message_gets_the_fields_that_are_set(memory: co.SimpleBackend) -> None:
+    given: list[dict[str, Any]] = []
+
+    def fill(version: int, stored: dict[str, Any]) -> dict[str, Any]:
+        given.append(copy.deepcopy(stored))
+        stored.setdefault("score", 5)
+        stored["tags"].append("added")
+        return stored
+
+    class User(co.Model):
+        id = co.IntegerField(primary_key=True)
+        name = co.StringField(default="nobody")
+        email = co.StringField(null=True, default="nobody")
+        score = co.IntegerField(null=True)
+
+        class Meta:
+            backend = memory
+            serializer = SERIALIZERS["protobuf"]
+            version = 2
+            upgrade = fill
+
+    release(1, memory, SERIALIZERS["protobuf"]).create(id=1, name="a")
+    expected = {"name": "a", "email": None, "score": 5}
+    assert values(User.get(id=1)) == expected
+    # Those without presence may be zero as well as not set.
+    unset = {"name": "a", "height": 0.0, "married": False, "tags": [], "counts": {}, "others": [], "photo": b""}
+    assert given == [{**unset, "weight": 0.0, "level": 0, "small": 0}]
+    User.update(id=1).execute()
+    assert values(User.get(id=1)) == expected
+    payload: Any = memory.get(User.key(id=1))
+    message = user_pb2.User.FromString(payload[identify(payload)[1] :])
+    assert message == user_pb2.User(name="a", score=5, tags=["added"])
+
+
+def appended(version: int, stored: dict[str, Any]) -> dict[str, Any]:
+    """Change a row in place."""
+    stored["tags"].append("added")
+    stored["counts"]["added"] = 1
+    return stored
+
+
+def test_an_update_keeps_unknown_fields_of_nested_messages(memory: co.SimpleBackend) -> None:
+    # An address with a field number that it does not declare, once as `address` and once among the `others`.
+    address = user_pb2.Address(city="Bern").SerializeToString() + UNKNOWN
+    nested = bytes([0x42, len(address)]) + address + bytes([0x4A, len(address)]) + address
+    old = release(1, memory, SERIALIZERS["protobuf"])
+    for upgrade in (appended, lambda version, stored: {**stored, "tags": ["added"], "counts": {"added": 1}}):
+        new = release(2, memory, SERIALIZERS["protobuf"], upgrade=upgrade)
+        old.create(id=1, name="a", score=1)
+        payload: Any = memory.get(old.key(id=1))
+        memory.set(old.key(id=1), payload + nested + UNKNOWN)
+        for change in ({"small": 5}, {}):
+            new.update(id=1, **change).execute()
+            payload = memory.get(old.key(id=1))
+            body = payload[identify(payload)[1] :]
+            assert nested in body
+            assert body.endswith(UNKNOWN)
+            message = user_pb2.User.FromString(body)
+            assert (message.name, message.score, message.small) == ("a", 1, 5)
+            assert (message.tags, dict(message.counts)) == (["added"], {"added": 1})
+
+
 def test_upgrade_and_a_change_of_the_serializer_and_an_alias(memory: co.SimpleBackend) -> None:
     class User(co.Model):
         id = co.IntegerField(primary_key=True)
@@ -223,6 +286,90 @@ def test_an_upgrade_that_fails(memory: co.SimpleBackend, upgrade: Any, reason: s
         assert cause is None or isinstance(caught.value.__cause__, cause)
         assert use(lenient) is None
     assert memory.get(model.key(id=1)) == b"\xc1\x01\x04\x04json\x00\x00\x00\x01" + b'{"name":"a","score":null}'
+
+
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("chosen", SERIALIZERS)
+def test_a_row_that_an_upgrade_makes_unfit_to_be_stored(memory: co.SimpleBackend, chosen: str, many: bool) -> None:
+    def spoil(version: int, stored: dict[str, Any]) -> dict[str, Any]:
+        if stored["name"] == "bad":
+            # A message has no such field, and no other format holds such a value.
+            stored["x"] = lambda: None
+        stored["small"] = 1
+        return stored
+
+    old = release(1, memory, SERIALIZERS[chosen])
+    old.insert_many({"id": pk, "name": "bad" if pk % 2 else "good", "score": pk} for pk in range(6)).execute()
+    before = {pk: memory.get(old.key(id=pk)) for pk in range(6)}
+    model = release(2, memory, SERIALIZERS[chosen], upgrade=spoil)
+    assert model.get(id=1).name == "bad"
+
+    def update(pks: Any) -> Any:
+        if many:
+            return model.update_many({"id": pk, "email": "new"} for pk in pks)
+        return model.update(id=pks[0], email="new")
+
+    with pytest.raises(co.PayloadError) as caught:
+        update(range(6) if many else [1]).execute()
+    assert [row.key for row in caught.value.failed] == [model.key(id=pk) for pk in ((1, 3, 5) if many else (1,))]
+    assert all("User.x: the " in row.reason for row in caught.value.failed)
+    assert "Meta.upgrade gave what cannot be stored: " in str(caught.value)
+    assert caught.value.__cause__ is not None
+    assert {pk: memory.get(old.key(id=pk)) for pk in range(6)} == before
+    if many:
+        rows = update(range(6)).on_invalid("miss").execute()
+        assert [row and row.email for row in rows] == ["new", None] * 3
+    else:
+        assert update([1]).on_invalid("miss").execute() is None
+        assert update([1]).atomic().on_invalid("miss").execute() is None
+    assert memory.get(old.key(id=1)) == before[1]
+
+
+def test_what_the_caller_gives_is_not_blamed_on_an_upgrade(memory: co.SimpleBackend) -> None:
+    class Anything(co.Field[Any]):
+        pass
+
+    for version, upgrade in ((1, None), (2, lambda version, stored: stored)):
+        meta = {"backend": memory, "serializer": SERIALIZERS["Reversed"], "version": version, "upgrade": upgrade}
+
+        class User(co.Model):
+            id = co.IntegerField(primary_key=True)
+            any = Anything(null=True)
+            Meta = type("Meta", (), meta)
+
+        if version == 1:
+            User.create(id=1)
+    with pytest.raises(TypeError, match=r"^User\.any: the Reversed serializer cannot hold it: .*\(key m:user:id:1\)"):
+        User.update(id=1, any=object()).execute()
+
+
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("version", [0, 1, 2])
+@pytest.mark.parametrize("chosen", ["json", "msgpack", "Reversed", "protobuf"])
+def test_bytes_that_are_no_row_are_of_no_version(
+    memory: co.SimpleBackend, chosen: str, version: int, many: bool
+) -> None:
+    serializer = SERIALIZERS[chosen]
+    for upgrade in (None, measure):
+        model = release(version, memory, serializer, upgrade=upgrade)
+        uses: list[Any] = [
+            lambda model=model: model.query_many([{"id": 1}] * 9 if many else [{"id": 1}]).execute(),
+            lambda model=model: model.update_many([{"id": 1, "name": "a"}]).execute(),
+            lambda model=model: model.update(id=1, name="a").execute(),
+            lambda model=model: model.get(id=1),
+        ]
+        for garbage in (b"broken", b"", b"\xff\xff"):
+            if chosen == "protobuf" and not garbage:
+                continue  # an empty message
+            memory.set(model.key(id=1), garbage)
+            for use in uses:
+                with pytest.raises(co.PayloadError, match=r"^User: (cannot be decoded|expected a map of fields)"):
+                    use()
+    if version != 1:
+        # A row of the first release, which had neither headers nor versions.
+        memory.set(model.key(id=1), serializer.dumps({"name": "a"}))
+        with pytest.raises(co.PayloadError, match=f"is a row of version 1, and the model is at version {version}"):
+            release(version, memory, serializer).get(id=1)
 
 
 def test_upgrade_is_called_once_per_row_of_an_older_version_and_inherited(memory: co.SimpleBackend) -> None:

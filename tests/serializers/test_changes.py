@@ -116,6 +116,56 @@ def test_rows_are_read_after_a_change_of_serializer_and_rewritten_by_the_next_wr
         assert {backend.get(new.key(id=number)) for number in changed} == {form}
 
 
+# A field number that no message here declares, and its value: https://protobuf.dev/programming-guides/encoding/
+UNKNOWN = b"\xc0\x3e\x05"
+
+
+def unknown_parts() -> dict[str, bytes]:
+    """Return parts of a message that its type does not declare, in all the places where there may be some."""
+    address = user_pb2.Address(city="Bern").SerializeToString() + UNKNOWN
+    return {
+        "row": UNKNOWN,
+        "message": bytes([0x42, len(address)]) + address,
+        "repeated": bytes([0x4A, len(address)]) + address,
+    }
+
+
+WRITES: dict[str, Any] = {
+    "update": lambda model: model.update(id=1, name="b").execute(),
+    "update of nothing": lambda model: model.update(id=1).execute(),
+    "update_many": lambda model: model.update_many({"id": number, "name": "b"} for number in range(20)).execute(),
+    "miss": lambda model: model.update(id=1, name="b").on_invalid("miss").execute(),
+    "atomic": lambda model: model.update(id=1, name="b").atomic().execute(),
+    "apply": lambda model: model.update(id=1).apply(lambda row: setattr(row, "name", "b")).execute(),
+    "co.Update": lambda model: co.Update([(model, [{"id": 1, "name": "b"}])]).execute(),
+    "increment": lambda model: model.increment(1, "score"),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("after", ["json", "msgpack", "pickle", "Backwards"])
+def test_what_only_a_message_can_hold_is_not_dropped_without_an_error(
+    backend: co.SimpleBackend, after: str, write: str
+) -> None:
+    user = SERIALIZERS["protobuf"]
+    old = a_model(backend, user)
+    new = a_model(backend, SERIALIZERS[after], accepts=[user])
+    for unknown in unknown_parts().values():
+        old.insert_many([{"id": number, **VALUES} for number in range(20)]).execute()
+        payload: Any = backend.get(old.key(id=1))
+        backend.set(old.key(id=1), payload + unknown)
+        assert values_of(new.get(id=1)) == VALUES
+        with pytest.raises(ValueError, match="does not declare") as caught:
+            WRITES[write](new)
+        assert str(caught.value).startswith(f"Row: the {new._meta.serializer} serializer cannot hold the row: it has ")
+        assert "cacheorm.tests.User does not declare" in str(caught.value)
+        assert str(caught.value).endswith("store the whole row anew (key m:row:id:1)")
+        assert backend.get(old.key(id=1)) == payload + unknown
+        new.insert(id=1, **VALUES).execute()
+        WRITES[write](new)
+        assert new.get(id=1).name in ("Zoë", "b")
+
+
 @pytest.mark.parametrize("after", SERIALIZERS)
 @pytest.mark.parametrize("before", ["json", "msgpack"])
 def test_json_and_msgpack_are_read_by_every_model(backend: co.SimpleBackend, before: str, after: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import cacheorm as co
+from cacheorm.payload import Header, identify
 from tests.protos import article_pb2, shapes_pb2, strict_pb2, user_pb2
 
 SECRET = 987654321987
@@ -67,7 +68,7 @@ def test_a_mapping_is_packed_by_its_fields_and_read_as_a_message_or_a_dict() -> 
     }
 
 
-@pytest.mark.parametrize(
+MESSAGES = pytest.mark.parametrize(
     "message",
     [
         user_pb2.User(),
@@ -78,6 +79,9 @@ def test_a_mapping_is_packed_by_its_fields_and_read_as_a_message_or_a_dict() -> 
         strict_pb2.Strict(name="", score=5),
     ],
 )
+
+
+@MESSAGES
 def test_a_dict_makes_the_same_message_again(message: Any) -> None:
     serializer = co.ProtobufSerializer(type(message))
     read = serializer.loads(serializer.dumps(message))
@@ -367,6 +371,46 @@ def test_unknown_fields_of_a_newer_message_are_dropped() -> None:
     newer = user_pb2.User(name="Sam").SerializeToString() + b"\xf8\x7f\x05"
     model._meta.backend.set(model.key(id=1), newer)
     assert model.get(id=1).name == "Sam"
+
+
+# A field number that no message declares, and its value.
+UNKNOWN = b"\xf8\x7f\x05"
+
+
+@MESSAGES
+def test_a_message_is_packed_in_another_format_unless_it_has_unknown_fields(message: Any) -> None:
+    old = model_of(type(message))
+
+    class Row(co.Model):
+        id = co.IntegerField(primary_key=True)
+
+        class Meta:
+            serializer = "msgpack"
+            backend = old._meta.backend
+            accepts = (old._meta.serializer,)
+
+    header = Header(old._meta.serializer.name).pack()
+    Row._meta.backend.set(Row.key(id=1), header + message.SerializeToString())
+    assert Row.update(id=1).execute()
+    assert identify(Row._meta.backend.get(Row.key(id=1))) == (Header("msgpack"), 0)
+    Row._meta.backend.set(Row.key(id=1), header + message.SerializeToString() + UNKNOWN)
+    with pytest.raises(ValueError, match=r"^Row: the msgpack serializer cannot hold the row: it has fields .*\(key "):
+        Row.update(id=1).execute()
+
+
+@pytest.mark.parametrize("place", ["address", "others", "parent", "children"])
+def test_unknown_fields_of_nested_messages_are_not_dropped_either(place: str) -> None:
+    message: Any = user_pb2.User() if place in ("address", "others") else shapes_pb2.Shapes()
+    target = getattr(message, place)
+    if place == "others":
+        target = target.add()
+    elif place == "children":
+        target = target[5]
+    target.MergeFromString(UNKNOWN)
+    form = co.ProtobufSerializer(type(message)).row_format()
+    assert form.check_known is not None
+    with pytest.raises(ValueError, match="has fields that the protobuf message"):
+        form.check_known(message.SerializeToString())
 
 
 def test_a_field_added_since_gets_its_default_if_the_message_has_presence_for_it() -> None:

@@ -39,6 +39,13 @@ class Counter(co.Model):
     price = co.DecimalField(default=Decimal(0))
     maybe = co.IntegerField(null=True)
 
+    class Meta:
+        version = 2
+
+        @staticmethod
+        def upgrade(version: int, stored: dict[str, Any]) -> dict[str, Any]:
+            return {**stored, "version": version}
+
 
 def keys() -> Iterator[dict[str, int]]:
     yield {"id": 1}

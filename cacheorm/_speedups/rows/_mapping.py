@@ -1,18 +1,18 @@
 # cython: language_level=3, annotation_typing=False
 """Rows to payloads and back, through any serializer. One source, also compiled under a second name.
 
-This is the general path: it takes every field, every serializer and every malformed input, and it is
-where all errors about rows are made. The codec of :mod:`._rows_py` does the common cases of msgpack
-faster and hands everything else to this one.
+This is the general path: it takes every field, every serializer and every malformed input, and it is where all errors
+about rows are made. The codec of :mod:`._rows_py` does the common cases faster and hands everything else to this one.
 """
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
-from ...errors import PayloadError, ValidationError
+from ...errors import PayloadError, ValidationError, unpackable
 from ...payload import is_absence
 from .. import _shim as cython
 
@@ -26,14 +26,12 @@ else:
 __all__ = ["MappingRows"]
 
 _ABSENT: Any = object()
-
+_NO_NULL = ": it takes no null; declare it with null=True if it should"
 Unreadable = Callable[[PayloadError], object]
 
 
 class MappingRows:
-    """Packs the rows of one model as ``{field name: stored value}`` and reads them back.
-
-    The primary key is not part of a payload: it is known wherever a row is read.
+    """Packs the rows of one model as ``{field name: stored value}``, without the primary key, and reads them back.
 
     Args:
         model: the model class.
@@ -47,8 +45,9 @@ class MappingRows:
         converter_of: returns the converter of a field that is part of the payload; by default its own.
         prefix: what every payload begins with, before what ``pack`` gave.
         unwrap: a payload and its key to its body, the format of that (``None`` for this one), the name of the
-            serializer that packed it, and what upgrades the row (``None`` for nothing); may raise :exc:`PayloadError`
-            and :exc:`ImportError`. By default payloads have no prefix and ``unpack`` reads them.
+            serializer that packed it, and what upgrades the row (``None`` for nothing), which takes and returns what
+            ``unpack`` and ``unpack_set`` gave; may raise :exc:`PayloadError` and :exc:`ImportError`. By default
+            payloads have no prefix and ``unpack`` reads them.
         patch: puts packed changes into a packed row, or returns ``None``; see :mod:`._patches_py`. Without it, changes
             are dicts of stored forms.
         merge: puts a dict of changes into a packed row, where the format can do so without unpacking it.
@@ -76,19 +75,17 @@ class MappingRows:
         self.name = model.__name__
         self.key_fields = tuple(key_fields)
         self.columns = tuple(field for field in fields if field not in self.key_fields)
-        self.identity = identity
-        self.serializer = serializer
+        self.identity, self.serializer = identity, serializer
         self.skip_invalid = skip_invalid
         pick = converter_of or (lambda field: field.converter)
         self.steps = [
             (field, pick(field), True) if field in self.columns else (field, field.converter, False) for field in fields
         ]
-        self._pack = pack
-        self._unpack = unpack
+        self._pack, self._unpack = pack, unpack
+        self._unpackable = partial(unpackable, pack, self.name, serializer)
         self.prefix = prefix
         self._unwrap = unwrap or (lambda payload, key: (payload, None, serializer, None))
-        self._splice = patch
-        self._merge, self._unpack_set = merge, unpack_set
+        self._splice, self._merge, self._unpack_set = patch, merge, unpack_set
         # The names that rows have which were written before a field was renamed, with its present name.
         self.old_names = {old: field.name for field in self.columns for old in field.aliases}
         self._tracker = model._assigned
@@ -118,12 +115,10 @@ class MappingRows:
             replace: whether to replace their values by what a read returns.
 
         Returns:
-            The changes of each instance. Those of one that is new, or has another primary key by now, are all its
-            values.
+            The changes of each instance; all values of one that is new, or has another primary key by now.
 
         Raises:
-            ValidationError: all bad fields of the first bad row.
-            TypeError: the serializer cannot hold the type of a stored value.
+            ValidationError, TypeError: as :meth:`dump_many`.
         """
         return [self.changes(instance, place if many else None, replace) for place, instance in enumerate(instances)]
 
@@ -171,14 +166,13 @@ class MappingRows:
             if changed is not None:
                 if value is _ABSENT or not changed & field.bit:
                     continue
-            elif value is _ABSENT:
-                value = None if field.null and field.default is None else field.make_default()
-            elif value is None and not field.null:
+            elif value is _ABSENT or (value is None and not field.null):
                 value = field.make_default()
             try:
                 if value is None:
                     if not field.null:
-                        problems.append((field.name, f"missing value for <Field: {self.name}.{field.name}>"))
+                        hint = _NO_NULL if changed is not None and in_payload else ""
+                        problems.append((field.name, f"missing value for <Field: {self.name}.{field.name}>{hint}"))
                         continue
                     stored = canonical = None
                 else:
@@ -206,20 +200,6 @@ class MappingRows:
             return self.identity.identify([instance], False)[1][0]  # type: ignore[no-any-return]
         except (TypeError, ValueError):
             return None
-
-    def _unpackable(self, row: dict[str, Any], error: Exception, key: str | None = None) -> Exception:
-        what, found = f"{self.name}: the {self.serializer} serializer cannot hold the row", error
-        for name, stored in row.items():
-            try:
-                self._pack({name: stored})
-            except Exception as alone:  # as above
-                what, found = f"{self.name}.{name}: the {self.serializer} serializer cannot hold it", alone
-                break
-        # Texts of errors that are not meant for values, such as PicklingError, may hold any part of one.
-        known = isinstance(found, (TypeError, ValueError, OverflowError))
-        kind = TypeError if isinstance(found, TypeError) else ValueError
-        under = "" if key is None else f" (key {key})"
-        return kind(f"{what}: {found if known else type(found).__name__}{under}")
 
     # -- changing --------------------------------------------------------------------------------
 
@@ -260,19 +240,39 @@ class MappingRows:
                     return self.prefix + patched
             before = self._unpacked(body, other, key, serializer)
             row = self._as_today(before, body, other, upgrade) if anew else before
+            named = changes if self._splice is None else self._unpack(changes)
+            if not anew:
+                row = {name: value for name, value in row.items() if self.old_names.get(name) not in named}
+            try:
+                if other is not None and other.check_known is not None:
+                    other.check_known(body)
+                return self.prefix + self._repacked(body, other, anew, before, row, named)
+            except Exception as error:  # as above
+                if upgrade is not None:
+                    self._check_upgraded(body, other, before, row, key)
+                raise self._unpackable({**row, **named}, error, key) from error
         except PayloadError as error:
             self._refuse(error, unreadable)
             return None
-        named = changes if self._splice is None else self._unpack(changes)
-        if not anew:
-            row = {name: value for name, value in row.items() if self.old_names.get(name) not in named}
+
+    def _repacked(self, body: bytes, other: Any, anew: bool, before: Any, row: Any, named: Any) -> bytes:
+        """Pack a row with changes, where possible in the body that it was unpacked from."""
+        if self._merge is None or other is not None:
+            return self._pack({**row, **named})
+        changes = dict.fromkeys(name for name in before if name not in row)
+        if anew:
+            # What was not upgraded may have unknown parts. Unpacked again, as values may have been changed in place.
+            stored = self._unpack(body)
+            changes |= {name: row[name] for name in row if name not in stored or stored[name] != row[name]}
+        return self._merge(body, changes | named)
+
+    def _check_upgraded(self, body: bytes, other: Any, before: Any, row: Any, key: str) -> None:
+        """Raise :exc:`PayloadError` if an upgraded row cannot be packed, whatever was to be changed in it."""
         try:
-            if self._merge is not None and other is None:
-                gone = dict.fromkeys(name for name in before if name not in row)
-                return self.prefix + self._merge(body, gone | (row | named if anew else named))
-            return self.prefix + self._pack({**row, **named})
+            self._repacked(body, other, True, before, row, {})
         except Exception as error:  # as above
-            raise self._unpackable({**row, **named}, error, key) from error
+            reason = f"Meta.upgrade gave what cannot be stored: {self._unpackable(row, error)}"
+            raise self._invalid(reason, key, self.serializer) from error
 
     def _refuse(self, error: PayloadError, unreadable: Unreadable | None) -> None:
         if unreadable is not None:
@@ -357,8 +357,7 @@ class MappingRows:
         """Return the row in the body of a payload as a mapping of stored forms."""
         try:
             row = self._unpack(body) if other is None else other.unpack(body)
-        except (PayloadError, ImportError):
-            # A library that is not installed says nothing about the payload.
+        except (PayloadError, ImportError):  # a library that is not installed says nothing about the payload
             raise
         except Exception as error:
             raise self._invalid(f"cannot be decoded ({type(error).__name__})", key, serializer) from error
@@ -367,13 +366,13 @@ class MappingRows:
         return row
 
     def _as_today(
-        self, row: Mapping[str, Any], body: bytes, other: Any, upgrade: Callable[[Any], Any] | None
+        self, row: Mapping[str, Any], body: bytes, other: Any, upgrade: Callable[..., Any] | None
     ) -> dict[str, Any]:
         """Return an unpacked row as it is written today: of the model's version, with the names of its fields."""
         unpack_set = self._unpack_set if other is None else other.unpack_set
         found = row if unpack_set is None else unpack_set(body)
         if upgrade is not None:
-            found = row = upgrade(dict(row))
+            row, found = upgrade(row, found)
         today = {}
         # In the order of the plan, in which rows are read sooner.
         for field in self.columns:
