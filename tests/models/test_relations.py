@@ -598,6 +598,7 @@ def test_a_row_whose_key_is_that_of_a_related_row_gets_it_later(composite: bool,
         sam.save()
     expected = (sam.id, 2) if composite else sam.id
     assert (row.user_id, row._pk, row.get_id()) == (sam.id, expected, expected)
+    assert (profile.user.key_value(row), profile.user.peek(row)) == (sam.id, None)
     kept = {row}
     assert row.delete_instance() is False
     with pytest.raises(profile.DoesNotExist):
