@@ -46,13 +46,19 @@ class ModelDelete(Operation[R]):
             reading = may_be_none(plan)
             pk_of = dict(zip(keys, pks, strict=True))
             left = [key for key in pk_of if key not in self._removed] if self._removed else [*pk_of]
-            for part in slices(left, self._chunk or backend.chunk_size):
-                if existed and reading:
-                    existed = yield from self._are_there([pk_of[key] for key in part], part)
-                existed = bool((yield Call(backend, "delete_many", tuple(part)))) and existed
-                self._removed, self._lacked = self._removed.union(part), not existed
-            if not self._is_part:
-                self._removed, self._lacked = frozenset(), False
+            done = 0
+            try:
+                for part in slices(left, self._chunk or backend.chunk_size):
+                    there = not (existed and reading) or (
+                        yield from self._are_there([pk_of[key] for key in part], part)
+                    )
+                    existed = bool((yield Call(backend, "delete_many", tuple(part)))) and there and existed
+                    done += len(part)
+            finally:
+                # Once for the whole operation: noted part by part, a large one would copy its keys again and again.
+                ended = done == len(left) and not self._is_part
+                self._removed = frozenset() if ended else self._removed.union(left[:done])
+                self._lacked = not (ended or existed)
         else:
             existed = not may_be_none(plan) or (yield from self._are_there(pks, keys))
             existed = bool((yield Call(backend, "delete", (keys[0],)))) and existed
