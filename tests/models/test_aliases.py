@@ -10,31 +10,13 @@ from typing import Any
 
 import msgpack
 import pytest
+from formats import SERIALIZERS
 
 import cacheorm as co
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "protos"))
 
-import user_pb2
 
-
-class Reversed(co.BaseSerializer):
-    """A format of its own."""
-
-    def dumps(self, obj: Any) -> bytes:
-        return json.dumps(obj).encode()[::-1]
-
-    def loads(self, s: bytes) -> Any:
-        return json.loads(s[::-1])
-
-
-SERIALIZERS: dict[str, co.BaseSerializer] = {
-    "json": co.JSONSerializer(),
-    "msgpack": co.MessagePackSerializer(),
-    "protobuf": co.ProtobufSerializer(user_pb2.User),
-    "signed": co.PickleSerializer(secret="secret"),
-    "Reversed": Reversed(),
-}
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "versioned": {"version": 1},

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import json
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from formats import SERIALIZERS, UNKNOWN
 
 import cacheorm as co
 from cacheorm.payload import identify
@@ -19,27 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "protos"))
 
 import user_pb2
 
-
-class Reversed(co.BaseSerializer):
-    """A format of its own."""
-
-    def dumps(self, obj: Any) -> bytes:
-        return json.dumps(obj).encode()[::-1]
-
-    def loads(self, s: bytes) -> Any:
-        return json.loads(s[::-1])
-
-
-SERIALIZERS: dict[str, co.BaseSerializer] = {
-    "json": co.JSONSerializer(),
-    "msgpack": co.MessagePackSerializer(),
-    "protobuf": co.ProtobufSerializer(user_pb2.User),
-    "signed": co.PickleSerializer(secret="secret"),
-    "Reversed": Reversed(),
-}
 LONG = "long " * 100
-# A field number that the message does not declare, and its value: https://protobuf.dev/programming-guides/encoding/
-UNKNOWN = b"\xc0\x3e\x05"
 
 
 def release(version: int | None, backend: co.BaseBackend, serializer: Any, **options: Any) -> Any:

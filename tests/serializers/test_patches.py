@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from formats import UNKNOWN, Reversed
 
 import cacheorm as co
 from cacheorm.payload import COMPRESSED, identify
@@ -19,19 +19,6 @@ import shapes_pb2
 import user_pb2
 
 LONG = "long " * 100
-# A field number that the message does not declare, and its value: https://protobuf.dev/programming-guides/encoding/
-UNKNOWN = b"\xc0\x3e\x05"
-
-
-class Reversed(co.BaseSerializer):
-    """A format of its own."""
-
-    def dumps(self, obj: Any) -> bytes:
-        return json.dumps(obj).encode()[::-1]
-
-    def loads(self, s: bytes) -> Any:
-        return json.loads(s[::-1])
-
 
 SERIALIZERS: dict[str, co.BaseSerializer] = {
     "json": co.JSONSerializer(),
