@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import os
 import signal
@@ -14,15 +13,12 @@ import pytest
 from amounts import LONG, enough
 from cancelling import settled
 from children import fork_and_check
-from injecting import Injected, alarms, doing_at, fail, steps
+from injecting import doing_at, steps
 from observing import ain_use, in_use
 from servers import HOST, RedisServer
+from struck import KEYS, ROWS, Calls
 
 from cacheorm.backends.redis import RedisBackend
-from cacheorm.errors import BackendError
-
-ROWS = {f"key:{i}": b"%d" % i for i in range(1500)}
-KEYS = list(ROWS)
 
 # Kinds of calls that :func:`call` makes.
 KINDS = 5
@@ -105,59 +101,24 @@ async def acheck_places(backend: RedisBackend) -> None:
     assert await ain_use(backend) == [0]
 
 
+CALLS = Calls(KINDS, call, acall, check_places, acheck_places)
+
+
 def test_an_exception_at_any_bytecode_costs_no_place_and_no_row(backend: RedisBackend) -> None:
-    for kind, step, tell in steps(enough(100_000, 3000, "exceptions at a bytecode"), KINDS):
-        with doing_at(step, fail) as was_raised, contextlib.suppress(Injected):
-            call(backend, kind)
-        tell(was_raised())
-        assert backend.get_many("key:7", "absent", KEYS[step % len(KEYS)]) == [b"7", None, ROWS[KEYS[step % len(KEYS)]]]
-    check_places(backend)
+    CALLS.strike_bytecodes(backend)
 
 
 def test_an_exception_at_any_bytecode_of_a_coroutine_costs_no_place_and_no_row(backend: RedisBackend) -> None:
-    async def main() -> None:
-        # One that strikes while the event loop hands on what has arrived ends the connection: the call says so.
-        for kind, step, tell in steps(enough(100_000, 3000, "exceptions at a bytecode"), KINDS):
-            with doing_at(step, fail) as was_raised, contextlib.suppress(Injected, BackendError):
-                await acall(backend, kind)
-            tell(was_raised())
-            key = KEYS[step % len(KEYS)]
-            assert await backend.aget_many("key:7", "absent", key) == [b"7", None, ROWS[key]]
-        await acheck_places(backend)
-        await backend.aclose()
-
-    asyncio.run(main())
+    CALLS.strike_bytecodes_of_coroutines(backend)
 
 
 def test_an_exception_of_a_signal_handler_costs_no_place_and_no_row(backend: RedisBackend) -> None:
-    goal = enough(100_000, 3000, "exceptions of a signal handler")
-    with alarms() as alarm:
-        number = 0
-        while alarm.raised < goal:
-            number += 1
-            with alarm.one_within(0.002):
-                call(backend, number)
-            if number % 5 == 0:
-                assert backend.get_many("key:7", "absent") == [b"7", None]
-    check_places(backend)
+    CALLS.strike_by_signals(backend)
 
 
 @pytest.mark.skipif(not LONG, reason="thousands of exceptions in an event loop take minutes: make test-long")
 def test_an_exception_of_a_signal_handler_in_a_coroutine_costs_no_place_and_no_row(backend: RedisBackend) -> None:
-    async def main() -> None:
-        goal = enough(100_000, 3000, "exceptions of a signal handler")
-        with alarms() as alarm:
-            number = 0
-            while alarm.raised < goal:
-                number += 1
-                with alarm.one_within(0.002), contextlib.suppress(BackendError):
-                    await acall(backend, number)
-                if number % 5 == 0:
-                    assert await backend.aget_many("key:7", "absent") == [b"7", None]
-        await acheck_places(backend)
-        await backend.aclose()
-
-    asyncio.run(main())
+    CALLS.strike_coroutines_by_signals(backend)
 
 
 # -- the same backend, used while it is at work in the same thread ---------------------------------------
