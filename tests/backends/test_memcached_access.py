@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import ssl
@@ -15,7 +14,7 @@ from urllib.parse import quote
 import pytest
 from certificates import Certificates
 from faults import say
-from loops import FACTORIES
+from loops import FACTORIES, call
 from observing import in_use
 from servers import HANG, HOST, MemcachedServer
 
@@ -30,28 +29,13 @@ LARGE = {f"{i}:" + "k" * 200: b"%d" % i * 300_000 for i in range(40)}
 ways = pytest.mark.parametrize("way", ["called", *FACTORIES])
 
 
-def call(backend: MemcachedBackend, way: Any, method: str, *args: Any) -> Any:
-    """Call a method, or await it in an event loop of some kind."""
-    if way == "called":
-        return getattr(backend, method)(*args)
-
-    async def main() -> Any:
-        try:
-            return await getattr(backend, f"a{method}")(*args)
-        finally:
-            await backend.aclose()
-
-    with asyncio.Runner(loop_factory=way) as runner:
-        return runner.run(main())
-
-
 def check(backend: MemcachedBackend, way: Any) -> None:
     """Write and read a batch in parts, and one that fills the buffers of both sides."""
-    assert call(backend, way, "set_many", ROWS) == dict.fromkeys(ROWS, True)
-    assert call(backend, way, "get_many", *ROWS, "absent") == [*ROWS.values(), None]
-    assert all(call(backend, way, "set_many", LARGE).values())
-    assert call(backend, way, "get_many", *LARGE, *LARGE) == [*LARGE.values()] * 2
-    assert call(backend, way, "get", "key:7") == b"7"
+    assert call(way, backend, "set_many", ROWS) == dict.fromkeys(ROWS, True)
+    assert call(way, backend, "get_many", *ROWS, "absent") == [*ROWS.values(), None]
+    assert all(call(way, backend, "set_many", LARGE).values())
+    assert call(way, backend, "get_many", *LARGE, *LARGE) == [*LARGE.values()] * 2
+    assert call(way, backend, "get", "key:7") == b"7"
 
 
 # -- a user name and a password --------------------------------------------------------------------------
@@ -97,7 +81,7 @@ def test_a_wrong_password_is_an_error_that_does_not_show_it(way: Any, password: 
     with MemcachedBackend([guarded.address], username="ada", password=password, timeout=60) as backend:
         for method, *args in (("get", "k"), ("set_many", {"k": b""}), ("get_many", *ROWS)):
             with pytest.raises(BackendError, match="it refused the username and the password") as caught:
-                call(backend, way, method, *args)
+                call(way, backend, method, *args)
             assert caught.value.maybe_applied is False
             text = "".join(traceback.format_exception(caught.value)) + repr(caught.value) + repr(backend)
             assert password not in text
@@ -112,12 +96,12 @@ def test_a_server_left_alone_is_tried_with_the_password(way: Any, tmp_path: Path
         with MemcachedBackend([server.address], **options) as backend:
             server.kill()
             with pytest.raises(BackendError, match="cannot connect"):
-                call(backend, way, "get", "k")
+                call(way, backend, "get", "k")
             server.start()
             with pytest.raises(BackendError, match="was not asked"):
-                call(backend, way, "get", "k")
+                call(way, backend, "get", "k")
             backend.retry_failed_servers()
-            assert call(backend, way, "set", "k", b"v") is True
+            assert call(way, backend, "set", "k", b"v") is True
             assert backend.breakers()[0].reason is None
 
 
@@ -154,7 +138,7 @@ def test_a_server_with_sasl_is_told_apart(way: Any, tmp_path: Path, monkeypatch:
         MemcachedBackend([server.address], username="ada", password=SECRET, timeout=60) as backend,
         pytest.raises(BackendError, match="-S speaks the binary protocol only") as caught,
     ):
-        call(backend, way, "get", "k")
+        call(way, backend, "get", "k")
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
@@ -234,7 +218,7 @@ def test_a_certificate_that_nobody_has_signed_is_refused(way: Any, encrypted: Se
         MemcachedBackend([encrypted.address], ssl=True, timeout=60) as backend,
         pytest.raises(BackendError, match=r"cannot connect: .*CERTIFICATE_VERIFY_FAILED") as caught,
     ):
-        call(backend, way, "set", "k", b"v")
+        call(way, backend, "set", "k", b"v")
     assert caught.value.maybe_applied is False
 
 
@@ -251,10 +235,10 @@ def test_a_certificate_for_another_host_is_refused_unless_told(
             timeout=60,
         ) as backend:
             if check_hostname is False:
-                assert call(backend, way, "set", "k", b"v") is True
+                assert call(way, backend, "set", "k", b"v") is True
             else:
                 with pytest.raises(BackendError, match="Hostname mismatch"):
-                    call(backend, way, "set", "k", b"v")
+                    call(way, backend, "set", "k", b"v")
 
 
 @ways
@@ -264,9 +248,9 @@ def test_a_server_that_asks_for_a_certificate_gets_one(way: Any, certificates: C
     options: Any = {"ssl": True, "ssl_ca_certs": authority, "timeout": 60, "retry_after": 0}
     with ServerWithTLS(certificates, "-o", f"ssl_verify_mode=2,ssl_ca_cert={authority}") as server:
         with MemcachedBackend([server.address], **options, **files) as backend:
-            assert call(backend, way, "set", "k", b"v") is True
+            assert call(way, backend, "set", "k", b"v") is True
         with MemcachedBackend([server.address], **options) as backend, pytest.raises(BackendError):
-            call(backend, way, "get", "k")
+            call(way, backend, "get", "k")
 
 
 @ways
@@ -275,7 +259,7 @@ def test_a_server_that_does_not_speak_tls_is_an_error(way: Any, memcached_server
         MemcachedBackend([memcached_server.address], ssl=True, timeout=2) as backend,
         pytest.raises(BackendError, match="cannot connect: "),
     ):
-        call(backend, way, "get", "k")
+        call(way, backend, "get", "k")
 
 
 @ways
@@ -302,7 +286,7 @@ def test_passwords_and_tls_go_together_with_several_servers(
     ):
         check(backend, way)
         one.restart()
-        assert call(backend, way, "get_many", "key:1") in ([None], [b"1"])
+        assert call(way, backend, "get_many", "key:1") in ([None], [b"1"])
         check(backend, way)
 
 

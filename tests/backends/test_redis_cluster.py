@@ -15,6 +15,7 @@ from amounts import enough
 from children import fork_and_check
 from clusters import ClusterNode, RedisCluster, wait_until
 from faults import ScriptedServer
+from loops import call
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from servers import HOST, RedisServer
@@ -55,20 +56,6 @@ def own_cluster() -> Iterator[RedisCluster]:
     """A cluster to kill nodes of."""
     with RedisCluster() as cluster:
         yield cluster
-
-
-def call(way: str, backend: RedisBackend, method: str, *args: Any) -> Any:
-    """Call a method, or await its twin in an event loop of its own."""
-    if way == "called":
-        return getattr(backend, method)(*args)
-
-    async def main() -> Any:
-        try:
-            return await getattr(backend, f"a{method}")(*args)
-        finally:
-            await backend.aclose()
-
-    return asyncio.run(main())
 
 
 def key_in(slot: int, number: int = 0) -> str:

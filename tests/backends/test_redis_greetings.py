@@ -10,6 +10,7 @@ import pytest
 import redis
 import redis.asyncio
 from delays import DelayingProxy
+from loops import call
 from servers import HOST, RedisServer
 
 from cacheorm.backends.redis import RedisBackend
@@ -17,20 +18,6 @@ from cacheorm.testing._suite import in_threads
 
 ROWS = {f"key:{i}": b"%d" % i for i in range(3)}
 WAYS = ["called", "awaited"]
-
-
-def call(way: str, backend: RedisBackend, method: str, *args: Any) -> Any:
-    """Call a method, or await its twin in an event loop of its own."""
-    if way == "called":
-        return getattr(backend, method)(*args)
-
-    async def main() -> Any:
-        try:
-            return await getattr(backend, f"a{method}")(*args)
-        finally:
-            await backend.aclose()
-
-    return asyncio.run(main())
 
 
 class StruckError(BaseException):
