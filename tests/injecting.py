@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import dis
 import inspect
 import random
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import cacheorm
 
-__all__ = ["Injected", "alarms", "doing_at", "fail", "steps"]
+__all__ = ["Injected", "alarms", "can_be_interrupted", "doing_at", "fail", "steps"]
 
 # Seconds after which a signal that came elsewhere comes again.
 _AGAIN = 0.00005
@@ -21,8 +23,18 @@ _AGAIN = 0.00005
 _PACKAGE = str(Path(cacheorm.__file__).parent)
 
 
+# Where one exception takes the place of another that is handled. CPython interrupts nothing there, and what a trace
+# function raises there would leave the other behind, as the context of all later exceptions of the thread.
+_HANDLING = {"NOP", "PUSH_EXC_INFO", "POP_EXCEPT", "RERAISE", "COPY", "WITH_EXCEPT_START", "CHECK_EXC_MATCH"}
+
+
 class Injected(Exception):
     """Raised where nothing raises."""
+
+
+def can_be_interrupted(frame: FrameType) -> bool:
+    """Return whether an exception may strike before the bytecode that a frame is about to run."""
+    return dis.opname[frame.f_code.co_code[frame.f_lasti]] not in _HANDLING
 
 
 @contextlib.contextmanager
@@ -39,7 +51,7 @@ def doing_at(step: int, act: Callable[[], object]) -> Iterator[Callable[[], bool
         if not frame.f_code.co_filename.startswith(_PACKAGE):
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        if event == "opcode":
+        if event == "opcode" and can_be_interrupted(frame):
             left -= 1
             if left == 0:
                 act()

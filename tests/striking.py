@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from injecting import can_be_interrupted
+
 import cacheorm
 
 __all__ = ["Struck", "strike_after", "strike_at", "struck_destructors_ignored"]
@@ -39,7 +41,7 @@ def strike_at(call: Callable[[], object], bytecode: int) -> bool:
 
     def trace_frame(frame: types.FrameType, event: str, _: Any) -> Any:
         nonlocal seen
-        if event == "opcode":
+        if event == "opcode" and can_be_interrupted(frame):
             seen += 1
             if seen == bytecode:
                 raise Struck

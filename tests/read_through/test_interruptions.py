@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dis
 import gc
 import random
 import signal
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 from amounts import enough
 from flights import in_flight
+from injecting import can_be_interrupted
 
 import cacheorm as co
 from cacheorm.operations import single_flight
@@ -63,11 +63,6 @@ CALLS: dict[str, Callable[[], Any]] = {
 }
 
 
-# Nothing is raised at these, by signals neither. They put the exception that is being handled on a stack of the
-# interpreter, or take it off, and would leave it there for ever; one does nothing, and may lie outside of its block.
-_HANDLING = {"NOP", "PUSH_EXC_INFO", "POP_EXCEPT", "RERAISE", "COPY", "WITH_EXCEPT_START", "CHECK_EXC_MATCH"}
-
-
 class AtInstruction:
     """Does something before the n-th instruction that Python runs in the package.
 
@@ -95,7 +90,7 @@ class AtInstruction:
         return self._count
 
     def _count(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if event == "opcode" and dis.opname[frame.f_code.co_code[frame.f_lasti]] not in _HANDLING:
+        if event == "opcode" and can_be_interrupted(frame):
             self.passed += 1
             if self.passed == self._number:
                 sys.settrace(None)
