@@ -138,9 +138,7 @@ def _declare(
     if not options.abstract:
         fields = _with_primary_key(name, fields, composite, [namespace, *map(vars, ancestors)])
         namespace["_meta"] = _UNKNOWN
-    members = (
-        {field.name: (field.member, field.place) for field in concrete[0]._meta.fields.values()} if concrete else {}
-    )
+    members = {field.name: (field, field.place) for field in concrete[0]._meta.fields.values()} if concrete else {}
     extra = namespace.get("__slots__", ())
     extra = (extra,) if isinstance(extra, str) else (*extra,)
     hidden: dict[str, str] = {}

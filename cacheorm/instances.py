@@ -26,7 +26,6 @@ class Instance:
 
     if TYPE_CHECKING:
         _meta: ClassVar[RowPlan]
-        _loaded: dict[str, Any]
         _related: ClassVar[Any]
         _assigned: ClassVar[Any]
 
@@ -47,11 +46,11 @@ class Instance:
     @property
     def _relations(self) -> dict[str, Any]:
         """The loaded related instances, by field name."""
-        try:
-            return self._loaded
-        except AttributeError:
-            type(self)._related.poke(self, {})
-            return self._loaded
+        slot = type(self)._related
+        loaded: dict[str, Any] | None = slot.peek(self)
+        if loaded is None:
+            slot.poke(self, loaded := {})
+        return loaded
 
     def get_id(self) -> Any:
         """Return the primary key: a value, a tuple for composite keys, ``None`` if it is not set yet."""
@@ -113,7 +112,7 @@ class Instance:
             # A copy may share it.
             plan.fields[name].look(self, value)
         attributes = super().__getstate__()
-        # The __dict__, or a pair of the __dict__ and the slots of subclasses and of loaded related instances.
+        # The __dict__, or a pair of the __dict__ and the slots of subclasses.
         if isinstance(attributes, tuple):
             attributes, others = attributes
             # A field may have the name that the slot of another field had.
@@ -122,6 +121,9 @@ class Instance:
             }
         if attributes:
             state["attributes"] = attributes
+        loaded = type(self)._related.peek(self)
+        if loaded is not None:
+            state.setdefault("slots", {})["_loaded"] = loaded
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:

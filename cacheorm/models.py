@@ -67,7 +67,6 @@ class Model(AsyncMethods, metaclass=ModelBase):
     _sealed: ClassVar[bool]
     """Whether instances hold fields only: not if a class has slots, a ``__dict__`` or a ``__new__`` of its own."""
     DoesNotExist: ClassVar[type[errors.DoesNotExist]]
-    _loaded: dict[str, Any]
     _related: ClassVar[Any]
     _assigned: ClassVar[Any]
     """The slot that keeps which fields were changed since the row was read or stored; see ``_speedups/rows/``."""
@@ -321,10 +320,8 @@ class Model(AsyncMethods, metaclass=ModelBase):
 
 # Reads the slot of loaded related rows as None if nothing was loaded. Code that reads it for every row of a batch needs
 # this: an AttributeError that is raised and caught would cost more than the rest.
-Model._related = slots.Slot()
-Model._related.attach(vars(Model)["_loaded"])
-Model._assigned = slots.Slot()
-Model._assigned.attach(vars(Model)["_changes"])
+Model._related = slots.taken_from(Model, "_loaded")
+Model._assigned = slots.taken_from(Model, "_changes")
 
 
 class CacheBuilder:

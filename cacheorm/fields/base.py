@@ -205,17 +205,16 @@ class Field(slots.Slot, Generic[T]):
 
     # -- belonging to a model --------------------------------------------------------------------
 
-    def bind(self, model: type[Model], name: str, member: MemberDescriptorType, place: int) -> None:
+    def bind(self, model: type[Model], name: str, member: MemberDescriptorType | Field[Any], place: int) -> None:
         """Attach the field to ``model`` under ``name``.
 
         Args:
             model: the model.
             name: the field's name.
-            member: the descriptor of the slot for its values.
+            member: the descriptor of the slot for its values, or the field of a parent that has it.
             place: the place of that slot among those of its model, from 1.
         """
         self.belong_to(model, name)
-        self.member = member
         self.place = place
         self.attach(member, place, model._assigned)
         self.watched = type(self.converter) not in _OF_CONSTANTS

@@ -177,7 +177,7 @@ class ForeignKeyField(Field[T]):
     def accepted_names(self) -> tuple[str, ...]:
         return (self.name, self.object_id_name)
 
-    def bind(self, model: type[Model], name: str, member: MemberDescriptorType, place: int) -> None:
+    def bind(self, model: type[Model], name: str, member: MemberDescriptorType | Field[Any], place: int) -> None:
         self.object_id_name = self._given_id_name or (name if name.endswith("_id") else f"{name}_id")
         if self._given_id_name == name:
             raise ValueError(f"{model.__name__}.{name}: object_id_name needs a name other than the field's own")

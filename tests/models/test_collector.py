@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable
 from decimal import Decimal
 from enum import Enum
+from types import MemberDescriptorType
 from typing import Any
 
 import pytest
@@ -325,3 +326,40 @@ def test_a_batch_costs_the_collector_nothing() -> None:
     grown = len(gc.get_objects()) - before
     assert grown < 100 if LEFT_OUT else grown >= 5000
     assert len(found) == 5000
+
+
+def inner_by_read(one: Any) -> Any:
+    return one.nested[0]
+
+
+def inner_by_copy(one: Any) -> Any:
+    return copy.copy(one).nested[0]
+
+
+def inner_by_dict(one: Any) -> Any:
+    return one.to_dict()["nested"][0]
+
+
+@LISTED
+@MAKERS
+@pytest.mark.parametrize("give", [inner_by_read, inner_by_copy, inner_by_dict])
+def test_a_cycle_through_a_list_in_a_list_is_collected(model: Any, make: Any, give: Any) -> None:
+    one = make(model, {"nested": [[1], [2, 3]]})
+    given = give(one)
+    given.append(one)
+    gone = weakref.ref(one)
+    del one, given
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.skipif(not LEFT_OUT, reason="the pure version tracks all rows")
+def test_nothing_but_the_descriptors_of_fields_writes_slots() -> None:
+    for model in (Note, Reply, co.Model):
+        raw = [
+            name for cls in model.__mro__ for name, value in vars(cls).items() if type(value) is MemberDescriptorType
+        ]
+        assert raw == []
+    for field in Note._meta.fields.values():
+        values = [getattr(field, name) for name in dir(field) if name != "_member" and hasattr(field, name)]
+        assert not any(type(value) is MemberDescriptorType for value in values)

@@ -730,26 +730,89 @@ def collecting() -> Iterator[None]:
     (gc.enable if was else gc.disable)()
 
 
+class Watching(co.Field[Any]):
+    """Notes whether collection is on while code of the application runs, and may switch it."""
+
+    def __init__(self, switch: Callable[[], None] = lambda: None) -> None:
+        super().__init__()
+        self.during: list[bool] = []
+        self.switch = switch
+
+    def cache_value(self, value: Any) -> Any:
+        return self.python_value(value)
+
+    def python_value(self, value: Any) -> Any:
+        self.during.append(gc.isenabled())
+        self.switch()
+        return value
+
+
+class Hooked(enum.Enum):
+    KNOWN = 1
+
+    @classmethod
+    def _missing_(cls, value: object) -> Any:
+        hooked.append(gc.isenabled())
+        return cls.KNOWN
+
+
+hooked: list[bool] = []
+
+
 @pytest.mark.usefixtures("collecting")
 @pytest.mark.parametrize("enabled", [True, False])
-def test_a_batch_runs_without_the_collector_and_leaves_it_as_it_was(twin: Any, enabled: bool) -> None:
-    during = []
-
-    class Watching(co.Field[Any]):
-        def python_value(self, value: Any) -> Any:
-            during.append(gc.isenabled())
-            return value
-
-    model = make_model({"x": Watching(), "y": co.IntegerField()})
+def test_code_of_the_application_finds_the_collector_as_it_left_it(twin: Any, enabled: bool) -> None:
+    watching, made, checked = Watching(), Watching(), Watching()
+    fields = {
+        "x": watching,
+        "y": co.IntegerField(validators=[lambda _: checked.python_value(1)], default=lambda: made.python_value(5)),
+        "color": co.EnumField(Hooked),
+    }
+    model = make_model(fields)
     codec = codec_of(twin, model)
-    good, bad = msgpack.packb({"x": 1, "y": 2}), msgpack.packb({"x": 1, "y": "tall"})
+    good = msgpack.packb({"x": 1, "y": 2, "color": 9})
+    others = [msgpack.packb({"x": 1, "y": "tall", "color": 1}), msgpack.packb({"x": 1, "color": 1}), b"\xc1"]
+    hooked.clear()
     (gc.enable if enabled else gc.disable)()
-    codec.load_many([good], [1], ["k"])
+    codec.load_many([good] * 5, [1] * 5, ["k"] * 5)
+    for other in others:
+        with contextlib.suppress(co.PayloadError):
+            codec.load_many([good, other, good], [1, 2, 3], ["k", "l", "m"])
+        assert gc.isenabled() is enabled
+    codec.dump_many([model(id=number, x=1, color=9) for number in range(5)])
+    plan = model._meta
+    plan.adopt([{"id": 1, "x": 1}] * 3)
     assert gc.isenabled() is enabled
-    with pytest.raises(co.PayloadError):
-        codec.load_many([good, bad], [1, 2], ["k", "l"])
-    assert gc.isenabled() is enabled
-    assert set(during) == {False}
+    for during in (watching.during, made.during, checked.during, hooked):
+        assert set(during) == {enabled}
+
+
+@pytest.mark.usefixtures("collecting")
+@pytest.mark.parametrize("switch", [gc.enable, gc.disable])
+@pytest.mark.parametrize("enabled", [True, False])
+def test_what_the_application_switches_amid_a_batch_stays_switched(
+    twin: Any, switch: Callable[[], None], enabled: bool
+) -> None:
+    # Its values are read without the field's code, but for one that is not as it should be.
+    class Switching(enum.Enum):
+        KNOWN = 1
+
+        @classmethod
+        def _missing_(cls, value: object) -> Any:
+            switch()
+            return cls.KNOWN
+
+    wanted = switch is gc.enable
+    for fields, payload in (
+        ({"x": Watching(switch)}, {"x": 1}),
+        ({"x": co.EnumField(Switching)}, {"x": 2}),
+        ({"x": co.IntegerField(default=lambda: switch() or 5)}, {}),
+    ):
+        model = make_model(fields)
+        (gc.enable if enabled else gc.disable)()
+        plain = msgpack.packb({"x": 1})
+        codec_of(twin, model).load_many([plain, msgpack.packb(payload), plain], [1, 2, 3], ["k", "l", "m"])
+        assert gc.isenabled() is wanted
 
 
 @pytest.mark.usefixtures("collecting")

@@ -195,6 +195,11 @@ class Converter:
         return False
 
     @property
+    def own_code(self) -> bool:
+        """Whether reading a stored form runs no code of the application, so that nothing has to be ready for it."""
+        return False
+
+    @property
     def key_type(self) -> type | None:
         """The type whose values stand in keys without being converted, if there is one."""
         return None
@@ -225,6 +230,7 @@ class Converter:
 class Anything(Converter):
     """Takes whatever the serializer takes. Containers are copied, so that row and value share nothing."""
 
+    own_code = True
     mixed = True
 
     @cython.ccall

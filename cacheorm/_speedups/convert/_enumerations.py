@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from enum import Enum, Flag
+from enum import Enum, EnumMeta, Flag
 from typing import Any
 
 from .. import _shim as cython
@@ -59,6 +59,12 @@ class Enumeration(Converter):
     def packable(self) -> bool:
         """Whether the values are text and ints."""
         return all(type(stored) in (int, str) for stored in self.members)
+
+    @property
+    def own_code(self) -> bool:
+        """Whether the enumeration has neither a metaclass nor a hook of its own."""
+        hook = getattr(self.enum._missing_, "__func__", None)
+        return type(self.enum) is EnumMeta and hook in (Enum._missing_.__func__, Flag._missing_.__func__)  # type: ignore[attr-defined]
 
     @property
     def mixed(self) -> bool:

@@ -59,6 +59,7 @@ def _to_int(value: Any) -> Any:
 class Integer(Converter):
     """int, as itself where msgpack has a form for it (-2**63 to 2**64-1) and as decimal text beyond."""
 
+    own_code = True
     packable = True
     key_type = int
 
@@ -93,6 +94,7 @@ class Integer(Converter):
 class Boolean(Converter):
     """bool, stored as 0 and 1."""
 
+    own_code = True
     packable = True
 
     @cython.ccall
@@ -121,6 +123,8 @@ class Boolean(Converter):
 @cython.cclass
 class Real(Converter):
     """float."""
+
+    own_code = True
 
     allow_nan: bool = cython.declare(object, visibility="public")
 
@@ -210,6 +214,7 @@ def _precision(digits: int) -> Context:
 class DecimalText(Converter):
     """Decimal, as its exact text; with ``exponent`` rounded to that power of ten."""
 
+    own_code = True
     packable = True
     exponent: Decimal | None = cython.declare(object, visibility="public")
     rounding: str = cython.declare(object, visibility="public")

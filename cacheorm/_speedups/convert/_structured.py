@@ -44,6 +44,11 @@ class ListOf(Converter):
         """Whether those of the elements are packable."""
         return self.element.packable
 
+    @property
+    def own_code(self) -> bool:
+        """Whether reading the elements runs no code of the application."""
+        return self.element.own_code
+
     @cython.ccall
     def dump(self, value: Any) -> Any:
         if not isinstance(value, (list, tuple)):
@@ -176,6 +181,7 @@ def _json_problem(value: Any, depth: Any) -> Any:
 class Json(Converter):
     """Any JSON value, as JSON text (RFC 8259)."""
 
+    own_code = True
     packable = True
 
     @cython.ccall

@@ -69,6 +69,7 @@ def _is_naive_text(text: str) -> bool:
 class DateTime(Converter):
     """Naive datetime, as ISO 8601 text. ``fold`` is not stored."""
 
+    own_code = True
     packable = True
     formats: Sequence[str] = cython.declare(object, visibility="public")
 
@@ -102,6 +103,7 @@ class DateTime(Converter):
 class DateTimeTZ(Converter):
     """Aware datetime, as ISO 8601 text in UTC."""
 
+    own_code = True
     packable = True
 
     @cython.ccall
@@ -161,6 +163,7 @@ def _to_utc(value: datetime) -> datetime:
 class Date(Converter):
     """date, as ISO 8601 text; the date of a naive datetime."""
 
+    own_code = True
     packable = True
     formats: Sequence[str] = cython.declare(object, visibility="public")
 
@@ -195,6 +198,7 @@ class Date(Converter):
 class Time(Converter):
     """Naive time of day, as ISO 8601 text; the time of a naive datetime. ``fold`` is not stored."""
 
+    own_code = True
     packable = True
     formats: Sequence[str] = cython.declare(object, visibility="public")
 
@@ -248,6 +252,7 @@ class Timestamp(Converter):
         utc: whether naive datetimes are in UTC, rather than in local time.
     """
 
+    own_code = True
     packable = True
     resolution: int = cython.declare(object, visibility="public")
     utc: bool = cython.declare(object, visibility="public")

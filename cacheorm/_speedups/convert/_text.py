@@ -47,6 +47,7 @@ def _to_text(value: Any) -> Any:
 class Text(Converter):
     """str, at most ``max_length`` characters on write. What is stored already stays readable."""
 
+    own_code = True
     packable = True
     max_length: int | None = cython.declare(object, visibility="public")
 
@@ -86,6 +87,8 @@ class Text(Converter):
 @cython.cclass
 class Binary(Converter):
     """bytes, as they are or (``ensure_str``) as base64 text (RFC 4648, section 4)."""
+
+    own_code = True
 
     ensure_str: bool = cython.declare(object, visibility="public")
 

@@ -50,6 +50,7 @@ def make_uuid(number: int) -> UUID:
 class Uuid(Converter):
     """UUID, as 32 lower-case hexadecimal digits."""
 
+    own_code = True
     packable = True
     key_type = UUID
 
@@ -81,6 +82,8 @@ class ShortUuid(Converter):
     characters that look alike (0 O, 1 I l).
     https://github.com/skorokithakis/shortuuid
     """
+
+    own_code = True
 
     def __init__(self) -> None:
         if not _SHORT_DIGITS:

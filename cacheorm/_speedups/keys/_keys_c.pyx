@@ -12,11 +12,10 @@ import os
 from ._identity_c import KEY_TYPES, MAX_KEY_BYTES, escape
 from ._identity_c import Identity as GeneralIdentity
 from ..rows._codec_c cimport ValueCodec, codec_of
-from ..rows._slots_c cimport slot_offset
+from ..rows._slots_c cimport is_leaf, leave_untracked, slot_offset
 
 cdef extern from "Python.h":
-    int PyGC_Disable()
-    int PyGC_Enable()
+    void PyObject_GC_Track(PyObject *found)
     bint PyUnicode_IS_COMPACT_ASCII(object text)
     void *PyUnicode_DATA(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
@@ -72,6 +71,13 @@ cdef inline object text_key(const char *text, Py_ssize_t size):
     return key
 
 
+cdef inline object taken(PyObject *new_reference):
+    """Return an object whose reference is the caller's, who has it no longer."""
+    found = <object> new_reference
+    Py_XDECREF(new_reference)
+    return found
+
+
 cdef class Steps:
     """How the key values of one model are found and written."""
 
@@ -105,7 +111,7 @@ cdef class Steps:
                 return False
             codec = codec_of(field.slot_converter, False)
             step = &self.steps[self.count]
-            step.offset = slot_offset(field.member, self.model)
+            step.offset = slot_offset(field, self.model)
             names = field.accepted_names
             name, other_name = names[0], names[len(names) - 1]
             label = f"{start}:{escape(field.name)}:".encode("ascii")
@@ -134,7 +140,13 @@ cdef class Steps:
                 return False
         elif type(row) is not self.model:
             return False
-        parts = None if self.count == 1 else PyTuple_New(self.count)
+        cdef bint leaves = True
+        parts = None
+        value = None
+        if self.count > 1:
+            # Code that runs meanwhile must not find it, as there are gaps in it.
+            parts = PyTuple_New(self.count)
+            leave_untracked(<PyObject *> parts)
         for i in range(self.count):
             step = &self.steps[i]
             if given:
@@ -147,15 +159,20 @@ cdef class Steps:
                 found = (<PyObject **> (<char *> <PyObject *> row + step.offset))[0]
             if found is NULL:
                 return False
+            value = <object> found
             if parts is not None:
-                # Held from here on: to look for the next one may run code, of a name in the row that is no str.
-                Py_INCREF(<object> found)
+                Py_INCREF(value)
                 PyTuple_SET_ITEM(parts, i, found)
+                leaves = leaves and is_leaf(found)
             if self.format is None:
-                size = self.put(text, size, step, <object> found)
+                size = self.put(text, size, step, value)
                 if size < 0:
                     return False
-        pk = <object> found if parts is None else parts
+        pk = value
+        if parts is not None:
+            pk = parts
+            if not leaves:
+                PyObject_GC_Track(<PyObject *> parts)
         key = text_key(text, size) if self.format is None else self.formatted(pk)
         if key is None:
             return False
@@ -220,10 +237,7 @@ class Identity(GeneralIdentity):
         cdef Steps steps = self._steps_of_rows or steps_of(self)
         if not steps.quick or not steps.find(row, strict, &pk, &key):
             return self.identify_row(row, strict, None)
-        found = (<object> pk, <object> key)
-        Py_XDECREF(pk)
-        Py_XDECREF(key)
-        return found
+        return taken(pk), taken(key)
 
     def identify(self, rows, bint strict, bint many=True):
         """Find the primary keys of rows."""
@@ -233,27 +247,17 @@ class Identity(GeneralIdentity):
         cdef list keys = []
         cdef Py_ssize_t position = 0
         cdef Steps steps = self._steps_of_rows or steps_of(self)
-        # A batch's keys live on to its end: a collection in between would walk them, and all rows so far, in vain.
-        # Not for other iterables: what makes their rows may take long, and need the collector.
-        cdef bint collecting = many and type(rows) is list and PyGC_Disable()
-        try:
-            for row in rows:
-                if steps.quick and steps.find(row, strict, &pk, &key):
-                    pks.append(<object> pk)
-                    keys.append(<object> key)
-                    Py_XDECREF(pk)
-                    Py_XDECREF(key)
-                else:
-                    plain = strict and many and steps.quick and type(row) is not dict and type(row) is not self.model
-                    one, text = row, steps.find_key(row) if plain else None
-                    if text is None:
-                        one, text = self.identify_row(row, strict, position if many else None)
-                    pks.append(one)
-                    keys.append(text)
-                position += 1
-        finally:
-            if collecting:
-                PyGC_Enable()
+        for row in rows:
+            if steps.quick and steps.find(row, strict, &pk, &key):
+                one, text = taken(pk), taken(key)
+            else:
+                plain = strict and many and steps.quick and type(row) is not dict and type(row) is not self.model
+                one, text = row, steps.find_key(row) if plain else None
+                if text is None:
+                    one, text = self.identify_row(row, strict, position if many else None)
+            pks.append(one)
+            keys.append(text)
+            position += 1
         return pks, keys
 
     def identify_pks(self, pks):
@@ -262,18 +266,13 @@ class Identity(GeneralIdentity):
         cdef list keys = []
         cdef Py_ssize_t position = 0
         cdef Steps steps = self._steps_of_rows or steps_of(self)
-        cdef bint collecting = type(pks) is list and PyGC_Disable()
-        try:
-            for pk in pks:
-                key = steps.find_key(pk) if steps.quick else None
-                if key is None:
-                    pk, key = self.identify_pk(pk, position)
-                found.append(pk)
-                keys.append(key)
-                position += 1
-        finally:
-            if collecting:
-                PyGC_Enable()
+        for pk in pks:
+            key = steps.find_key(pk) if steps.quick else None
+            if key is None:
+                pk, key = self.identify_pk(pk, position)
+            found.append(pk)
+            keys.append(key)
+            position += 1
         return found, keys
 
 
@@ -311,10 +310,7 @@ cdef class RowReader:
             self.backend, self.load, self.generation = resolved.backend, resolved.codec.load, resolved.generation
             self.steps = self.identity._steps_of_rows or steps_of(self.identity)
         if self.steps.quick and self.steps.find(row, True, &pk_found, &key_found):
-            pk = <object> pk_found
-            key = <object> key_found
-            Py_XDECREF(pk_found)
-            Py_XDECREF(key_found)
+            pk, key = taken(pk_found), taken(key_found)
         else:
             pk, key = self.identity.identify_row(row, True, None)
         # Looked up on each call, so that it can be wrapped.

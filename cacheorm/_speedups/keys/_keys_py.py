@@ -6,7 +6,6 @@ and leave every other row, and every error, to :class:`~._identity.Identity`.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -69,23 +68,14 @@ class Identity(_identity.Identity):
         quick = self._quick or self._steps_of_rows()
         pks: list[Any] = []
         keys: list[str] = []
-        # A batch's keys live on to its end: a collection in between would walk them, and all rows so far, in vain.
-        # Not for other iterables: what makes their rows may take long, and need the collector.
-        collecting = many and type(rows) is list and gc.isenabled()
-        if collecting:
-            gc.disable()
-        try:
-            columns = self._identify_columns(rows, strict, many, quick) if type(rows) is list else None
-            if columns is not None:
-                return columns
-            for position, row in enumerate(rows):
-                found = self._identify_quickly(row, strict, quick)
-                pk, key = found or self.identify_row(row, strict, position if many else None)
-                pks.append(pk)
-                keys.append(key)
-        finally:
-            if collecting:
-                gc.enable()
+        columns = self._identify_columns(rows, strict, many, quick) if type(rows) is list else None
+        if columns is not None:
+            return columns
+        for position, row in enumerate(rows):
+            found = self._identify_quickly(row, strict, quick)
+            pk, key = found or self.identify_row(row, strict, position if many else None)
+            pks.append(pk)
+            keys.append(key)
         return pks, keys
 
     def identify_pks(self, pks: Iterable[Any]) -> tuple[list[Any], list[str]]:

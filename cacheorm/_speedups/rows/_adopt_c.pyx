@@ -11,18 +11,14 @@ from collections.abc import Mapping
 from ._assigned_c import ALL
 from ._slots_c cimport Slot, is_leaf, leave_untracked, new_instance, new_sealed, put_new
 
-cdef extern from "Python.h":
-    int PyGC_Disable()
-    int PyGC_Enable()
-
 __all__ = ["Adopter"]
 
 cdef tuple NO_ARGUMENTS = ()
 
 
 cdef struct Name:
-    PyObject *name     # borrowed from the adopter's names
-    PyObject *field    # borrowed from its fields
+    PyObject *name     # this and the field are borrowed from what the adopter owns
+    PyObject *field
     Py_ssize_t offset  # of the slot, -1 where the field has none of its own
     bint plain         # whether writing the field writes the slot, and nothing else
     bint holds_ids     # whether that is so for ids, as long as the instance has no related ones
@@ -38,7 +34,7 @@ cdef class Adopter:
     """
 
     cdef readonly object model
-    cdef readonly dict fields
+    cdef tuple owned     # what the table borrows
     cdef readonly tuple references
     cdef dict places     # name -> position in the table
     cdef Name *table
@@ -49,15 +45,15 @@ cdef class Adopter:
     def __cinit__(self, model, fields, tuple references):
         cdef Name *entry
         self.model = model
-        self.fields = dict(fields)
+        self.owned = tuple(fields.items())
         self.references = references
         self.related = model._related
         self.tracker = model._assigned
         self.places = {}
-        self.table = <Name *> PyMem_Malloc(max(len(self.fields), 1) * sizeof(Name))
+        self.table = <Name *> PyMem_Malloc(max(len(self.owned), 1) * sizeof(Name))
         if self.table is NULL:
             raise MemoryError
-        for name, field in self.fields.items():
+        for name, field in self.owned:
             entry = &self.table[self.count]
             entry.name = <PyObject *> name
             entry.field = <PyObject *> field
@@ -73,16 +69,6 @@ cdef class Adopter:
     def adopt(self, rows, bint changes=False, bint many=False):
         """Return rows as instances."""
         cdef list instances = []
-        # Off for lists only: what makes the rows of a generator may need the collector.
-        cdef bint collecting = type(rows) in (list, tuple) and PyGC_Disable()
-        try:
-            self.adopt_all(rows, instances, changes, many)
-        finally:
-            if collecting:
-                PyGC_Enable()
-        return instances
-
-    cdef int adopt_all(self, rows, list instances, bint changes, bint many) except -1:
         cdef bint plain = changes or self.model._plain_init
         cdef bint sealed = self.model._sealed
         for row in rows:
@@ -100,7 +86,7 @@ cdef class Adopter:
                 for reference in self.references:
                     reference.settle(instance)
             instances.append(instance)
-        return 0
+        return instances
 
     cdef object filled(self, dict row, bint sealed, bint changes, list before):
         """Make an instance with the fields that ``row`` names.
@@ -108,8 +94,8 @@ cdef class Adopter:
         ``changes`` says whether they count as changed, and ``before`` are the instances that were made before, if
         errors should say which row it is.
         """
-        cdef PyObject *name
-        cdef PyObject *found
+        cdef PyObject *name_there
+        cdef PyObject *value_there
         cdef Py_ssize_t position = 0
         cdef Py_ssize_t expected = 0
         cdef Name *entry
@@ -117,27 +103,30 @@ cdef class Adopter:
         cdef bint twice = False
         instance = new_sealed(self.model, NO_ARGUMENTS) if sealed else new_instance(self.model, NO_ARGUMENTS)
         cdef bint direct = type(instance) is self.model
-        while PyDict_Next(row, &position, &name, &found):
+        while PyDict_Next(row, &position, &name_there, &value_there):
+            # To look for a name, and to write a field, may run code that changes the row.
+            value = <object> value_there
             # Rows mostly name the fields in their order, with the very names of the class.
-            while expected < self.count and self.table[expected].name is not name:
+            while expected < self.count and self.table[expected].name is not name_there:
                 expected += 1
             if expected == self.count:
-                expected = self.place_of(<object> name, before)
+                name = <object> name_there
+                expected = self.place_of(name, before)
             entry = &self.table[expected]
             expected += 1
-            value = <object> found
             if direct and entry.plain:
                 put_new(<PyObject *> instance, entry.offset, value)
-                leaves = leaves and is_leaf(found)
+                leaves = leaves and is_leaf(<PyObject *> value)
                 continue
             # Only a foreign key, which has two names, can be there twice.
-            if direct and entry.holds_ids and leaves and is_leaf(found):
+            if direct and entry.holds_ids and leaves and is_leaf(<PyObject *> value):
                 twice |= (<PyObject **> (<char *> <PyObject *> instance + entry.offset))[0] is not NULL
                 put_new(<PyObject *> instance, entry.offset, value)
             else:
                 twice |= not direct or entry.offset < 0
                 twice = twice or (<PyObject **> (<char *> <PyObject *> instance + entry.offset))[0] is not NULL
-                (<object> entry.field).__set__(instance, value)
+                field = <object> entry.field
+                field.__set__(instance, value)
                 leaves = False
         if twice and self.references:
             self.model._meta.check_names(row, None if before is None else len(before))
@@ -151,4 +140,5 @@ cdef class Adopter:
         cdef PyObject *place = PyDict_GetItemWithError(self.places, name)
         if place is NULL:
             raise self.model._meta.unknown_name(name, None if before is None else len(before))
-        return <object> place
+        found = <object> place
+        return found

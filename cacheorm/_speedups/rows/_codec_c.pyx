@@ -58,6 +58,7 @@ cdef class ValueCodec:
         self.null = null
         self.packable = converter.packable
         self.compiled = isinstance(converter, Converter)
+        self.own_code = self.compiled and converter.own_code
 
     cdef object encode(self, Buffer *buffer, value):
         """Write a value that is not ``None`` as msgpack, and return what a read returns."""

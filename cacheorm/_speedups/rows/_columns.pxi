@@ -14,8 +14,22 @@ from ._slots_c cimport *
 
 cdef extern from "Python.h":
     unsigned long long PyLong_AsUnsignedLongLongMask(object number) except? -1
-    int PyGC_Disable()
-    int PyGC_Enable()
+
+cdef extern from *:
+    """
+    /* Switch the collector off; whether that has changed anything. Without a GIL, other threads would notice. */
+    static inline int pause_collection(void)
+    {
+    #ifdef Py_GIL_DISABLED
+        return 0;
+    #else
+        return PyGC_Disable();
+    #endif
+    }
+    static inline void resume_collection(void) { PyGC_Enable(); }
+    """
+    bint pause_collection()
+    void resume_collection()
 
 cdef tuple NO_ARGUMENTS = ()
 
@@ -67,6 +81,7 @@ cdef class Columns:
     cdef Py_ssize_t key_offset  # that of a key of one field; -1 for a composite one
     cdef Py_ssize_t related_offset
     cdef bint sealed
+    cdef bint own_code     # whether reading a row as it should be runs no code of the application
     cdef bytes header      # what each payload begins with; None where a row is a dict first
     cdef bytes prefix      # what each payload begins with before the row
     cdef set old_names     # packed names of fields that were renamed; None where there are none, or rows are dicts
@@ -89,12 +104,13 @@ cdef class Columns:
         self.names = names
         self.codecs = [codec_of(converter, field.null) for field, converter in zip(fields, converters)]
         self.validators = [field.validators or None for field in fields]
-        self.key_offsets = tuple([slot_offset(field.member, self.model) for field in self.key_fields])
+        self.key_offsets = tuple([slot_offset(field, self.model) for field in self.key_fields])
         self.key_offset = self.key_offsets[0] if len(self.key_offsets) == 1 else -1
         self.related_offset = (<Slot?> self.model._related).offset
         self.tracker_offset = (<Slot?> self.model._assigned).offset
         self.key_bits = sum([field.bit for field in self.key_fields]) & 0xFFFFFFFFFFFFFFFF
         self.sealed = self.model._sealed
+        self.own_code = self.sealed and all([(<ValueCodec> codec).own_code for codec in self.codecs])
         self.plan = <Column *> PyMem_Malloc(max(len(self.fields), 1) * sizeof(Column))
         if self.plan is NULL:
             raise MemoryError
@@ -110,7 +126,7 @@ cdef class Columns:
         column.in_payload = field not in self.key_fields
         column.has_default = field.default is not None or bool(field.aliases)
         column.bit = <uint64_t> field.bit if field.place < 64 else 0
-        column.offset = slot_offset(field.member, self.model)
+        column.offset = slot_offset(field, self.model)
         name = self.names[self.count]
         column.name = <PyObject *> name
         column.packed_name = PyBytes_AS_STRING(name) if type(name) is bytes else NULL

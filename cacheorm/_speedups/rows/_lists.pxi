@@ -3,7 +3,7 @@
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 
 from ..convert._structured_c import ListOf
-from ._slots_c cimport leave_untracked
+from ._slots_c cimport expose, leave_untracked
 
 cdef extern from "Python.h":
     object PyList_New(Py_ssize_t size)
@@ -32,16 +32,12 @@ cdef class ListCodec(ValueCodec):
             # Held meanwhile: a converter may run any code.
             item = canonical[i]
             if item is not None:
-                found = self.element.encode(buffer, item)
-                if found is not item:
-                    canonical[i] = found
+                canonical[i] = self.shared(self.element.encode(buffer, item))
             elif self.element.null:
                 put_null(buffer)
             else:
                 raise ValueError("null")
-        if self.element.leaf:
-            leave_untracked(<PyObject *> canonical)
-        return canonical
+        return self.finished(canonical)
 
     cdef object decode(self, Reader *reader):
         cdef list value
@@ -49,24 +45,33 @@ cdef class ListCodec(ValueCodec):
         if not take_list_header(reader, &size):
             return ValueCodec.decode(self, reader)
         if self.element.leaf:
-            value = PyList_New(size)
+            # Code that runs meanwhile must not find it among what the collector tracks, as there are gaps in it.
+            value = self.finished(PyList_New(size))
             for i in range(size):
                 item = self.decode_item(reader)
                 Py_INCREF(item)
                 PyList_SET_ITEM(value, i, item)
-            leave_untracked(<PyObject *> value)
             return value
-        # Code that is not ours may see the list meanwhile: it must have no gaps.
         value = []
         for i in range(size):
             value.append(self.decode_item(reader))
+        return value
+
+    cdef inline object shared(self, item):
+        """Return an element that whoever gets the list can get hold of."""
+        return item if self.element.leaf else expose(NULL, <PyObject *> item)
+
+    cdef inline list finished(self, list value):
+        """Return a list that nothing else refers to."""
+        if self.element.leaf:
+            leave_untracked(<PyObject *> value)
         return value
 
     cdef inline object decode_item(self, Reader *reader):
         if reader.at >= reader.end:
             raise ValueError("truncated")
         if reader.at[0] != 0xC0:
-            return self.element.decode(reader)
+            return self.shared(self.element.decode(reader))
         if not self.element.null:
             raise ValueError("null")
         reader.at += 1
@@ -80,18 +85,20 @@ cdef class ListCodec(ValueCodec):
         cdef PyObject *changed = NULL
         cdef Py_ssize_t i
         for i in range(len(items)):
-            if items[i] is not None:
-                stored.append(self.element.to_stored(items[i], &changed))
+            item = items[i]
+            if item is not None:
+                form = self.element.to_stored(item, &changed)
                 if changed is not NULL:
-                    items[i] = <object> changed
+                    found = <object> changed
                     Py_XDECREF(changed)
                     changed = NULL
+                    items[i] = self.shared(found)
+                stored.append(form)
             elif self.element.null:
                 stored.append(None)
             else:
                 raise ValueError("null")
-        if self.element.leaf:
-            leave_untracked(<PyObject *> items)
+        self.finished(items)
         Py_INCREF(items)
         canonical[0] = <PyObject *> items
         return stored
@@ -102,14 +109,12 @@ cdef class ListCodec(ValueCodec):
         cdef list value = []
         for item in <list> stored:
             if item is not None:
-                value.append(self.element.from_stored(item))
+                value.append(self.shared(self.element.from_stored(item)))
             elif self.element.null:
                 value.append(None)
             else:
                 raise ValueError("null")
-        if self.element.leaf:
-            leave_untracked(<PyObject *> value)
-        return value
+        return self.finished(value)
 
 
 register(ListOf, ListCodec)

@@ -7,7 +7,6 @@ about rows are made. The codec of :mod:`._rows_py` does the common cases faster 
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -304,17 +303,10 @@ class MappingRows:
         Raises:
             PayloadError: a payload that is no row of the model.
         """
-        # Everything made here lives on, so that a collection in between would only walk it in vain.
-        collecting = gc.isenabled()
-        gc.disable()
-        try:
-            return [
-                None if payload is None else self.load(payload, pk, key, unreadable)
-                for payload, pk, key in zip(payloads, pks, keys, strict=True)
-            ]
-        finally:
-            if collecting:
-                gc.enable()
+        return [
+            None if payload is None else self.load(payload, pk, key, unreadable)
+            for payload, pk, key in zip(payloads, pks, keys, strict=True)
+        ]
 
     def load(self, payload: bytes, pk: Any, key: str, unreadable: Unreadable | None = None) -> Any:
         """Read one payload as an instance; see :meth:`load_many`."""

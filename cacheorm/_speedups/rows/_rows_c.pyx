@@ -153,12 +153,14 @@ cdef class DictRows(SlotRows):
             for field, converter, _ in general.steps
         ]
         self.describe_columns(general, fields, converters, tuple([field.name for field in fields]))
+        self.own_code = self.own_code and self.is_json
 
     cdef object write(self, dict row, Column *column, value):
         cdef ValueCodec codec = <ValueCodec> column.codec
         cdef PyObject *canonical = NULL
+        name = <object> column.name
         if value is None:
-            row[<object> column.name] = None
+            row[name] = None
             return None
         stored = codec.to_stored(value, &canonical)
         if canonical is not NULL:
@@ -166,7 +168,7 @@ cdef class DictRows(SlotRows):
             Py_XDECREF(canonical)
         if self.check is not None and not codec.packable:
             self.check(stored)
-        row[<object> column.name] = stored
+        row[name] = stored
         return value
 
     cdef object finish(self, dict row):
@@ -199,7 +201,8 @@ cdef class DictRows(SlotRows):
                 column = &self.plan[i]
                 if not column.in_payload:
                     continue
-                stored = row.get(<object> column.name)
+                name = <object> column.name
+                stored = row.get(name)
                 if stored is not None:
                     value = (<ValueCodec> column.codec).from_stored(stored)
                     if value is None:

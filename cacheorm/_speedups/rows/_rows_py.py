@@ -7,7 +7,6 @@ unusual goes to :class:`~._mapping.MappingRows`.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import repeat
@@ -160,21 +159,14 @@ class _ColumnRows(MappingRows):
         if not len(payloads) == len(pks) == len(keys):
             return super().load_many(payloads, pks, keys, unreadable)
         rows: list[Any] = []
-        # Everything made here lives on, so that a collection in between would only walk it in vain.
-        collecting = gc.isenabled()
-        gc.disable()
-        try:
-            if ABSENT in payloads:
-                payloads = [None if payload == ABSENT else payload for payload in payloads]
-            for start in range(0, len(payloads), _MOST):
-                part = slice(start, start + _MOST)
-                loaded = self._load_columns(payloads[part], pks[part])
-                if loaded is None:
-                    loaded = super().load_many(payloads[part], pks[part], keys[part], unreadable)
-                rows += loaded
-        finally:
-            if collecting:
-                gc.enable()
+        if ABSENT in payloads:
+            payloads = [None if payload == ABSENT else payload for payload in payloads]
+        for start in range(0, len(payloads), _MOST):
+            part = slice(start, start + _MOST)
+            loaded = self._load_columns(payloads[part], pks[part])
+            if loaded is None:
+                loaded = super().load_many(payloads[part], pks[part], keys[part], unreadable)
+            rows += loaded
         return rows
 
     def _load_columns(self, payloads: list[bytes | None], pks: list[Any]) -> list[Any] | None:

@@ -38,8 +38,6 @@ cdef class SlotRows(Columns):
         cdef Column *columns = self.plan
         cdef Column *chosen = NULL
         cdef Py_ssize_t count = self.count
-        # What is made here lives on, as below where rows are read.
-        cdef int collecting = PyGC_Disable() if many else 0
         try:
             if buffer.data is NULL or changed is NULL:
                 raise MemoryError
@@ -69,8 +67,6 @@ cdef class SlotRows(Columns):
                 else:
                     payloads.append(self.general.dump(instance, position if many else None))
         finally:
-            if collecting:
-                PyGC_Enable()
             if changed is not NULL:
                 # What is left there when a converter was interrupted.
                 for position in range(self.count):
@@ -91,10 +87,11 @@ cdef class SlotRows(Columns):
             value = changed[i]
             if value is not NULL:
                 changed[i] = NULL
-                if done:
-                    listed = listed or type(<object> value) is list
-                    store(<PyObject *> instance, columns[i].offset, <object> value)
+                made = <object> value
                 Py_XDECREF(value)
+                if done:
+                    listed = listed or type(made) is list
+                    store(<PyObject *> instance, columns[i].offset, made)
         # It was tracked for the lists that it was given, which are not those that it has now.
         if listed and self.sealed and type(instance) is self.model and self.holds_leaves(<PyObject *> instance):
             leave_untracked(<PyObject *> instance)
@@ -147,7 +144,8 @@ cdef class SlotRows(Columns):
                     )
                 if column.validators is not NULL and canonical is not None:
                     expose(NULL, <PyObject *> canonical)
-                    for validator in <tuple> column.validators:
+                    validators = <object> column.validators
+                    for validator in <tuple> validators:
                         validator(canonical)
                 if <PyObject *> canonical is not slot:
                     Py_INCREF(canonical)
@@ -188,7 +186,8 @@ cdef class SlotRows(Columns):
                 return False
             made = None
         else:
-            made = (<object> column.field).make_default()
+            field = <object> column.field
+            made = field.make_default()
             if made is None and not column.null:
                 return False
         Py_INCREF(made)
@@ -239,8 +238,9 @@ cdef class SlotRows(Columns):
         cdef list rows = []
         if len(pks) != count or len(keys) != count:
             raise ValueError("payloads, primary keys and keys must be of one length")
-        # Everything made here lives on, so that a collection in between would only walk it in vain.
-        cdef int collecting = PyGC_Disable()
+        # Everything made here lives on, so that a collection in between would only walk it in vain. Whether it is on is
+        # the application's choice as soon as code of the application runs.
+        cdef bint paused = self.own_code and pause_collection()
         try:
             for i in range(count):
                 payload = payloads[i]
@@ -248,10 +248,16 @@ cdef class SlotRows(Columns):
                     rows.append(None)
                     continue
                 row = self.load_quickly(payload, pks[i])
-                rows.append(self.general.load(payload, pks[i], keys[i], unreadable) if row is None else row)
+                if row is None:
+                    if paused:
+                        resume_collection()
+                        paused = False
+                    row = self.general.load(payload, pks[i], keys[i], unreadable)
+                    paused = self.own_code and pause_collection()
+                rows.append(row)
         finally:
-            if collecting:
-                PyGC_Enable()
+            if paused:
+                resume_collection()
         return rows
 
     def load(self, payload, pk, key, unreadable=None):

@@ -43,7 +43,7 @@ cdef inline bint is_leaf(PyObject *value) noexcept:
     return not PyType_IS_GC(Py_TYPE(value)) or is_collectable_leaf(value)
 
 
-cdef Py_ssize_t slot_offset(member, model) except -1
+cdef Py_ssize_t slot_offset(slot, model) except -1
 cdef bint is_collectable_leaf(PyObject *value) noexcept
 cdef void keep_tracked(PyObject *instance, PyObject *value) noexcept
 cdef void leave_untracked(PyObject *found) noexcept

@@ -23,10 +23,6 @@ from ._assigned_c import look, marked
 from types import MemberDescriptorType
 from uuid import UUID
 
-cdef extern from "Python.h":
-    int PyGC_Disable()
-    int PyGC_Enable()
-
 cdef extern from *:
     """
     #include <structmember.h>
@@ -48,7 +44,7 @@ cdef extern from *:
     bint PyType_IsSubtype(PyTypeObject *, PyTypeObject *)
     bint PyList_CheckExact(PyObject *)
 
-__all__ = ["Slot", "clear", "complete", "distinct", "holds", "relate"]
+__all__ = ["Slot", "clear", "complete", "distinct", "holds", "relate", "taken_from"]
 
 
 cdef PyTypeObject *UUID_TYPE = <PyTypeObject *> <PyObject *> UUID
@@ -94,17 +90,13 @@ cdef object expose(PyObject *instance, PyObject *value):
     return <object> value
 
 
-cdef Py_ssize_t slot_offset(member, model) except -1:
+cdef Py_ssize_t slot_offset(slot, model) except -1:
     """Return the offset of a slot in the instances of ``model``."""
-    cdef PyMemberDef *definition
-    if type(member) is not MemberDescriptorType:
+    if not isinstance(slot, Slot) or (<Slot> slot).owner is None:
         raise TypeError("the field has no slot")
-    if not issubclass(model, <object> <PyObject *> PyDescr_TYPE(<PyObject *> member)):
+    if not issubclass(model, (<Slot> slot).owner):
         raise TypeError("the field belongs to another model")
-    definition = (<PyMemberDescrObject *> <PyObject *> member).d_member
-    if definition.type != T_OBJECT_EX:
-        raise TypeError("the field has no slot")
-    return definition.offset
+    return (<Slot> slot).offset
 
 
 cdef class Slot:
@@ -117,15 +109,18 @@ cdef class Slot:
         self.bit = 0
 
     def attach(self, member, place=0, Slot tracker=None):
-        """Read and write through ``member``, the descriptor of the hidden slot."""
+        """Read and write through ``member``, the descriptor of the hidden slot, or as another slot does."""
         cdef PyMemberDef *definition
-        if type(member) is not MemberDescriptorType:
+        if isinstance(member, Slot) and (<Slot> member).owner is not None:
+            self.offset, self.owner = (<Slot> member).offset, (<Slot> member).owner
+        elif type(member) is not MemberDescriptorType:
             raise TypeError(f"expected the descriptor of a slot, got {type(member).__name__}")
-        definition = (<PyMemberDescrObject *> <PyObject *> member).d_member
-        if definition.type != T_OBJECT_EX or definition.flags & READONLY:
-            raise TypeError("expected the descriptor of a slot, got that of a built-in type's attribute")
-        self.offset = definition.offset
-        self.owner = <object> PyDescr_TYPE(<PyObject *> member)
+        else:
+            definition = (<PyMemberDescrObject *> <PyObject *> member).d_member
+            if definition.type != T_OBJECT_EX or definition.flags & READONLY:
+                raise TypeError("expected the descriptor of a slot, got that of a built-in type's attribute")
+            self.offset = definition.offset
+            self.owner = <object> PyDescr_TYPE(<PyObject *> member)  # held: by the member
         self.plain = type(self).__set__ is Slot.__set__
         if tracker is not None:
             self.tracker, self.bit = tracker, 1 << place
@@ -206,10 +201,11 @@ cdef class Slot:
 
     cpdef mark(self, instance):
         """Note that the field was assigned."""
-        cdef PyObject *state
+        cdef PyObject *there
         if self.tracker is not None:
-            state = self.tracker.place(instance)[0]
-            self.tracker.write(instance, self.bit if state is NULL else marked(<object> state, self.bit))
+            there = self.tracker.place(instance)[0]
+            state = None if there is NULL else <object> there
+            self.tracker.write(instance, self.bit if state is None else marked(state, self.bit))
 
     def __delete__(self, instance):
         cdef PyObject **place = self.place(instance)
@@ -220,7 +216,15 @@ cdef class Slot:
         Py_XDECREF(old)
 
 
-def complete(tuple fields, list sources, list targets, Slot related, Slot tracker=None):
+def taken_from(cls, str name not None):
+    """Return a descriptor in place of one that Python made, whose writes the collector would not notice."""
+    cdef Slot slot = Slot()
+    slot.attach(vars(cls)[name])
+    delattr(cls, name)
+    return slot
+
+
+def complete(tuple fields not None, list sources not None, list targets not None, Slot related, Slot tracker=None):
     """Copy all values of instances to other instances."""
     cdef PyObject *found
     cdef Slot field
@@ -249,7 +253,7 @@ def complete(tuple fields, list sources, list targets, Slot related, Slot tracke
     return completed
 
 
-def clear(Slot slot, list instances):
+def clear(Slot slot not None, list instances not None):
     """Empty one slot of many instances."""
     checked = None
     for instance in instances:
@@ -261,7 +265,7 @@ def clear(Slot slot, list instances):
             checked = type(instance)
 
 
-def holds(Slot slot, list instances):
+def holds(Slot slot not None, list instances not None):
     """Tell whether one of many instances has a value in a slot."""
     for instance in instances:
         if instance is not None and slot.place(instance)[0] is not NULL:
@@ -269,36 +273,35 @@ def holds(Slot slot, list instances):
     return False
 
 
-def distinct(Slot slot, list instances):
+def distinct(Slot slot not None, list instances not None):
     """Return the values in one slot of many instances, each once and without ``None``."""
-    cdef PyObject *value
+    cdef PyObject *there
     cdef dict values = {}
     for instance in instances:
-        value = NULL if instance is None else slot.place(instance)[0]
-        if value is not NULL and <object> value is not None:
-            values[<object> value] = None
+        there = NULL if instance is None else slot.place(instance)[0]
+        if there is not NULL and there is not <PyObject *> None:
+            value = <object> there
+            values[value] = None
     return values
 
 
-def relate(Slot related, Slot slot, str name, list instances, dict found):
+def relate(Slot related not None, Slot slot not None, str name not None, list instances not None, dict found not None):
     """Put related instances where their rows keep them."""
-    cdef PyObject *value
-    cdef PyObject *target
     cdef PyObject *there
-    cdef bint collecting = PyGC_Disable()
-    try:
-        for instance in instances:
-            value = NULL if instance is None else slot.place(instance)[0]
-            if value is NULL or <object> value is None:
-                continue
-            target = PyDict_GetItemWithError(found, <object> value)
-            if target is NULL:
-                continue
-            there = related.place(instance)[0]
-            if there is NULL:
-                related.write(instance, {name: <object> target})
-            else:
-                (<dict> <object> there)[name] = <object> target
-    finally:
-        if collecting:
-            PyGC_Enable()
+    cdef PyObject *target
+    for instance in instances:
+        there = NULL if instance is None else slot.place(instance)[0]
+        if there is NULL or there is <PyObject *> None:
+            continue
+        # To hash and compare it may run code, which assigns the field or changes the dict.
+        value = <object> there
+        target = PyDict_GetItemWithError(found, value)
+        if target is NULL:
+            continue
+        row = <object> target
+        there = related.place(instance)[0]
+        if there is NULL:
+            related.write(instance, {name: row})
+        else:
+            relations = <object> there
+            (<dict?> relations)[name] = row

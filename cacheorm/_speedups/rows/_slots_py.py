@@ -5,7 +5,6 @@ The Python version of ``_slots_c.pyx``, which reads the slot's memory directly.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from itertools import compress, repeat
 from types import MemberDescriptorType
@@ -13,7 +12,7 @@ from typing import Any
 
 from ._assigned import look, marked
 
-__all__ = ["Slot", "clear", "complete", "distinct", "holds", "relate"]
+__all__ = ["Slot", "clear", "complete", "distinct", "holds", "relate", "taken_from"]
 
 
 class Slot:
@@ -32,14 +31,16 @@ class Slot:
     in_key = False
     holds_ids = False
 
-    def attach(self, member: MemberDescriptorType, place: int = 0, tracker: Slot | None = None) -> None:
+    def attach(self, member: MemberDescriptorType | Slot, place: int = 0, tracker: Slot | None = None) -> None:
         """Read and write through ``member``, the descriptor of the hidden slot.
 
         Args:
-            member: the descriptor.
+            member: the descriptor, or another slot that is attached to it.
             place: the place of the field's bit among those of its model.
             tracker: the slot that keeps which fields were assigned; see :mod:`._assigned`.
         """
+        if isinstance(member, Slot) and member._member is not None:
+            member = member._member
         if type(member) is not MemberDescriptorType:
             raise TypeError(f"expected the descriptor of a slot, got {type(member).__name__}")
         if "__slots__" not in vars(member.__objclass__):
@@ -113,6 +114,13 @@ class Slot:
             self._member.__delete__(instance)
         except AttributeError:
             raise AttributeError("the field has no value") from None
+
+
+def taken_from(cls: type, name: str) -> Slot:
+    """Return a descriptor of a slot that a class has; the compiled version removes the one that Python made."""
+    slot = Slot()
+    slot.attach(vars(cls)[name])
+    return slot
 
 
 def complete(
@@ -204,18 +212,11 @@ def relate(related: Slot, slot: Slot, name: str, instances: list[Any], found: di
         found: the related instances by id; rows that refer to others are left alone.
     """
     member: Any = related._member
-    # All that is made here lives on, so that a collection in between would only walk it in vain.
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        targets = map(found.get, _peek_many(slot, instances))
-        for instance, target, there in zip(instances, targets, _ask_many(related, instances), strict=True):
-            if target is None:
-                continue
-            if there is None:
-                member.__set__(instance, {name: target})
-            else:
-                there[name] = target
-    finally:
-        if collecting:
-            gc.enable()
+    targets = map(found.get, _peek_many(slot, instances))
+    for instance, target, there in zip(instances, targets, _ask_many(related, instances), strict=True):
+        if target is None:
+            continue
+        if there is None:
+            member.__set__(instance, {name: target})
+        else:
+            there[name] = target

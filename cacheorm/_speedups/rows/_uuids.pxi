@@ -5,15 +5,21 @@ from types import MemberDescriptorType
 from uuid import UUID, SafeUUID
 
 from ..convert._uuids_c import Uuid
-from ._slots_c cimport leave_untracked, new_instance, put_new, slot_offset
+from ._slots_c cimport Slot, leave_untracked, new_instance, put_new, slot_offset
 
 cdef object UNKNOWN_SAFETY = SafeUUID.unknown
 cdef tuple NO_ARGUMENTS = ()
 
+cdef Py_ssize_t offset_in_uuid(member) except -1:
+    cdef Slot slot = Slot()
+    slot.attach(member)
+    return slot_offset(slot, UUID)
+
+
 # A UUID keeps what it holds in slots; should that change, its class makes them.
 cdef bint SLOTS_KNOWN = type(vars(UUID).get("int")) is MemberDescriptorType is type(vars(UUID).get("is_safe"))
-cdef Py_ssize_t NUMBER = slot_offset(UUID.int, UUID) if SLOTS_KNOWN else -1
-cdef Py_ssize_t SAFETY = slot_offset(UUID.is_safe, UUID) if SLOTS_KNOWN else -1
+cdef Py_ssize_t NUMBER = offset_in_uuid(UUID.int) if SLOTS_KNOWN else -1
+cdef Py_ssize_t SAFETY = offset_in_uuid(UUID.is_safe) if SLOTS_KNOWN else -1
 
 
 cdef extern from *:
@@ -190,11 +196,14 @@ cdef class UuidCodec(FormattedCodec):
     """UUIDs as 32 lower-case hexadecimal digits."""
 
     cdef Py_ssize_t format(self, char *text, value) except -1:
-        cdef PyObject *number
+        cdef PyObject *there
         if type(value) is not UUID:
             return 0
-        number = (<PyObject **> (<char *> <PyObject *> value + NUMBER))[0]
-        return 32 if number is not NULL and put_uuid(text, <object> number) else 0
+        there = (<PyObject **> (<char *> <PyObject *> value + NUMBER))[0]
+        if there is NULL:
+            return 0
+        number = <object> there
+        return 32 if put_uuid(text, number) else 0
 
     cdef object parse(self, const char *text, Py_ssize_t size):
         cdef uint64_t high, low

@@ -98,7 +98,8 @@ cdef class HashRing:
         cdef bytes found = PyBytes_FromStringAndSize(NULL, count)
         cdef char *to = PyBytes_AS_STRING(found)
         for i in range(count):
-            to[i] = <char> self.find(<object> PySequence_Fast_GET_ITEM(keys, i))
+            key = <object> PySequence_Fast_GET_ITEM(keys, i)
+            to[i] = <char> self.find(key)
         return found
 
 
@@ -114,7 +115,8 @@ def partition(bytes owners not None, items, Py_ssize_t servers):
         owner = of[i]
         if owner >= PyList_GET_SIZE(parts):
             raise ValueError("an owner is not among the servers")
-        (<list> parts[owner]).append(<object> PySequence_Fast_GET_ITEM(items, i))
+        item = <object> PySequence_Fast_GET_ITEM(items, i)
+        (<list> parts[owner]).append(item)
     return parts
 
 

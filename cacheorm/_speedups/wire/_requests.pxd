@@ -47,16 +47,15 @@ cdef inline Py_ssize_t position_at(list positions, Py_ssize_t place, Py_ssize_t 
 cdef inline Py_ssize_t listed_position(list positions, Py_ssize_t place, Py_ssize_t count) except -1:
     cdef int overflow = 0
     cdef long long position
-    cdef PyObject *item
     # Code that ran since the places were checked may have made the list shorter.
     if place >= PyList_GET_SIZE(positions):
         raise IndexError("list index out of range")
-    item = PyList_GET_ITEM(positions, place)
-    if not PyLong_Check(<object> item):
-        raise TypeError(f"a position must be an int, got {type(<object> item).__name__}")
-    position = PyLong_AsLongLongAndOverflow(<object> item, &overflow)
+    item = <object> PyList_GET_ITEM(positions, place)
+    if not PyLong_Check(item):
+        raise TypeError(f"a position must be an int, got {type(item).__name__}")
+    position = PyLong_AsLongLongAndOverflow(item, &overflow)
     if overflow or not 0 <= position < count:
-        raise IndexError(f"position {<object> item} is outside of the batch")
+        raise IndexError(f"position {item} is outside of the batch")
     return <Py_ssize_t> position
 
 
