@@ -220,7 +220,7 @@ class RowPlan:
         name = self.model.__name__
         if backend is not None and not getattr(backend, "in_process", False):
             for used in (serializer, *self.options.accepts):
-                if used is not None and used.trusted_only:
+                if getattr(used, "trusted_only", False):
                     raise TypeError(
                         f"{name}: {used} on {type(backend).__name__} is refused, because whoever can write to it could "
                         "run code here; use msgpack or json, or signed pickles: co.PickleSerializer(secret=...)"

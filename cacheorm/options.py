@@ -28,7 +28,7 @@ class Options(NamedTuple):
     ttl: int | None = None
     ttl_jitter: float = 0.0
     on_invalid: str = "raise"
-    accepts: tuple[BaseSerializer, ...] = ()
+    accepts: tuple[BaseSerializer | Zstd, ...] = ()
     version: int | None = None
     upgrade: Callable[[int, dict[str, Any]], dict[str, Any]] | None = None
     version_in_key: bool = False
@@ -110,13 +110,20 @@ def check_on_invalid(what: Any) -> str:
     return str(what)
 
 
-def _check_accepts(accepts: Any) -> tuple[BaseSerializer, ...]:
-    if isinstance(accepts, (str, bytes)) or not isinstance(accepts, Iterable):
+def _check_accepts(accepts: Any) -> tuple[BaseSerializer | Zstd, ...]:
+    if isinstance(accepts, (str, bytes, Zstd)) or not isinstance(accepts, Iterable):
         raise TypeError(f"expected a list of serializers or registered names, got {type(accepts).__name__}")
-    found = [resolve_serializer(given) for given in accepts]
+    found = [_accepted(given) for given in accepts]
     if None in found:
         raise TypeError("expected a list of serializers or registered names, got None in it")
-    return tuple(serializer for serializer in found if serializer is not None)
+    return tuple(accepted for accepted in found if accepted is not None)
+
+
+def _accepted(given: Any) -> BaseSerializer | Zstd | None:
+    """Return a serializer, or the compression, whose payloads a model reads."""
+    if isinstance(given, Zstd) or (given == "zstd" and registry.get_by_name("zstd") is None):
+        return _check_compress(given)
+    return resolve_serializer(given)
 
 
 def _check_version(version: Any) -> int | None:

@@ -68,6 +68,7 @@ class MemcachedBackend(NetworkBackend):
             other servers meanwhile, as with libmemcached's ``auto_eject``. When the server is back, so are its old
             entries.
         on_failure_keys: with ``"miss"``, how many keys are remembered at most whose write or delete was not confirmed.
+        reply_limit: see :class:`~cacheorm.backends.redis.RedisBackend`.
         username: for servers that were started with ``-Y FILE``. Servers with ``-S`` (SASL) cannot be used: they speak
             the binary protocol only, which has no meta commands.
         password: that of the user; never shown.
@@ -99,6 +100,7 @@ class MemcachedBackend(NetworkBackend):
         on_failure: str | None = None,
         on_failure_keys: int = 100_000,
         *,
+        reply_limit: int = wire.REPLY_LIMIT,
         username: str | None = None,
         password: str | None = None,
         ssl: bool | SSLContext = False,
@@ -121,7 +123,7 @@ class MemcachedBackend(NetworkBackend):
         )
         self._limits = connect_timeout, max_connections
         timeout = timeout if operation_timeout is None else operation_timeout
-        self._open(_name(self._servers, client), timeout, retry_after, self._policy, on_failure_keys)
+        self._open(_name(self._servers, client), timeout, retry_after, self._policy, on_failure_keys, reply_limit)
         self._server_breakers = [self._breakers.of(describe(address)) for address, _ in self._servers]
 
     def _make_commands(self, io: IO, awaited: bool) -> MemcachedCommands:

@@ -55,6 +55,8 @@ class RedisBackend(NetworkBackend):
             misses until they have been deleted. What exists for agreement (``add``, ``incr``, compare-and-set) still
             raises.
         on_failure_keys: how many such keys are remembered at most.
+        reply_limit: bytes. A longer value is refused as soon as the server says how long it is, and so is a list of
+            replies that holds more; the connection is closed then.
         kwargs: passed on to ``redis.Redis``: ``unix_socket_path``, ``ssl``, ``username``,
             ``max_connections`` (64 unless given), ``socket_timeout`` and ``socket_connect_timeout`` (seconds, 5
             each unless given), ``retry`` (of connecting; two quick ones unless given) ...
@@ -78,6 +80,7 @@ class RedisBackend(NetworkBackend):
         retry_after: float = 5.0,
         on_failure: str = "raise",
         on_failure_keys: int = 100_000,
+        reply_limit: int = wire.REPLY_LIMIT,
         **kwargs: Any,
     ) -> None:
         super().__init__(default_ttl)
@@ -94,7 +97,7 @@ class RedisBackend(NetworkBackend):
         if self._servers is client:
             self.client = None
         timeout = operation_timeout or self._servers.operation_timeout
-        self._open(self._servers.server, timeout, retry_after, on_failure, on_failure_keys)
+        self._open(self._servers.server, timeout, retry_after, on_failure, on_failure_keys, reply_limit)
 
     def _make_commands(self, io: IO, awaited: bool) -> Commands:
         from ._redis.commands import RedisCommands

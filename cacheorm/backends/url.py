@@ -123,6 +123,7 @@ def _memcached(scheme: str, rest: str, options: Mapping[str, Any]) -> BaseBacken
         "on_server_failure": choice(*POLICIES),
         "operation_timeout": seconds(),
         "password": TEXT,
+        "reply_limit": whole(1),
         "retry_after": seconds(0),
         "ssl": FLAG,
         "ssl_ca_certs": TEXT,

@@ -14,12 +14,15 @@ __all__ = ["LIMIT", "Zstd", "decompress"]
 LIMIT = 16 * 1024 * 1024
 """The default limit: the most bytes that a payload may decompress to."""
 
+_HINT = "if that is right, raise the limit of Zstd in Meta.compress or Meta.accepts"
 _LEVELS = range(-131072, 23)  # as zstd.h has them
 _WINDOWS = (10, 31)  # base-2 logarithms, as zstd.h has them
 
 
 class Zstd:
     """The compression of a model's rows, for ``Meta.compress``. ``compress = "zstd"`` means one with the defaults.
+
+    In ``Meta.accepts``, the model reads compressed rows, of at most ``limit`` bytes, and compresses none.
 
     Args:
         level: from -131072 (fastest) through 1 to 22 (smallest, and slow). Reading is equally fast for all levels.
@@ -78,11 +81,11 @@ def decompress(body: bytes, limit: int) -> bytes:
     try:
         data: bytes = reader.decompress(body, limit + 1)
     except zstd.ZstdError as error:
+        if "memory" in str(error):  # of the window that the frame asks for
+            raise PayloadError(f"takes more than {limit} bytes to be decompressed; {_HINT}") from error
         raise PayloadError("cannot be decompressed") from error
     if len(data) > limit:
-        raise PayloadError(
-            f"decompresses to more than {limit} bytes; if that is right, raise the limit in Meta.compress"
-        )
+        raise PayloadError(f"decompresses to more than {limit} bytes; {_HINT}")
     if not reader.eof or reader.unused_data:
         raise PayloadError("cannot be decompressed, because it is cut off or something follows it")
     return data

@@ -10,7 +10,7 @@ from ..errors import PayloadError
 from ..payload import COMPRESSED, SIGNED, Header, identify
 from ..types import to_bytes
 from .base import BaseSerializer, RowFormat, registry
-from .compression import LIMIT, Zstd, decompress
+from .compression import Zstd, decompress
 from .json import JSONSerializer
 from .msgpack import MessagePackSerializer
 from .signing import Signer
@@ -54,9 +54,9 @@ class Envelope:
     Args:
         model: the model's name, for errors.
         serializer: the model's own serializer.
-        accepts: further serializers whose payloads it reads.
+        accepts: further serializers whose payloads it reads, and a compression if it reads compressed ones.
         version: ``Meta.version``.
-        compress: ``Meta.compress``. Compressed payloads are read with or without it.
+        compress: ``Meta.compress``. Without it, compressed payloads are read if ``accepts`` has a compression.
         upgrade: ``Meta.upgrade``.
 
     Attributes:
@@ -67,7 +67,7 @@ class Envelope:
         self,
         model: str,
         serializer: BaseSerializer,
-        accepts: Iterable[BaseSerializer] = (),
+        accepts: Iterable[BaseSerializer | Zstd] = (),
         version: int | None = None,
         compress: Zstd | None = None,
         upgrade: Callable[[int, dict[str, Any]], dict[str, Any]] | None = None,
@@ -75,12 +75,15 @@ class Envelope:
         self._model = model
         self._upgrade = upgrade
         self._compress = compress
-        self._limit = LIMIT if compress is None else compress.limit
+        serializers = [accepted for accepted in accepts if isinstance(accepted, BaseSerializer)]
+        compressions = [compress, *(accepted for accepted in accepts if isinstance(accepted, Zstd))]
+        # The most bytes that a payload may decompress to; 0 if compressed ones are not read.
+        self._limit = max(accepted.limit if accepted else 0 for accepted in compressions)
         self._version = _FIRST if version is None else version
         self._own = own = _Reader.of(serializer)
         self._readers: dict[tuple[str, bool], _Reader] = {}
         # The model's own comes last, so that its names win if another serializer has the same ones.
-        for accepted in (*(() if own.signer else _ALWAYS_READ), *reversed([*accepts]), serializer):
+        for accepted in (*(() if own.signer else _ALWAYS_READ), *reversed(serializers), serializer):
             reader = own if accepted is serializer else _Reader.of(accepted)
             for name in _names(accepted):
                 self._readers[name, reader.signer is not None] = reader
@@ -170,6 +173,9 @@ class Envelope:
             upgrade = partial(_refuse, unread)
         body = payload[start:]
         if header.flags & COMPRESSED:
+            if not self._limit:
+                reason = "is compressed, which this model does not read: name 'zstd' in Meta.accepts, or set Meta.compress"
+                raise self._error(reason, key, reader.name)
             try:
                 body = decompress(body, self._limit)
             except PayloadError as error:

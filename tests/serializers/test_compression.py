@@ -71,7 +71,7 @@ def test_long_rows_are_compressed_with_every_serializer(
     backend: co.SimpleBackend, chosen: str, version: int | None
 ) -> None:
     row = a_model(backend, SERIALIZERS[chosen], compress="zstd", version=version)
-    plain = a_model(backend, SERIALIZERS[chosen], version=version)
+    plain = a_model(backend, SERIALIZERS[chosen], version=version, accepts=["zstd"])
     names = {number: LONG if number % 2 else "short" for number in range(20)}
     row.create(id=0, name=names[0])
     row.create(id=1, name=names[1])
@@ -140,7 +140,8 @@ def test_a_bomb_stops_at_the_limit(backend: co.SimpleBackend) -> None:
     unlimited = zstd.compress(b"x" * 100, options={zstd.CompressionParameter.content_size_flag: 0})
     assert zstd.get_frame_info(unlimited).decompressed_size is None
     for options, limit in (
-        ({}, 16 * MIB),
+        ({"accepts": ["zstd"]}, 16 * MIB),
+        ({"accepts": [co.Zstd(limit=2 * MIB)]}, 2 * MIB),
         ({"compress": "zstd"}, 16 * MIB),
         ({"compress": co.Zstd(limit=MIB)}, MIB),
     ):
@@ -188,7 +189,7 @@ def test_a_frame_that_would_take_a_large_window_is_refused(backend: co.SimpleBac
     body = made.compress(b'{"name":') + made.compress(b'"x"}') + made.flush()
     assert zstd.decompress(body) == b'{"name":"x"}'
     backend.set(row.key(id=1), Header("json", None, COMPRESSED).pack() + body)
-    with pytest.raises(co.PayloadError, match=r"^Row: cannot be decompressed \(key"):
+    with pytest.raises(co.PayloadError, match=r"^Row: takes more than 1048576 bytes to be decompressed; .* raise the limit .* \(key"):
         row.get(id=1)
 
 
@@ -285,8 +286,12 @@ class Row(co.Model):
         on_invalid = "miss"
 
 Row._meta.backend.set(Row.key(id=2), Header("json", None, COMPRESSED).pack() + b"x")
-for use in (lambda: Row.get(id=2), lambda: co.Zstd(), lambda: type(co.Model)("R", (co.Model,), {"Meta": META})):
-    META = type("Meta", (), {"compress": "zstd"})
+assert Row.get_or_none(id=2) is None
+for options in ({"compress": "zstd"}, {"accepts": ["zstd"]}, {"accepts": [co.Zstd]}):
+    def use():
+        if options == {"accepts": [co.Zstd]}:
+            co.Zstd()
+        type(co.Model)("R", (co.Model,), {"Meta": type("Meta", (), options)})
     try:
         use()
     except ImportError as error:
@@ -296,3 +301,58 @@ for use in (lambda: Row.get(id=2), lambda: co.Zstd(), lambda: type(co.Model)("R"
     lines = done.stdout.splitlines()
     hint = "this Python was built without it" if sys.version_info >= (3, 14) else "pip install cacheorm[zstd]"
     assert lines == [f"compressed rows need Zstandard: {hint}"] * 3
+
+
+# -- which models read them -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chosen", SERIALIZERS)
+def test_a_model_that_does_not_say_so_reads_no_compressed_rows(backend: co.SimpleBackend, chosen: str) -> None:
+    a_model(backend, SERIALIZERS[chosen], compress="zstd").create(id=1, name=LONG)
+    plain = a_model(backend, SERIALIZERS[chosen])
+    hint = "is compressed, which this model does not read: name 'zstd' in Meta.accepts, or set Meta.compress"
+    reads: list[Any] = [
+        lambda: plain.get(id=1),
+        plain.query_many({"id": 1}).execute,
+        plain.update(id=1, name="x").execute,
+    ]
+    for read in reads:
+        with pytest.raises(co.PayloadError, match=rf"^Row: {hint} \(key m:row:id:1, read as "):
+            read()
+    assert a_model(backend, SERIALIZERS[chosen], on_invalid="miss").get_or_none(id=1) is None
+
+
+def test_a_refused_frame_is_not_decompressed(backend: co.SimpleBackend) -> None:
+    row = a_model(backend)
+    backend.set(row.key(id=1), Header("msgpack", None, COMPRESSED).pack() + zstd.compress(b"\x90" * (16 * MIB)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(co.PayloadError, match="name 'zstd' in Meta.accepts"):
+            row.get(id=1)
+        assert tracemalloc.get_traced_memory()[1] < MIB
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_larger_limit_holds(backend: co.SimpleBackend) -> None:
+    a_model(backend, "json", compress=co.Zstd(limit=MIB)).create(id=1, name=LONG)
+    both = a_model(backend, "json", compress=co.Zstd(limit=10), accepts=[co.Zstd(limit=MIB), "msgpack"])
+    assert both.get(id=1).name == LONG
+    with pytest.raises(co.PayloadError, match="raise the limit of Zstd in Meta.compress or Meta.accepts"):
+        a_model(backend, "json", accepts=[co.Zstd(limit=10)]).get(id=1)
+
+
+def test_a_serializer_that_is_registered_under_the_name_comes_first(backend: co.SimpleBackend) -> None:
+    a_model(backend, "json", compress="zstd").create(id=1, name=LONG)
+    co.registry.register("zstd", Backwards())
+    try:
+        with pytest.raises(co.PayloadError, match="is compressed"):
+            a_model(backend, "json", accepts=["zstd"]).get(id=1)
+    finally:
+        co.registry.unregister("zstd")
+
+
+@pytest.mark.parametrize("given", [co.Zstd, "zstd", b"zstd"])
+def test_accepts_is_a_list(given: Any) -> None:
+    with pytest.raises(TypeError, match=r"Row.Meta.accepts: expected a list"):
+        a_model(co.SimpleBackend(), accepts=co.Zstd() if given is co.Zstd else given)

@@ -243,7 +243,7 @@ def values_of_pieces(reader: Any, keys: list[str], *pieces: bytes) -> list[bytes
         (b"VA x ka\r\n1\r\n", "size of a value"),
         (b"VA  1 ka\r\n1\r\n", "size of a value"),
         (b"VA 99999999999 ka\r\n", "size of a value"),
-        (b"VA 2000000000 ka\r\n", "size of a value"),
+        (b"VA 2000000000 ka\r\n", "option reply_limit of the backend takes 536870912"),
         (b"HD\r\n", "a value or MN"),
         (b"SERVER_ERROR out of memory writing get response\r\n", "out of memory writing get response"),
         (b"\r\n", "a value or MN"),
@@ -487,7 +487,7 @@ def test_what_a_reply_claims_to_hold_takes_no_memory() -> None:
     capacity = reader.capacity
     tracemalloc.start()
     try:
-        arrive(reader, b"*999999999999\r\n%999999999999\r\n$999999999999\r\nab")
+        arrive(reader, b"*4000000\r\n%1000000\r\n$100000000\r\nab")
         assert reader.read_replies([None], None, 0, 1) == 0
         assert tracemalloc.get_traced_memory()[1] < 100_000
     finally:
@@ -948,3 +948,41 @@ def test_compiled_routing_and_packing_by_position_equal_the_pure_ones(
     ]
     for call in calls:
         assert outcome(partial(call, pure)) == outcome(partial(call, compiled))
+
+
+# -- limits ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stream", "size"),
+    [
+        (b"$999999999999\r\n", 999999999999),
+        (b"=1001\r\ntxt:", 1001),
+        (b"!1001\r\nERR ", 1001),
+        (b"$1001\r\n" + b"x" * 1001 + b"\r\n", 1001),
+        (b"*999999999\r\n", 64 * 999999999),
+        (b"%9\r\n", 64 * 18),
+        (b"|9\r\n", 64 * 18),
+        (b">16\r\n", 64 * 16),
+        (b"*2\r\n*8\r\n" + b"$1\r\n0\r\n" * 7 + b"$400\r\n", 64 * 10 + 407),
+        (b"*4\r\n" + b"*4\r\n" * 4, 64 * 16),
+        (b"*12\r\n" + b"*1\r\n*0\r\n" * 4, 64 * 16),
+    ],
+)
+def test_a_reply_that_is_too_large_is_refused_where_it_begins(stream: bytes, size: int) -> None:
+    reader = wire.RespReader(1000)
+    arrive(reader, b"*1\r\n$900\r\n" + b"x" * 900 + b"\r\n*15\r\n" + b"*0\r\n" * 15)
+    assert reader.read_replies([None, None], None, 0, 2) == 2
+    arrive(reader, stream)
+    with pytest.raises(ValueError, match=rf"a reply has {size} bytes or more; the option reply_limit .* takes 1000"):
+        reader.read_replies([None], None, 0, 1)
+
+
+@pytest.mark.parametrize("read", ["values", "reply"])
+def test_a_value_of_memcached_that_is_too_large_is_refused_where_it_begins(read: str) -> None:
+    reader = wire.MetaReader(1000)
+    arrive(reader, b"VA 9999999999 ka\r\n")
+    with pytest.raises(ValueError, match="a reply has 9999999999 bytes or more; the option reply_limit"):
+        reader.read_reply() if read == "reply" else reader.read_values(["a"], [None], 0, 1)
+    reader = wire.MetaReader(1000)
+    assert values_of(reader, ["a"], b"VA 1000 ka\r\n" + b"x" * 1000 + b"\r\nMN\r\n") == [b"x" * 1000]

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import math
+import threading
 from enum import Enum, EnumMeta, Flag
 from typing import Any
+from weakref import WeakValueDictionary
 
 from .. import _shim as cython
 from .._limits import INT_MAX, INT_MIN
@@ -18,6 +20,41 @@ else:
     from ._converter import Converter, encodable, expected, plain
 
 __all__ = ["Enumeration"]
+
+# Re-entrant: a signal handler or a finalizer may come here while it is held, which never runs code of a user's.
+_lock = threading.RLock()
+
+
+class _Combinations(dict[int, Any]):
+    """The members of a flag by their values, in place of its class's own table, which keeps all that it ever made.
+
+    Members of a :class:`enum.Flag` are equal if they are the same object. So combinations that were made of values from
+    outside are found here, by the class too, but only as long as anything else refers to them.
+
+    Args:
+        members: those that the class keeps.
+    """
+
+    def __init__(self, members: dict[int, Any]) -> None:
+        super().__init__(members)
+        self.unkept: WeakValueDictionary[int, Any] = WeakValueDictionary()
+
+    def __missing__(self, value: int) -> Any:
+        with _lock:
+            return self[value] if value in self else self.unkept[value]
+
+    def setdefault(self, value: int, member: Any) -> Any:  # type: ignore[override]
+        """Do what that of a dict does: two threads may make the same combination."""
+        with _lock:
+            found = self.unkept.get(value)
+            return super().setdefault(value, member) if found is None else found
+
+    def let_go(self, value: int) -> None:
+        """Keep a member no longer than anything else refers to it."""
+        with _lock:
+            member = self.pop(value, None)
+            if member is not None:
+                self.unkept[value] = member
 
 
 @cython.cclass
@@ -54,6 +91,10 @@ class Enumeration(Converter):
                     "a str or bytes, or use StructField"
                 )
             self.members[stored] = member
+        table = enum._value2member_map_
+        # Members that are ints are equal by value; there can be no weak references to them, and none is needed.
+        if self.flag and enum.__eq__ is object.__eq__ and not isinstance(table, _Combinations):
+            enum._value2member_map_ = _Combinations(table)
 
     @property
     def packable(self) -> bool:
@@ -98,7 +139,7 @@ class Enumeration(Converter):
         if member is None:
             # An older release may have stored a value that _missing_ maps to a member of today.
             member = self._find(stored)
-            known = member is not None and (not self.exact or member._value_ == stored)
+            known = member is not None and (not self.exact or (kind is int and member._value_ == stored))
             if known and (not self.flag or _storable(member._value_)):
                 return member
         elif type(member._value_) is kind or type(plain(member._value_, 0)) is kind:
@@ -117,10 +158,28 @@ class Enumeration(Converter):
             if self.flag:
                 return None
         try:
-            member = self.enum(value)
+            member = self._combination(value) if self.flag else self.enum(value)
         except Exception:
             pass  # a _missing_ hook may raise anything
         return member if type(member) is self.enum else None
+
+    @cython.cfunc
+    def _combination(self, value: Any) -> Any:
+        """Return the member of a flag for a value; if there is none yet, the class does not keep it.
+
+        Otherwise whoever can write to the backend could make a process grow without end, a combination at a time.
+        """
+        table: Any = self.enum._value2member_map_
+        if value in table:
+            return table[value]
+        member = self.enum(value)
+        # A negative value is another one's complement, and the class keeps the member under both.
+        for made in {value, member._value_}.difference(self.members):
+            if isinstance(table, _Combinations):
+                table.let_go(made)
+            else:
+                table.pop(made, None)
+        return member
 
     @cython.ccall
     def canonical(self, value: Any, stored: Any) -> Any:

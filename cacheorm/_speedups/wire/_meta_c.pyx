@@ -12,8 +12,6 @@ from ._requests cimport *
 
 __all__ = ["MetaReader", "pack_meta", "pack_meta_get", "pack_meta_set"]
 
-cdef Py_ssize_t MAX_VALUE = 1 << 30
-
 
 cdef bytes pack_lines(bytes head, keys, bytes tail, Py_ssize_t start, Py_ssize_t stop, bytes end):
     """Pack ``<head><key><tail>`` for each key, and ``end`` after them."""
@@ -101,6 +99,7 @@ cdef class MetaReader(ReplyBuffer):
             if end - at < 3 or memcmp(data + at, b"VA ", 3) != 0:
                 raise ValueError(f"expected a value or MN, got {shown(data + at, end - at)}")
             size = claimed_size(data + at, end - at, &flags)
+            self.check_size(size)
             if not has_value(data, end, self.end, size):
                 return position
             name = find_flag(data + at, flags, end - at, b"k", &name_size)
@@ -162,6 +161,7 @@ cdef class MetaReader(ReplyBuffer):
         line = PyBytes_FromStringAndSize(data + at, end - at)
         if end - at >= 3 and memcmp(data + at, b"VA ", 3) == 0:
             size = claimed_size(data + at, end - at, &flags)
+            self.check_size(size)
             if not has_value(data, end, self.end, size):
                 return None
             value = PyBytes_FromStringAndSize(data + end + 2, size)
@@ -189,7 +189,7 @@ cdef inline Py_ssize_t claimed_size(const char *line, Py_ssize_t length, Py_ssiz
     while i < length and i < 13 and 48 <= line[i] <= 57:
         size = size * 10 + (line[i] - 48)
         i += 1
-    if i == 3 or (i < length and line[i] != b" ") or size > MAX_VALUE:
+    if i == 3 or (i < length and line[i] != b" "):
         raise ValueError(f"expected the size of a value, got {shown(line, length)}")
     flags[0] = i
     return size

@@ -16,8 +16,6 @@ from ._reply_buffer_py import ReplyBuffer
 
 __all__ = ["MetaReader", "pack_meta", "pack_meta_get", "pack_meta_set"]
 
-_MAX_VALUE = 1 << 30
-
 # The reply to a get as nearly all are.
 _HIT = re.compile(rb"VA ([0-9]{1,9}) k([!-~]{1,250})\r\n")
 
@@ -188,6 +186,7 @@ class MetaReader(ReplyBuffer):
 
     def _value(self, end: int, size: int) -> bytes | None:
         """Return the value that follows the line that ends at ``end``; ``None`` where it has not arrived."""
+        self._check_size(size)
         if self._end < end + 4 + size:
             return None
         if self._buffer[end + 2 + size : end + 4 + size] != b"\r\n":
@@ -199,7 +198,7 @@ def _value_head(line: bytes) -> tuple[int, list[bytes]]:
     """Parse ``VA <size> <flags>*``."""
     words = line.split(b" ")
     size = words[1]
-    if not 0 < len(size) <= 10 or not size.isdigit() or int(size) > _MAX_VALUE:
+    if not 0 < len(size) <= 10 or not size.isdigit():
         raise ValueError(f"expected the size of a value, got {_shown(line)}")
     return int(size), [word for word in words[2:] if word]
 

@@ -3,7 +3,9 @@
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize, PyByteArray_GET_SIZE
 from libc.string cimport memcpy, memmove
 
-__all__ = ["ReplyBuffer"]
+__all__ = ["REPLY_LIMIT", "ReplyBuffer"]
+
+REPLY_LIMIT = 1 << 29
 
 cdef Py_ssize_t ROOM = 1 << 18
 
@@ -11,7 +13,8 @@ cdef Py_ssize_t ROOM = 1 << 18
 cdef class ReplyBuffer:
     """Holds the bytes that arrived, in any pieces, until they are parsed."""
 
-    def __cinit__(self):
+    def __cinit__(self, Py_ssize_t limit=REPLY_LIMIT):
+        self.limit = limit
         self.buffer = PyByteArray_FromStringAndSize(NULL, ROOM)
 
     @property
@@ -23,6 +26,14 @@ cdef class ReplyBuffer:
     def capacity(self):
         """The size of the buffer in bytes."""
         return PyByteArray_GET_SIZE(self.buffer)
+
+    cdef int check_size(self, Py_ssize_t size) except -1:
+        """Raise ``ValueError`` if a reply of this size is more than the limit."""
+        if size > self.limit:
+            raise ValueError(
+                f"a reply has {size} bytes or more; the option reply_limit of the backend takes {self.limit}"
+            )
+        return 0
 
     def room(self):
         """Return a view of free memory for bytes that arrive."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["ReplyBuffer"]
+__all__ = ["REPLY_LIMIT", "ReplyBuffer"]
+
+REPLY_LIMIT = 1 << 29
+"""The default limit of a reply in bytes: the largest value that Redis stores."""
 
 _ROOM = 1 << 18
 
@@ -13,11 +16,16 @@ class ReplyBuffer:
     Bytes are received straight into :meth:`room` and counted with :meth:`fill`. Each ``read_`` method of the readers
     takes what is complete, keeps the rest, and can be called again after more has arrived.
 
+    Args:
+        limit: the most bytes of one value, and of all that one list or map of replies holds. The line before them
+            says how many there are: more are refused before they arrive.
+
     Raises (all ``read_`` methods):
         ValueError: the bytes are not what the protocol allows at this place. Connection and reader are useless then.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = REPLY_LIMIT) -> None:
+        self._limit = limit
         self._buffer = bytearray(_ROOM)
         self._start = self._end = 0
 
@@ -30,6 +38,13 @@ class ReplyBuffer:
     def capacity(self) -> int:
         """The size of the buffer in bytes: it grows with the largest value, and never shrinks."""
         return len(self._buffer)
+
+    def _check_size(self, size: int) -> None:
+        """Raise ``ValueError`` if a reply of this size is more than the limit."""
+        if size > self._limit:
+            raise ValueError(
+                f"a reply has {size} bytes or more; the option reply_limit of the backend takes {self._limit}"
+            )
 
     def room(self) -> memoryview:
         """Return a view of free memory for bytes that arrive. Calling it again may move what is in there."""

@@ -15,6 +15,7 @@ include "_resp_values.pxi"
 
 cdef enum:
     MAX_DEPTH = 8
+    EACH = 64  # bytes that a reply inside of a list or map counts for, besides those of a value
 
 # What stands for a reply that has not arrived, and for one that is not a reply to a command.
 cdef object MISSING = object()
@@ -25,6 +26,7 @@ cdef class RespReader(ReplyBuffer):
     """Parses the replies to Redis commands, RESP 2 and RESP 3, from bytes that arrive in any pieces."""
 
     cdef Py_ssize_t left
+    cdef Py_ssize_t held
     # Replies so far, kind and number of replies of each aggregate that is not complete, the outermost first.
     cdef list open
     cdef char kinds[MAX_DEPTH]
@@ -111,7 +113,7 @@ cdef inline object quick_reply(RespReader reader, bytes kinds):
             if data[0] == b":":
                 reader.start += i + 2
                 return number
-            if left - i - 4 >= number and memcmp(data + i + 2 + number, b"\r\n", 2) == 0:
+            if left - i - 4 >= number and number <= reader.limit and memcmp(data + i + 2 + number, b"\r\n", 2) == 0:
                 reader.start += i + 4 + number
                 return PyBytes_FromStringAndSize(data + i + 2, number)
         elif left >= 5 and memcmp(data, b"$-1\r\n", 5) == 0:
@@ -146,6 +148,8 @@ cdef object next_reply(RespReader reader, bytes kinds):
                 break
             kind = reader.kinds[depth - 1]
             reader.open.pop()
+            if depth == 1:
+                reader.held = 0
             reply = DROPPED if kind == b"|" or kind == b">" else make_aggregate(kind, items)
 
 
@@ -169,11 +173,14 @@ cdef object next_item(RespReader reader, bytes kinds):
         if size < 0:
             reader.start = end
             return None
+        reader.check_size(reader.held + size)
         if reader.end - end - 2 < size:
             return MISSING
         if memcmp(data + end + size, b"\r\n", 2) != 0:
             raise ValueError("a value is not as long as its size says")
         reader.start = end + size + 2
+        if PyList_GET_SIZE(reader.open):
+            reader.held += size
         return parse_sized(kind, data + end, size)
     if is_aggregate(kind):
         size = parse_size(data + at, stop - at)
@@ -200,11 +207,14 @@ cdef int begin(RespReader reader, char kind, Py_ssize_t size) except -1:
     """Begin an aggregate; its replies come next."""
     cdef list items = []
     cdef Py_ssize_t depth = PyList_GET_SIZE(reader.open)
+    cdef Py_ssize_t count = size * 2 if kind == b"%" or kind == b"|" else size
     if kind == b">" and (depth or reader.left >= 0):
         raise ValueError("a push came inside of a reply")
     if depth == MAX_DEPTH:
         raise ValueError(f"replies are nested more than {MAX_DEPTH} levels deep")
+    reader.held += EACH * count
+    reader.check_size(reader.held)
     reader.open.append(items)
     reader.kinds[depth] = kind
-    reader.sizes[depth] = size * 2 if kind == b"%" or kind == b"|" else size
+    reader.sizes[depth] = count
     return 0

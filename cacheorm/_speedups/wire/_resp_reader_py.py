@@ -7,12 +7,14 @@ from typing import Any
 
 from ._lines_py import find_line_end
 from ._positions_py import check_places, position_at
-from ._reply_buffer_py import ReplyBuffer
+from ._reply_buffer_py import REPLY_LIMIT, ReplyBuffer
 from ._resp_values_py import AGGREGATES, SIZED, make_aggregate, parse_line, parse_size, parse_sized
 
 __all__ = ["RespReader"]
 
 _MAX_DEPTH = 8
+# Bytes that a reply inside of a list or map counts for, besides those of a value.
+_EACH = 64
 # Kinds that may come whatever was asked: refusals, attributes and pushes.
 _ALWAYS = b"-!|>"
 # What stands for a reply that has not arrived, and for one that is not a reply to a command.
@@ -40,9 +42,10 @@ class RespReader(ReplyBuffer):
     Aggregates are kept as far as they have arrived, so that nothing is parsed twice.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, limit: int = REPLY_LIMIT) -> None:
+        super().__init__(limit)
         self._left = -1
+        self._held = 0
         # Kind, number of replies and replies so far of each aggregate that is not complete, the outermost first.
         self._open: list[tuple[int, int, list[Any]]] = []
 
@@ -119,7 +122,7 @@ class RespReader(ReplyBuffer):
             line = _VALUE.match(self._buffer, self._start, self._end)
             if line is not None:
                 begin, end = line.end(), line.end() + int(line[1])
-                if end + 2 <= self._end and self._buffer[end : end + 2] == b"\r\n":
+                if end + 2 <= self._end and end - begin <= self._limit and self._buffer[end : end + 2] == b"\r\n":
                     self._start = end + 2
                     return bytes(self._buffer[begin:end])
         while (reply := self._next_item(kinds)) is not _MISSING:
@@ -130,6 +133,8 @@ class RespReader(ReplyBuffer):
                 if len(items) < size:
                     break
                 self._open.pop()
+                if not self._open:
+                    self._held = 0
                 reply = _DROPPED if kind in b"|>" else make_aggregate(kind, items)
             else:
                 return reply
@@ -153,11 +158,14 @@ class RespReader(ReplyBuffer):
             if size < 0:
                 self._start = end
                 return None
+            self._check_size(self._held + size)
             if self._end - end - 2 < size:
                 return _MISSING
             if self._buffer[end + size : end + size + 2] != b"\r\n":
                 raise ValueError("a value is not as long as its size says")
             self._start = end + size + 2
+            if self._open:
+                self._held += size
             return parse_sized(kind, bytes(self._buffer[end : end + size]))
         if kind in AGGREGATES:
             size = parse_size(line)
@@ -175,4 +183,7 @@ class RespReader(ReplyBuffer):
             raise ValueError("a push came inside of a reply")
         if len(self._open) == _MAX_DEPTH:
             raise ValueError(f"replies are nested more than {_MAX_DEPTH} levels deep")
-        self._open.append((kind, size * 2 if kind in b"%|" else size, []))
+        count = size * 2 if kind in b"%|" else size
+        self._held += _EACH * count
+        self._check_size(self._held)
+        self._open.append((kind, count, []))

@@ -51,8 +51,8 @@ class MemcachedEndpoint:
         self._credentials = credentials
         self._tls = tls
 
-    def make_reader(self) -> wire.MetaReader:
-        return wire.MetaReader()
+    def make_reader(self, reply_limit: int) -> wire.MetaReader:
+        return wire.MetaReader(reply_limit)
 
     def greeting(self, probes: bool) -> Exchange | None:
         # A server that has let somebody in replies.

@@ -35,6 +35,9 @@ Reply = tuple[bytes, list[bytes], bytes | None]
 READ_CHUNK = 250
 """Keys of one request for values."""
 
+# memcached has some hundred: they are kept until the last one has come.
+_MOST_FIGURES = 10_000
+
 
 class Values(ValueReads):
     """Reads values."""
@@ -266,6 +269,8 @@ class Inspection(Exchange):
                 raise ValueError(f"expected the server's figures, got {word[:80]!a}")
             else:
                 self.figures[words[0]] = b" ".join(words[1:])
+                if len(self.figures) > _MOST_FIGURES:
+                    raise ValueError(f"it has more than {_MOST_FIGURES} figures")
         return self._gets.read(reader)
 
     def restart(self) -> None:

@@ -260,13 +260,15 @@ class LoopIO:
 
     Args:
         admission: where operations wait to begin while there are no connections left.
+        reply_limit: the most bytes of a reply.
     """
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, reply_limit: int) -> None:
         self._admission = admission
+        self._reply_limit = reply_limit
 
     def pool(self, endpoint: Endpoint, breaker: Breaker) -> Pool:
-        return LoopPool(endpoint, breaker, self._admission)
+        return LoopPool(endpoint, breaker, self._reply_limit, self._admission)
 
     async def wait_any(self, transports: Sequence[Any], end: float) -> Sequence[Any]:
         loop = asyncio.get_running_loop()
@@ -298,11 +300,11 @@ class LoopPool(Pool):
     Args:
         endpoint: the server.
         breaker: that of the server.
-        admission: see :class:`LoopIO`.
+        reply_limit, admission: see :class:`LoopIO`.
     """
 
-    def __init__(self, endpoint: Endpoint, breaker: Breaker, admission: Admission) -> None:
-        super().__init__(endpoint, breaker)
+    def __init__(self, endpoint: Endpoint, breaker: Breaker, reply_limit: int, admission: Admission) -> None:
+        super().__init__(endpoint, breaker, reply_limit)
         # Futures of the tasks that wait, the first one in front.
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._admission = admission
@@ -314,7 +316,7 @@ class LoopPool(Pool):
             self._admission.remove(self)
 
     def _make(self) -> AsyncioTransport:
-        return AsyncioTransport(self._endpoint.make_reader())
+        return AsyncioTransport(self._endpoint.make_reader(self._reply_limit))
 
     def _begin_connecting(self, transport: Any, timeout: float | None) -> Any:
         # A task, as a time limit would otherwise end the task of the whole operation.

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from ..._speedups import wire
 from ...types import PoolState
 from ..base import BaseBackend
 from ..fallible import FallibleBackend
@@ -30,8 +31,17 @@ class NetworkBackend(FallibleBackend):
     _loops: PerLoop[tuple[Commands, Admission]] | None = None
 
     def _open(
-        self, server: str, operation_timeout: float | None, retry_after: float, on_failure: str, on_failure_keys: int
+        self,
+        server: str,
+        operation_timeout: float | None,
+        retry_after: float,
+        on_failure: str,
+        on_failure_keys: int,
+        reply_limit: int = wire.REPLY_LIMIT,
     ) -> None:
+        if not isinstance(reply_limit, int) or reply_limit < 1:
+            raise ValueError("reply_limit must be a whole number of bytes, at least 1")
+        self._reply_limit = reply_limit
         if operation_timeout is not None and not operation_timeout > 0:
             raise ValueError("operation_timeout must be a positive number of seconds")
         super()._open(server, operation_timeout, retry_after, on_failure, on_failure_keys)
@@ -52,7 +62,7 @@ class NetworkBackend(FallibleBackend):
         from .threads import ThreadIO
 
         # When it is used first. Of two that are made at once one stays; the other has connected to nothing.
-        return self.__dict__.setdefault(name, self._guarded(self._make_commands(ThreadIO(), False)))
+        return self.__dict__.setdefault(name, self._guarded(self._make_commands(ThreadIO(self._reply_limit), False)))
 
     # -- the same, awaited -----------------------------------------------------------------------
 
@@ -68,7 +78,7 @@ class NetworkBackend(FallibleBackend):
         from .asyncio_loop import LoopIO
 
         admission = Admission(self.operation_timeout, self._option)
-        return self._guarded(self._make_commands(LoopIO(admission), True)), admission
+        return self._guarded(self._make_commands(LoopIO(admission, self._reply_limit), True)), admission
 
     def _admission(self) -> Awaitable[None] | None:
         made = None if self._loops is None else self._loops.peek()

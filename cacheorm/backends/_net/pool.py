@@ -34,6 +34,7 @@ class Pool:
     Args:
         endpoint: the server.
         breaker: that of the server.
+        reply_limit: the most bytes of a reply.
 
     Attributes:
         server: its name for messages.
@@ -43,10 +44,11 @@ class Pool:
 
     confirm: Callable[[float], Awaitable[None]] | None = None
 
-    def __init__(self, endpoint: Endpoint, breaker: Breaker) -> None:
+    def __init__(self, endpoint: Endpoint, breaker: Breaker, reply_limit: int) -> None:
         self.server = endpoint.server
         self.breaker = breaker
         self._endpoint = endpoint
+        self._reply_limit = reply_limit
         self._idle_limit = endpoint.idle_limit or math.inf
         self._failures = breaker.failures
         self._retired = False

@@ -202,10 +202,17 @@ class BlockingTransport:
 
 
 class ThreadIO:
-    """The :class:`~.transport.IO` for threads."""
+    """The :class:`~.transport.IO` for threads.
+
+    Args:
+        reply_limit: the most bytes of a reply.
+    """
+
+    def __init__(self, reply_limit: int) -> None:
+        self._reply_limit = reply_limit
 
     def pool(self, endpoint: Endpoint, breaker: Breaker) -> Pool:
-        return ThreadPool(endpoint, breaker)
+        return ThreadPool(endpoint, breaker, self._reply_limit)
 
     async def wait_any(self, transports: Sequence[Any], end: float) -> Sequence[Any]:
         while True:
@@ -234,13 +241,13 @@ class ThreadIO:
 class ThreadPool(Pool):
     """A :class:`~.pool.Pool` shared by threads. A forked child makes connections of its own."""
 
-    def __init__(self, endpoint: Endpoint, breaker: Breaker) -> None:
-        super().__init__(endpoint, breaker)
+    def __init__(self, endpoint: Endpoint, breaker: Breaker, reply_limit: int) -> None:
+        super().__init__(endpoint, breaker, reply_limit)
         # Those who wait, the first one in front: by weak references, as one that is interrupted just goes.
         self._waiting: deque[weakref.ref[SimpleQueue[None]]] = deque()
 
     def _make(self) -> BlockingTransport:
-        return BlockingTransport(self._endpoint.make_reader())
+        return BlockingTransport(self._endpoint.make_reader(self._reply_limit))
 
     def _begin_connecting(self, transport: Any, timeout: float | None) -> Any:
         results: SimpleQueue[tuple[Any, Any]] = SimpleQueue()

@@ -143,8 +143,8 @@ class Endpoint(Protocol):
     operation_timeout: float | None
     idle_limit: float | None
 
-    def make_reader(self) -> Any:
-        """Return a new reader of the server's protocol."""
+    def make_reader(self, reply_limit: int) -> Any:
+        """Return a new reader of the server's protocol, which takes replies of at most so many bytes."""
 
     def connect(self, timeout: float | None) -> socket.socket:
         """Return a socket that is connected and ready for requests. It blocks, in a thread of its own.

@@ -107,8 +107,8 @@ class RedisEndpoint:
 
     # -- what the network core asks for ----------------------------------------------------------
 
-    def make_reader(self) -> wire.RespReader:
-        return wire.RespReader()
+    def make_reader(self, reply_limit: int) -> wire.RespReader:
+        return wire.RespReader(reply_limit)
 
     def greeting(self, probes: bool) -> Unit | None:
         return Unit([("PING",)], Effect.READ) if probes else None

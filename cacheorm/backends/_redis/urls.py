@@ -69,6 +69,7 @@ _OF_BACKEND: dict[str, Kind] = {
     "on_failure": choice("raise", "miss"),
     "on_failure_keys": whole(),
     "operation_timeout": seconds(),
+    "reply_limit": whole(1),
     "retry_after": seconds(0),
 }
 _OF_SENTINELS: dict[str, Kind] = {
