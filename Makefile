@@ -55,9 +55,9 @@ $(VENV)/.made:
 	@touch $@
 
 # The build runs without isolation, so that only what changed is compiled again: its requirements are needed here.
-$(VENV)/.build-requirements: pyproject.toml | $(VENV)/.made
+$(VENV)/.build-requirements: pyproject.toml scripts/wheel_build.txt | $(VENV)/.made
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' > $@.txt
-	$(BIN)/python -m pip install --quiet --upgrade -r $@.txt
+	$(BIN)/python -m pip install --quiet --upgrade -r $@.txt -c scripts/wheel_build.txt
 	@mv $@.txt $@
 
 # Editable: tests and coverage see the sources. The extensions come from $(VENV)/.built, so this step compiles none.
@@ -66,7 +66,7 @@ $(VENV)/.installed-demo: pyproject.toml $(VENV)/.build-requirements
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml $(VENV)/.build-requirements
-	$(PURE) $(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[dev]'
+	$(PURE) $(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[dev]' -c scripts/wheel_build.txt
 	@scripts/install_pylibmc.sh $(BIN)/python
 	@# Not every Python has a wheel of it, and without one the rest must be installed all the same.
 	@$(BIN)/python -m pip install --quiet --only-binary uvloop uvloop || \
@@ -74,7 +74,7 @@ $(VENV)/.installed-dev: pyproject.toml $(VENV)/.build-requirements
 	@touch $@
 
 $(VENV)/.installed-release: | $(VENV)/.made
-	$(BIN)/python -m pip install --quiet build cibuildwheel
+	$(BIN)/python -m pip install --quiet build cibuildwheel==4.3.5
 	@touch $@
 
 $(VENV)/.built: setup.py $(EXTENSION_SOURCES) $(VENV)/.build-requirements

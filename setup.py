@@ -80,11 +80,16 @@ class BuildExtensions(build_ext):
         Done here and not at import, so that commands that compile nothing (``sdist``) need no Cython and see the
         sources as they are, and so that a ``.c`` never lies beside a ``.py`` of the same name.
         """
+        from Cython import __version__ as version
         from Cython.Build import cythonize
 
+        # What pyproject.toml excludes, for builds that take what is installed.
+        if version.startswith("3.3."):
+            raise PlatformError(f"Cython {version} compiles list comprehensions wrongly: install Cython>=3.1,!=3.3.*")
         translated = cythonize(
             [Extension(extension.name, list(extension.sources)) for extension in self.extensions],
-            build_dir="build/cython",
+            # With another Cython everything is translated again.
+            build_dir=f"build/cython-{version}",
             compiler_directives=DIRECTIVES,
             quiet=True,
         )
