@@ -93,9 +93,10 @@ install: $(VENV)/.installed-dev $(VENV)/.built ## set up .venv for development, 
 # ---- checks
 
 .PHONY: lint
-lint: $(VENV)/.installed-dev ## ruff: mistakes and layout
+lint: $(VENV)/.installed-dev ## ruff: mistakes and layout; borrowed references in the Cython sources
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/python scripts/check_borrowed.py cacheorm
 
 .PHONY: format
 format: $(VENV)/.installed-dev ## let ruff fix what it can

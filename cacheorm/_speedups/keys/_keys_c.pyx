@@ -152,9 +152,9 @@ cdef class Steps:
             if given:
                 # Rows mostly name the parts of the key first and in order, with the very names of the class.
                 if not PyDict_Next(<dict> row, &at, &name, &found) or name is not step.name:
-                    found = PyDict_GetItemWithError(<dict> row, <object> step.name)
+                    found = PyDict_GetItemWithError(<dict> row, <object> step.name)  # held: by the steps
                 if found is NULL or found is <PyObject *> None:
-                    found = PyDict_GetItemWithError(<dict> row, <object> step.other_name)
+                    found = PyDict_GetItemWithError(<dict> row, <object> step.other_name)  # held: by the steps
             else:
                 found = (<PyObject **> (<char *> <PyObject *> row + step.offset))[0]
             if found is NULL:

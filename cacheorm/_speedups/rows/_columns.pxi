@@ -169,7 +169,10 @@ cdef class Columns:
             return -1
         if state is not NULL:
             found = <object> state
-            mask = PyLong_AsUnsignedLongLongMask(found if type(found) is int else assigned(found, <object> instance))
+            if type(found) is not int:
+                row = <object> instance
+                found = assigned(found, row)
+            mask = PyLong_AsUnsignedLongLongMask(found)
             if mask & self.key_bits and not mask & NEW_BIT:
                 mask = ALL_CHANGED
         for i in range(self.count):
