@@ -1,14 +1,15 @@
-"""How much of its time an operation waits, for places and for replies in all."""
+"""How much of its time an operation waits, for places and for replies in all; and what the waits say of a server."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import select
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
+from amounts import enough
 from faults import Proxy
 from servers import HOST, MemcachedServer, RedisServer
 from skipping import SkippingClock, skipping_clock
@@ -187,3 +188,90 @@ def test_who_has_less_time_does_not_wait_to_begin_as_long_as_those_in_front(
     backend = make()
     with co.bind([Row], backend=backend):
         clock.run(main())
+
+
+# -- when a server is left alone -------------------------------------------------------------------
+
+
+class Reads:
+    """Reads of one key, called or awaited, whose replies tests may hold back."""
+
+    def __init__(self, backend: Any, proxy: Proxy, clock: SkippingClock, way: str) -> None:
+        self.backend = backend
+        self._proxy = proxy
+        self._clock = clock
+        self._way = way
+
+    @property
+    def failures(self) -> int:
+        """How often the breaker has opened."""
+        return int(self.backend.breakers()[0].failures)
+
+    async def succeed(self) -> None:
+        """Read when the server replies."""
+        self._proxy.cut_after = None
+        assert await self._read() == VALUE
+
+    async def fail(self, seconds: float | None = None, count: int = 1) -> None:
+        """Read when it does not, within a deadline if one is given; several times at once if asked to."""
+        hang(self._proxy)
+        with self._clock.skipping(), contextlib.nullcontext() if seconds is None else co.deadline(seconds):
+            outcomes = await asyncio.gather(*[self._read() for _ in range(count)], return_exceptions=True)
+        assert {type(outcome).__name__ for outcome in outcomes} == {"UnreachableError"}
+
+    async def _read(self) -> Any:
+        return self.backend.get("key:1") if self._way == "called" else await self.backend.aget("key:1")
+
+    def run(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        async def closing() -> None:
+            await main()
+            await self.backend.aclose()
+
+        self._clock.run(closing())
+
+
+@pytest.fixture
+def reads(make: Make, proxy: Proxy, clock: SkippingClock, way: str) -> Reads:
+    return Reads(make(max_connections=30), proxy, clock, way)
+
+
+def test_a_server_that_is_too_slow_for_some_callers_is_not_left_alone(reads: Reads) -> None:
+    async def main() -> None:
+        for _ in range(enough(200, 20)):
+            await reads.fail(0.09 * TIME)
+            await reads.succeed()
+        assert reads.failures == 0
+
+    reads.run(main)
+
+
+@pytest.mark.parametrize("way", ["awaited"])
+def test_many_callers_who_wait_at_the_same_time_count_as_one(reads: Reads) -> None:
+    async def main() -> None:
+        await reads.succeed()
+        await reads.fail(0.09 * TIME, 30)
+        assert reads.failures == 0
+
+    reads.run(main)
+
+
+def test_a_server_that_answers_nobody_is_left_alone_once_their_waits_add_up(reads: Reads) -> None:
+    async def main() -> None:
+        await reads.succeed()
+        for _ in range(4):
+            await reads.fail(0.1 * TIME)
+        assert reads.failures == 0
+        for _ in range(4):
+            await reads.fail(0.1 * TIME)
+        assert reads.failures == 1
+
+    reads.run(main)
+
+
+def test_a_server_that_is_silent_for_the_time_of_one_operation_is_left_alone(reads: Reads) -> None:
+    async def main() -> None:
+        await reads.succeed()
+        await reads.fail()
+        assert reads.failures == 1
+
+    reads.run(main)
