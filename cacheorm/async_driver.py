@@ -10,6 +10,7 @@ import functools
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any, TypeVar
 
+from .deadlines import deadline
 from .requests import Call, CallFunction, Fetch, Request, Sleep, Steps, WaitFor, pauses
 from .sync_driver import perform
 
@@ -57,17 +58,18 @@ def _awaited_name(method: str) -> str:
     return f"a{method}"
 
 
-def admission(backend: Any) -> Awaitable[None] | None:
+def admission(backend: Any) -> Awaitable[float | None] | None:
     """Return what to await before an operation begins that uses this backend first; ``None`` if it may begin at once.
 
-    While all connections are in use, an operation waits here, before it has keys and nested coroutines.
+    While all connections are in use, an operation waits here, before it has keys and nested coroutines. It gets the
+    seconds that are left for its first request to the backend; ``None`` if these are not bounded.
     """
     admit = getattr(backend, "_admission", None)
-    wait: Awaitable[None] | None = None if admit is None else admit()
+    wait: Awaitable[float | None] | None = None if admit is None else admit()
     return wait
 
 
-async def arun(steps: Steps[R], backend: Any = None, cleanup: Request | None = None) -> R:
+async def arun(steps: Steps[R], backend: Any = None, cleanup: Request | None = None, seconds: float | None = None) -> R:
     """Run an operation to its end and return its result.
 
     Errors of requests are raised inside the operation, cancellation too. What a cancelled operation still has to
@@ -78,14 +80,20 @@ async def arun(steps: Steps[R], backend: Any = None, cleanup: Request | None = N
         steps: the operation, which has not begun.
         backend: the backend that it uses first; see :func:`admission`.
         cleanup: the request with which a cancelled operation goes on. Only this function passes it, to that task.
+        seconds: what is left for the first request to a backend, if the caller has awaited :func:`admission`.
     """
     if (wait := admission(backend)) is not None:
-        await wait
+        seconds = await wait
     try:
         request = next(steps) if cleanup is None else cleanup
         while True:
             try:
-                reply = perform(request) if _replies_at_once(request) else await aperform(request)
+                if seconds is not None and isinstance(request, (Fetch, Call)):
+                    with deadline(seconds):
+                        seconds = None
+                        reply = await aperform(request)
+                else:
+                    reply = perform(request) if _replies_at_once(request) else await aperform(request)
             except GeneratorExit:
                 steps.close()  # nothing can be awaited any more
                 raise

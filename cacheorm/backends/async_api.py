@@ -67,8 +67,11 @@ class AsyncAPI:
             threads = self.__dict__.setdefault("_threads", Threads())
         return await threads.run(functools.partial(call, *args, **kwargs), end=until(self.operation_timeout))
 
-    def _admission(self) -> Awaitable[None] | None:
-        """Return what an operation in the running event loop has to await before it begins; ``None`` if nothing."""
+    def _admission(self) -> Awaitable[float | None] | None:
+        """Return what an operation in the running event loop has to await before it begins; ``None`` if nothing.
+
+        It gives the seconds that are left for the operation's first request; ``None`` without a bound.
+        """
         return None
 
     async def aclose(self) -> None:

@@ -93,9 +93,9 @@ class Operation(Generic[R]):
         """
         self._begun = True
         # Here and not in arun(), so that an operation that waits has no generator and no second coroutine yet.
-        if (wait := admission(self._first_backend())) is not None:
-            await wait
-        return self._ended(await arun(self.steps()))
+        wait = admission(self._first_backend())
+        seconds = None if wait is None else await wait
+        return self._ended(await arun(self.steps(), seconds=seconds))
 
     def _ended(self, result: R) -> R:
         """Forget the rows of an iterator after the operation has succeeded; return its result."""

@@ -8,10 +8,12 @@ more than their tasks.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from ...deadlines import remaining, until
 from .transport import BusyError
 
 if TYPE_CHECKING:
@@ -37,7 +39,8 @@ class Admission:
         self._seconds = seconds
         self._option = option
         self._pools: list[Pool] = []
-        # No pairs, which the garbage collector would walk. Nobody's time is up before that of those who came first.
+        # No pairs, which the garbage collector would walk. By `seconds` alone, nobody's time is up before that of those
+        # who came first.
         self._queue: deque[asyncio.Future[None]] = deque()
         self._ends: deque[float] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -54,26 +57,38 @@ class Admission:
         """How many operations wait."""
         return sum(not turn.done() for turn in self._queue)
 
-    async def wait(self) -> None:
+    async def wait(self) -> float | None:
         """Wait until it is worth beginning.
+
+        Returns:
+            The seconds that are left for what the operation asks first; ``None`` without a bound.
 
         Raises:
             BusyError: all connections stayed in use.
         """
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
+        end, latest = math.inf, until(None)
         self._queue.append(turn)
         if self._seconds is not None:
-            self._ends.append(time.monotonic() + self._seconds)
+            end = time.monotonic() + self._seconds
+            self._ends.append(end)
             if self._timer is None:
                 self._timer = loop.call_later(self._seconds, self._look_at_time)
+        own = None
+        if latest < end:  # the caller has less time than those who came before
+            own, end = loop.call_later(remaining(latest), self._give_up, turn), latest
         try:
             await turn
         except BaseException:
             if not turn.cancel() and not turn.cancelled() and turn.exception() is None:
                 self._pass()
             raise
+        finally:
+            if own is not None:
+                own.cancel()
         self._pass()
+        return None if end == math.inf else remaining(end)
 
     def look(self) -> None:
         """Let operations begin for which there is room."""
@@ -108,16 +123,15 @@ class Admission:
     def _look_at_time(self) -> None:
         now = time.monotonic()
         while self._queue and (self._queue[0].done() or self._ends[0] <= now):
-            turn = self._pop()
-            if not turn.done():
-                turn.set_exception(
-                    BusyError(
-                        f"{self._pools[0].server}: all connections stayed in use;"
-                        f" raise max_connections or {self._option}"
-                    )
-                )
+            self._give_up(self._pop())
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(max(self._ends[0] - now, 0.0), self._look_at_time) if self._queue else None
+
+    def _give_up(self, turn: asyncio.Future[None]) -> None:
+        if not turn.done():
+            server = self._pools[0].server
+            reason = f"{server}: all connections stayed in use; raise max_connections or {self._option}"
+            turn.set_exception(BusyError(reason))
 
     def _pass(self) -> None:
         """Have one begin that was called, or never begin."""

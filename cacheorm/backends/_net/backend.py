@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ..._speedups import wire
@@ -80,7 +79,7 @@ class NetworkBackend(FallibleBackend):
         admission = Admission(self.operation_timeout, self._option)
         return self._guarded(self._make_commands(LoopIO(admission, self._reply_limit), True)), admission
 
-    def _admission(self) -> Awaitable[None] | None:
+    def _admission(self) -> Awaitable[float | None] | None:
         made = None if self._loops is None else self._loops.peek()
         if made is None or not made[1].is_shut:
             return None
@@ -111,10 +110,12 @@ class NetworkBackend(FallibleBackend):
             await self._loops.close()
 
 
-async def _in_vain_too(wait: Awaitable[None]) -> None:
-    """Wait for a connection; go on if there is none in time, and let what needs one count as missing."""
-    with suppress(BusyError):
-        await wait
+async def _in_vain_too(wait: Awaitable[float | None]) -> float | None:
+    """Wait for a connection; if there is none in time, go on without any, so that what needs one counts as missing."""
+    try:
+        return await wait
+    except BusyError:
+        return 0.0
 
 
 async def _close_of_loop(made: tuple[Commands, Admission]) -> None:

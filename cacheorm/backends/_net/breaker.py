@@ -6,9 +6,12 @@ https://martinfowler.com/bliki/CircuitBreaker.html. Threads and event loops shar
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
+import weakref
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ...errors import BackendError
 from ...logs import log
@@ -16,12 +19,22 @@ from ...types import BreakerState
 from .lock import Hold, Turns
 from .transport import LeftAloneError
 
+if TYPE_CHECKING:
+    from .pool import Pool
+
 __all__ = ["Breaker", "Breakers"]
 
 # How much of an operation's time the caller that tries a server waits for it, and for how many seconds at least if an
 # operation may take longer: one that is merely far away, or busy, would otherwise never be used again.
 _PROBE_SHARE = 0.1
 _PROBE_SECONDS = 0.25
+
+# Part of an operation's time for which a server has to be silent to be left alone. Not all of it: the operation may
+# have waited for a place, a connection or another server before.
+_SILENT = 0.5
+
+# Seconds that count as an operation's time where that is not bounded.
+_UNBOUNDED = 5.0
 
 # Part of `retry_after` by which it is made longer or shorter, so that not all processes try at the same time.
 _JITTER = 0.1
@@ -45,9 +58,13 @@ class Breaker:
         self._server = server
         self.reason: str | None = None
         self.failures = 0
-        timeout = 5.0 if operation_timeout is None else operation_timeout
+        timeout = _UNBOUNDED if operation_timeout is None else operation_timeout
         self.probe_seconds = max(timeout * _PROBE_SHARE, min(timeout, _PROBE_SECONDS))
+        self._operation_timeout = timeout
         self._retry_after = retry_after
+        self._pools: list[weakref.ref[Pool]] = []
+        # Seconds of waiting in vain since the server was heard, and when the last wait of them ended.
+        self._silence = self._silent_until = 0.0
         self._since = self._until = 0.0
         self._probes = Turns()
 
@@ -92,6 +109,32 @@ class Breaker:
                     reason,
                 )
             self.reason = reason
+
+    def watch(self, pool: Pool) -> None:
+        """Take the connections of one more pool into account."""
+        self._pools = [known for known in self._pools if known() is not None] + [weakref.ref(pool)]
+
+    def time_out(self, reason: str, since: float, seconds: float = math.inf) -> None:
+        """Open the breaker if the server is dead, now that a wait for it has ended.
+
+        By itself the wait shows nothing: a caller may have less time than the server needs. It is dead if all waits
+        since it was heard last, those at the same time counted once, are as long as half of what it may take.
+
+        Args:
+            reason: what has timed out.
+            since: when the wait began.
+            seconds: what it may take at most, if that is less than an operation may.
+        """
+        now = time.monotonic()
+        pools = [pool for known in self._pools if (pool := known()) is not None]
+        heard = max((pool.heard for pool in pools), default=0.0)
+        if heard > self._silent_until:
+            self._silence = 0.0
+        self._silence += now - max(since, heard, self._silent_until)
+        self._silent_until = now
+        if self._silence >= _SILENT * min(seconds, self._operation_timeout):
+            self._silence = 0.0
+            self.fail(reason)
 
     def succeed(self) -> None:
         """Close the breaker: the server replies again."""

@@ -24,9 +24,6 @@ from .transport import BusyError, Effect, Endpoint, UnreachableError, Unsuitable
 
 __all__ = ["Pool"]
 
-# Seconds that a server has to be silent for a timeout to count as its failure: a caller may allow less time than that.
-_SILENT = 0.1
-
 
 class Pool:
     """Connections to one server. Subclasses add how connections of a kind of I/O are made and waited for.
@@ -54,6 +51,8 @@ class Pool:
         self._retired = False
         self._members: list[weakref.ref[Any]] = []
         self._idle: list[Any] = []
+        self._heard = 0.0
+        breaker.watch(self)
         _pools.add(self)
 
     # -- for a kind of I/O -----------------------------------------------------------------------
@@ -171,7 +170,7 @@ class Pool:
         maybe_applied = effect is not Effect.READ and transport.sent
         if not isinstance(error, TimeoutError):
             return BackendError(f"{self.server}: {error}", maybe_applied=maybe_applied)
-        self._count_timeout(f"{self.server}: {error}", transport.waiting_since)
+        self.breaker.time_out(f"{self.server}: {error}", transport.waiting_since)
         return UnreachableError(f"{self.server}: {error}", maybe_applied=maybe_applied)
 
     def state(self) -> PoolState:
@@ -192,6 +191,7 @@ class Pool:
 
     def drop_idle(self) -> None:
         """Close the connections that are idle now."""
+        self._heard = self.heard
         while self._idle:
             with contextlib.suppress(IndexError):
                 self._idle.pop().close()
@@ -205,6 +205,13 @@ class Pool:
             self._prune()
             in_use = len(self._members) - len(self._idle)
         return self._endpoint.max_connections - in_use
+
+    @property
+    def heard(self) -> float:
+        """When the server was heard last, as far as its connections show, in the time of :func:`time.monotonic`."""
+        transports = [transport for member in [*self._members] if (transport := member()) is not None]
+        latest: float = max([self._heard, *(each.waiting_since if each.answered else each.used for each in transports)])
+        return latest
 
     @property
     def limit(self) -> int:
@@ -250,12 +257,6 @@ class Pool:
         for transport in transports:
             transport.leave_to_parent()
 
-    def _count_timeout(self, reason: str, since: float) -> None:
-        timeout = self._endpoint.operation_timeout
-        silent = time.monotonic() - since
-        if silent >= min(_SILENT, math.inf if timeout is None else timeout * 0.9):
-            self.breaker.fail(reason)
-
     def _limit_shown(self) -> int | None:
         return None if self._endpoint.max_connections >= 1 << 20 else self._endpoint.max_connections
 
@@ -294,8 +295,10 @@ class Opening:
         self._probe = probe
         self._since = transport.waiting_since = time.monotonic()
         endpoint = pool._endpoint
+        # The most that connecting may take, though the operation may have less time or more.
         seconds = pool.breaker.probe_seconds if probe is not None else endpoint.connect_timeout
-        self._end = end if seconds is None else min(end, self._since + seconds)
+        self._seconds = math.inf if seconds is None else seconds
+        self._end = min(end, self._since + self._seconds)
         self._error: Exception | None = None
         self._connecting: Any = None
         try:
@@ -336,7 +339,7 @@ class Opening:
             if isinstance(error, UnreachableError):
                 reason = str(error)
             if isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError):
-                pool._count_timeout(reason, self._since)
+                pool.breaker.time_out(reason, self._since, self._seconds)
             elif not isinstance(error, UnsuitableError):
                 pool.breaker.fail(reason)
             if isinstance(error, UnreachableError):
