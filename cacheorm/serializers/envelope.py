@@ -174,7 +174,8 @@ class Envelope:
         body = payload[start:]
         if header.flags & COMPRESSED:
             if not self._limit:
-                reason = "is compressed, which this model does not read: name 'zstd' in Meta.accepts, or set Meta.compress"
+                remedy = "name 'zstd' in Meta.accepts, or set Meta.compress"
+                reason = f"is compressed, which this model does not read: {remedy}"
                 raise self._error(reason, key, reader.name)
             try:
                 body = decompress(body, self._limit)

@@ -77,6 +77,4 @@ def test_a_build_with_an_affected_cython_is_pure_and_says_so(source_tree: Path, 
     assert "building the pure Python version" in output
     assert "Cython 3.3.1" in output
     with pytest.raises(pytest.fail.Exception, match=r"install Cython>=3\.1,!=3\.3\.\*"):
-        build_wheel(
-            source_tree, tmp_path / "none", NOT_ISOLATED, PYTHONPATH=affected, CACHEORM_REQUIRE_EXTENSIONS="1"
-        )
+        build_wheel(source_tree, tmp_path / "none", NOT_ISOLATED, PYTHONPATH=affected, CACHEORM_REQUIRE_EXTENSIONS="1")

@@ -38,7 +38,8 @@ class NetworkBackend(FallibleBackend):
         on_failure_keys: int,
         reply_limit: int = wire.REPLY_LIMIT,
     ) -> None:
-        if not isinstance(reply_limit, int) or reply_limit < 1:
+        given: Any = reply_limit
+        if isinstance(given, bool) or not isinstance(given, int) or given < 1:
             raise ValueError("reply_limit must be a whole number of bytes, at least 1")
         self._reply_limit = reply_limit
         if operation_timeout is not None and not operation_timeout > 0:
