@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from injecting import can_be_interrupted
+from injecting import doing_at
 
 import cacheorm
 
@@ -21,6 +21,10 @@ _PACKAGE = str(Path(cacheorm.__file__).parent)
 
 class Struck(BaseException):
     """What strikes."""
+
+
+def _strike() -> None:
+    raise Struck
 
 
 def _is_ours(frame: types.FrameType | None) -> bool:
@@ -37,32 +41,9 @@ def strike_at(call: Callable[[], object], bytecode: int) -> bool:
     Returns:
         Whether so many ran.
     """
-    seen = 0
-
-    def trace_frame(frame: types.FrameType, event: str, _: Any) -> Any:
-        nonlocal seen
-        if event == "opcode" and can_be_interrupted(frame):
-            seen += 1
-            if seen == bytecode:
-                raise Struck
-        return trace_frame
-
-    def trace(frame: types.FrameType, *_: Any) -> Any:
-        if not _is_ours(frame):
-            return None
-        frame.f_trace_opcodes = True
-        frame.f_trace_lines = False
-        return trace_frame
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
+    with doing_at(bytecode, _strike) as was_reached, contextlib.suppress(Struck):
         call()
-    except Struck:
-        pass
-    finally:
-        sys.settrace(before)
-    return seen >= bytecode
+    return was_reached()
 
 
 def strike_after(call: Any, seconds: float) -> bool:

@@ -196,7 +196,7 @@ class Converter:
 
     @property
     def own_code(self) -> bool:
-        """Whether reading a stored form runs no code of the application, so that nothing has to be ready for it."""
+        """Whether reading a stored form runs no code of the application, such as hooks and functions of fields."""
         return False
 
     @property

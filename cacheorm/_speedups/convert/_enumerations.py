@@ -104,8 +104,8 @@ class Enumeration(Converter):
     @property
     def own_code(self) -> bool:
         """Whether the enumeration has neither a metaclass nor a hook of its own."""
-        hook = getattr(self.enum._missing_, "__func__", None)
-        return type(self.enum) is EnumMeta and hook in (Enum._missing_.__func__, Flag._missing_.__func__)  # type: ignore[attr-defined]
+        no_hook = getattr(self.enum._missing_, "__func__", None) is Enum._missing_.__func__  # type: ignore[attr-defined]
+        return type(self.enum) is EnumMeta and (no_hook or self.exact)
 
     @property
     def mixed(self) -> bool:
@@ -167,7 +167,7 @@ class Enumeration(Converter):
     def _combination(self, value: Any) -> Any:
         """Return the member of a flag for a value; if there is none yet, the class does not keep it.
 
-        Otherwise whoever can write to the backend could make a process grow without end, a combination at a time.
+        The values come from the backend: a class that kept a member for each of them would grow without a bound.
         """
         table: Any = self.enum._value2member_map_
         if value in table:

@@ -12,7 +12,7 @@ import os
 from ._identity_c import KEY_TYPES, MAX_KEY_BYTES, escape
 from ._identity_c import Identity as GeneralIdentity
 from ..rows._codec_c cimport ValueCodec, codec_of
-from ..rows._slots_c cimport is_leaf, leave_untracked, slot_offset
+from ..rows._slots_c cimport is_leaf, leave_untracked, slot_offset, taken
 
 cdef extern from "Python.h":
     void PyObject_GC_Track(PyObject *found)
@@ -69,13 +69,6 @@ cdef inline object text_key(const char *text, Py_ssize_t size):
     key = PyUnicode_New(size, 127)
     memcpy(PyUnicode_DATA(key), text, size)
     return key
-
-
-cdef inline object taken(PyObject *new_reference):
-    """Return an object whose reference is the caller's, who has it no longer."""
-    found = <object> new_reference
-    Py_XDECREF(new_reference)
-    return found
 
 
 cdef class Steps:

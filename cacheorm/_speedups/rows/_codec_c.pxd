@@ -11,7 +11,7 @@ cdef class ValueCodec:
     cdef readonly bint packable   # whether all stored forms are text and finite numbers, and lists of them
     cdef bint leaf                # whether its values refer to nothing else
     cdef bint compiled            # whether the converter is an extension type
-    cdef readonly bint own_code   # whether reading its stored forms runs no code of the application
+    cdef bint own_code   # whether reading its stored forms runs no code of the application
 
     cdef object encode(self, Buffer *buffer, value)
     cdef object decode(self, Reader *reader)

@@ -1,9 +1,9 @@
 """The codec of lists, by the codec of their elements."""
 
-from cpython.ref cimport Py_INCREF, Py_XDECREF
+from cpython.ref cimport Py_INCREF
 
 from ..convert._structured_c import ListOf
-from ._slots_c cimport expose, leave_untracked
+from ._slots_c cimport expose, leave_untracked, taken
 
 cdef extern from "Python.h":
     object PyList_New(Py_ssize_t size)
@@ -32,7 +32,9 @@ cdef class ListCodec(ValueCodec):
             # Held meanwhile: a converter may run any code.
             item = canonical[i]
             if item is not None:
-                canonical[i] = self.shared(self.element.encode(buffer, item))
+                found = self.element.encode(buffer, item)
+                if found is not item:
+                    canonical[i] = self.shared(found)
             elif self.element.null:
                 put_null(buffer)
             else:
@@ -89,8 +91,7 @@ cdef class ListCodec(ValueCodec):
             if item is not None:
                 form = self.element.to_stored(item, &changed)
                 if changed is not NULL:
-                    found = <object> changed
-                    Py_XDECREF(changed)
+                    found = taken(changed)
                     changed = NULL
                     items[i] = self.shared(found)
                 stored.append(form)

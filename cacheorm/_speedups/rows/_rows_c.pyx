@@ -164,8 +164,7 @@ cdef class DictRows(SlotRows):
             return None
         stored = codec.to_stored(value, &canonical)
         if canonical is not NULL:
-            value = <object> canonical
-            Py_XDECREF(canonical)
+            value = taken(canonical)
         if self.check is not None and not codec.packable:
             self.check(stored)
         row[name] = stored

@@ -87,8 +87,7 @@ cdef class SlotRows(Columns):
             value = changed[i]
             if value is not NULL:
                 changed[i] = NULL
-                made = <object> value
-                Py_XDECREF(value)
+                made = taken(value)
                 if done:
                     listed = listed or type(made) is list
                     store(<PyObject *> instance, columns[i].offset, made)
@@ -131,8 +130,7 @@ cdef class SlotRows(Columns):
                 else:
                     if not self.value_of(column, slot, changes_only, &found):
                         return None
-                    value = <object> found
-                    Py_XDECREF(found)
+                    value = taken(found)
                 if not column.in_payload:
                     canonical = (<ValueCodec> column.codec).key_value(value)
                 elif row is not None:

@@ -28,6 +28,13 @@ cdef extern from "Python.h":
     PyTypeObject *Py_TYPE(PyObject *)
 
 
+cdef inline object taken(PyObject *new_reference):
+    """Return an object, and take over the reference to it that the caller owns."""
+    found = <object> new_reference
+    Py_XDECREF(new_reference)
+    return found
+
+
 cdef inline void put_new(PyObject *instance, Py_ssize_t offset, value) noexcept:
     """Put a value into a slot of an instance that is new, and known to the collector."""
     cdef PyObject **place = <PyObject **> (<char *> instance + offset)

@@ -217,7 +217,7 @@ cdef class Slot:
 
 
 def taken_from(cls, str name not None):
-    """Return a descriptor in place of one that Python made, whose writes the collector would not notice."""
+    """Remove the descriptor that Python made for a slot, and return one whose writes the collector notices."""
     cdef Slot slot = Slot()
     slot.attach(vars(cls)[name])
     delattr(cls, name)
@@ -244,7 +244,7 @@ def complete(tuple fields not None, list sources not None, list targets not None
             found = field.place(source)[0]
             value = None if found is NULL else expose(<PyObject *> source, found)
             if held and field.name in held and field.peek(target) != value:
-                del held[field.name]
+                held.pop(field.name, None)  # to compare may have run code that did it
             if type(target) is type(source):
                 keep_tracked(<PyObject *> target, <PyObject *> value)
                 put_new(<PyObject *> target, field.offset, value)

@@ -155,7 +155,7 @@ def complete(
         for field in fields:
             value = field.peek(source)
             if held and field.name in held and field.peek(target) != value:
-                del held[field.name]
+                held.pop(field.name, None)  # to compare may have run code that did it
             field.poke(target, value)
     return completed
 

@@ -135,13 +135,9 @@ cdef class TextCodec(ValueCodec):
     cdef object decode(self, Reader *reader):
         cdef const char *data
         cdef Py_ssize_t size
-        cdef PyObject *text
         if not take_text(reader, &data, &size):
             return ValueCodec.decode(self, reader)
-        text = intern_text(&self.texts, data, size)
-        value = <object> text
-        Py_XDECREF(text)
-        return value
+        return taken(intern_text(&self.texts, data, size))
 
     cdef object to_stored(self, value, PyObject **canonical):
         if self.takes(value):

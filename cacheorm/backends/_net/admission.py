@@ -39,8 +39,8 @@ class Admission:
         self._seconds = seconds
         self._option = option
         self._pools: list[Pool] = []
-        # No pairs, which the garbage collector would walk. By `seconds` alone, nobody's time is up before that of those
-        # who came first.
+        # Two queues in place of one of pairs, which the garbage collector would traverse. Where `seconds` is the only
+        # bound, operations time out in the order in which they came.
         self._queue: deque[asyncio.Future[None]] = deque()
         self._ends: deque[float] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -76,7 +76,7 @@ class Admission:
             if self._timer is None:
                 self._timer = loop.call_later(self._seconds, self._look_at_time)
         own = None
-        if latest < end:  # the caller has less time than those who came before
+        if latest < end:  # a deadline of the caller comes first
             own, end = loop.call_later(remaining(latest), self._give_up, turn), latest
         try:
             await turn
