@@ -23,6 +23,7 @@ class _Listener:
         self.port = int(self._socket.getsockname()[1])
         self.accepted = 0
         self._open: list[socket.socket] = []
+        self._is_closed = False
         self._threads: list[threading.Thread] = []
         self._start(self._accept)
 
@@ -36,6 +37,7 @@ class _Listener:
 
     def refuse(self) -> None:
         """Close all connections, and take no more."""
+        self._is_closed = True
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
@@ -53,6 +55,12 @@ class _Listener:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    def _add(self, connection: socket.socket) -> None:
+        """Note a connection that :meth:`drop` has to close; it may have been made just when the others were closed."""
+        self._open.append(connection)
+        if self._is_closed:
+            self.drop()
+
     def _start(self, run: Callable[..., None], *args: object) -> None:
         thread = threading.Thread(target=run, args=args, daemon=True)
         self._threads.append(thread)
@@ -63,7 +71,7 @@ class _Listener:
             while True:
                 connection, _ = self._socket.accept()
                 self.accepted += 1
-                self._open.append(connection)
+                self._add(connection)
                 self._start(self._serve, connection)
 
     def _serve(self, connection: socket.socket) -> None:
@@ -103,7 +111,7 @@ class Proxy(_Listener):
     def serve(self, connection: socket.socket) -> None:
         self._clients.append(connection)
         with socket.create_connection((_HOST, self._target)) as server:
-            self._open.append(server)
+            self._add(server)
             self._start(self._forward_requests, connection, server)
             self._forward_replies(server, connection)
             for side in (connection, server):

@@ -15,7 +15,7 @@ from typing import Any
 
 import cacheorm
 
-__all__ = ["Injected", "alarms", "can_be_interrupted", "doing_at", "fail", "steps"]
+__all__ = ["Injected", "alarms", "can_be_interrupted", "doing_at", "fail", "on_alarm", "steps"]
 
 # Seconds after which a signal that came elsewhere comes again.
 _AGAIN = 0.00005
@@ -143,13 +143,27 @@ def _is_left_alone(frame: Any) -> bool:
 
 
 @contextlib.contextmanager
+def on_alarm(handle: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Have a handler of :data:`signal.SIGALRM`, and no timer at the end.
+
+    A signal that is on its way then would end the process by default, and Python reports an error if it was received
+    and has no handler any more. So one that does nothing stays.
+    """
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before if callable(before) else _do_nothing)
+
+
+def _do_nothing(number: int, frame: FrameType | None) -> None:
+    """Handle a signal that nobody waits for any more."""
+
+
+@contextlib.contextmanager
 def alarms(seed: int = 1) -> Iterator[_Alarms]:
     """Have a signal handler that raises when it is told to, while the package is at work."""
     made = _Alarms(seed)
-    before = signal.signal(signal.SIGALRM, made.ring)
-    try:
+    with on_alarm(made.ring):
         yield made
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        # One that is on its way would end the process by default.
-        signal.signal(signal.SIGALRM, signal.SIG_IGN if before is signal.SIG_DFL else before)

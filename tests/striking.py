@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from injecting import doing_at
+from injecting import doing_at, on_alarm
 
 import cacheorm
 
@@ -63,16 +63,14 @@ def strike_after(call: Any, seconds: float) -> bool:
             struck = True
             raise Struck
 
-    before = signal.signal(signal.SIGALRM, handle)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-        call()
-    except Struck:
-        pass
-    finally:
-        is_over = True
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    with on_alarm(handle):
+        try:
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            call()
+        except Struck:
+            pass
+        finally:
+            is_over = True
     return struck
 
 

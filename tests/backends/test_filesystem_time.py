@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from injecting import on_alarm
 from lifetimes import Clock
 from servers import HANG
 
@@ -185,17 +186,10 @@ def test_who_came_first_is_woken_first_and_who_is_gone_not_at_all() -> None:
 
 
 def test_signals_that_arrive_all_the_time_do_not_prolong_a_wait(tmp_path: Path, locked: sqlite3.Connection) -> None:
-    before = signal.signal(signal.SIGALRM, lambda *_: None)
-    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
-    try:
-        with (
-            co.FileSystemBackend(tmp_path, operation_timeout=0.2) as backend,
-            pytest.raises(co.BackendError, match="locked"),
-        ):
+    with co.FileSystemBackend(tmp_path, operation_timeout=0.2) as backend, on_alarm(lambda *_: None):
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        with pytest.raises(co.BackendError, match="locked"):
             backend.set("a", 2)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_batch_of_several_transactions_ends_between_two_of_them(tmp_path: Path, waits: Waits) -> None:

@@ -13,7 +13,7 @@ import pytest
 from amounts import LONG, enough
 from cancelling import settled
 from faults import Proxy
-from injecting import doing_at, steps
+from injecting import doing_at, on_alarm, steps
 from observing import ain_use, in_use
 from servers import HOST, MemcachedServer
 from struck import KEYS, ROWS, Calls
@@ -149,13 +149,9 @@ def test_an_exception_of_a_signal_handler_in_a_coroutine_costs_no_place_and_no_r
 @contextlib.contextmanager
 def ringing(handle: Callable[[], object], seconds: float) -> Iterator[None]:
     """Have a signal arrive all the time, and call something each time."""
-    before = signal.signal(signal.SIGALRM, lambda number, frame: handle())
-    signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
-    try:
+    with on_alarm(lambda number, frame: handle()):
+        signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
         yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.parametrize("way", ["called", "awaited"])

@@ -15,6 +15,7 @@ import pytest
 import redis
 from clusters import RedisCluster, wait_until
 from faults import Proxy, ScriptedServer
+from injecting import on_alarm
 from loops import RUNNERS
 from sentinels import SentinelGroup
 from servers import HANG, HOST, MemcachedServer, RedisServer, free_port
@@ -370,13 +371,12 @@ def test_an_interrupted_write_is_remembered(server: Server, name: str, args: tup
             raise _InterruptedError
         signal.setitimer(signal.ITIMER_REAL, 0.02)
 
-    before = signal.signal(signal.SIGALRM, interrupt)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.02)
-        with pytest.raises(_InterruptedError):
-            getattr(backend, name)(*args)
+        with on_alarm(interrupt):
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
+            with pytest.raises(_InterruptedError):
+                getattr(backend, name)(*args)
     finally:
-        signal.signal(signal.SIGALRM, before)
         server.resume()
     assert backend.pending_invalidations() == (1, 0)
     assert backend.get("a") is None

@@ -15,6 +15,7 @@ import pytest
 from children import fork_and_check
 from clusters import wait_until
 from faults import ScriptedServer
+from injecting import on_alarm
 from servers import HOST, RedisServer
 
 from cacheorm.backends._net.sync_bridge import run_blocking
@@ -175,14 +176,12 @@ def test_signals_that_arrive_all_the_time_keep_no_timeout_from_firing(way: str) 
     with RedisServer() as server, RedisBackend(host=HOST, port=server.port, operation_timeout=1) as backend:
         backend.ping()
         server.pause()
-        before = signal.signal(signal.SIGALRM, note)
-        signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
         try:
-            with pytest.raises(BackendError):  # otherwise it never ends
-                call(way, backend, "get", "k")
+            with on_alarm(note):
+                signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+                with pytest.raises(BackendError):  # otherwise it never ends
+                    call(way, backend, "get", "k")
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
             server.resume()
         assert arrived
 

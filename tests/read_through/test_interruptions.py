@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from amounts import enough
 from flights import in_flight
-from injecting import can_be_interrupted
+from injecting import can_be_interrupted, on_alarm
 
 import cacheorm as co
 from cacheorm.operations import single_flight
@@ -186,8 +186,7 @@ def test_signals_at_any_moment_leave_nothing_in_flight(in_finalizers: list[Any])
         raise Struck
 
     chance = random.Random(1)
-    before = signal.signal(signal.SIGALRM, handle)
-    try:
+    with on_alarm(handle):
         for count in range(1, enough(20_000, 300, of="signals inside a load") + 1):
             with contextlib.suppress(Struck):
                 signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, 4e-4))
@@ -196,9 +195,6 @@ def test_signals_at_any_moment_leave_nothing_in_flight(in_finalizers: list[Any])
                     clear()
             clear()
             check()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_signal_handler_may_load_what_its_thread_is_loading() -> None:
