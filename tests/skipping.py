@@ -32,7 +32,7 @@ class SkippingClock:
 
     @contextmanager
     def skipping(self) -> Iterator[None]:
-        """Skip waits for connections and for places for them, of threads and of the event loop of :meth:`run`."""
+        """Skip waits for connections and for places for them, of threads and of event loops of :meth:`runner`."""
         self._stands_at = self._real()
         try:
             yield
@@ -48,8 +48,12 @@ class SkippingClock:
 
     def run(self, main: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine in an event loop whose waits can be skipped."""
-        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(_Selector(self))) as runner:
+        with self.runner() as runner:
             runner.run(main)
+
+    def runner(self) -> asyncio.Runner:
+        """Return a runner of an event loop whose waits can be skipped."""
+        return asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(_Selector(self)))
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from injecting import on_alarm
 from loops import RUNNERS
 from sentinels import SentinelGroup
 from servers import HANG, HOST, MemcachedServer, RedisServer, free_port
+from skipping import SkippingClock, skipping_clock
 
 import cacheorm as co
 from cacheorm.backends._net.backend import NetworkBackend
@@ -76,12 +77,18 @@ class Awaited:
 Call = Blocking | Awaited
 
 
+@pytest.fixture
+def clock() -> Iterator[SkippingClock]:
+    with skipping_clock() as clock:
+        yield clock
+
+
 @pytest.fixture(params=["blocking", "awaited"])
-def call(request: pytest.FixtureRequest) -> Iterator[Call]:
+def call(request: pytest.FixtureRequest, clock: SkippingClock) -> Iterator[Call]:
     if request.param == "blocking":
         yield Blocking()
         return
-    with asyncio.Runner() as runner:
+    with clock.runner() as runner:
         yield Awaited(runner)
 
 
@@ -228,13 +235,13 @@ def recover_by_reading(call: Call, backend: NetworkBackend) -> None:
     wait_until("the server is used again", reads)
 
 
-def test_after_a_pause_nothing_old_is_read(server: Server, call: Call) -> None:
+def test_after_a_pause_nothing_old_is_read(server: Server, call: Call, clock: SkippingClock) -> None:
     backend = backend_on(server)
     directly(server).set_many({**OLD, "untouched": b"kept"})
     call(backend, "get", "untouched")
     server.pause()
     try:
-        with co.deadline(_HANGS):
+        with clock.skipping():
             change_all(call, backend)
         assert call(backend, "get_many", *OLD) == [None] * len(OLD)
     finally:
@@ -243,14 +250,16 @@ def test_after_a_pause_nothing_old_is_read(server: Server, call: Call) -> None:
     check_nothing_old(call, backend, server)
 
 
-def test_a_write_that_hung_is_not_executed_after_the_key_was_deleted(server: Server, call: Call) -> None:
+def test_a_write_that_hung_is_not_executed_after_the_key_was_deleted(
+    server: Server, call: Call, clock: SkippingClock
+) -> None:
     """The server has received it, and executes it when it goes on."""
     backend = backend_on(server)
     directly(server).set_many({**OLD, "untouched": b"kept"})
     call(backend, "get", "untouched")
     server.pause()
     try:
-        with co.deadline(_HANGS):
+        with clock.skipping():
             call(backend, "set", "set", b"hung")
         change_all(call, backend)
     finally:
@@ -475,7 +484,9 @@ def cluster() -> Iterator[RedisCluster]:
         yield cluster
 
 
-def test_one_dead_node_of_a_cluster_costs_its_own_keys(cluster: RedisCluster, call: Call) -> None:
+def test_one_dead_node_of_a_cluster_costs_its_own_keys(
+    cluster: RedisCluster, call: Call, clock: SkippingClock
+) -> None:
     addresses = ",".join(f"{HOST}:{node.port}" for node in cluster.nodes)
     options = {"on_failure": "miss", "operation_timeout": 60, "retry_after": _LONG}
     backend: Any = co.backend_from_url(f"redis+cluster://{addresses}", **options)
@@ -486,7 +497,7 @@ def test_one_dead_node_of_a_cluster_costs_its_own_keys(cluster: RedisCluster, ca
     assert 0 < len(dead) < len(keys)
     lost.pause()
     try:
-        with co.deadline(_HANGS):
+        with clock.skipping():
             assert call(backend, "get", next(iter(dead))) is None
         check_partial(call, backend, keys, dead)
     finally:

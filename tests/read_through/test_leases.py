@@ -198,7 +198,8 @@ def test_a_lease_that_is_given_up_is_taken_over(connect: Connect, source: Any, n
     thread.join()
     timer.join()
     assert [row.name for row in found] == ["user 1", "user 2"]
-    assert source.asked == [[1, 2]]
+    # A server may be asked between two keys that are given back.
+    assert sorted(pk for pks in source.asked for pk in pks) == [1, 2]
 
 
 def test_a_lease_that_does_not_end_is_taken_over_by_who_has_waited_long_enough(connect: Connect, source: Any) -> None:

@@ -184,7 +184,8 @@ def test_a_cancelled_load_gives_its_leases_back_and_another_task_loads(user: Any
         return await second
 
     assert names(asyncio.run(main())) == ["user 2", "user 1"]
-    assert source.asked == [[2, 1]]
+    # A server may be asked between two keys that are given back.
+    assert sorted(pk for pks in source.asked for pk in pks) == [1, 2]
 
 
 def test_cancelling_who_only_waits_stops_nobody_else(user: Any, source: Any) -> None:
