@@ -28,6 +28,7 @@ from amounts import LONG, enough, tried
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from servers import MemcachedServer, RedisServer
+from skipping import SkippingClock, skipping_clock
 
 # How long an example takes depends on what else the machine does. A long run looks for new inputs, and prints how to
 # run the one that fails again; any other takes the same inputs every time.
@@ -199,6 +200,13 @@ def memcached_server(shared_memcached_server: MemcachedServer) -> MemcachedServe
     """A running memcached, shared but empty: tests that kill or configure one start their own."""
     shared_memcached_server.clear()
     return shared_memcached_server
+
+
+@pytest.fixture
+def clock() -> Iterator[SkippingClock]:
+    """Time that a test may skip, for backends that are made in it."""
+    with skipping_clock() as clock:
+        yield clock
 
 
 @pytest.fixture(scope="session")

@@ -38,8 +38,13 @@ def can_be_interrupted(frame: FrameType) -> bool:
 
 
 @contextlib.contextmanager
-def doing_at(step: int, act: Callable[[], object]) -> Iterator[Callable[[], bool]]:
+def doing_at(step: int, act: Callable[[], object], *also: str) -> Iterator[Callable[[], bool]]:
     """Call a function before the bytecode number ``step`` that this thread runs in the package.
+
+    Args:
+        step: from 1 on.
+        act: what may raise; the exception is raised by that bytecode.
+        also: further files whose bytecodes count. In all others, as in what the collector calls at any moment, none do.
 
     Yields:
         What returns whether it was called.
@@ -48,7 +53,7 @@ def doing_at(step: int, act: Callable[[], object]) -> Iterator[Callable[[], bool
 
     def trace(frame: Any, event: str, arg: Any) -> Any:
         nonlocal left
-        if not frame.f_code.co_filename.startswith(_PACKAGE):
+        if not frame.f_code.co_filename.startswith((_PACKAGE, *also)):
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         if event == "opcode" and can_be_interrupted(frame):

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from math import inf, nan
 from typing import Any
 
 import pytest
-from injecting import can_be_interrupted
+from injecting import Injected, doing_at, fail
 from lifetimes import Clock
 
 import cacheorm as co
@@ -142,10 +142,6 @@ def test_a_block_that_ends_in_another_context_leaves_that_one_alone(clock: Clock
     asyncio.run(main())
 
 
-class Struck(BaseException):
-    pass
-
-
 def test_an_exception_at_any_bytecode_leaves_no_deadline_in_force() -> None:
     """As signal handlers raise them."""
 
@@ -155,26 +151,9 @@ def test_an_exception_at_any_bytecode_leaves_no_deadline_in_force() -> None:
 
     def strike(at: int) -> bool:
         """Run the block, and raise an exception at one bytecode; return whether there were so many."""
-        seen = 0
-
-        def trace(frame: Any, event: str, _: object) -> Any:
-            nonlocal seen
-            frame.f_trace_opcodes = True
-            if event == "opcode" and can_be_interrupted(frame):
-                seen += 1
-                if seen == at:
-                    raise Struck
-            return trace
-
-        before = sys.gettrace()
-        sys.settrace(trace)
-        try:
+        with doing_at(at, fail, __file__) as was_raised, suppress(Injected):
             block()
-        except Struck:
-            pass
-        finally:
-            sys.settrace(before)
-        return seen >= at
+        return was_raised()
 
     at = 1
     while strike(at):

@@ -9,7 +9,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextvars import copy_context
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
@@ -19,11 +19,13 @@ from injecting import on_alarm
 from loops import RUNNERS
 from sentinels import SentinelGroup
 from servers import HANG, HOST, MemcachedServer, RedisServer, free_port
-from skipping import SkippingClock, skipping_clock
 
 import cacheorm as co
 from cacheorm.backends._net.backend import NetworkBackend
 from cacheorm.errors import BackendError, InvalidKeyError
+
+if TYPE_CHECKING:
+    from skipping import SkippingClock
 
 Server = RedisServer | MemcachedServer
 
@@ -75,12 +77,6 @@ class Awaited:
 
 
 Call = Blocking | Awaited
-
-
-@pytest.fixture
-def clock() -> Iterator[SkippingClock]:
-    with skipping_clock() as clock:
-        yield clock
 
 
 @pytest.fixture(params=["blocking", "awaited"])
@@ -484,9 +480,7 @@ def cluster() -> Iterator[RedisCluster]:
         yield cluster
 
 
-def test_one_dead_node_of_a_cluster_costs_its_own_keys(
-    cluster: RedisCluster, call: Call, clock: SkippingClock
-) -> None:
+def test_one_dead_node_of_a_cluster_costs_its_own_keys(cluster: RedisCluster, call: Call, clock: SkippingClock) -> None:
     addresses = ",".join(f"{HOST}:{node.port}" for node in cluster.nodes)
     options = {"on_failure": "miss", "operation_timeout": 60, "retry_after": _LONG}
     backend: Any = co.backend_from_url(f"redis+cluster://{addresses}", **options)

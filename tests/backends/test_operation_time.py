@@ -6,16 +6,18 @@ import asyncio
 import contextlib
 import select
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from amounts import enough
 from faults import Proxy
 from servers import HOST, MemcachedServer, RedisServer
-from skipping import SkippingClock, skipping_clock
 
 import cacheorm as co
 from cacheorm.errors import BackendError
+
+if TYPE_CHECKING:
+    from skipping import SkippingClock
 
 pytestmark = pytest.mark.skipif(not hasattr(select, "poll"), reason="the system has no poll")
 
@@ -35,12 +37,6 @@ class Row(co.Model):
 
     class Meta:
         name = "timed_row"
-
-
-@pytest.fixture
-def clock() -> Iterator[SkippingClock]:
-    with skipping_clock() as clock:
-        yield clock
 
 
 @pytest.fixture(params=["redis", "memcached"])

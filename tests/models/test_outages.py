@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextvars import copy_context
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
@@ -14,6 +13,9 @@ from servers import HOST, MemcachedServer, RedisServer, free_port
 
 import cacheorm as co
 from cacheorm.errors import BackendError, WriteError
+
+if TYPE_CHECKING:
+    from skipping import SkippingClock
 
 Run = Callable[[Any], Any]
 
@@ -48,14 +50,13 @@ def dead(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 @pytest.fixture(params=["called", "awaited"])
-def run(request: pytest.FixtureRequest) -> Iterator[Run]:
+def run(request: pytest.FixtureRequest, clock: SkippingClock) -> Iterator[Run]:
     """Executes an operation, or awaits it in an event loop that stays the same."""
     if request.param == "called":
         yield lambda operation: operation.execute()
         return
-    with asyncio.Runner() as runner:
-        # In the context of the test, where there may be a deadline.
-        yield lambda operation: runner.run(operation.aexecute(), context=copy_context())
+    with clock.runner() as runner:
+        yield lambda operation: runner.run(operation.aexecute())
 
 
 def test_operations_raise_nothing(dead: Any, run: Run) -> None:
@@ -179,7 +180,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Any]:
         yield server
 
 
-def test_rows_that_were_changed_meanwhile_are_not_stale_afterwards(server: Any, run: Run) -> None:
+def test_rows_that_were_changed_meanwhile_are_not_stale_afterwards(server: Any, run: Run, clock: SkippingClock) -> None:
     options: Any = {"on_failure": "miss", "operation_timeout": 60, "retry_after": 1e6}
     backend: Any = co.backend_from_url(server.url, **options)
     with co.bind([Writer, Article], backend=backend):
@@ -187,7 +188,7 @@ def test_rows_that_were_changed_meanwhile_are_not_stale_afterwards(server: Any, 
         read = run(Writer.query(id=5))
         server.pause()
         try:
-            with co.deadline(0.2):
+            with clock.skipping():
                 run(Writer.insert(id=0, name="new"))
             run(Writer.update(id=1, name="new"))
             run(Writer.update_many({"id": 2, "name": "new"}))
