@@ -16,7 +16,7 @@ PYTHON ?=
 PYTEST ?=
 DEMO ?=
 # Processes that run the suite; each starts its own servers. More than there are cores, as tests wait for servers.
-WORKERS ?= 4
+WORKERS ?= 6
 
 # What a run is told apart by; the variables of the caller's environment must not leak from one build into the other.
 PURE = env -u CACHEORM_REQUIRE_EXTENSIONS CACHEORM_NO_EXTENSIONS=1
