@@ -1,4 +1,4 @@
-# cython: language_level=3, annotation_typing=False
+# cython: language_level=3, annotation_typing=False, auto_pickle=False, nonecheck=True
 """What converts the values of a field to their stored forms and back: the base, and those that call functions.
 
 There is one :class:`Converter` per kind of field. It has four methods:

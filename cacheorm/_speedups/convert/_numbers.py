@@ -1,4 +1,4 @@
-# cython: language_level=3, annotation_typing=False
+# cython: language_level=3, annotation_typing=False, auto_pickle=False
 """Integers, booleans, floats and decimals, and what stands for them."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# cython: language_level=3, annotation_typing=False
+# cython: language_level=3, annotation_typing=False, auto_pickle=False
 """Text, and bytes as they are or as base64 text."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# cython: language_level=3, annotation_typing=False
+# cython: language_level=3, annotation_typing=False, auto_pickle=False
 """UUIDs, as hexadecimal digits or as digits of base 57."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# cython: language_level=3, annotation_typing=False
+# cython: language_level=3, annotation_typing=False, nonecheck=True
 """Primary keys to backend keys: the general path. One source, also compiled under a second name.
 
 A key is ``<prefix>:<field>:<value>`` for each key field, such as ``m:user:id:7``. Values are

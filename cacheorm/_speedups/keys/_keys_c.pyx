@@ -298,7 +298,7 @@ cdef class RowReader:
         cdef PyObject *pk_found
         cdef PyObject *key_found
         generation = self.defaults.generation
-        if generation is not self.generation:
+        if generation is not self.generation or self.steps is None:
             resolved = self.resolve()
             self.backend, self.load, self.generation = resolved.backend, resolved.codec.load, resolved.generation
             self.steps = self.identity._steps_of_rows or steps_of(self.identity)
@@ -311,7 +311,7 @@ cdef class RowReader:
         return None if payload is None else self.load(payload, pk, key)
 
 
-def missing_positions(list rows):
+def missing_positions(list rows not None):
     """Return the positions where there is no row but ``None``."""
     cdef Py_ssize_t position
     cdef list found = []
@@ -321,7 +321,7 @@ def missing_positions(list rows):
     return found
 
 
-def found(list pks, list rows):
+def found(list pks not None, list rows not None):
     """Return the rows that there are by primary key."""
     cdef dict by_pk = new_dict(len(pks))
     cdef Py_ssize_t at
@@ -335,7 +335,7 @@ def found(list pks, list rows):
     return by_pk
 
 
-def batch(list keys, list values, Py_ssize_t start, Py_ssize_t stop):
+def batch(list keys not None, list values not None, Py_ssize_t start, Py_ssize_t stop):
     """Return some keys with their values."""
     cdef Py_ssize_t at
     if len(keys) != len(values):
@@ -347,7 +347,7 @@ def batch(list keys, list values, Py_ssize_t start, Py_ssize_t stop):
     return found
 
 
-def has_duplicates(list keys):
+def has_duplicates(list keys not None):
     """Tell whether a key is in ``keys`` more than once."""
     cdef Py_ssize_t count = len(keys)
     cdef Py_ssize_t size = 64

@@ -47,8 +47,8 @@ cdef class Adopter:
         self.model = model
         self.owned = tuple(fields.items())
         self.references = references
-        self.related = model._related
-        self.tracker = model._assigned
+        self.related = <Slot?> model._related
+        self.tracker = <Slot?> model._assigned
         self.places = {}
         self.table = <Name *> PyMem_Malloc(max(len(self.owned), 1) * sizeof(Name))
         if self.table is NULL:
@@ -101,6 +101,7 @@ cdef class Adopter:
         cdef Name *entry
         cdef bint leaves = True
         cdef bint twice = False
+        cdef Py_ssize_t size = len(row)
         instance = new_sealed(self.model, NO_ARGUMENTS) if sealed else new_instance(self.model, NO_ARGUMENTS)
         cdef bint direct = type(instance) is self.model
         while PyDict_Next(row, &position, &name_there, &value_there):
@@ -112,6 +113,7 @@ cdef class Adopter:
             if expected == self.count:
                 name = <object> name_there
                 expected = self.place_of(name, before)
+                check_size(row, size)
             entry = &self.table[expected]
             expected += 1
             if direct and entry.plain:
@@ -127,6 +129,7 @@ cdef class Adopter:
                 twice = twice or (<PyObject **> (<char *> <PyObject *> instance + entry.offset))[0] is not NULL
                 field = <object> entry.field
                 field.__set__(instance, value)
+                check_size(row, size)
                 leaves = False
         if twice and self.references:
             self.model._meta.check_names(row, None if before is None else len(before))
@@ -142,3 +145,10 @@ cdef class Adopter:
             raise self.model._meta.unknown_name(name, None if before is None else len(before))
         found = <object> place
         return found
+
+
+cdef inline int check_size(dict row, Py_ssize_t size) except -1:
+    """Raise what a loop over a dict raises if code has changed its size meanwhile."""
+    if len(row) != size:
+        raise RuntimeError("dictionary changed size during iteration")
+    return 0

@@ -88,6 +88,7 @@ cdef class Columns:
     cdef Py_ssize_t tracker_offset
     cdef uint64_t key_bits
     cdef int last_place
+    cdef bint made         # whether `__init__` has come to its end
 
     def __dealloc__(self):
         PyMem_Free(self.plan)

@@ -407,7 +407,7 @@ cdef object patched_alone(bytes row, bytes packed, bint is_json):
         PyMem_Free(buffer.data)
 
 
-def patch_msgpack(bytes row, bytes changes, old_names=None):
+def patch_msgpack(bytes row not None, bytes changes not None, old_names=None):
     """Put changes into a row; ``None`` if it is no map of msgpack."""
     if old_names:
         from ._patches_py import patch_msgpack as patch_and_rename  # rows with old names are few
@@ -416,7 +416,7 @@ def patch_msgpack(bytes row, bytes changes, old_names=None):
     return patched_alone(row, changes, False)
 
 
-def patch_json(bytes row, bytes changes, old_names=None):
+def patch_json(bytes row not None, bytes changes not None, old_names=None):
     """Put changes into a row; ``None`` if it is no object of JSON."""
     if old_names:
         from ._patches_py import patch_json as patch_and_rename

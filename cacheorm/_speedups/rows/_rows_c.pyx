@@ -27,7 +27,9 @@ include "_patches.pxi"
 cdef class MsgpackRows(SlotRows):
     """The :class:`~._mapping.MappingRows` of the msgpack serializer."""
 
-    def __init__(self, model, fields, key_fields, identity, skip_invalid, *, prefix=b"", unwrap=None):
+    def __init__(
+        self, model, fields, key_fields, identity, skip_invalid, *, bytes prefix not None=b"", unwrap=None
+    ):
         fields = tuple(fields)
         general = MappingRows(
             model,
@@ -54,9 +56,10 @@ cdef class MsgpackRows(SlotRows):
             self.header = prefix + b"\xde" + size.to_bytes(2, "big")
         else:
             self.header = prefix + b"\xdf" + size.to_bytes(4, "big")
+        self.made = True
 
     cdef object patch_quickly(self, Buffer *buffer, bytes payload, changes):
-        if not self.has_prefix(payload):
+        if type(changes) is not bytes or not self.has_prefix(payload):
             return None
         return patched(buffer, payload, PyBytes_GET_SIZE(self.prefix), changes, False, self.old_names)
 
@@ -119,7 +122,7 @@ cdef class DictRows(SlotRows):
         converter_of=None,
         check=None,
         pack_checked=None,
-        prefix=b"",
+        bytes prefix not None=b"",
         unwrap=None,
         patch=None,
         merge=None,
@@ -154,6 +157,7 @@ cdef class DictRows(SlotRows):
         ]
         self.describe_columns(general, fields, converters, tuple([field.name for field in fields]))
         self.own_code = self.own_code and self.is_json
+        self.made = True
 
     cdef object write(self, dict row, Column *column, value):
         cdef ValueCodec codec = <ValueCodec> column.codec
@@ -178,7 +182,7 @@ cdef class DictRows(SlotRows):
         return self.pack(row) if self.is_json else row
 
     cdef object patch_quickly(self, Buffer *buffer, bytes payload, changes):
-        if not self.is_json or not self.has_prefix(payload):
+        if not self.is_json or type(changes) is not bytes or not self.has_prefix(payload):
             return None
         return patched(buffer, payload, PyBytes_GET_SIZE(self.prefix), changes, True, self.old_names)
 

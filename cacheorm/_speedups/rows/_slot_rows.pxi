@@ -11,9 +11,15 @@ cdef class SlotRows(Columns):
     Whatever a codec does not do itself is done by ``general``.
     """
 
+    cdef inline int check_made(self) except -1:
+        """Raise for an object that was made by ``__new__`` alone, or whose ``__init__`` failed."""
+        if not self.made:
+            raise TypeError(f"{type(self).__name__}.__init__() was not called")
+        return 0
+
     # -- writing -------------------------------------------------------------------------------------
 
-    def dump_many(self, list instances, bint many=True):
+    def dump_many(self, list instances not None, bint many=True):
         """Pack instances, filling in defaults and replacing their values by what a read returns."""
         return self._pack_many(instances, many, False, True)
 
@@ -21,7 +27,7 @@ cdef class SlotRows(Columns):
         """Pack one instance; ``position`` is its place in a bulk call."""
         return self.general.dump(instance, position)
 
-    def pack_changes(self, list instances, bint many=True, bint replace=False):
+    def pack_changes(self, list instances not None, bint many=True, bint replace=False):
         """Convert and pack the fields that were changed since their row was read or stored."""
         return self._pack_many(instances, many, True, replace)
 
@@ -30,6 +36,7 @@ cdef class SlotRows(Columns):
         cdef Py_ssize_t position, changes
         cdef list payloads = []
         cdef Py_ssize_t begun = 0
+        self.check_made()
         buffer.size = 0
         buffer.capacity = 512
         buffer.data = <char *> PyMem_Malloc(buffer.capacity)
@@ -194,7 +201,7 @@ cdef class SlotRows(Columns):
 
     # -- changing ------------------------------------------------------------------------------------
 
-    def patch_many(self, list payloads, list changes, list keys, unreadable=None):
+    def patch_many(self, list payloads not None, list changes not None, list keys not None, unreadable=None):
         """Put changed fields into payloads; see :meth:`MappingRows.patch_many`."""
         cdef Py_ssize_t i
         cdef Py_ssize_t count = len(payloads)
@@ -202,6 +209,7 @@ cdef class SlotRows(Columns):
         cdef list made = []
         if len(changes) != count or len(keys) != count:
             raise ValueError("payloads, changes and keys must be of one length")
+        self.check_made()
         buffer.size = 0
         buffer.capacity = 512
         buffer.data = <char *> PyMem_Malloc(buffer.capacity)
@@ -229,13 +237,14 @@ cdef class SlotRows(Columns):
 
     # -- reading -------------------------------------------------------------------------------------
 
-    def load_many(self, list payloads, list pks, list keys, unreadable=None):
+    def load_many(self, list payloads not None, list pks not None, list keys not None, unreadable=None):
         """Read payloads as instances; see :meth:`MappingRows.load_many`."""
         cdef Py_ssize_t i
         cdef Py_ssize_t count = len(payloads)
         cdef list rows = []
         if len(pks) != count or len(keys) != count:
             raise ValueError("payloads, primary keys and keys must be of one length")
+        self.check_made()
         # Everything made here lives on, so that a collection in between would only walk it in vain. Whether it is on is
         # the application's choice as soon as code of the application runs.
         cdef bint paused = self.own_code and pause_collection()
@@ -260,6 +269,7 @@ cdef class SlotRows(Columns):
 
     def load(self, payload, pk, key, unreadable=None):
         """Read one payload as an instance; see :meth:`MappingRows.load_many`."""
+        self.check_made()
         row = self.load_quickly(payload, pk)
         return self.general.load(payload, pk, key, unreadable) if row is None else row
 

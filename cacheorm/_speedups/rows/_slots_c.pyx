@@ -240,7 +240,8 @@ def complete(tuple fields not None, list sources not None, list targets not None
         if target is source:
             continue
         held = None if related is None else related.peek(target)
-        for field in fields:
+        for each in fields:
+            field = <Slot?> each
             found = field.place(source)[0]
             value = None if found is NULL else expose(<PyObject *> source, found)
             if held and field.name in held and field.peek(target) != value:
@@ -289,6 +290,7 @@ def relate(Slot related not None, Slot slot not None, str name not None, list in
     """Put related instances where their rows keep them."""
     cdef PyObject *there
     cdef PyObject *target
+    cdef PyObject **place
     for instance in instances:
         there = NULL if instance is None else slot.place(instance)[0]
         if there is NULL or there is <PyObject *> None:
@@ -299,9 +301,12 @@ def relate(Slot related not None, Slot slot not None, str name not None, list in
         if target is NULL:
             continue
         row = <object> target
-        there = related.place(instance)[0]
-        if there is NULL:
-            related.write(instance, {name: row})
-        else:
-            relations = <object> there
-            (<dict?> relations)[name] = row
+        place = related.place(instance)
+        if place[0] is NULL:
+            made = {name: row}
+            # Looked at again: to make a dict may collect, and so run code that puts another one there.
+            if place[0] is NULL:
+                related.write(instance, made)
+                continue
+        relations = <object> place[0]
+        (<dict?> relations)[name] = row

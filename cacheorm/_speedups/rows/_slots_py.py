@@ -6,6 +6,7 @@ The Python version of ``_slots_c.pyx``, which reads the slot's memory directly.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import compress, repeat
 from types import MemberDescriptorType
 from typing import Any
@@ -164,7 +165,8 @@ def clear(slot: Slot, instances: list[Any]) -> None:
     """Empty one slot of many instances; ``None`` among them is left out."""
     member: Any = slot._member
     for instance in compress(instances, _ask_many(slot, instances)):
-        member.__delete__(instance)
+        with suppress(AttributeError):  # another thread may have been first
+            member.__delete__(instance)
 
 
 def holds(slot: Slot, instances: list[Any]) -> bool:

@@ -50,7 +50,7 @@ def check_memcached_keys(keys):
                 )
 
 
-def encode_values(keys, list values):
+def encode_values(keys, list values not None):
     """Convert all values to bytes: the list itself where they are, a new one otherwise."""
     for value in values:
         if not PyBytes_CheckExact(value):

@@ -98,6 +98,9 @@ cdef class HashRing:
         cdef bytes found = PyBytes_FromStringAndSize(NULL, count)
         cdef char *to = PyBytes_AS_STRING(found)
         for i in range(count):
+            # A digest is made by code that may collect, and so run any other.
+            if i >= PySequence_Fast_GET_SIZE(keys):
+                raise IndexError("list index out of range")
             key = <object> PySequence_Fast_GET_ITEM(keys, i)
             to[i] = <char> self.find(key)
         return found
@@ -107,10 +110,11 @@ def partition(bytes owners not None, items, Py_ssize_t servers):
     """Divide items by their servers: a list for each server, in the order of the batch."""
     cdef Py_ssize_t i, owner
     cdef const unsigned char *of = <const unsigned char *> PyBytes_AS_STRING(owners)
+    # Before the items are looked at: to make lists may collect, and so run code that removes some.
+    cdef list parts = [[] for _ in range(servers)]
     items = PySequence_Fast(items, "items must be a sequence")
     if PyBytes_GET_SIZE(owners) != PySequence_Fast_GET_SIZE(items):
         raise ValueError("owners and items must be as many")
-    cdef list parts = [[] for _ in range(servers)]
     for i in range(PyBytes_GET_SIZE(owners)):
         owner = of[i]
         if owner >= PyList_GET_SIZE(parts):
@@ -130,7 +134,7 @@ def reassemble(bytes owners not None, Py_ssize_t start, parts, list taken not No
         if owner >= PyList_GET_SIZE(known) or owner >= PyList_GET_SIZE(taken):
             raise ValueError("an owner is not among the servers")
         at = taken[owner]
-        part = known[owner]
+        part = <list?> known[owner]
         if not 0 <= at < PyList_GET_SIZE(part):
             break
         result.append(part[at])

@@ -35,7 +35,7 @@ cdef bytes pack_lines(bytes head, keys, bytes tail, Py_ssize_t start, Py_ssize_t
     return packed
 
 
-def pack_meta(bytes name, keys, bytes flags, Py_ssize_t start, Py_ssize_t stop):
+def pack_meta(bytes name not None, keys, bytes flags, Py_ssize_t start, Py_ssize_t stop):
     """Pack one meta command without a value, such as ``md``, for each key; every one is answered."""
     return pack_lines(name + b" ", keys, b" %b\r\n" % flags if flags else b"\r\n", start, stop, b"")
 
@@ -45,7 +45,9 @@ def pack_meta_get(keys, Py_ssize_t start, Py_ssize_t stop):
     return pack_lines(b"mg ", keys, b" k v q\r\n", start, stop, b"mn\r\n")
 
 
-def pack_meta_set(keys, values, exptime, bytes mode, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t limit):
+def pack_meta_set(
+    keys, values, exptime, bytes mode not None, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t limit
+):
     """Pack a meta set for each entry, and stop early once the buffer has ``limit`` bytes."""
     cdef Py_ssize_t i, amount, size = 0, total = 0
     cdef const char *data

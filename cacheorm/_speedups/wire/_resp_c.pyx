@@ -59,7 +59,7 @@ cdef inline const char *argument_bytes(object arg, Py_ssize_t *size) except NULL
     return PyUnicode_AsUTF8AndSize(arg, size)
 
 
-def pack_keys(bytes name, keys, Py_ssize_t start, Py_ssize_t stop):
+def pack_keys(bytes name not None, keys, Py_ssize_t start, Py_ssize_t stop):
     """Pack one Redis command over many keys, such as ``MGET`` or ``DEL``."""
     cdef Py_ssize_t i, total, size = 0
     cdef const char *data
@@ -203,7 +203,7 @@ def key_slots(keys):
     return slots
 
 
-def route(keys, array.array owners, Py_ssize_t nodes, Py_ssize_t start, Py_ssize_t stop):
+def route(keys, array.array owners not None, Py_ssize_t nodes, Py_ssize_t start, Py_ssize_t stop):
     """Divide a part of a batch by the node that serves each key."""
     cdef Py_ssize_t i, owner, size = 0
     cdef const char *data
