@@ -26,6 +26,7 @@ class RowFormat(NamedTuple):
             packed again.
         check_known: called before a row is packed in another format; raises :exc:`ValueError` if the packed row holds
             more than ``unpack`` returns.
+        measure: tells what ``unpack`` would cost in memory and levels, as ``measure_msgpack`` of the rows does.
     """
 
     pack: Callable[[Any], bytes]
@@ -34,6 +35,7 @@ class RowFormat(NamedTuple):
     unpack_set: Callable[[bytes], Mapping[str, Any]] | None = None
     merge: Callable[[bytes, Mapping[str, Any]], bytes] | None = None
     check_known: Callable[[bytes], None] | None = None
+    measure: Callable[[bytes, int, int], tuple[int, bytes]] | None = None
 
 
 class BaseSerializer:
@@ -116,6 +118,7 @@ class BaseSerializer:
             self.converter,
             merge=form.merge,
             unpack_set=form.unpack_set,
+            measure=form.measure,
             **options,
         )
 

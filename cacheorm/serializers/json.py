@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .._speedups import convert, rows
-from .base import BaseSerializer
+from .base import BaseSerializer, RowFormat
 
 __all__ = ["JSONSerializer"]
 
@@ -32,6 +32,11 @@ class JSONSerializer(BaseSerializer):
     def loads(self, s: bytes) -> Any:
         """Read JSON; NaN, infinities and anything after the value are errors."""
         return convert.json_codec()[1](s)
+
+    def row_format(self) -> RowFormat:
+        """Return the functions that pack and read rows, with one that measures, unless a subclass changed the format."""
+        form = super().row_format()
+        return form._replace(measure=convert.measure_json) if self.bare_format else form
 
     @property
     def bare_format(self) -> str:
@@ -66,5 +71,6 @@ class JSONSerializer(BaseSerializer):
             check=convert.check_json,
             pack_checked=convert.json_codec()[0],
             patch=rows.patch_json,
+            measure=convert.measure_json,
             **options,
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .._speedups import rows
-from .base import BaseSerializer
+from .base import BaseSerializer, RowFormat
 
 __all__ = ["MessagePackSerializer"]
 
@@ -28,6 +28,11 @@ class MessagePackSerializer(BaseSerializer):
     def loads(self, s: bytes) -> Any:
         """Read one value; anything after it is an error."""
         return rows.unpack(s)
+
+    def row_format(self) -> RowFormat:
+        """Return the functions that pack and read rows, with one that measures, unless a subclass changed the format."""
+        form = super().row_format()
+        return form._replace(measure=rows.measure_msgpack) if self.bare_format else form
 
     @property
     def bare_format(self) -> str:

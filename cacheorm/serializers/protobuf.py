@@ -189,6 +189,10 @@ class _ThroughMessage(convert.Converter):
     def load(self, stored: Any) -> Any:
         return self._inner.load(stored)
 
+    def weigh(self, stored: Any, most: int) -> int:
+        weight: int = self._inner.weigh(stored, most)
+        return weight
+
     def canonical(self, value: Any, stored: Any) -> Any:
         return None if stored is None else self._inner.load(stored)
 

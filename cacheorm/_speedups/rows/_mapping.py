@@ -19,8 +19,10 @@ if cython.compiled:
     import cython
 if cython.compiled:
     from ._assigned_c import ALL, NEW, assigned
+    from ._budget_c import Budget, TooCostly
 else:
     from ._assigned import ALL, NEW, assigned
+    from ._budget import Budget, TooCostly
 
 __all__ = ["MappingRows"]
 
@@ -51,6 +53,8 @@ class MappingRows:
             are dicts of stored forms.
         merge: puts a dict of changes into a packed row, where the format can do so without unpacking it.
         unpack_set: the same as ``unpack`` for the fields that are set in the row, if ``unpack`` returns others.
+        measure: tells what ``unpack`` would cost, where anything does; see :class:`~._budget.Budget`.
+        memory_limit: bytes of memory that a row may take, if not what its size allows.
     """
 
     def __init__(
@@ -69,6 +73,8 @@ class MappingRows:
         patch: Callable[..., bytes | None] | None = None,
         merge: Callable[[bytes, dict[str, Any]], bytes] | None = None,
         unpack_set: Callable[[bytes], Mapping[str, Any]] | None = None,
+        measure: Callable[[bytes, int, int], tuple[int, bytes]] | None = None,
+        memory_limit: int | None = None,
     ) -> None:
         self.model = model
         self.name = model.__name__
@@ -85,6 +91,8 @@ class MappingRows:
         self.prefix = prefix
         self._unwrap = unwrap or (lambda payload, key: (payload, None, serializer, None))
         self._splice, self._merge, self._unpack_set = patch, merge, unpack_set
+        self.budget, self.measure = Budget(memory_limit), measure
+        self._weighed = [(field.name, converter) for field, converter, in_payload in self.steps if in_payload]
         # The names that rows have which were written before a field was renamed, with its present name.
         self.old_names = {old: field.name for field in self.columns for old in field.aliases}
         self._tracker = model._assigned
@@ -237,6 +245,7 @@ class MappingRows:
                 patched = self._splice(body, changes, self.old_names)
                 if patched is not None:
                     return self.prefix + patched
+            self._checked(self.budget.check, key, serializer, body, self._measure_of(other))
             before = self._unpacked(body, other, key, serializer)
             row = self._as_today(before, body, other, upgrade) if anew else before
             named = changes if self._splice is None else self._unpack(changes)
@@ -320,9 +329,11 @@ class MappingRows:
         if is_absence(payload):
             return None
         body, other, serializer, upgrade = self._unwrap(payload, key)
+        left = self._checked(self.budget.check, key, serializer, body, self._measure_of(other))
         row = self._unpacked(body, other, key, serializer)
         if upgrade is not None or self.old_names:
             row = self._as_today(row, body, other, upgrade)
+        self._checked(self.budget.weigh, key, serializer, len(body), row, self._weighed, left)
         instance = self.model.__new__(self.model)
         if self._tracker.peek(instance):
             self._tracker.poke(instance, 0)  # what its __new__ has assigned is no change
@@ -344,6 +355,18 @@ class MappingRows:
                     raise self._invalid(str(error), key, serializer, field.name) from error
             field.poke(instance, value)
         return instance
+
+    def _measure_of(self, other: Any) -> Callable[[bytes, int, int], tuple[int, bytes]] | None:
+        return self.measure if other is None else other.measure  # type: ignore[no-any-return]
+
+    def _checked(self, check: Callable[..., Any], key: str, serializer: str, *arguments: Any) -> Any:
+        """Return what a method of the budget returns."""
+        try:
+            return check(*arguments)
+        except TooCostly as error:
+            field = self.old_names.get(error.field, error.field)
+            known = field if any(field == name for name, _ in self._weighed) else None
+            raise self._invalid(error.reason, key, serializer, known) from None
 
     def _unpacked(self, body: bytes, other: Any, key: str, serializer: str) -> Mapping[str, Any]:
         """Return the row in the body of a payload as a mapping of stored forms."""
