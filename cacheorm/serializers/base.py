@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._speedups import mapping, rows
+from ..errors import PayloadError
 
 if TYPE_CHECKING:
     from .signing import Signer
 
-__all__ = ["BaseSerializer", "RowFormat", "SerializerRegistry", "registry"]
+__all__ = ["BaseSerializer", "RowFormat", "SerializerRegistry", "check_cost", "registry"]
+
+_budget = rows.Budget(None)
 
 
 class RowFormat(NamedTuple):
@@ -124,6 +127,16 @@ class BaseSerializer:
 
     def __str__(self) -> str:
         return self.name or type(self).__name__
+
+
+def check_cost(packed: bytes, measure: Callable[[bytes, int, int], tuple[int, bytes]]) -> None:
+    """Raise :exc:`PayloadError` if reading a value costs more than reading a payload may by default."""
+    if not isinstance(packed, (bytes, bytearray, memoryview)):
+        return  # for the reader to refuse
+    try:
+        _budget.check(bytes(packed), measure)
+    except rows.TooCostly as error:
+        raise PayloadError(error.reason) from None
 
 
 class SerializerRegistry:

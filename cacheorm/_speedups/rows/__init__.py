@@ -9,10 +9,12 @@ if TYPE_CHECKING or not enabled:
     from . import _assigned as assigned
     from . import _mapping as mapping
     from . import _slots_py as slots
+    from ._budget import Budget, TooCostly
     from ._rows_py import *
 else:
     from . import _adopt_c as adopt
     from . import _assigned_c as assigned
     from . import _mapping_c as mapping
     from . import _slots_c as slots
+    from ._budget_c import Budget, TooCostly
     from ._rows_c import *

@@ -372,7 +372,9 @@ class MappingRows:
         """Return the row in the body of a payload as a mapping of stored forms."""
         try:
             row = self._unpack(body) if other is None else other.unpack(body)
-        except (PayloadError, ImportError):  # a library that is not installed says nothing about the payload
+        except PayloadError as error:
+            raise self._invalid(error.reason, key, serializer, error.field) from error.__cause__
+        except ImportError:  # a library that is not installed says nothing about the payload
             raise
         except Exception as error:
             raise self._invalid(f"cannot be decoded ({type(error).__name__})", key, serializer) from error
