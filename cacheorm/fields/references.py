@@ -78,7 +78,8 @@ class Reference(convert.Converter):
         if meta.composite is None:
             weight: int = meta.key_fields[0].converter.weigh_all([stored], most)
             return weight
-        return 3 * sum(64 + field.converter.weight for field in meta.key_fields)
+        parts: int = sum(64 + field.converter.weight for field in meta.key_fields)
+        return 3 * parts
 
     @property
     def mixed(self) -> bool:

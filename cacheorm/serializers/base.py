@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .._speedups import mapping, rows
+from .._speedups import budget, mapping, rows
 from ..errors import PayloadError
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BaseSerializer", "RowFormat", "SerializerRegistry", "check_cost", "registry"]
 
-_budget = rows.Budget(None)
+_budget = budget.Budget(None)
 
 
 class RowFormat(NamedTuple):
@@ -131,11 +131,12 @@ class BaseSerializer:
 
 def check_cost(packed: bytes, measure: Callable[[bytes, int, int], tuple[int, bytes]]) -> None:
     """Raise :exc:`PayloadError` if reading a value costs more than reading a payload may by default."""
-    if not isinstance(packed, (bytes, bytearray, memoryview)):
+    given: object = packed
+    if not isinstance(given, (bytes, bytearray, memoryview)):
         return  # for the reader to refuse
     try:
-        _budget.check(bytes(packed), measure)
-    except rows.TooCostly as error:
+        _budget.check(bytes(given), measure)
+    except budget.TooCostly as error:
         raise PayloadError(error.reason) from None
 
 

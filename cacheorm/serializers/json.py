@@ -26,7 +26,7 @@ class JSONSerializer(BaseSerializer):
         """
         # msgspec would write NaN as null, bytes as base64 and dates as text: all read back as something else.
         # The row itself is a level.
-        convert.check_json(obj, levels=convert.MAX_DEPTH + 1)
+        convert.check_json(obj, outside=1)
         encoded: bytes = convert.json_codec()[0](obj)
         return encoded
 
@@ -40,7 +40,7 @@ class JSONSerializer(BaseSerializer):
         return convert.json_codec()[1](s)
 
     def row_format(self) -> RowFormat:
-        """Return the functions that pack and read rows, with one that measures, unless a subclass changed the format."""
+        """Return the functions that pack, read and measure rows, unless a subclass changed the format."""
         form = super().row_format()
         return form._replace(unpack=convert.json_codec()[1], measure=convert.measure_json) if self.bare_format else form
 

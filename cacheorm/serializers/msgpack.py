@@ -35,7 +35,7 @@ class MessagePackSerializer(BaseSerializer):
         return rows.unpack(s)
 
     def row_format(self) -> RowFormat:
-        """Return the functions that pack and read rows, with one that measures, unless a subclass changed the format."""
+        """Return the functions that pack, read and measure rows, unless a subclass changed the format."""
         form = super().row_format()
         return form._replace(unpack=rows.unpack, measure=rows.measure_msgpack) if self.bare_format else form
 

@@ -171,7 +171,7 @@ def test_the_limit_is_an_option() -> None:
         assert len(row.get(id=1).value) == 200_000
         row = a_model(anything(), serializer, memory_limit=10_000)
         put(row, b"\x81\xa5value" + many(b"\x90", 400))
-        with pytest.raises(co.PayloadError, match=r"^Row.value: takes more than 10000 bytes of memory; if that is right"):
+        with pytest.raises(co.PayloadError, match=r"^Row.value: takes more than 10000 bytes of memory; if"):
             row.get(id=1)
 
 
@@ -183,7 +183,8 @@ def test_wrong_limits(limit: Any, error: type[Exception]) -> None:
 
 @pytest.mark.parametrize("name", ["msgpack", "json"])
 def test_compressed_payloads_are_measured_as_they_are_read(name: str) -> None:
-    body = b'{"value":[' + b"[]," * (5 * MIB) + b"[]]}" if name == "json" else b"\x81\xa5value" + many(b"\x90", 15 * MIB)
+    bodies = {"json": b'{"value":[' + b"[]," * MIB + b"[]]}", "msgpack": b"\x81\xa5value" + many(b"\x90", 2 * MIB)}
+    body = bodies[name]
     row = a_model(anything(), name, compress="zstd")
     put(row, Header(name, None, COMPRESSED).pack() + zstd.compress(body))
     error, peak = peak_of(lambda: row.get(id=1))
@@ -228,7 +229,7 @@ class Own(co.BaseSerializer):
 def test_serializers_on_top_of_ours_are_bounded() -> None:
     row = a_model(anything(), Own())
     put(row, Header("Own").pack() + (b"\x81\xa5value" + many(b"\x90"))[::-1])
-    with pytest.raises(co.PayloadError, match=r"^Row.* takes more than 64\d+ bytes of memory.*\(key m:row:id:1, read as Own\)"):
+    with pytest.raises(co.PayloadError, match=r"^Row.* takes more than 64\d+ bytes.*\(key m:row:id:1, read as Own\)"):
         row.get(id=1)
 
 
@@ -278,6 +279,7 @@ def test_as_many_levels_are_read_as_can_be_written(serializer: str, wrap: str) -
     row.update(id=1, value=wrapped(nested(inside))).execute()
     with pytest.raises(co.ValidationError, match=f"^Row.*value.*{LEVELS}"):
         row.create(id=1, value=wrapped(nested(inside + 1)))
+    refusal = rf"^Row(\.value)?: {LEVELS} \(key m:row:id:1, read as {serializer}\)$"
     for levels in (inside + 1, 500, 900):
         made = {"value": wrapped(nested(levels))}
         if serializer == "json":
@@ -288,7 +290,7 @@ def test_as_many_levels_are_read_as_can_be_written(serializer: str, wrap: str) -
             payload = packed(made) if levels < 500 else b"\x81\xa5value" + b"\x91" * (levels + lists) + b"\x01"
         put(row, payload)
         for read in (lambda: row.get(id=1), row.query_many([1]).execute):
-            with pytest.raises(co.PayloadError, match=rf"^Row(\.value)?: {LEVELS} \(key m:row:id:1, read as {serializer}\)$"):
+            with pytest.raises(co.PayloadError, match=refusal):
                 read()
 
 

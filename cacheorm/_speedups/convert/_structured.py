@@ -19,8 +19,8 @@ if cython.compiled:
 
     from ._enumerations_c import Enumeration
 else:
-    from ._enumerations import Enumeration
     from ._converter import Converter, encodable, expected, normal, plain
+    from ._enumerations import Enumeration
 
 __all__ = ["Json", "ListOf", "check_json", "json_codec", "measure_json"]
 
@@ -147,7 +147,7 @@ def json_codec() -> list[Callable[[Any], Any]]:
     return _json_codec
 
 
-def check_json(value: Any, path: str = "$", levels: int = MAX_DEPTH) -> None:
+def check_json(value: Any, path: str = "$", outside: int = 0) -> None:
     """Make sure that a value is read back from JSON as it is written, tuples as lists apart.
 
     JSON libraries write much that they do not read back: NaN as null, bytes as base64, the key 1 as "1".
@@ -156,13 +156,14 @@ def check_json(value: Any, path: str = "$", levels: int = MAX_DEPTH) -> None:
         value: str, int, finite float, bool, None, and lists, tuples and str-keyed dicts of them.
         path: name of the value in messages. They locate a wrong part as ``$.*[3]``: the keys of dicts are data,
             and not shown.
-        levels: how many levels of lists and dicts there may be.
+        outside: how many of its levels are none of a stored value: 1 for a row.
 
     Raises:
         TypeError: some part is of another type.
-        ValueError: NaN or an infinity, text with lone surrogates, or more levels.
+        ValueError: NaN or an infinity, text with lone surrogates, or more than
+            :data:`MAX_DEPTH` levels.
     """
-    problem = _json_problem(value, MAX_DEPTH - levels)
+    problem = _json_problem(value, -outside)
     if problem is not None:
         way, error, message = problem
         raise error(f"{path}{way}: {message}")

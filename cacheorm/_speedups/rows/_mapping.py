@@ -357,7 +357,7 @@ class MappingRows:
         return instance
 
     def _measure_of(self, other: Any) -> Callable[[bytes, int, int], tuple[int, bytes]] | None:
-        return self.measure if other is None else other.measure  # type: ignore[no-any-return]
+        return self.measure if other is None else other.measure
 
     def _checked(self, check: Callable[..., Any], key: str, serializer: str, *arguments: Any) -> Any:
         """Return what a method of the budget returns."""
