@@ -12,7 +12,7 @@ from .._limits import LEAST_MEMORY, MAX_DEPTH, WORST_FACTOR, allowed_memory
 if cython.compiled:
     import cython
 
-__all__ = ["Budget", "TooCostly"]
+__all__ = ["Budget", "TooCostly", "checked"]
 
 Measure = Callable[[bytes, int, int], tuple[int, bytes]]
 
@@ -75,13 +75,13 @@ class Budget:
             return False
         return measure is None or len(body) <= MAX_DEPTH or measure(body, 1 << 62, MAX_DEPTH + 1)[0] >= 0
 
-    def weigh(self, size: int, row: Mapping[str, Any], converters: Iterable[tuple[str, Any]], left: int) -> None:
+    def weigh(self, size: int, row: Mapping[str, Any], steps: Iterable[Any], left: int) -> None:
         """Make sure that the values of a row that was unpacked cost no more than is left.
 
         Args:
             size: bytes of the packed row.
             row: the stored forms by field.
-            converters: by field.
+            steps: fields, their converters, and whether they are in payloads.
             left: as :meth:`check` returned it.
 
         Raises:
@@ -89,18 +89,28 @@ class Budget:
         """
         if size <= self.unmeasured:
             return
-        for name, converter in converters:
-            stored = row.get(name)
+        for field, converter, in_payload in steps:
+            stored = row.get(field.name) if in_payload else None
             if stored is not None:
                 left -= converter.weigh(stored, left)
                 if left < 0:
-                    raise self._too_large(size, name)
+                    raise self._too_large(size, field.name)
 
     def _too_large(self, size: int, field: str | None) -> TooCostly:
         allowed = allowed_memory(size, self._memory_limit)
         return TooCostly(
             f"takes more than {allowed} bytes of memory; if that is right, set Meta.memory_limit to more", field
         )
+
+
+def checked(rows: Any, check: Callable[..., Any], key: str, serializer: str, *arguments: Any) -> Any:
+    """Return what a method of a budget returns; raise :exc:`PayloadError` for a row of a :class:`MappingRows`."""
+    try:
+        return check(*arguments)
+    except TooCostly as error:
+        field = rows.old_names.get(error.field, error.field)
+        known = field if any(field == column.name for column in rows.columns) else None
+        raise rows.invalid(error.reason, key, serializer, known) from None
 
 
 def _name(rest: bytes) -> str | None:
