@@ -210,6 +210,7 @@ class RowPlan:
             self.options.on_invalid == "miss",
             prefix=envelope.prefix,
             unwrap=envelope.unwrap,
+            memory_limit=options.memory_limit,
         )
         resolved = _Resolved(generation, backend, serializer, envelope.wrap(codec, self.identity))
         self._resolved = resolved

@@ -42,7 +42,8 @@ class Model(AsyncMethods, metaclass=ModelBase):
     serializers, or their names, whose payloads the model reads), ``version`` (of the schema: a row of another
     version is no row of the model), ``upgrade`` (a function of a version and a dict of stored forms, which turns rows
     of older versions into today's; as a ``@staticmethod``), ``version_in_key`` (whether the version is part of the
-    key), ``compress`` (``"zstd"``, or a :class:`Zstd` with options), ``abstract``. All but ``name``, ``primary_key``
+    key), ``compress`` (``"zstd"``, or a :class:`Zstd` with options), ``memory_limit`` (bytes of memory that a row may
+    take as it is read), ``abstract``. All but ``name``, ``primary_key``
     and ``abstract`` are inherited.
 
     Without a primary key of its own a model gets ``id = UUIDField(primary_key=True, default=uuid.uuid4)``.

@@ -33,6 +33,7 @@ class Options(NamedTuple):
     upgrade: Callable[[int, dict[str, Any]], dict[str, Any]] | None = None
     version_in_key: bool = False
     compress: Zstd | None = None
+    memory_limit: int | None = None
     primary_key: CompositeKey | None = None
     abstract: bool = False
 
@@ -63,6 +64,7 @@ class Options(NamedTuple):
             "upgrade": _check_upgrade,
             "version_in_key": _check_flag,
             "compress": _check_compress,
+            "memory_limit": _check_memory_limit,
             "name": _check_name,
             "namespace": _check_name,
             "primary_key": _check_primary_key,
@@ -152,6 +154,16 @@ def _check_compress(compress: Any) -> Zstd | None:
     if isinstance(compress, str):
         raise ValueError("the only compression is 'zstd', or co.Zstd(...) with options")
     raise TypeError(f"expected 'zstd', or co.Zstd(...) with options, got {type(compress).__name__}")
+
+
+def _check_memory_limit(limit: Any) -> int | None:
+    if limit is None:
+        return None
+    if isinstance(limit, bool) or not isinstance(limit, int):
+        raise TypeError(f"expected a whole number of bytes, got {type(limit).__name__}")
+    if limit < 1:
+        raise ValueError("expected a number of bytes, at least 1")
+    return limit
 
 
 def _check_name(name: Any) -> str | None:

@@ -7,8 +7,9 @@ makes missing extensions an error. Otherwise the compiled versions are taken whe
 ``convert`` field conversion: Python values to stored forms and back
 ``keys``    primary keys to backend keys
 ``rows``    rows to payloads and back, straight from and to the slots; with ``adopt`` (the rows that users pass, as
-            instances), ``assigned`` (which fields of an instance were changed), ``mapping`` (rows to payloads and back,
-            through any serializer) and ``slots`` (the descriptor over an instance's hidden slots)
+            instances), ``assigned`` (which fields of an instance were changed), ``budget`` (what reading a payload may
+            cost), ``mapping`` (rows to payloads and back, through any serializer) and ``slots`` (the descriptor over an
+            instance's hidden slots)
 ``wire``    the protocols of Redis and memcached: requests packed, replies parsed, no I/O; with ``hash_ring`` (keys to
             the servers of a consistent-hash ring)
 ``memory``  ``entries`` (what the in-memory backend holds) and ``records`` (keys and values as the file backend holds
@@ -29,6 +30,7 @@ from typing import TYPE_CHECKING
 __all__ = [
     "adopt",
     "assigned",
+    "budget",
     "convert",
     "enabled",
     "entries",
@@ -71,5 +73,5 @@ if not TYPE_CHECKING and not _set("CACHEORM_NO_EXTENSIONS"):
 
 from . import convert, keys, rows, wire  # noqa: E402
 from .memory import entries, records  # noqa: E402
-from .rows import adopt, assigned, mapping, slots  # noqa: E402
+from .rows import adopt, assigned, budget, mapping, slots  # noqa: E402
 from .wire import hash_ring  # noqa: E402

@@ -71,6 +71,16 @@ class Reference(convert.Converter):
             return meta.key_fields[0].converter.canonical(self._id_of(value), stored)
         return self.load(stored)
 
+    varies = True
+
+    def weigh(self, stored: Any, most: int) -> int:
+        meta = self.field.rel_model._meta
+        if meta.composite is None:
+            weight: int = meta.key_fields[0].converter.weigh_all([stored], most)
+            return weight
+        parts: int = sum(64 + field.converter.weight for field in meta.key_fields)
+        return 3 * parts
+
     @property
     def mixed(self) -> bool:
         meta = self.field.rel_model._meta

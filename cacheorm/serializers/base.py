@@ -6,12 +6,15 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .._speedups import mapping, rows
+from .._speedups import budget, mapping, rows
+from ..errors import PayloadError
 
 if TYPE_CHECKING:
     from .signing import Signer
 
-__all__ = ["BaseSerializer", "RowFormat", "SerializerRegistry", "registry"]
+__all__ = ["BaseSerializer", "RowFormat", "SerializerRegistry", "check_cost", "registry"]
+
+_budget = budget.Budget(None)
 
 
 class RowFormat(NamedTuple):
@@ -26,6 +29,7 @@ class RowFormat(NamedTuple):
             packed again.
         check_known: called before a row is packed in another format; raises :exc:`ValueError` if the packed row holds
             more than ``unpack`` returns.
+        measure: tells what ``unpack`` would cost in memory and levels, as ``measure_msgpack`` of the rows does.
     """
 
     pack: Callable[[Any], bytes]
@@ -34,6 +38,7 @@ class RowFormat(NamedTuple):
     unpack_set: Callable[[bytes], Mapping[str, Any]] | None = None
     merge: Callable[[bytes, Mapping[str, Any]], bytes] | None = None
     check_known: Callable[[bytes], None] | None = None
+    measure: Callable[[bytes, int, int], tuple[int, bytes]] | None = None
 
 
 class BaseSerializer:
@@ -116,11 +121,23 @@ class BaseSerializer:
             self.converter,
             merge=form.merge,
             unpack_set=form.unpack_set,
+            measure=form.measure,
             **options,
         )
 
     def __str__(self) -> str:
         return self.name or type(self).__name__
+
+
+def check_cost(packed: bytes, measure: Callable[[bytes, int, int], tuple[int, bytes]]) -> None:
+    """Raise :exc:`PayloadError` if reading a value costs more than reading a payload may by default."""
+    given: object = packed
+    if not isinstance(given, (bytes, bytearray, memoryview)):
+        return  # for the reader to refuse
+    try:
+        _budget.check(bytes(given), measure)
+    except budget.TooCostly as error:
+        raise PayloadError(error.reason) from None
 
 
 class SerializerRegistry:

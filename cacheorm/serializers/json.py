@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .._speedups import convert, rows
-from .base import BaseSerializer
+from .base import BaseSerializer, RowFormat, check_cost
 
 __all__ = ["JSONSerializer"]
 
@@ -25,13 +25,24 @@ class JSONSerializer(BaseSerializer):
             ValueError: for NaN and infinities, and for text that is not valid Unicode.
         """
         # msgspec would write NaN as null, bytes as base64 and dates as text: all read back as something else.
-        convert.check_json(obj)
+        # The row itself is a level.
+        convert.check_json(obj, outside=1)
         encoded: bytes = convert.json_codec()[0](obj)
         return encoded
 
     def loads(self, s: bytes) -> Any:
-        """Read JSON; NaN, infinities and anything after the value are errors."""
+        """Read JSON; NaN, infinities and anything after the value are errors.
+
+        Raises:
+            PayloadError: it has more than 200 levels, or takes much more memory than it has bytes.
+        """
+        check_cost(s, convert.measure_json)
         return convert.json_codec()[1](s)
+
+    def row_format(self) -> RowFormat:
+        """Return the functions that pack, read and measure rows, unless a subclass changed the format."""
+        form = super().row_format()
+        return form._replace(unpack=convert.json_codec()[1], measure=convert.measure_json) if self.bare_format else form
 
     @property
     def bare_format(self) -> str:
@@ -66,5 +77,6 @@ class JSONSerializer(BaseSerializer):
             check=convert.check_json,
             pack_checked=convert.json_codec()[0],
             patch=rows.patch_json,
+            measure=convert.measure_json,
             **options,
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .._speedups import rows
-from .base import BaseSerializer
+from .base import BaseSerializer, RowFormat, check_cost
 
 __all__ = ["MessagePackSerializer"]
 
@@ -26,8 +26,18 @@ class MessagePackSerializer(BaseSerializer):
         return rows.pack(obj)
 
     def loads(self, s: bytes) -> Any:
-        """Read one value; anything after it is an error."""
+        """Read one value; anything after it is an error.
+
+        Raises:
+            PayloadError: it has more than 200 levels, or takes much more memory than it has bytes.
+        """
+        check_cost(s, rows.measure_msgpack)
         return rows.unpack(s)
+
+    def row_format(self) -> RowFormat:
+        """Return the functions that pack, read and measure rows, unless a subclass changed the format."""
+        form = super().row_format()
+        return form._replace(unpack=rows.unpack, measure=rows.measure_msgpack) if self.bare_format else form
 
     @property
     def bare_format(self) -> str:

@@ -17,6 +17,9 @@ __all__ = ["ProtobufSerializer"]
 # The largest number that rounds to a 32-bit float; the library makes infinity of what is larger.
 _LARGEST_SINGLE = (2 - 2**-24) * 2.0**127
 
+# Messages of fewer bytes are not measured: they are small, whatever they hold.
+_UNMEASURED = 1 << 14
+
 # FieldDescriptor.TYPE_... of https://protobuf.dev/reference/protobuf/google.protobuf/#field-kind; importing the
 # library only for these numbers would make it a requirement.
 _DOUBLE, _FLOAT, _BOOL, _STRING = 1, 2, 8, 9
@@ -147,6 +150,25 @@ class _MessageType:
                 )
             member.put(message, value)
 
+    def measure(self, message: Message, allowed: int) -> int:
+        """Return about how much memory :meth:`read` takes for a message, two for a byte; it ends above ``allowed``."""
+        # A dict of all fields, as it may be while it grows.
+        cost = 2 * (232 + 100 * max(len(self.members) - 5, 0))
+        for field, value in message.ListFields():
+            member = self.members.get(field.name)
+            if member is None or cost > allowed:
+                continue
+            if not (member.repeated or member.is_map):
+                cost += member.message.measure(value, allowed - cost) if member.message else 0
+                continue
+            cost += 2 * len(value) * (100 if member.is_map else 40)
+            if member.message is not None:
+                for item in value.values() if member.is_map else value:
+                    cost += member.message.measure(item, allowed - cost)
+                    if cost > allowed:
+                        break
+        return cost
+
     def read(self, message: Message) -> dict[str, Any]:
         return {name: member.take(message) for name, member in self.members.items()}
 
@@ -188,6 +210,10 @@ class _ThroughMessage(convert.Converter):
 
     def load(self, stored: Any) -> Any:
         return self._inner.load(stored)
+
+    def weigh(self, stored: Any, most: int) -> int:
+        weight: int = self._inner.weigh(stored, most)
+        return weight
 
     def canonical(self, value: Any, stored: Any) -> Any:
         return None if stored is None else self._inner.load(stored)
@@ -253,8 +279,16 @@ class ProtobufSerializer(BaseSerializer):
         """Return functions that keep what a message holds beside the fields that it declares."""
         cls = type(self)
         if cls.dumps is ProtobufSerializer.dumps and cls.loads is ProtobufSerializer.loads:
-            return RowFormat(self.dumps, self.load_row, None, self._load_set, self._merge, self._check_known)
+            return RowFormat(
+                self.dumps, self.load_row, None, self._load_set, self._merge, self._check_known, self._measure
+            )
         return super().row_format()
+
+    def _measure(self, payload: bytes, allowed: int, levels: int) -> tuple[int, bytes]:
+        """Return about how much memory reading a message takes; the library itself reads no more than 100 levels."""
+        if len(payload) < _UNMEASURED:
+            return 0, b""
+        return self._message_type.measure(self.message(payload), allowed), b""
 
     def _load_set(self, payload: bytes) -> Mapping[str, Any]:
         message = self.message(payload)

@@ -154,10 +154,17 @@ class TestJSONField:
 
     @pytest.mark.parametrize(
         "stored",
-        ["", "{", "NaN", "[Infinity]", "1 2", "nul", "'a'", '"\\ud800"', "1e999", 5, b"1", {}, "[" * 10000, "\ud800"],
+        ["", "{", "NaN", "[Infinity]", "1 2", "nul", "'a'", '"\\ud800"', "1e999", 5, b"1", {}, "[" * 200, "\ud800"],
     )
     def test_reads_only_json_text(self, stored: Any) -> None:
         refuses(co.JSONField(), stored, "expected JSON text, got ", reading=True)
+
+    def test_reads_as_many_levels_as_it_writes(self) -> None:
+        field, quoted = co.JSONField(), '["[[[[", "\\\\", "\\"["]'
+        assert field.python_value("[" * 200 + "]" * 200)
+        assert len(field.python_value(f"[{','.join([quoted] * 100)}]")) == 100
+        for stored in ("[" * 201 + "]" * 201, "[" * 10_000, '{"a":' * 201 + "1" + "}" * 201):
+            refuses(field, stored, "expected at most 200 levels of lists and dicts, got more", reading=True)
 
 
 class Reversed(co.Field[str]):

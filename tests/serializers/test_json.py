@@ -69,14 +69,14 @@ def test_any_text_is_a_key(key: str) -> None:
     assert serializer.loads(serializer.dumps({key: 1})) == {str(key): 1}
 
 
-def test_depth_is_limited_on_write_and_survived_on_read() -> None:
+def test_depth_is_limited_on_write_and_on_read() -> None:
     nested: list[Any] = []
     for _ in range(100_000):
         nested = [nested]
     with pytest.raises(ValueError, match="at most 200 levels"):
         serializer.dumps(nested)
-    with pytest.raises((RecursionError, msgspec.DecodeError)):
-        serializer.loads(b"[" * 100_000 + b"]" * 100_000)
+    with pytest.raises(co.PayloadError, match="at most 200 levels"):
+        serializer.loads(b"[" * 10_000 + b"]" * 10_000)
 
 
 @pytest.mark.parametrize(

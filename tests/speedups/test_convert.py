@@ -446,7 +446,7 @@ class TestBothModules:
             module.check_json(cycle)
 
     def test_json_that_is_nested_too_deep_to_read_is_an_error(self, module: Any) -> None:
-        with pytest.raises(ValueError, match="expected JSON text, got str"):
+        with pytest.raises(ValueError, match="expected at most 200 levels of lists and dicts, got more"):
             module.Json().load("[" * 100_000 + "]" * 100_000)
 
     def test_a_validation_error_of_custom_code_is_taken_at_its_word(self, module: Any) -> None:

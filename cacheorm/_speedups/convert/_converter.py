@@ -182,7 +182,19 @@ def _normal_of_datetime(value: datetime) -> datetime:
 
 @cython.cclass
 class Converter:
-    """The base: converts nothing. Subclasses, in Python or compiled, override the four methods."""
+    """The base: converts nothing. Subclasses, in Python or compiled, override the four methods.
+
+    Attributes:
+        level: in how many lists the values are, each in a list of the one before.
+        weight: bytes that a value takes besides its stored form.
+        varies: whether :meth:`weigh` has to look at each stored form.
+    """
+
+    if not cython.compiled:
+        level = 0
+    weight = 0
+
+    varies = False
 
     @property
     def packable(self) -> bool:
@@ -225,6 +237,33 @@ class Converter:
     def key_form(self, value: Any, stored: Any) -> Any:
         return stored
 
+    def put_at(self, level: int) -> None:
+        """Set the level, also of the converters inside."""
+        self.level = level
+
+    def weigh(self, stored: Any, most: int) -> int:
+        """Return about how much memory the value of a stored form takes beside it, as measured by the readers.
+
+        Those count three for a byte, and two for a byte of a list or dict.
+
+        Args:
+            stored: a stored form, of any type.
+            most: what it may be; the result may be too small if it is more.
+        """
+        return 3 * self.weight
+
+    def weigh_all(self, stored: list[Any], most: int) -> int:
+        """Return the sum of :meth:`weigh` of the items of a list."""
+        if not self.varies:
+            return 3 * self.weight * len(stored)
+        cost = 0
+        for item in stored:
+            if cost > most:
+                break
+            if item is not None:
+                cost += self.weigh(item, most - cost)
+        return cost
+
 
 @cython.cclass
 class Anything(Converter):
@@ -235,11 +274,11 @@ class Anything(Converter):
 
     @cython.ccall
     def dump(self, value: Any) -> Any:
-        return plain(value, 0)
+        return plain(value, self.level)
 
     @cython.ccall
     def canonical(self, value: Any, stored: Any) -> Any:
-        return plain(stored, 0)
+        return plain(stored, self.level)
 
     @cython.ccall
     def key_form(self, value: Any, stored: Any) -> Any:
@@ -268,7 +307,7 @@ class Pair(Converter):
 
     @cython.ccall
     def dump(self, value: Any) -> Any:
-        return plain(_call(self, 0, self.to_stored, value), 0)
+        return plain(_call(self, 0, self.to_stored, value), self.level)
 
     @cython.ccall
     def load(self, stored: Any) -> Any:
@@ -278,7 +317,7 @@ class Pair(Converter):
     def canonical(self, value: Any, stored: Any) -> Any:
         # The function may map a value of its own choice to null, which is read back without a call. It may keep what it
         # gets, and the row is not packed yet: so it gets a copy.
-        return None if stored is None else self.load(plain(stored, 0))
+        return None if stored is None else self.load(plain(stored, self.level))
 
     @cython.ccall
     def key_form(self, value: Any, stored: Any) -> Any:
@@ -339,3 +378,13 @@ class Validated(Converter):
     @cython.ccall
     def key_form(self, value: Any, stored: Any) -> Any:
         return self.inner.key_form(value, stored)
+
+    def put_at(self, level: int) -> None:
+        self.level = level
+        self.inner.put_at(level)
+
+    def weigh(self, stored: Any, most: int) -> int:
+        return self.inner.weigh(stored, most)
+
+    def weigh_all(self, stored: list[Any], most: int) -> int:
+        return self.inner.weigh_all(stored, most)

@@ -2,6 +2,8 @@
 
 
 cdef class Converter:
+    cdef public long long level
+
     cpdef dump(self, value)
     cpdef load(self, stored)
     cpdef canonical(self, value, stored)

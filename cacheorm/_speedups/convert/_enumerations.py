@@ -21,6 +21,9 @@ else:
 
 __all__ = ["Enumeration"]
 
+# Bytes that a combination of flags takes.
+_COMBINATION = 400
+
 # Re-entrant: a signal handler or a finalizer may come here while it is held, which never runs code of a user's.
 _lock = threading.RLock()
 
@@ -180,6 +183,18 @@ class Enumeration(Converter):
             else:
                 table.pop(made, None)
         return member
+
+    def weigh_all(self, stored: list[Any], most: int) -> int:
+        # A combination of flags is an object of its own, with a dict and a name; ListOf makes equal ones once.
+        if not self.flag:
+            return 0
+        made: set[int] = set()
+        for item in stored:
+            if type(item) is int and item not in self.members:
+                made.add(item)
+                if 3 * _COMBINATION * len(made) > most:
+                    break
+        return 3 * _COMBINATION * len(made)
 
     @cython.ccall
     def canonical(self, value: Any, stored: Any) -> Any:

@@ -70,6 +70,7 @@ class DateTime(Converter):
     """Naive datetime, as ISO 8601 text. ``fold`` is not stored."""
 
     own_code = True
+    weight = 48
     packable = True
     formats: Sequence[str] = cython.declare(object, visibility="public")
 
@@ -104,6 +105,7 @@ class DateTimeTZ(Converter):
     """Aware datetime, as ISO 8601 text in UTC."""
 
     own_code = True
+    weight = 48
     packable = True
 
     @cython.ccall
@@ -164,6 +166,7 @@ class Date(Converter):
     """date, as ISO 8601 text; the date of a naive datetime."""
 
     own_code = True
+    weight = 32
     packable = True
     formats: Sequence[str] = cython.declare(object, visibility="public")
 
@@ -199,6 +202,7 @@ class Time(Converter):
     """Naive time of day, as ISO 8601 text; the time of a naive datetime. ``fold`` is not stored."""
 
     own_code = True
+    weight = 48
     packable = True
     formats: Sequence[str] = cython.declare(object, visibility="public")
 
@@ -253,6 +257,7 @@ class Timestamp(Converter):
     """
 
     own_code = True
+    weight = 56
     packable = True
     resolution: int = cython.declare(object, visibility="public")
     utc: bool = cython.declare(object, visibility="public")

@@ -89,6 +89,7 @@ class Binary(Converter):
     """bytes, as they are or (``ensure_str``) as base64 text (RFC 4648, section 4)."""
 
     own_code = True
+    weight = 48
 
     ensure_str: bool = cython.declare(object, visibility="public")
 

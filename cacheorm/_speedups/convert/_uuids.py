@@ -51,6 +51,7 @@ class Uuid(Converter):
     """UUID, as 32 lower-case hexadecimal digits."""
 
     own_code = True
+    weight = 112
     packable = True
     key_type = UUID
 
@@ -84,6 +85,7 @@ class ShortUuid(Converter):
     """
 
     own_code = True
+    weight = 112
 
     def __init__(self) -> None:
         if not _SHORT_DIGITS:

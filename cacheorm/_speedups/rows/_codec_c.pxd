@@ -10,6 +10,7 @@ cdef class ValueCodec:
     cdef readonly bint null       # whether None is a value
     cdef readonly bint packable   # whether all stored forms are text and finite numbers, and lists of them
     cdef bint leaf                # whether its values refer to nothing else
+    cdef int level                # in how many lists its values are
     cdef bint compiled            # whether the converter is an extension type
     cdef bint own_code   # whether reading its stored forms runs no code of the application
 

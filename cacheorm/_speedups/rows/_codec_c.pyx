@@ -57,6 +57,7 @@ cdef class ValueCodec:
         self.converter = converter
         self.null = null
         self.packable = converter.packable
+        self.level = converter.level
         self.compiled = isinstance(converter, Converter)
         self.own_code = self.compiled and converter.own_code
 
@@ -69,7 +70,9 @@ cdef class ValueCodec:
 
     cdef object decode(self, Reader *reader):
         """Read a value that is not null from msgpack."""
-        return self.load(take_any(reader, 0))
+        if reader.large and self.level:
+            raise ValueError("its weight is not known yet")
+        return self.load(take_any(reader, self.level))
 
     cdef object to_stored(self, value, PyObject **canonical):
         """Return the stored form of a value that is not ``None``, for a format that a library packs.
@@ -186,7 +189,7 @@ cdef class PairCodec(ValueCodec):
     cdef object encode(self, Buffer *buffer, value):
         stored = call_one(self.dumps, value)
         if not is_own(<PyObject *> stored):
-            stored = plain(stored, 0)
+            stored = plain(stored, self.level)
         if stored is None and not self.null:
             raise ValueError("null")
         put_stored(buffer, stored)
@@ -194,7 +197,7 @@ cdef class PairCodec(ValueCodec):
         return None if stored is None else call_one(self.loads, stored)
 
     cdef object decode(self, Reader *reader):
-        return call_one(self.loads, take_any(reader, 0))
+        return call_one(self.loads, take_any(reader, self.level))
 
 
 register(Pair, PairCodec)

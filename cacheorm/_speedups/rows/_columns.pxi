@@ -7,7 +7,10 @@ from cpython.ref cimport Py_INCREF, Py_XDECREF, Py_XINCREF
 
 from libc.stdint cimport uint64_t
 
+from ..convert import Json, ListOf
+from .._limits import MAX_DEPTH
 from ._assigned_c import ALL, NEW, assigned
+from ._budget_c import TooCostly
 from ._codec_c cimport ValueCodec, codec_of
 from ._msgpack_c cimport *
 from ._slots_c cimport *
@@ -88,6 +91,10 @@ cdef class Columns:
     cdef Py_ssize_t tracker_offset
     cdef uint64_t key_bits
     cdef int last_place
+    cdef Py_ssize_t unmeasured  # see Budget
+    cdef bint has_lists
+    cdef bint has_unread
+    cdef bint nests        # whether a value may be, or hold, a list or dict of any depth
     cdef bint made         # whether `__init__` has come to its end
 
     def __dealloc__(self):
@@ -112,6 +119,14 @@ cdef class Columns:
         self.key_bits = sum([field.bit for field in self.key_fields]) & 0xFFFFFFFFFFFFFFFF
         self.sealed = self.model._sealed
         self.own_code = self.sealed and all([(<ValueCodec> codec).own_code for codec in self.codecs])
+        self.unmeasured = general.budget.unmeasured
+        # Their values are weighed once they are unpacked: JSON, and lists of what no codec reads.
+        self.has_unread = any([
+            isinstance(converter, Json) or (isinstance(converter, ListOf) and type(codec) is ValueCodec)
+            for converter, codec in zip(converters, self.codecs)
+        ])
+        self.has_lists = any([isinstance(converter, ListOf) for converter in converters])
+        self.nests = not all([(<ValueCodec> codec).leaf for codec in self.codecs])
         self.plan = <Column *> PyMem_Malloc(max(len(self.fields), 1) * sizeof(Column))
         if self.plan is NULL:
             raise MemoryError

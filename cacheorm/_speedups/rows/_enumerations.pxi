@@ -77,7 +77,9 @@ cdef class EnumerationCodec(ValueCodec):
             if entry.size <= left and equal_bytes(start, entry.packed, entry.size):
                 reader.at += entry.size
                 return <object> entry.member
-        return self.from_stored(take_any(reader, 0))
+        if reader.large and self.level:
+            raise ValueError("its weight is not known yet")
+        return self.from_stored(take_any(reader, self.level))
 
     cdef object to_stored(self, value, PyObject **canonical):
         stored = self.stored_of(value)

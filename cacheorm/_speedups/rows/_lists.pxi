@@ -44,6 +44,8 @@ cdef class ListCodec(ValueCodec):
     cdef object decode(self, Reader *reader):
         cdef list value
         cdef Py_ssize_t i, size
+        if reader.large and self.element.converter.weight:
+            raise ValueError("its weight is not known yet")
         if not take_list_header(reader, &size):
             return ValueCodec.decode(self, reader)
         if self.element.leaf:
@@ -118,4 +120,10 @@ cdef class ListCodec(ValueCodec):
         return self.finished(value)
 
 
-register(ListOf, ListCodec)
+def list_codec(converter, null):
+    # The converter makes equal combinations of flags once.
+    element = converter.element
+    return (ValueCodec if isinstance(element, Enumeration) and element.flag else ListCodec)(converter, null)
+
+
+register(ListOf, list_codec)

@@ -19,8 +19,10 @@ if cython.compiled:
     import cython
 if cython.compiled:
     from ._assigned_c import ALL, NEW, assigned
+    from ._budget_c import Budget, checked
 else:
     from ._assigned import ALL, NEW, assigned
+    from ._budget import Budget, checked
 
 __all__ = ["MappingRows"]
 
@@ -51,6 +53,7 @@ class MappingRows:
             are dicts of stored forms.
         merge: puts a dict of changes into a packed row, where the format can do so without unpacking it.
         unpack_set: the same as ``unpack`` for the fields that are set in the row, if ``unpack`` returns others.
+        measure, memory_limit: what bounds the cost of ``unpack``; see :class:`~._budget.Budget`.
     """
 
     def __init__(
@@ -69,13 +72,14 @@ class MappingRows:
         patch: Callable[..., bytes | None] | None = None,
         merge: Callable[[bytes, dict[str, Any]], bytes] | None = None,
         unpack_set: Callable[[bytes], Mapping[str, Any]] | None = None,
+        measure: Callable[[bytes, int, int], tuple[int, bytes]] | None = None,
+        memory_limit: int | None = None,
     ) -> None:
         self.model = model
         self.name = model.__name__
         self.key_fields = tuple(key_fields)
         self.columns = tuple(field for field in fields if field not in self.key_fields)
-        self.identity, self.serializer = identity, serializer
-        self.skip_invalid = skip_invalid
+        self.identity, self.serializer, self.skip_invalid = identity, serializer, skip_invalid
         pick = converter_of or (lambda field: field.converter)
         self.steps = [
             (field, pick(field), True) if field in self.columns else (field, field.converter, False) for field in fields
@@ -84,7 +88,8 @@ class MappingRows:
         self._unpackable = partial(unpackable, pack, self.name, serializer)
         self.prefix = prefix
         self._unwrap = unwrap or (lambda payload, key: (payload, None, serializer, None))
-        self._splice, self._merge, self._unpack_set = patch, merge, unpack_set
+        self._splice, self._merge, self._unpack_set, self.measure = patch, merge, unpack_set, measure
+        self.budget = Budget(memory_limit)
         # The names that rows have which were written before a field was renamed, with its present name.
         self.old_names = {old: field.name for field in self.columns for old in field.aliases}
         self._tracker = model._assigned
@@ -237,6 +242,7 @@ class MappingRows:
                 patched = self._splice(body, changes, self.old_names)
                 if patched is not None:
                     return self.prefix + patched
+            checked(self, self.budget.check, key, serializer, body, (other or self).measure)
             before = self._unpacked(body, other, key, serializer)
             row = self._as_today(before, body, other, upgrade) if anew else before
             named = changes if self._splice is None else self._unpack(changes)
@@ -271,7 +277,7 @@ class MappingRows:
             self._repacked(body, other, True, before, row, {})
         except Exception as error:  # as above
             reason = f"Meta.upgrade gave what cannot be stored: {self._unpackable(row, error)}"
-            raise self._invalid(reason, key, self.serializer) from error
+            raise self.invalid(reason, key, self.serializer) from error
 
     def _refuse(self, error: PayloadError, unreadable: Unreadable | None) -> None:
         if unreadable is not None:
@@ -320,9 +326,11 @@ class MappingRows:
         if is_absence(payload):
             return None
         body, other, serializer, upgrade = self._unwrap(payload, key)
+        left = checked(self, self.budget.check, key, serializer, body, (other or self).measure)
         row = self._unpacked(body, other, key, serializer)
         if upgrade is not None or self.old_names:
             row = self._as_today(row, body, other, upgrade)
+        checked(self, self.budget.weigh, key, serializer, len(body), row, self.steps, left)
         instance = self.model.__new__(self.model)
         if self._tracker.peek(instance):
             self._tracker.poke(instance, 0)  # what its __new__ has assigned is no change
@@ -341,7 +349,7 @@ class MappingRows:
                 try:
                     value = converter.load(stored)
                 except ValueError as error:
-                    raise self._invalid(str(error), key, serializer, field.name) from error
+                    raise self.invalid(str(error), key, serializer, field.name) from error
             field.poke(instance, value)
         return instance
 
@@ -349,12 +357,14 @@ class MappingRows:
         """Return the row in the body of a payload as a mapping of stored forms."""
         try:
             row = self._unpack(body) if other is None else other.unpack(body)
-        except (PayloadError, ImportError):  # a library that is not installed says nothing about the payload
+        except PayloadError as error:
+            raise self.invalid(error.reason, key, serializer, error.field) from error.__cause__
+        except ImportError:  # a library that is not installed says nothing about the payload
             raise
         except Exception as error:
-            raise self._invalid(f"cannot be decoded ({type(error).__name__})", key, serializer) from error
+            raise self.invalid(f"cannot be decoded ({type(error).__name__})", key, serializer) from error
         if not isinstance(row, Mapping):
-            raise self._invalid(f"expected a map of fields, got {type(row).__name__}", key, serializer)
+            raise self.invalid(f"expected a map of fields, got {type(row).__name__}", key, serializer)
         return row
 
     def _as_today(
@@ -378,13 +388,13 @@ class MappingRows:
         value = field.make_default()
         if value is None:
             if not field.null:
-                raise self._invalid("has no value, and the field no default", key, serializer, field.name)
+                raise self.invalid("has no value, and the field no default", key, serializer, field.name)
             return None
         try:
             return converter.canonical(value, converter.dump(value))
         except ValueError as error:
             reason = f"has no value, and its default is wrong: {error}"
-            raise self._invalid(reason, key, serializer, field.name) from error
+            raise self.invalid(reason, key, serializer, field.name) from error
 
-    def _invalid(self, reason: str, key: str, serializer: str, field: str | None = None) -> PayloadError:
+    def invalid(self, reason: str, key: str, serializer: str, field: str | None = None) -> PayloadError:
         return PayloadError(reason, model=self.name, key=key, field=field, serializer=serializer)

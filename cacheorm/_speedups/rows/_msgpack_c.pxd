@@ -147,6 +147,7 @@ cdef inline int put_str(Buffer *buffer, PyObject *text) except -1:
 cdef struct Reader:
     const uint8_t *at
     const uint8_t *end
+    bint large  # whether what values take has to be weighed, if it is more than their bytes tell
 
 
 cdef int take_long_text(Reader *reader, const char **data, Py_ssize_t *size) noexcept

@@ -275,7 +275,9 @@ cdef object take_any(Reader *reader, int depth):
                 pairs[key] = take_any(reader, depth + 1)
                 size -= 1
             return pairs
-    # What is left is rare: bytes, extensions, short floats, and great depth.
+    elif 0x80 <= head <= 0x9F or 0xDC <= head <= 0xDF:
+        raise ValueError("more levels than there may be")
+    # What is left is rare: bytes, extensions and short floats.
     if not skip(reader):
         raise ValueError("no msgpack")
     return unpack(PyBytes_FromStringAndSize(<const char *> start, reader.at - start))

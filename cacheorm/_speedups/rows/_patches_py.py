@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ..convert import json_codec
 
-__all__ = ["patch_json", "patch_msgpack"]
+__all__ = ["COUNTED", "SIZED", "SIZES", "patch_json", "patch_msgpack"]
 
 
 class _Pair(NamedTuple):
@@ -88,11 +88,11 @@ def _sizes() -> list[int]:
     return sizes
 
 
-_SIZES = _sizes()
+SIZES = _sizes()
 
 # By the first byte: the width of the length that follows, and what there is beside the header and that many bytes.
-_SIZED = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
-_COUNTED = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
+SIZED = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
+COUNTED = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
 
 
 class _NoMap(Exception):
@@ -113,14 +113,14 @@ def _past(packed: bytes, at: int) -> int:
             raise _NoMap
         pending -= 1
         head = packed[at]
-        size = _SIZES[head]
+        size = SIZES[head]
         if size:
             at += size
-        elif head in _SIZED:
-            width = _SIZED[head]
+        elif head in SIZED:
+            width = SIZED[head]
             at += 1 + width + (0xC7 <= head <= 0xC9) + _number(packed, at + 1, width)
-        elif head in _COUNTED:
-            width, each = _COUNTED[head]
+        elif head in COUNTED:
+            width, each = COUNTED[head]
             pending += each * _number(packed, at + 1, width)
             at += 1 + width
         elif head < 0xA0:
@@ -150,7 +150,7 @@ def _msgpack_pairs(packed: bytes) -> tuple[int, list[_Pair]]:
         if 0xA0 <= first < 0xC0:
             size = 1
         elif 0xD9 <= first <= 0xDB:
-            size = 1 + _SIZED[first]
+            size = 1 + SIZED[first]
         value, at = at, _past(packed, at)
         pairs.append(_Pair(packed[start + size : value] if size else None, start, value, at))
     if at != len(packed):

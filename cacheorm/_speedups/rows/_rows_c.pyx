@@ -17,9 +17,10 @@ from ._msgpack_c cimport *
 from ._msgpack_c import pack, unpack
 from ._slots_c cimport is_leaf, put_new
 
-__all__ = ["DictRows", "MsgpackRows", "pack", "patch_json", "patch_msgpack", "unpack"]
+__all__ = ["DictRows", "MsgpackRows", "measure_msgpack", "pack", "patch_json", "patch_msgpack", "unpack"]
 
 include "_columns.pxi"
+include "_measure.pxi"
 include "_slot_rows.pxi"
 include "_patches.pxi"
 
@@ -28,7 +29,16 @@ cdef class MsgpackRows(SlotRows):
     """The :class:`~._mapping.MappingRows` of the msgpack serializer."""
 
     def __init__(
-        self, model, fields, key_fields, identity, skip_invalid, *, bytes prefix not None=b"", unwrap=None
+        self,
+        model,
+        fields,
+        key_fields,
+        identity,
+        skip_invalid,
+        *,
+        bytes prefix not None=b"",
+        unwrap=None,
+        memory_limit=None,
     ):
         fields = tuple(fields)
         general = MappingRows(
@@ -43,6 +53,8 @@ cdef class MsgpackRows(SlotRows):
             prefix=prefix,
             unwrap=unwrap,
             patch=patch_msgpack,
+            measure=measure_msgpack,
+            memory_limit=memory_limit,
         )
         self.prefix = prefix
         self.old_names = {name.encode() for name in general.old_names} or None
@@ -73,6 +85,9 @@ cdef class MsgpackRows(SlotRows):
         if reader.end - reader.at < size or memcmp(reader.at, PyBytes_AS_STRING(self.header), size) != 0:
             return False
         reader.at += size
+        reader.large = PyBytes_GET_SIZE(payload) > self.unmeasured
+        if reader.large and (self.has_unread or not self.is_cheap(payload)):
+            return False
         try:
             for i in range(self.count):
                 column = &self.plan[i]
@@ -101,6 +116,15 @@ cdef class MsgpackRows(SlotRows):
         return reader.at == reader.end
 
 
+cdef bint is_shallow(bytes packed):
+    """Return whether JSON has few enough brackets to have few levels; all others are for the general path."""
+    cdef const char *data = PyBytes_AS_STRING(packed)
+    cdef Py_ssize_t i, count = 0
+    for i in range(PyBytes_GET_SIZE(packed)):
+        count += data[i] == c"[" or data[i] == c"{"
+    return count <= <Py_ssize_t> MAX_DEPTH
+
+
 cdef class DictRows(SlotRows):
     """The :class:`~._mapping.MappingRows` of any other serializer: rows to dicts of stored values and back."""
 
@@ -127,6 +151,8 @@ cdef class DictRows(SlotRows):
         patch=None,
         merge=None,
         unpack_set=None,
+        measure=None,
+        memory_limit=None,
     ):
         fields = tuple(fields)
         general = MappingRows(
@@ -144,6 +170,8 @@ cdef class DictRows(SlotRows):
             patch,
             merge,
             unpack_set,
+            measure,
+            memory_limit,
         )
         self.is_json = patch is patch_json
         self.old_names = {pack(name) for name in general.old_names} or None if self.is_json else None
@@ -191,15 +219,26 @@ cdef class DictRows(SlotRows):
         cdef Column *column
         cdef dict row
         cdef Py_ssize_t before = PyBytes_GET_SIZE(self.prefix)
+        if before and not self.has_prefix(payload):
+            return False
+        if PyBytes_GET_SIZE(payload) > self.unmeasured and (
+            self.has_lists or self.has_unread or not self.is_cheap(payload)
+        ):
+            return False
         if before:
-            if not self.has_prefix(payload):
-                return False
             payload = PyBytes_FromStringAndSize(PyBytes_AS_STRING(payload) + before, PyBytes_GET_SIZE(payload) - before)
         try:
             unpacked = self.unpack(payload)
             if type(unpacked) is not dict:
                 return False
             row = <dict> unpacked
+            if (
+                PyBytes_GET_SIZE(payload) > MAX_DEPTH
+                and (self.nests or len(row) > len(self.columns))
+                and self.is_json
+                and not is_shallow(payload)
+            ):
+                return False
             for i in range(self.count):
                 column = &self.plan[i]
                 if not column.in_payload:

@@ -17,13 +17,15 @@ import msgpack
 
 from ...errors import PayloadError
 from ...payload import ABSENT
+from .._limits import MAX_DEPTH
 from .._msgpack import pack, unpack
 from ._columns_py import UNUSUAL, Column, fill, read, read_set
 from ._mapping import MappingRows
+from ._measure_py import measure_msgpack
 from ._patches_py import patch_json, patch_msgpack
 from ._slots_py import clear
 
-__all__ = ["DictRows", "MsgpackRows", "pack", "patch_json", "patch_msgpack", "unpack"]
+__all__ = ["DictRows", "MsgpackRows", "measure_msgpack", "pack", "patch_json", "patch_msgpack", "unpack"]
 
 # Rows that are taken together. Fewer than the least are faster one by one; more than the most gain nothing.
 _LEAST = 4
@@ -140,6 +142,8 @@ class _ColumnRows(MappingRows):
             if not payload.startswith(self.prefix):
                 return None
             body = payload[len(self.prefix) :]
+            if len(body) > MAX_DEPTH and not self.budget.is_small(body, self.measure):
+                return None
             row = self._unpack(body)
             if type(row) is not dict or pack_row(row) != body or not self.old_names.keys().isdisjoint(row):
                 return None
@@ -187,6 +191,8 @@ class _ColumnRows(MappingRows):
             if any(payload[:size] != self.prefix for payload in present):
                 return None
             bodies = [payload[size:] for payload in present]
+        if max(map(len, bodies)) > MAX_DEPTH and not all(map(self.budget.is_small, bodies, repeat(self.measure))):
+            return None
         try:
             documents = [*map(self._unpack, bodies)]
         except Exception:  # as above
@@ -251,6 +257,7 @@ class MsgpackRows(_ColumnRows):
             skip_invalid,
             packer=_batch_packer,
             patch=patch_msgpack,
+            measure=measure_msgpack,
             **options,
         )
 

@@ -292,6 +292,14 @@ cdef class SlotRows(Columns):
             leave_untracked(<PyObject *> instance)
         return instance
 
+    cdef bint is_cheap(self, bytes payload) except -1:
+        """Return whether a payload of many bytes costs no more to unpack than it may."""
+        try:
+            self.general.budget.check(payload[PyBytes_GET_SIZE(self.prefix):], self.general.measure)
+        except TooCostly:
+            return False
+        return True
+
     cdef bint load_row(self, bytes payload, instance, bint *leaves) except -1:
         """Read one row into an instance; false if the general path has to.
 
