@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from amounts import LONG, enough, tried
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from patience import patience
 from servers import MemcachedServer, RedisServer
 from skipping import SkippingClock, skipping_clock
 
@@ -174,6 +175,13 @@ def ctrl_c() -> None:
     """Let Ctrl-C interrupt, also where the tests run in a shell's background, which ignores it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patient() -> Iterator[None]:
+    """Let backends have the time that they need on a busy machine."""
+    with patience():
+        yield
 
 
 @pytest.fixture(scope="session")

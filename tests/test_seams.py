@@ -17,6 +17,7 @@ BACKENDS = TESTS.parent / "cacheorm" / "backends"
 # The tests of compiled code look inside the table that the in-memory backend is made of; those of files, at the clock,
 # the waits, the locks and the forks that faults have to meet at one point; those of the network core, at parts of it.
 LOOK_INSIDE = (
+    "patience.py",
     "skipping.py",
     "speedups",
     "backends/test_invalidations.py",

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 __all__ = ["RedisBackend"]
 
+# Seconds to wait for a server, unless given.
+_TIMEOUT = 5.0
+
 # As many as memcached's: enough for a program with many threads, few enough for a server with many programs.
 _MAX_CONNECTIONS = 64
 
@@ -178,8 +181,8 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
     from ._redis.endpoint import quick_retry
 
     return {
-        "socket_timeout": 5,
-        "socket_connect_timeout": 5,
+        "socket_timeout": _TIMEOUT,
+        "socket_connect_timeout": _TIMEOUT,
         "max_connections": _MAX_CONNECTIONS,
         "retry": quick_retry(),
     } | given

@@ -21,7 +21,7 @@ from lifetimes import left_of
 from observing import in_use
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from servers import HOST, RedisServer
+from servers import HANG, HOST, RedisServer
 
 from cacheorm.backends.redis import RedisBackend
 from cacheorm.errors import BackendError, InvalidKeyError
@@ -75,7 +75,7 @@ def test_a_url_names_server_and_database(redis_server: RedisServer) -> None:
         backend.clear()
         backend.set("k", b"v")
         assert backend.ttl("k") in left_of(700)
-        assert backend.client.connection_pool.connection_kwargs["socket_timeout"] == 5
+        assert backend.client.connection_pool.connection_kwargs["socket_timeout"] == HANG
         assert repr(backend) == f"<RedisBackend Redis at {HOST}:{redis_server.port} db 3>"
 
 

@@ -18,7 +18,7 @@ from clusters import wait_until
 from faults import Proxy
 from lifetimes import left_of
 from sentinels import SentinelServer
-from servers import HOST, RedisServer
+from servers import HANG, HOST, RedisServer
 
 from cacheorm.backends import backend_from_url
 from cacheorm.backends.redis import RedisBackend
@@ -171,7 +171,7 @@ def test_the_parts_of_a_url(rest: str, places: list[tuple[str, int]], expected: 
     assert {name: options.get(name) for name in expected} == expected
     found = [sentinel.connection_pool.connection_kwargs for sentinel in pool.sentinel_manager.sentinels]
     assert [(place["host"], place["port"]) for place in found] == places
-    assert all(place["socket_timeout"] == 5 for place in found)
+    assert all(place["socket_timeout"] == HANG for place in found)
 
 
 @pytest.mark.parametrize(

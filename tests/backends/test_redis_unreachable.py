@@ -190,14 +190,14 @@ def test_signals_that_arrive_all_the_time_keep_no_timeout_from_firing(way: str) 
 
 
 class Silent:
-    """A server that accepts connections, and says nothing or answers as a Redis server does."""
+    """A server that accepts connections, and closes them, says nothing or answers as a Redis server does."""
 
     def __init__(self) -> None:
         self.received = 0
-        self.speaks = False
+        self.closes = self.speaks = False
 
     def serve(self, connection: socket.socket) -> None:
-        while data := connection.recv(1 << 16):
+        while not self.closes and (data := connection.recv(1 << 16)):
             self.received += 1
             if self.speaks:
                 count = data.count(b"*")
@@ -261,9 +261,13 @@ def test_a_fork_while_a_server_is_tried_leaves_the_child_its_own_try() -> None:
         ScriptedServer(silent.serve) as server,
         RedisBackend(host=HOST, port=server.port, protocol=2, operation_timeout=LOOSE, retry_after=LOOSE) as backend,
     ):
-        with pytest.raises(BackendError), deadline(0.5):
+        silent.closes = True
+        with pytest.raises(BackendError):
             backend.get("k")
+        assert backend.breakers()[0].reason is not None
         backend.retry_failed_servers()
+        silent.closes = False
+        before = server.accepted
 
         def work() -> None:
             with contextlib.suppress(BackendError):
@@ -271,8 +275,9 @@ def test_a_fork_while_a_server_is_tried_leaves_the_child_its_own_try() -> None:
 
         thread = threading.Thread(target=work)
         thread.start()
-        wait_until("the server is tried", lambda: server.accepted == 2)
+        wait_until("the server is tried", lambda: server.accepted == before + 1)
         wait = fork_and_check(lambda: backend.ping() is True)
         silent.speaks = True
         wait()
+        server.drop()
         thread.join()

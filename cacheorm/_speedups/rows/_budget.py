@@ -25,8 +25,8 @@ class TooCostly(Exception):
         field: the stored name of the field with which it does; ``None`` if it is not known.
     """
 
-    def __init__(self, reason: str, field: str | None) -> None:
-        super().__init__(reason)
+    def __init__(self, reason: str, field: str | None = None) -> None:
+        super().__init__(reason, field)
         self.reason = reason
         self.field = field
 
