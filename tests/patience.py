@@ -1,10 +1,11 @@
-"""Time for servers: on a busy machine they need more than backends wait for by default."""
+"""Time for servers: on a busy machine they need more than backends and clients wait for by default."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from inspect import signature
+from inspect import Parameter, signature, unwrap
+from typing import Any
 
 import pytest
 from servers import HANG
@@ -14,17 +15,26 @@ __all__ = ["patience"]
 
 @contextmanager
 def patience() -> Iterator[None]:
-    """Have backends wait until a test hangs, where it does not say how long they do."""
-    from cacheorm.backends import memcached, redis
+    """Have backends and clients of Redis wait until a test hangs, where it does not say how long they do."""
+    import redis.asyncio
 
-    make = memcached.MemcachedBackend.__init__
-    defaults = {
-        parameter.name: parameter.default
-        for parameter in signature(make).parameters.values()
-        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.default is not parameter.empty
-    }
-    assert {"timeout", "connect_timeout"} < defaults.keys()
+    from cacheorm.backends import memcached
+    from cacheorm.backends import redis as ours
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(make, "__defaults__", (*(defaults | {"timeout": HANG, "connect_timeout": HANG}).values(),))
-        patch.setattr(redis, "_TIMEOUT", HANG)
+        patch.setattr(ours, "_TIMEOUT", HANG)
+        _set_defaults(patch, memcached.MemcachedBackend.__init__, "timeout", "connect_timeout")
+        for client in (redis.Redis, redis.asyncio.Redis):
+            _set_defaults(patch, client.__init__, "socket_timeout", "socket_connect_timeout")
         yield
+
+
+def _set_defaults(patch: pytest.MonkeyPatch, function: Callable[..., Any], *names: str) -> None:
+    """Set the default of parameters of a function."""
+    function = unwrap(function)
+    parameters = signature(function).parameters
+    named = {name: parameters[name].replace(default=HANG) for name in names}
+    has_default = [each for each in {**parameters, **named}.values() if each.default is not Parameter.empty]
+    keywords = {each.name: each.default for each in has_default if each.kind is Parameter.KEYWORD_ONLY}
+    patch.setattr(function, "__kwdefaults__", keywords)
+    patch.setattr(function, "__defaults__", (*(each.default for each in has_default if each.name not in keywords),))
