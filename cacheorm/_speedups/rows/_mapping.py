@@ -131,6 +131,8 @@ class MappingRows:
         row = self.convert(instance, position)
         try:
             return self.prefix + self._pack(row)
+        except MemoryError:
+            raise
         except Exception as error:  # a serializer's libraries have errors of their own
             raise self._unpackable(row, error) from error
 
@@ -141,6 +143,8 @@ class MappingRows:
             return row
         try:
             return self._pack(row)
+        except MemoryError:
+            raise
         except Exception as error:  # as above
             raise self._unpackable(row, error) from error
 
@@ -252,6 +256,8 @@ class MappingRows:
                 if other is not None and other.check_known is not None:
                     other.check_known(body)
                 return self.prefix + self._repacked(body, other, anew, before, row, named)
+            except MemoryError:
+                raise
             except Exception as error:  # as above
                 if upgrade is not None:
                     self._check_upgraded(body, other, before, row, key)
@@ -275,6 +281,8 @@ class MappingRows:
         """Raise :exc:`PayloadError` if an upgraded row cannot be packed, whatever was to be changed in it."""
         try:
             self._repacked(body, other, True, before, row, {})
+        except MemoryError:
+            raise
         except Exception as error:  # as above
             reason = f"Meta.upgrade gave what cannot be stored: {self._unpackable(row, error)}"
             raise self.invalid(reason, key, self.serializer) from error
@@ -359,7 +367,7 @@ class MappingRows:
             row = self._unpack(body) if other is None else other.unpack(body)
         except PayloadError as error:
             raise self.invalid(error.reason, key, serializer, error.field) from error.__cause__
-        except ImportError:  # a library that is not installed says nothing about the payload
+        except (ImportError, MemoryError):  # they say nothing about the payload
             raise
         except Exception as error:
             raise self.invalid(f"cannot be decoded ({type(error).__name__})", key, serializer) from error
