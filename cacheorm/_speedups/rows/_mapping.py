@@ -84,9 +84,8 @@ class MappingRows:
         self.steps = [
             (field, pick(field), True) if field in self.columns else (field, field.converter, False) for field in fields
         ]
-        self._pack, self._unpack = pack, unpack
         self._unpackable = partial(unpackable, pack, self.name, serializer)
-        self.prefix = prefix
+        self.prefix, self._pack, self._unpack = prefix, pack, unpack
         self._unwrap = unwrap or (lambda payload, key: (payload, None, serializer, None))
         self._splice, self._merge, self._unpack_set, self.measure = patch, merge, unpack_set, measure
         self.budget = Budget(memory_limit)
@@ -131,8 +130,6 @@ class MappingRows:
         row = self.convert(instance, position)
         try:
             return self.prefix + self._pack(row)
-        except MemoryError:
-            raise
         except Exception as error:  # a serializer's libraries have errors of their own
             raise self._unpackable(row, error) from error
 
@@ -143,8 +140,6 @@ class MappingRows:
             return row
         try:
             return self._pack(row)
-        except MemoryError:
-            raise
         except Exception as error:  # as above
             raise self._unpackable(row, error) from error
 
@@ -256,8 +251,6 @@ class MappingRows:
                 if other is not None and other.check_known is not None:
                     other.check_known(body)
                 return self.prefix + self._repacked(body, other, anew, before, row, named)
-            except MemoryError:
-                raise
             except Exception as error:  # as above
                 if upgrade is not None:
                     self._check_upgraded(body, other, before, row, key)
@@ -281,8 +274,6 @@ class MappingRows:
         """Raise :exc:`PayloadError` if an upgraded row cannot be packed, whatever was to be changed in it."""
         try:
             self._repacked(body, other, True, before, row, {})
-        except MemoryError:
-            raise
         except Exception as error:  # as above
             reason = f"Meta.upgrade gave what cannot be stored: {self._unpackable(row, error)}"
             raise self.invalid(reason, key, self.serializer) from error
