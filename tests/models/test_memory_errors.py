@@ -1,4 +1,4 @@
-"""A MemoryError in code of an application or of a library is raised as it is: it says nothing about a value or a row."""
+"""A MemoryError in code of an application or of a library is raised as it is: it says nothing about values or rows."""
 
 from __future__ import annotations
 

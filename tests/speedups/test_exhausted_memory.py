@@ -22,7 +22,15 @@ PROGRAM = Path(__file__).parents[1] / "exhausting.py"
 # One call for each extension. The others differ in their formats, or go the same ways.
 BRIEF = [
     *("insert_many_instances_msgpack", "query_many_msgpack", "update_many_json", "refused_compressed", "get_signed"),
-    *("identify_formatted", "adopt_changes", "slots_of_rows", "converters", "positions", "lru_put_many", "record_files"),
+    *(
+        "identify_formatted",
+        "adopt_changes",
+        "slots_of_rows",
+        "converters",
+        "positions",
+        "lru_put_many",
+        "record_files",
+    ),
     *("requests", "routes", "resp_replies", "meta_replies"),
 ]
 
