@@ -291,6 +291,9 @@ def unpackable(
         row: the stored forms by field name.
         error: what ``pack`` raised for the row.
         key: the key of the row, if it is known.
+
+    Raises:
+        MemoryError: as ``pack``: it says nothing about the row.
     """
     what, found = f"{model}: the {serializer} serializer cannot hold the row", error
     for name, stored in row.items():
@@ -299,6 +302,8 @@ def unpackable(
         except Exception as alone:  # noqa: BLE001 -- a serializer's libraries have errors of their own
             what, found = f"{model}.{name}: the {serializer} serializer cannot hold it", alone
             break
+    if isinstance(found, MemoryError):
+        raise found
     # Texts of errors that are not meant for values, such as PicklingError, may hold any part of one.
     known = isinstance(found, (TypeError, ValueError, OverflowError))
     kind = TypeError if isinstance(found, TypeError) else ValueError

@@ -197,6 +197,8 @@ class Envelope:
         unset = {name: None for name, value in row.items() if value is None and name not in found}
         try:
             upgraded = upgrade(version, {name: value for name, value in row.items() if name not in unset})
+        except MemoryError:
+            raise
         except Exception as error:
             # Without its text, which may quote a value.
             reason = f"is a row of version {version}, for which Meta.upgrade raised {type(error).__name__}"

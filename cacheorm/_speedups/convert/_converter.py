@@ -343,6 +343,8 @@ def _call(pair: Any, which: int, function: Callable[[Any], Any], argument: Any) 
         return function(argument)
     except ValidationError as error:
         raise ValueError("; ".join([problem for _, problem in error.problems])) from error
+    except MemoryError:
+        raise
     except Exception as error:
         name = pair.names[which]
         raise ValueError(f"{name} raised {type(error).__name__}") from error

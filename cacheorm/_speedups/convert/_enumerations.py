@@ -162,6 +162,8 @@ class Enumeration(Converter):
                 return None
         try:
             member = self._combination(value) if self.flag else self.enum(value)
+        except MemoryError:
+            raise
         except Exception:
             pass  # a _missing_ hook may raise anything
         return member if type(member) is self.enum else None

@@ -51,6 +51,8 @@ def _to_int(value: Any) -> Any:
                 return int(value)
             return None
         return int(operator.index(value))
+    except MemoryError:
+        raise
     except Exception:
         return None
 
@@ -185,6 +187,8 @@ def _to_float(value: Any) -> Any:
             return float(_number_text(value))
         if hasattr(value, "__float__") or hasattr(value, "__index__"):
             return float(value)
+    except MemoryError:
+        raise
     except Exception:
         pass
     return None
@@ -205,6 +209,8 @@ def to_decimal(value: Any) -> Any:
             number = Decimal(_number_text(value))
         else:
             number = Decimal(operator.index(value))
+    except MemoryError:
+        raise
     except Exception:
         return None
     return number if number.is_finite() else None

@@ -153,6 +153,8 @@ def _to_utc(value: datetime) -> datetime:
             return datetime.astimezone(value, UTC)
     except OverflowError:
         raised = "expected a datetime within the years 1 to 9999 in UTC, got one beyond"
+    except MemoryError:
+        raise
     except Exception as error:
         # Applications may write time zones of their own.
         raised = f"the time zone of the {type(value).__name__} raised {type(error).__name__}"

@@ -38,6 +38,8 @@ def _to_text(value: Any) -> Any:
             return float.__repr__(value)
         if isinstance(value, (UUID, Decimal, numbers.Number)):
             return str.__str__(str(value))
+    except MemoryError:
+        raise
     except Exception:
         pass
     return None

@@ -270,6 +270,8 @@ class Identity:
         formatter = self.formatter
         try:
             key = formatter % tuple(values) if isinstance(formatter, str) else formatter(*values)  # type: ignore[misc]
+        except MemoryError:
+            raise
         except Exception as error:
             raise ValueError(
                 f"{self.name}: index_formatter cannot format the primary key: {type(error).__name__}"

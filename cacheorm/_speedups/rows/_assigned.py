@@ -91,6 +91,8 @@ def _fingerprint(field: Any, value: Any) -> Any:
     """
     try:
         return _dumps(value)
+    except MemoryError:
+        raise
     except Exception:  # objects raise what they like
         stored = _stored(field, value)
         return None if stored is None else (stored,)
@@ -110,6 +112,8 @@ def _is_other(field: Any, value: Any, before: Any) -> bool:
 
     try:
         stored = _stored(field, pickle.loads(before))  # noqa: S301 - pickled by this process
+    except MemoryError:
+        raise
     except Exception:
         return True
     return stored is None or stored != _stored(field, value)
@@ -119,6 +123,8 @@ def _stored(field: Any, value: Any) -> bytes | None:
     """Return the pickled stored form of a value; ``None`` if it has none."""
     try:
         return _dumps(field.converter.dump(value))
+    except MemoryError:
+        raise
     except Exception:
         return None
 

@@ -84,9 +84,8 @@ class MappingRows:
         self.steps = [
             (field, pick(field), True) if field in self.columns else (field, field.converter, False) for field in fields
         ]
-        self._pack, self._unpack = pack, unpack
         self._unpackable = partial(unpackable, pack, self.name, serializer)
-        self.prefix = prefix
+        self.prefix, self._pack, self._unpack = prefix, pack, unpack
         self._unwrap = unwrap or (lambda payload, key: (payload, None, serializer, None))
         self._splice, self._merge, self._unpack_set, self.measure = patch, merge, unpack_set, measure
         self.budget = Budget(memory_limit)
@@ -359,7 +358,7 @@ class MappingRows:
             row = self._unpack(body) if other is None else other.unpack(body)
         except PayloadError as error:
             raise self.invalid(error.reason, key, serializer, error.field) from error.__cause__
-        except ImportError:  # a library that is not installed says nothing about the payload
+        except (ImportError, MemoryError):  # they say nothing about the payload
             raise
         except Exception as error:
             raise self.invalid(f"cannot be decoded ({type(error).__name__})", key, serializer) from error
