@@ -19,11 +19,10 @@ from .transport import BusyError
 if TYPE_CHECKING:
     from .pool import Pool
 
-__all__ = ["Admission"]
+__all__ = ["LOOK_AGAIN", "Admission"]
 
-# Seconds after which a waiting operation is looked at again: a connection that went with an interrupted operation tells
-# nobody.
-_LOOK_AGAIN = 0.25
+LOOK_AGAIN = 0.25
+"""Seconds after which those who wait look again: a connection that went with an interrupted operation tells nobody."""
 
 
 class _Turn(asyncio.Future[BusyError | None]):
@@ -131,7 +130,7 @@ class Admission:
             self._queue.popleft()
         self.look()
         if self._queue:
-            seconds = min(max(self._queue[0].end - now, 0.0), _LOOK_AGAIN)
+            seconds = min(max(self._queue[0].end - now, 0.0), LOOK_AGAIN)
             self._timer = asyncio.get_running_loop().call_later(seconds, self._look_at_time)
 
     def _has_begun(self, turn: asyncio.Future[Any]) -> None:

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import _thread
 import asyncio
 import contextlib
-import contextvars
 import math
 import select
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
-from queue import SimpleQueue
+from collections.abc import Sequence
 from typing import Any
 
-from .admission import Admission
+from .admission import LOOK_AGAIN, Admission
 from .breaker import Breaker
 from .lock import Lock
 from .pool import Pool
 from .transport import Endpoint, end_with_reset
 
-__all__ = ["AsyncioTransport", "LoopIO", "wait_in_thread"]
+__all__ = ["AsyncioTransport", "LoopIO"]
 
 # What the transport may hold before the sender waits for replies. More than a request for a whole part of a batch.
 _SEND_BYTES = 1 << 21
 
 # Windows has none; there, what arrived on an idle connection is known once the event loop has looked.
 _HAS_POLL = hasattr(select, "poll")
-
-# Seconds after which tasks that wait for a connection look again: one that went with an interrupted operation tells
-# nobody.
-_LOOK_AGAIN = 0.25
 
 
 class AsyncioTransport:
@@ -342,7 +335,7 @@ class LoopPool(Pool):
                 left = end - time.monotonic()
                 if left <= 0:
                     raise TimeoutError
-                await asyncio.wait([turn], timeout=min(left, _LOOK_AGAIN))
+                await asyncio.wait([turn], timeout=min(left, LOOK_AGAIN))
                 if not turn.done() and (self._idle or self.free > 0):
                     return None
             return turn.result()
@@ -366,33 +359,6 @@ class LoopPool(Pool):
     @property
     def _waiting_count(self) -> int:
         return sum(not turn.done() for turn in self._waiting) + self._admission.waiting
-
-
-async def wait_in_thread(call: Callable[[], Any]) -> Any:
-    """Return what a function returns that blocks, called in a thread of its own.
-
-    A result that comes after the task was cancelled goes with the last reference to it.
-    """
-    loop = asyncio.get_running_loop()
-    results: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
-    done: asyncio.Future[None] = loop.create_future()
-
-    def work() -> None:
-        try:
-            results.put((call(), None))
-        except BaseException as error:  # noqa: BLE001 -- raised in the task that waits for it
-            results.put((None, error))
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(done.cancel)
-
-    _thread.start_new_thread(contextvars.copy_context().run, (work,))
-    # Looked at again and again: a signal handler may have ended the call that was to tell.
-    while results.empty():
-        await asyncio.wait([done], timeout=_LOOK_AGAIN)
-    value, failure = results.get()
-    if failure is not None:
-        raise failure
-    return value
 
 
 def _expire(waiter: asyncio.Future[Any]) -> None:
