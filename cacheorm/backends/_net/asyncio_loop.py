@@ -10,6 +10,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from .admission import LOOK_AGAIN, Admission
@@ -313,19 +314,19 @@ class LoopPool(Pool):
 
     def _begin_connecting(self, transport: Any, timeout: float | None) -> Any:
         # A task, as a time limit would otherwise end the task of the whole operation.
-        return asyncio.ensure_future(self._endpoint.aconnect(transport, timeout)), transport
+        task = asyncio.ensure_future(self._endpoint.aconnect(transport, timeout))
+        task.add_done_callback(partial(_look_at_end, transport))
+        return task
 
     async def _connected(self, connecting: Any, end: float) -> None:
-        task, transport = connecting
         try:
-            await asyncio.wait([task], timeout=None if end == math.inf else max(end - time.monotonic(), 0.0))
+            await asyncio.wait([connecting], timeout=None if end == math.inf else max(end - time.monotonic(), 0.0))
+            if not connecting.done():
+                raise TimeoutError("timed out")
         except BaseException:
-            _abandon(task, transport)
+            connecting.cancel()
             raise
-        if not task.done():
-            _abandon(task, transport)
-            raise TimeoutError("timed out")
-        task.result()
+        connecting.result()
 
     async def _wait_for_place(self, end: float) -> Any:
         turn: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -366,13 +367,7 @@ def _expire(waiter: asyncio.Future[Any]) -> None:
         waiter.set_exception(TimeoutError("no answer in time"))
 
 
-def _abandon(task: asyncio.Future[None], transport: Any) -> None:
-    """End an attempt to connect that nobody waits for any more, and close what comes of it all the same."""
-
-    def look(ended: asyncio.Future[None]) -> None:
-        if not ended.cancelled():
-            ended.exception()  # or asyncio warns that nobody has looked at it
+def _look_at_end(transport: AsyncioTransport, connecting: asyncio.Future[None]) -> None:
+    """Close what could not be connected, though nobody may wait for it, and a traceback in a log may keep it."""
+    if connecting.cancelled() or connecting.exception() is not None:
         transport.close()
-
-    task.cancel()
-    task.add_done_callback(look)
