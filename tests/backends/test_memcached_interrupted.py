@@ -16,7 +16,7 @@ from faults import Proxy
 from injecting import doing_at, on_alarm, steps
 from observing import ain_use, in_use
 from servers import HOST, MemcachedServer
-from struck import KEYS, ROWS, Calls
+from struck import KEYS, ROWS, Calls, reports_dropped
 
 from cacheorm.backends.memcached import MemcachedBackend
 from cacheorm.errors import BackendError
@@ -45,7 +45,7 @@ def backend(request: pytest.FixtureRequest, shared: list[MemcachedServer]) -> It
     """
     servers: Any = [server.address for server in shared[: request.param]]
     options: Any = {"default_ttl": 0, "max_connections": 2, "timeout": 10, "retry_after": 0, "on_failure": "raise"}
-    with MemcachedBackend(servers, **options) as backend:
+    with reports_dropped(), MemcachedBackend(servers, **options) as backend:
         backend.clear()
         backend.set_many(ROWS)
         yield backend

@@ -17,7 +17,7 @@ from children import fork_and_check
 from injecting import Injected, doing_at, fail, steps
 from observing import ain_use, in_use
 from servers import HOST, RedisServer
-from struck import KEYS, ROWS, Calls
+from struck import KEYS, ROWS, Calls, reports_dropped
 
 from cacheorm.backends.redis import RedisBackend
 
@@ -37,7 +37,8 @@ pytestmark = [
 @pytest.fixture
 def backend(redis_server: RedisServer) -> Iterator[RedisBackend]:
     """A backend with two connections, on a server that has all rows, for as long as a test may take."""
-    with RedisBackend(HOST, redis_server.port, default_ttl=0, max_connections=2, retry_after=0) as backend:
+    options: Any = {"default_ttl": 0, "max_connections": 2, "retry_after": 0}
+    with reports_dropped(), RedisBackend(HOST, redis_server.port, **options) as backend:
         backend.set_many(ROWS)
         yield backend
 
