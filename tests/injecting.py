@@ -38,22 +38,24 @@ def can_be_interrupted(frame: FrameType) -> bool:
 
 
 @contextlib.contextmanager
-def doing_at(step: int, act: Callable[[], object], *also: str) -> Iterator[Callable[[], bool]]:
+def doing_at(step: int, act: Callable[[], object], *also: str, within: str = "") -> Iterator[Callable[[], bool]]:
     """Call a function before the bytecode number ``step`` that this thread runs in the package.
 
     Args:
         step: from 1 on.
         act: what may raise; the exception is raised by that bytecode.
         also: further files whose bytecodes count. In all others, as in what the collector calls at any moment, none do.
+        within: the only file or folder of the package whose bytecodes count; the whole package if not given.
 
     Yields:
         What returns whether it was called.
     """
     left = step
+    counted = (str(Path(_PACKAGE, within)), *also)
 
     def trace(frame: Any, event: str, arg: Any) -> Any:
         nonlocal left
-        if not frame.f_code.co_filename.startswith((_PACKAGE, *also)):
+        if not frame.f_code.co_filename.startswith(counted) or (event == "call" and not _may_be_struck(frame)):
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         if event == "opcode" and can_be_interrupted(frame):
@@ -126,13 +128,7 @@ class _Alarms:
     def ring(self, number: int, frame: Any) -> None:
         if not self._is_armed:
             return
-        outermost = None
-        while frame is not None and not _is_left_alone(frame):
-            if frame.f_code.co_filename.startswith(_PACKAGE):
-                outermost = frame
-            frame = frame.f_back
-        # Elsewhere it would be an error of the test, or of the event loop, which logs what strikes its callbacks.
-        if outermost is not None and (frame is None or outermost.f_code.co_flags & inspect.CO_COROUTINE):
+        if _may_be_struck(frame):
             self._is_armed = False
             self.raised += 1
             raise Injected
@@ -141,6 +137,17 @@ class _Alarms:
 
 # Event loops do not outlast an exception in their own code, and modules with locks of their own may keep those.
 _LEFT_ALONE = ("asyncio", "selectors", "logging", "importlib")
+
+
+def _may_be_struck(frame: Any) -> bool:
+    """Return whether an exception in a frame leaves code of the package, by way of nothing that does not outlast it."""
+    is_ours = is_coroutine = False
+    while frame is not None and not _is_left_alone(frame):
+        is_ours = is_ours or frame.f_code.co_filename.startswith(_PACKAGE)
+        is_coroutine = bool(frame.f_code.co_flags & inspect.CO_COROUTINE)
+        frame = frame.f_back
+    # Elsewhere it would be an error of the test, or of the event loop, which logs what strikes its callbacks.
+    return is_ours and (frame is None or is_coroutine)
 
 
 def _is_left_alone(frame: Any) -> bool:

@@ -75,12 +75,15 @@ def strike_after(call: Any, seconds: float) -> bool:
 
 
 @contextlib.contextmanager
-def struck_destructors_ignored() -> Iterator[None]:
-    """Ignore :exc:`Struck` where Python reports it and goes on, as it does in destructors."""
+def struck_destructors_ignored(kind: type[BaseException] = Struck) -> Iterator[None]:
+    """Ignore an exception where Python reports it and goes on, as it does in destructors.
+
+    pytest would keep it until the test ends, and with its frames all that they refer to.
+    """
     before = sys.unraisablehook
 
     def report(problem: Any) -> None:
-        if problem.exc_type is not Struck:
+        if problem.exc_type is not kind:
             before(problem)
 
     sys.unraisablehook = report

@@ -4,20 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, NamedTuple
 
 from amounts import enough
 from injecting import Injected, alarms, doing_at, fail, steps
+from striking import struck_destructors_ignored
 
 from cacheorm.errors import BackendError
 
-__all__ = ["KEYS", "ROWS", "Calls"]
+__all__ = ["KEYS", "ROWS", "Calls", "reports_dropped"]
 
 ROWS = {f"key:{i}": b"%d" % i for i in range(1500)}
 """What is stored before anything is struck."""
 
 KEYS = list(ROWS)
+
+
+@contextlib.contextmanager
+def reports_dropped() -> Iterator[None]:
+    """Drop what Python and asyncio report of exceptions that nobody can catch.
+
+    pytest would keep them until the test ends, and with their frames all that these refer to, connections too.
+    """
+    logger = logging.getLogger("asyncio")
+    was_disabled, logger.disabled = logger.disabled, True
+    try:
+        with struck_destructors_ignored(Injected):
+            yield
+    finally:
+        logger.disabled = was_disabled
 
 
 class Calls(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
@@ -13,10 +14,10 @@ import pytest
 from amounts import LONG, enough
 from cancelling import settled
 from children import fork_and_check
-from injecting import doing_at, steps
+from injecting import Injected, doing_at, fail, steps
 from observing import ain_use, in_use
 from servers import HOST, RedisServer
-from struck import KEYS, ROWS, Calls
+from struck import KEYS, ROWS, Calls, reports_dropped
 
 from cacheorm.backends.redis import RedisBackend
 
@@ -35,8 +36,9 @@ pytestmark = [
 
 @pytest.fixture
 def backend(redis_server: RedisServer) -> Iterator[RedisBackend]:
-    """A backend with two connections, on a server that has all rows."""
-    with RedisBackend(host=HOST, port=redis_server.port, max_connections=2, retry_after=0) as backend:
+    """A backend with two connections, on a server that has all rows, for as long as a test may take."""
+    options: Any = {"default_ttl": 0, "max_connections": 2, "retry_after": 0}
+    with reports_dropped(), RedisBackend(HOST, redis_server.port, **options) as backend:
         backend.set_many(ROWS)
         yield backend
 
@@ -119,6 +121,25 @@ def test_an_exception_of_a_signal_handler_costs_no_place_and_no_row(backend: Red
 @pytest.mark.skipif(not LONG, reason="thousands of exceptions in an event loop take minutes: make test-long")
 def test_an_exception_of_a_signal_handler_in_a_coroutine_costs_no_place_and_no_row(backend: RedisBackend) -> None:
     CALLS.strike_coroutines_by_signals(backend)
+
+
+def test_an_exception_while_a_connection_is_opened_keeps_no_later_one_waiting(backend: RedisBackend) -> None:
+    async def main() -> None:
+        step, was_struck = 0, True
+        while was_struck:
+            step += 1
+            with (
+                doing_at(step, fail, within="backends/_redis/endpoint.py") as was_raised,
+                contextlib.suppress(Injected),
+            ):
+                await backend.aget("key:7")
+            was_struck = was_raised()
+            # This opens a socket, most likely of the number that the other one had.
+            assert await backend.aget("key:7") == b"7"
+            await backend.aclose()
+        assert step > 100
+
+    asyncio.run(main())
 
 
 # -- the same backend, used while it is at work in the same thread ---------------------------------------

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+from amounts import LONG
+from injecting import Injected, doing_at, fail
 from servers import HOST, MemcachedServer, RedisServer
 
 import cacheorm as co
@@ -273,6 +275,35 @@ def test_operations_that_are_cancelled_before_they_begin_let_the_next_begin(make
         await backend.aclose()
 
     backend = make()
+    with co.bind([Row], backend=backend):
+        asyncio.run(main())
+
+
+def test_operations_that_are_interrupted_as_they_wait_let_the_next_begin(make: Callable[..., Any]) -> None:
+    async def main() -> None:
+        step, was_struck = 1, True
+        while was_struck:
+            step += 1 if LONG else 13
+            operations = Operations()
+            held = await hold(backend)
+            with doing_at(step, fail, within="backends/_net/admission.py") as was_raised:
+                tasks = [operations.start(number) for number in range(3)]
+                await rounds()
+                with contextlib.suppress(Injected):
+                    await held.aclose()
+                for task in tasks:
+                    with contextlib.suppress(Injected):
+                        assert await task == [None]
+            was_struck = was_raised()
+        assert step > 100
+        # Nothing stands in the way of the next one.
+        last = operations.start(3)
+        await rounds(1)
+        assert operations.begun[-1] == 3
+        assert await last == [None]
+        await backend.aclose()
+
+    backend = make(patience=2)
     with co.bind([Row], backend=backend):
         asyncio.run(main())
 

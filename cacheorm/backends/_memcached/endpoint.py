@@ -71,23 +71,13 @@ class MemcachedEndpoint:
             raise
 
     async def aconnect(self, transport: Any, timeout: float | None) -> None:
+        from .._net.apart import wait_in_task
+
         loop, address = asyncio.get_running_loop(), self._address
-        # A task of its own: where an exception ends a coroutine as it is resumed, asyncio forgets to take the socket
-        # that is being connected out of its selector, and the next socket of that number would wait for ever.
         if isinstance(address, str):
-            opening: Any = loop.create_task(loop.create_unix_connection(asyncio.Protocol, address))
+            opening: Any = loop.create_unix_connection(asyncio.Protocol, address)
         else:
-            opening = loop.create_task(loop.create_connection(asyncio.Protocol, *address, ssl=self._tls))
-        try:
-            await asyncio.wait([opening])
-            transport.take_over(opening.result()[0])
-        except BaseException:
-            opening.cancel()
-            opening.add_done_callback(_drop)
-            raise
-
-
-def _drop(opening: asyncio.Future[Any]) -> None:
-    """Close what was connected for nobody."""
-    if not opening.cancelled() and opening.exception() is None:
-        opening.result()[0].abort()
+            opening = loop.create_connection(asyncio.Protocol, *address, ssl=self._tls)
+        await wait_in_task(
+            opening, lambda made: transport.take_over(made[0]), lambda made: made and made[0].abort(), timeout
+        )

@@ -6,6 +6,7 @@ module            what it has
 transport         the protocols that the others share: a connection, a server, a kind of I/O; and their errors
 threads           connections that block, shared by threads
 asyncio_loop      connections of asyncio, shared by the tasks of one event loop
+apart             connecting in a task or a thread of its own
 pool              a bounded number of connections to one server
 admission         where operations wait to begin while an event loop has no connections left
 exchange          requests to one server and the replies that are due: read all or close, and what may be repeated

@@ -11,7 +11,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...deadlines import remaining, until
 from .transport import BusyError
@@ -19,7 +19,20 @@ from .transport import BusyError
 if TYPE_CHECKING:
     from .pool import Pool
 
-__all__ = ["Admission"]
+__all__ = ["LOOK_AGAIN", "Admission"]
+
+LOOK_AGAIN = 0.25
+"""Seconds after which those who wait look again: a connection that went with an interrupted operation tells nobody."""
+
+
+class _Turn(asyncio.Future[BusyError | None]):
+    """What an operation waits for: ``None`` when it may begin.
+
+    Attributes:
+        end: when it has waited long enough.
+    """
+
+    end = math.inf
 
 
 class Admission:
@@ -39,13 +52,11 @@ class Admission:
         self._seconds = seconds
         self._option = option
         self._pools: list[Pool] = []
-        # Two queues in place of one of pairs, which the garbage collector would traverse. Where `seconds` is the only
-        # bound, operations time out in the order in which they came.
-        self._queue: deque[asyncio.Future[None]] = deque()
-        self._ends: deque[float] = deque()
+        # Where `seconds` is the only bound, operations time out in the order in which they came.
+        self._queue: deque[_Turn] = deque()
         self._timer: asyncio.TimerHandle | None = None
-        # Operations that may begin, and have not yet.
-        self._called = 0
+        # Turns of operations that may begin, and have not yet. The event loop takes them out again, as they may not.
+        self._called: set[_Turn] = set()
 
     @property
     def is_shut(self) -> bool:
@@ -67,33 +78,34 @@ class Admission:
             BusyError: all connections stayed in use.
         """
         loop = asyncio.get_running_loop()
-        turn: asyncio.Future[None] = loop.create_future()
-        end, latest = math.inf, until(None)
-        self._queue.append(turn)
-        if self._seconds is not None:
-            end = time.monotonic() + self._seconds
-            self._ends.append(end)
-            if self._timer is None:
-                self._timer = loop.call_later(self._seconds, self._look_at_time)
+        turn, latest = _Turn(loop=loop), until(None)
         own = None
-        if latest < end:  # a deadline of the caller comes first
-            own, end = loop.call_later(remaining(latest), self._give_up, turn), latest
         try:
-            await turn
-        except BaseException:
-            if not turn.cancel() and not turn.cancelled() and turn.exception() is None:
-                self._pass()
-            raise
+            self._queue.append(turn)
+            end = turn.end if self._seconds is None else time.monotonic() + self._seconds
+            turn.end = end
+            if latest < end:  # a deadline of the caller comes first
+                own, end = loop.call_later(remaining(latest), self._give_up, turn), latest
+            if self._timer is None:
+                self._look_at_time()
+            if (busy := await turn) is not None:
+                raise busy
         finally:
+            turn.cancel()
+            self._called.discard(turn)
             if own is not None:
                 own.cancel()
-        self._pass()
         return None if end == math.inf else remaining(end)
 
     def look(self) -> None:
         """Let operations begin for which there is room."""
         while self._queue and self._has_room():
-            self._call(self._pop())
+            turn = self._queue[0]
+            if not turn.done():
+                turn.add_done_callback(self._has_begun)
+                turn.set_result(None)
+                self._called.add(turn)
+            self._queue.popleft()  # last, so that an exception leaves nobody behind
 
     def close(self) -> None:
         """Close all connections, those in use when they are given back; operations that wait here begin."""
@@ -110,37 +122,30 @@ class Admission:
             self._pools.remove(pool)
             self.look()
 
-    def _call(self, turn: asyncio.Future[None]) -> None:
-        if not turn.done():
-            turn.set_result(None)
-            self._called += 1
-
-    def _pop(self) -> asyncio.Future[None]:
-        if self._ends:
-            self._ends.popleft()
-        return self._queue.popleft()
-
     def _look_at_time(self) -> None:
+        self._timer = None
         now = time.monotonic()
-        while self._queue and (self._queue[0].done() or self._ends[0] <= now):
-            self._give_up(self._pop())
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(max(self._ends[0] - now, 0.0), self._look_at_time) if self._queue else None
+        while self._queue and (self._queue[0].done() or self._queue[0].end <= now):
+            self._give_up(self._queue[0])
+            self._queue.popleft()
+        self.look()
+        if self._queue:
+            seconds = min(max(self._queue[0].end - now, 0.0), LOOK_AGAIN)
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._look_at_time)
 
-    def _give_up(self, turn: asyncio.Future[None]) -> None:
+    def _has_begun(self, turn: asyncio.Future[Any]) -> None:
+        """Look at who is next, once the operation has taken what it needs; that may be nothing."""
+        self._called.discard(turn)
+        self.look()
+
+    def _give_up(self, turn: _Turn) -> None:
         if not turn.done():
             server = self._pools[0].server
             reason = f"{server}: all connections stayed in use; raise max_connections or {self._option}"
-            turn.set_exception(BusyError(reason))
-
-    def _pass(self) -> None:
-        """Have one begin that was called, or never begin."""
-        self._called -= 1
-        # By then it has taken what it needs; the next one may begin if that is nothing.
-        asyncio.get_running_loop().call_soon(self.look)
+            turn.set_result(BusyError(reason))
 
     def _has_room(self) -> bool:
         free = sum([pool.free for pool in self._pools])
-        if free >= (self._called + 1) * len(self._pools):
+        if free >= (len(self._called) + 1) * len(self._pools):
             return True
         return not self._called and any(pool.free == pool.limit for pool in self._pools)

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import _thread
 import asyncio
 import contextlib
-import contextvars
 import math
 import select
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
-from queue import SimpleQueue
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from .admission import Admission
+from .admission import LOOK_AGAIN, Admission
 from .breaker import Breaker
 from .lock import Lock
 from .pool import Pool
 from .transport import Endpoint, end_with_reset
 
-__all__ = ["AsyncioTransport", "LoopIO", "wait_in_thread"]
+__all__ = ["AsyncioTransport", "LoopIO"]
 
 # What the transport may hold before the sender waits for replies. More than a request for a whole part of a batch.
 _SEND_BYTES = 1 << 21
 
 # Windows has none; there, what arrived on an idle connection is known once the event loop has looked.
 _HAS_POLL = hasattr(select, "poll")
-
-# Seconds after which tasks that wait for a connection look again: one that went with an interrupted operation tells
-# nobody.
-_LOOK_AGAIN = 0.25
 
 
 class AsyncioTransport:
@@ -320,19 +314,19 @@ class LoopPool(Pool):
 
     def _begin_connecting(self, transport: Any, timeout: float | None) -> Any:
         # A task, as a time limit would otherwise end the task of the whole operation.
-        return asyncio.ensure_future(self._endpoint.aconnect(transport, timeout)), transport
+        task = asyncio.ensure_future(self._endpoint.aconnect(transport, timeout))
+        task.add_done_callback(partial(_look_at_end, transport))
+        return task
 
     async def _connected(self, connecting: Any, end: float) -> None:
-        task, transport = connecting
         try:
-            await asyncio.wait([task], timeout=None if end == math.inf else max(end - time.monotonic(), 0.0))
+            await asyncio.wait([connecting], timeout=None if end == math.inf else max(end - time.monotonic(), 0.0))
+            if not connecting.done():
+                raise TimeoutError("timed out")
         except BaseException:
-            _abandon(task, transport)
+            connecting.cancel()
             raise
-        if not task.done():
-            _abandon(task, transport)
-            raise TimeoutError("timed out")
-        task.result()
+        connecting.result()
 
     async def _wait_for_place(self, end: float) -> Any:
         turn: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -342,7 +336,7 @@ class LoopPool(Pool):
                 left = end - time.monotonic()
                 if left <= 0:
                     raise TimeoutError
-                await asyncio.wait([turn], timeout=min(left, _LOOK_AGAIN))
+                await asyncio.wait([turn], timeout=min(left, LOOK_AGAIN))
                 if not turn.done() and (self._idle or self.free > 0):
                     return None
             return turn.result()
@@ -368,45 +362,12 @@ class LoopPool(Pool):
         return sum(not turn.done() for turn in self._waiting) + self._admission.waiting
 
 
-async def wait_in_thread(call: Callable[[], Any]) -> Any:
-    """Return what a function returns that blocks, called in a thread of its own.
-
-    A result that comes after the task was cancelled goes with the last reference to it.
-    """
-    loop = asyncio.get_running_loop()
-    results: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
-    done: asyncio.Future[None] = loop.create_future()
-
-    def work() -> None:
-        try:
-            results.put((call(), None))
-        except BaseException as error:  # noqa: BLE001 -- raised in the task that waits for it
-            results.put((None, error))
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(done.cancel)
-
-    _thread.start_new_thread(contextvars.copy_context().run, (work,))
-    # Looked at again and again: a signal handler may have ended the call that was to tell.
-    while results.empty():
-        await asyncio.wait([done], timeout=_LOOK_AGAIN)
-    value, failure = results.get()
-    if failure is not None:
-        raise failure
-    return value
-
-
 def _expire(waiter: asyncio.Future[Any]) -> None:
     if not waiter.done():
         waiter.set_exception(TimeoutError("no answer in time"))
 
 
-def _abandon(task: asyncio.Future[None], transport: Any) -> None:
-    """End an attempt to connect that nobody waits for any more, and close what comes of it all the same."""
-
-    def look(ended: asyncio.Future[None]) -> None:
-        if not ended.cancelled():
-            ended.exception()  # or asyncio warns that nobody has looked at it
+def _look_at_end(transport: AsyncioTransport, connecting: asyncio.Future[None]) -> None:
+    """Close what could not be connected, though nobody may wait for it, and a traceback in a log may keep it."""
+    if connecting.cancelled() or connecting.exception() is not None:
         transport.close()
-
-    task.cancel()
-    task.add_done_callback(look)

@@ -176,7 +176,7 @@ class Pool:
     def state(self) -> PoolState:
         """Return the current use of the connections."""
         self._prune()
-        idle = len(self._idle)
+        idle = sum(not transport.closed for transport in [*self._idle])
         in_use = len(self._members) - idle
         return PoolState(self.server, self._limit_shown(), in_use, idle, self._waiting_count)
 

@@ -7,9 +7,8 @@ function, a provider of credentials) is used for both kinds of I/O, or refused.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, NoReturn, Self, TypeVar
 
@@ -146,23 +145,29 @@ class RedisEndpoint:
             return
         from redis.asyncio.retry import Retry
 
+        from .._net.apart import wait_in_task
+
+        def close(_: object = None) -> None:
+            writer, connection._writer, connection._reader = connection._writer, None, None
+            if writer is not None:
+                writer.transport.abort()
+
         connection = made(**self._options(made, Retry, timeout))
         try:
             for _ in range(_GREETINGS):
-                await _keep_cancellation(connection.connect())
-                if not await connection.can_read():
-                    break
-                await connection.disconnect(nowait=True)
+                # Without a time limit: its own ones tell more.
+                await wait_in_task(connection.connect(), lambda _: None, close, None)
+                try:
+                    if not await connection.can_read():
+                        break
+                    await connection.disconnect(nowait=True)
+                except BaseException:
+                    close()
+                    raise
             else:
                 raise UnreachableError(f"{self.server}: it sent more than was asked for")
-        except BaseException as error:
-            if connection._writer is not None:  # connected, but not welcome yet
-                connection._writer.transport.abort()
-            with contextlib.suppress(RedisError, OSError):
-                await connection.disconnect(nowait=True)
-            if isinstance(error, (RedisError, OSError)):
-                self._fail(error)
-            raise
+        except (RedisError, OSError) as error:
+            self._fail(error)
         writer, connection._writer, connection._reader = connection._writer, None, None
         transport.take_over(writer.transport, writer)
 
@@ -170,7 +175,7 @@ class RedisEndpoint:
         """Connect as threads do, where redis-py's connections of asyncio cannot do what the user has asked for."""
         if self._kinds[0] is None:
             self._lack("cannot be awaited", "redis.asyncio.Redis")
-        from .._net.asyncio_loop import wait_in_thread
+        from .._net.apart import wait_in_thread
 
         opened = await wait_in_thread(lambda: quiet(self.connect(timeout)))
         if hasattr(opened, "pending"):
@@ -259,16 +264,3 @@ def _kinds_of(made: type) -> tuple[type | None, type | None]:
         name = next(ancestor.__name__ for ancestor in made.__mro__ if ancestor.__name__ in _KINDS)
         return getattr(redis.connection, name), getattr(redis.asyncio.connection, name)
     return (None, made) if issubclass(made, redis.asyncio.connection.AbstractConnection) else (made, None)
-
-
-async def _keep_cancellation(work: Awaitable[None]) -> None:
-    """Await commands that redis-py sends, and raise a cancellation that was lost meanwhile.
-
-    It sends them through :func:`asyncio.wait_for`, which before Python 3.12 drops a cancellation that arrives as its
-    wait ends (https://github.com/python/cpython/issues/86296).
-    """
-    task = asyncio.current_task()
-    before = task.cancelling() if task is not None else 0
-    await work
-    if task is not None and task.cancelling() > before:
-        raise asyncio.CancelledError
