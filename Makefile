@@ -150,6 +150,19 @@ test-newest: $(VENV)/.installed-dev servers ## a wheel and a quick run on the ne
 test-pythons: $(VENV)/.installed-dev servers ## a wheel and a quick run on every Python from 3.11 on that is found
 	$(BIN)/nox --session smoke
 
+# ---- fuzzing; CONTRIBUTING.md says what to do with a find
+
+# make fuzz SECONDS=3600 TARGET="rows keys"; SEED=1 gives the same inputs every time, INPUT=... runs one file of the corpus
+SECONDS ?= 60
+TARGET ?=
+SEED ?=
+INPUT ?=
+FUZZ = $(TARGET) --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(INPUT),--input $(INPUT))
+
+.PHONY: fuzz
+fuzz: $(VENV)/.installed-dev $(VENV)/.built ## look for inputs that the two builds treat differently: make fuzz SECONDS=60 TARGET=rows
+	@$(COMPILED) $(BIN)/python -m fuzz $(FUZZ)
+
 # ---- benchmarks: each starts its own servers; docs/benchmarks.md says how to read them
 
 # A peer that this Python cannot have is left out, and the table says so.

@@ -52,6 +52,7 @@ _TESTS = Path(__file__).parent
 _CHANGED_BY_BUILD = (
     "speedups",
     "fields",
+    "fuzz",
     "models",
     "serializers",
     "backends/test_conformance_embedded.py",

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import operator
 import re
+import sys
 from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from typing import Any
 
@@ -46,8 +47,9 @@ def _to_int(value: Any) -> Any:
         if isinstance(value, str):
             return int(_number_text(value))
         if isinstance(value, Decimal):
-            # The bound comes first: Decimal("1E+999999999") is short, and as an int fills the memory.
-            if value.is_finite() and value.adjusted() <= _DECIMAL_DIGITS and value == value.to_integral_value():
+            # The bound comes first: Decimal("1E+999999") is short, and takes half a minute to become an int.
+            most = sys.get_int_max_str_digits() or _DECIMAL_DIGITS
+            if value.is_finite() and value.adjusted() < most and value == value.to_integral_value():
                 return int(value)
             return None
         return int(operator.index(value))
@@ -93,6 +95,10 @@ class Integer(Converter):
 
     def weigh_all(self, stored: list[Any], most: int) -> int:
         return 96 * operator.countOf(map(type, stored), str)
+
+    @cython.ccall
+    def key_form(self, value: Any, stored: Any) -> Any:
+        return stored if type(stored) is int else value  # a number for formatters, also where it is stored as text
 
 
 @cython.cclass
