@@ -10,8 +10,8 @@ from typing import Any, Self, TypeVar, overload
 
 from .async_driver import arun
 from .fields import Field
-from .loaders import Loader
 from .instances import Instance, refreshed
+from .loaders import Loader
 from .operations import ModelQuery, shortcuts
 from .types import OF_MODEL, TTL, OfModel, is_coroutine_function
 

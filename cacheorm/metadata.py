@@ -154,10 +154,11 @@ class RowPlan:
         if load_limit is None and options.max_loads is not None:
             load_limit = LoadLimit(options.max_loads)
         self.load_limit = load_limit
-        if self.loaders is None:
-            self.reader = keys.RowReader(self.identity, self.resolved, defaults)
-        else:
-            self.reader = model._loading_reader(self)
+        self.reader: Any = (
+            keys.RowReader(self.identity, self.resolved, defaults)
+            if self.loaders is None
+            else model._loading_reader(self)
+        )
         self._check(options.backend, options.serializer)
 
     # -- what users may read ----------------------------------------------------------------------

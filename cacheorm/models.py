@@ -14,7 +14,7 @@ from .fields import Field
 from .loaders import Loader
 from .metadata import RowPlan
 from .operations import ModelDelete, ModelInsert, ModelQuery, ModelUpdate, shortcuts
-from .operations.read_through import LoadingReader
+from .operations.loading_reader import LoadingReader
 from .operations.rows import as_keys, as_rows
 from .sync_driver import run
 from .types import OF_MODEL, TTL, OfModel
@@ -43,11 +43,11 @@ class Model(AsyncMethods, metaclass=ModelBase):
     serializers, or their names, whose payloads the model reads), ``version`` (of the schema: a row of another
     version is no row of the model), ``upgrade`` (a function of a version and a dict of stored forms, which turns rows
     of older versions into today's; as a ``@staticmethod``), ``version_in_key`` (whether the version is part of the
-    key), ``loader`` and ``aloader`` (functions that load the rows that a read does not find in the cache, or the names of
+    key), ``loader`` and ``aloader`` (functions that load the rows that a read does not find in the cache, or names of
     class methods), ``negative_ttl``, ``lease`` and ``max_loads`` (for how many seconds misses are remembered and others
-    wait for a load, and how many loader calls run at a time in the process), ``compress`` (``"zstd"``, or a :class:`Zstd` with options), ``memory_limit`` (bytes of memory that a row may
-    take as it is read), ``abstract``. All but ``name``, ``primary_key``
-    and ``abstract`` are inherited.
+    wait for a load, and how many loader calls run at a time in the process), ``compress`` (``"zstd"``, or a
+    :class:`Zstd` with options), ``memory_limit`` (bytes of memory that a row may take as it is read), ``abstract``. All
+    but ``name``, ``primary_key`` and ``abstract`` are inherited.
 
     Without a primary key of its own a model gets ``id = UUIDField(primary_key=True, default=uuid.uuid4)``.
 

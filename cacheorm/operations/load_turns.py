@@ -71,7 +71,7 @@ class Turn(Awaited):
         return time.monotonic() - began
 
     def leave(self) -> None:
-        """Free the place; a loader that still runs in a thread, since its caller was cancelled, keeps it until its end."""
+        """Free the place. A loader that still runs in a thread, since its caller was cancelled, keeps it to its end."""
         self._is_left = True
         for load in self._held_up:
             load.no_longer_waits_for(self)

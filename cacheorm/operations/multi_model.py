@@ -356,7 +356,9 @@ class Query(_OverModels[list[Any]], ModelQuery[list[Any]]):
 
     def load_missing(self, loader: Any, **options: Any) -> NoReturn:
         """Raise :exc:`TypeError`: a loader is for the rows of one model."""
-        raise TypeError("a loader is for the rows of one model: declare a Meta.loader in each, or query them one by one")
+        raise TypeError(
+            "a loader is for the rows of one model: declare a Meta.loader in each, or query them one by one"
+        )
 
     def steps(self) -> Steps[list[Any]]:
         by_model = self._by_model()

@@ -97,33 +97,26 @@ class ModelQuery(ReadingOperation[R]):
             An error of the loader reaches all callers of this process that wait for it, each as a copy of its own;
             nothing is stored then.
         """
-        if self._cached_only:
-            raise contradiction()
-        return self._loading(Loaders.given(loader), negative_ttl, lease)
-
-    def _loading(
-        self, loaders: Loaders, negative_ttl: TTL | OfModel = OF_MODEL, lease: TTL | OfModel = OF_MODEL
-    ) -> ModelLoad[R]:
         from .read_through import ModelLoad  # here, as it builds on this module
 
-        operation: ModelLoad[R] = ModelLoad(self._plan, self._rows, self._many, loaders, negative_ttl, lease)
-        operation._chunk, operation._by_pk = self._chunk, self._by_pk
-        operation._paths, operation._tree = self._paths, self._tree
-        operation._on_invalid = self._on_invalid
-        return operation
+        if self._cached_only:
+            raise contradiction()
+        return ModelLoad.of(self, Loaders.given(loader), negative_ttl, lease)
 
     def steps(self) -> Steps[R]:
-        loaders = self._plan.loaders
-        if loaders is not None and not self._cached_only:
-            return self._loading(loaders).steps()
+        plan = self._plan
+        if plan.loaders is not None and not self._cached_only:
+            load: ModelLoad[R] = plan.reader.load_of(self)
+            return load.steps()
         reading: Steps[Any] = self._read_many() if self._many else self._read_one()
         return self._with_related(reading, self._tree) if self._tree else reading
 
     def reading(self, refused: list[Refused]) -> Steps[Any]:
         """Return the operation without the related rows; loaded rows that are not stored are added to ``refused``."""
-        loaders = self._plan.loaders
-        if loaders is not None and not self._cached_only:
-            return self._loading(loaders).reading(refused)
+        plan = self._plan
+        if plan.loaders is not None and not self._cached_only:
+            load: ModelLoad[Any] = plan.reader.load_of(self)
+            return load.reading(refused)
         return self._read_many() if self._many else self._read_one()
 
     def _with_related(self, reading: Steps[Any], tree: Tree) -> Steps[Any]:

@@ -21,10 +21,8 @@ from typing import Any, NoReturn
 from .._speedups import slots
 from ..errors import BackendError, FailedRow, OnlyAwaitedError
 from ..loaders import Loaders
-from ..metadata import RowPlan
 from ..payload import ABSENT, LEASE
 from ..requests import Call, Sleep, Steps, WaitFor
-from ..sync_driver import run
 from ..types import OF_MODEL, TTL, OfModel, Outcome, check_span
 from . import leases, single_flight
 from .base import R, WriteOperation
@@ -39,7 +37,7 @@ from .read import Gaps, read_with_gaps
 from .rows import slices
 from .single_flight import Lead, Moment, SharedLoad
 
-__all__ = ["LoadingReader", "ModelLoad"]
+__all__ = ["ModelLoad"]
 
 # Between two reads of rows that another process loads, in seconds.
 _FIRST_PAUSE = 0.005
@@ -76,13 +74,23 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
         if lease is not OF_MODEL:
             self._lease = check_span("lease", lease, "to take no leases")
 
+    @classmethod
+    def of(
+        cls, query: ModelQuery[R], loaders: Any, negative_ttl: TTL | OfModel = OF_MODEL, lease: TTL | OfModel = OF_MODEL
+    ) -> ModelLoad[R]:
+        """Return the operation that also loads what a query asks for."""
+        load = cls(query._plan, query._rows, query._many, loaders, negative_ttl, lease, by_pk=query._by_pk)
+        load._chunk, load._paths, load._tree = query._chunk, query._paths, query._tree
+        load._on_invalid = query._on_invalid
+        return load
+
     def cached_only(self) -> NoReturn:
         raise contradiction()
 
     def steps(self) -> Steps[R]:
         refused: list[Refused] = []
         # No variable refers to the generators below: they end with this one, even if a traceback keeps its frame.
-        result = yield from self.reading(refused)
+        result: Any = yield from self.reading(refused)
         if self._tree:
             yield from self._load_related(result, self._tree, refused)
         if refused:
@@ -90,11 +98,15 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
         return result  # type: ignore[no-any-return]
 
     def reading(self, refused: list[Refused]) -> Steps[Any]:
-        not_stored_here: list[Refused] = []
-        result = yield from (self._read_rows(not_stored_here) if self._many else self._read_row(not_stored_here))
-        if not_stored_here and self._plan.backend.on_failure != "miss":
-            refused += not_stored_here
-        return result
+        return self._read_rows(refused) if self._many else self._read_row(refused)
+
+    def filling(self, gaps: Gaps, began: Moment) -> Steps[Any]:
+        """Return the row of the one gap there is, which a read found that began at ``began``."""
+        refused: list[Refused] = []
+        (row,) = (yield from self._fill(gaps, began, refused)).values()
+        if refused:
+            raise not_stored(refused, row)
+        return row
 
     def _read_row(self, refused: list[Refused]) -> Steps[Any]:
         (row,) = self._rows
@@ -136,6 +148,7 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
         rows: dict[str, Any] = {}
         missing = {key: payload for key, (_, payload) in gaps.items()}
         excluded: set[SharedLoad] = set()
+        reports = resolved.backend.on_failure != "miss"
         while missing:
             lease = self._lease if leases.can_be_replaced(resolved.backend) else None
             load = SharedLoad(resolved.backend, missing, lease)
@@ -146,7 +159,8 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
                 if load.keys:
                     loaded = yield from self._lead(load, {key: gaps[key] for key in load.keys})
                     rows |= loaded.rows
-                    refused += loaded.refused.among(load.keys)
+                    if reports:
+                        refused += loaded.refused.among(load.keys)
                 missing = {}
                 for other, keys in joined.items():
                     theirs = yield from self._wait_for(other)
@@ -157,7 +171,8 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
                     found = [theirs.payloads[key] for key in keys]
                     shared = self._load_many(resolved.codec, found, [gaps[key][0] for key in keys], keys)
                     rows.update(zip(keys, shared, strict=True))
-                    refused += theirs.refused.among(keys)
+                    if reports:
+                        refused += theirs.refused.among(keys)
             finally:
                 # A traceback that somebody keeps refers to this frame, and so to the lead.
                 single_flight.release(load, joined)
@@ -355,19 +370,3 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
     @property
     def _size(self) -> int:
         return self._chunk or self._plan.backend.chunk_size
-
-
-class LoadingReader:
-    """Reads one row of a model with loaders, as :class:`RowReader` does of any other.
-
-    Args:
-        plan: the plan of the model.
-    """
-
-    def __init__(self, plan: RowPlan) -> None:
-        self._plan = plan
-
-    def read(self, row: Any) -> Any:
-        """Read or load one row; return ``None`` if it does not exist."""
-        query: ModelQuery[Any] = ModelQuery(self._plan, [row], False)
-        return run(query.steps())

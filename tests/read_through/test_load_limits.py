@@ -156,7 +156,10 @@ def test_threads_and_several_event_loops_share_the_places(memory: Any, loader: C
     async def gathered(pks: range) -> Any:
         return await asyncio.gather(*(user.aget(id=pk) for pk in pks))
 
-    calls: list[Callable[[], Any]] = [lambda: asyncio.run(gathered(range(5))), lambda: asyncio.run(gathered(range(5, 9)))]
+    calls: list[Callable[[], Any]] = [
+        lambda: asyncio.run(gathered(range(5))),
+        lambda: asyncio.run(gathered(range(5, 9))),
+    ]
     calls += [lambda pk=pk: [user.get(id=pk)] for pk in range(9, 15)]  # type: ignore[misc]
     rows = in_threads(calls)
     wait_until("all the others wait", lambda: (loader.running, len(queued)) == (2, 13))
@@ -347,7 +350,7 @@ def test_a_row_that_a_queued_load_is_to_load_does_not_stop_the_loader_that_asks_
 
 
 def test_a_blocking_call_in_the_thread_of_the_loop_does_not_wait_for_its_tasks(memory: Any, loader: Counted) -> None:
-    user = user_model(memory, loader=lambda pks: loader.end(pks), aloader=loader.awaited, max_loads=1)
+    user = user_model(memory, loader=loader.end, aloader=loader.awaited, max_loads=1)
 
     async def main() -> Any:
         task = asyncio.ensure_future(user.aget(id=1))

@@ -370,7 +370,7 @@ def test_a_loader_may_be_a_method_of_meta_or_of_the_model(backend: co.BaseBacken
 
     class Bare(Base):
         class Meta:
-            def loader(pks: list[int]) -> Any:  # noqa: N805 - a function: nothing makes an instance of Meta
+            def loader(pks: list[int]) -> Any:
                 return {pk: {"name": f"bare {pk}"} for pk in pks}
 
     class Without(Inheriting):
