@@ -656,6 +656,28 @@ def test_bad_keys_of_one_model_stop_all_before_anything_is_read(memory: Any, sou
     assert source.asked == []
 
 
+def test_a_loader_that_hangs_delays_others_for_its_lease(memory: Any, source: Any) -> None:
+    entered, go_on = threading.Event(), threading.Event()
+
+    def loader(pks: list[int]) -> Any:
+        if not entered.is_set():
+            entered.set()
+            assert go_on.wait(60)
+        return source(pks)
+
+    user = user_model(memory, loader, lease=1)
+    found: list[Any] = []
+    hanging = threading.Thread(target=lambda: found.append(user.get(id=1)))
+    hanging.start()
+    assert entered.wait(60)
+    assert user.get(id=1).name == "user 1"
+    assert user.query_many([1]).execute()[0].name == "user 1"
+    assert source.asked == [[1]]
+    go_on.set()
+    hanging.join()
+    assert names(found) == ["user 1"]
+
+
 # -- concurrent callers ----------------------------------------------------------------------------------
 
 
