@@ -333,10 +333,11 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
         empty = {key for key, payload in present.items() if payload is None}
         for part in slices([key for key in present if key not in empty], self._size):
             entries = yield Call(load.backend, "get_many_cas", tuple(part))
+            may_have_expired = not load.lease_holds
             for key, entry in zip(part, entries, strict=True):
                 if entry is not None and entry[0] == present[key]:
                     tokens[key] = entry[1]
-                elif entry is None and not load.lease_holds:
+                elif entry is None and may_have_expired:
                     empty.add(key)
         yield from self._write(load, "add_many", {key: packed[key] for key in packed if key in empty}, outcome)
         swaps = {key: (packed[key], tokens[key]) for key in packed if key in tokens}
