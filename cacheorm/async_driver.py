@@ -14,7 +14,7 @@ from .deadlines import deadline
 from .requests import Call, CallFunction, Fetch, Request, Sleep, Steps, WaitFor, pauses
 from .sync_driver import perform
 
-__all__ = ["admission", "aperform", "arun"]
+__all__ = ["admission", "aperform", "arun", "awaited_reply"]
 
 R = TypeVar("R")
 
@@ -41,7 +41,7 @@ async def aperform(request: Request) -> Any:
     if isinstance(request, Call):
         return await getattr(request.backend, _awaited_name(request.method))(*request.args)
     if isinstance(request, CallFunction):
-        return await _awaited_reply(request.function(*request.args))
+        return await awaited_reply((request.awaited or request.function)(*request.args))
     if isinstance(request, WaitFor):
         return await _result_of(request)
     if isinstance(request, Sleep):
@@ -147,7 +147,7 @@ def _is_cancellation(error: BaseException) -> bool:
     return isinstance(error, asyncio.CancelledError)
 
 
-async def _awaited_reply(reply: Any) -> Any:
+async def awaited_reply(reply: Any) -> Any:
     """Return what a function returned, awaited if it has to be."""
     if isinstance(reply, Awaitable):
         return await reply

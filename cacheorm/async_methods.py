@@ -11,9 +11,9 @@ from typing import Any, Self, TypeVar, overload
 from .async_driver import arun
 from .fields import Field
 from .instances import Instance, refreshed
+from .loaders import Loader
 from .operations import ModelQuery, shortcuts
-from .operations.query import LEASE_SECONDS
-from .types import TTL, is_coroutine_function
+from .types import OF_MODEL, TTL, OfModel, is_coroutine_function
 
 __all__ = ["AsyncMethods", "N", "saver"]
 
@@ -53,9 +53,11 @@ class AsyncMethods(Instance):
         return await query.aexecute()
 
     @classmethod
-    async def aget_many(cls, pks: Iterable[Any]) -> dict[Any, Self]:
+    async def aget_many(
+        cls, pks: Iterable[Any], *, loader: Loader | None = None, cached_only: bool = False
+    ) -> dict[Any, Self]:
         """Await :meth:`get_many`."""
-        return await arun(shortcuts.get_many(cls, pks), cls._meta.backend)
+        return await arun(shortcuts.get_many(cls, pks, loader, cached_only), cls._meta.backend)
 
     @classmethod
     async def aget_or_create(cls, defaults: Mapping[str, Any] | None = None, /, **values: Any) -> tuple[Self, bool]:
@@ -69,8 +71,8 @@ class AsyncMethods(Instance):
         loader: Callable[[Any], Any],
         *,
         ttl: TTL = None,
-        negative_ttl: TTL = None,
-        lease: TTL = LEASE_SECONDS,
+        negative_ttl: TTL | OfModel = OF_MODEL,
+        lease: TTL | OfModel = OF_MODEL,
     ) -> Self | None:
         """Await :meth:`get_or_load`. The loader may be a coroutine function; any other blocks the event loop."""
         return await shortcuts.get_or_load(cls, pk, loader, ttl, negative_ttl, lease).aexecute()

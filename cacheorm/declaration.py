@@ -46,6 +46,7 @@ _RESERVED = frozenset(
         "_changes",
         "_declared",
         "_loaded",
+        "_loading_reader",
         "_meta",
         "_pk",
         "_plain_init",

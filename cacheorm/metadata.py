@@ -11,6 +11,7 @@ from .backends import BaseBackend, SimpleBackend
 from .errors import DoesNotExist, ShapeError, ValidationError
 from .fields import CompositeKey, Field, ForeignKeyField
 from .fields.base import check_aliases
+from .loaders import Loaders, LoadLimit
 from .model_registry import refuse_same_keys, registered_plans
 from .options import Options, resolve_backend, resolve_serializer
 from .serializers import BaseSerializer, Envelope, registry
@@ -115,6 +116,8 @@ class RowPlan:
         names: the field for every name that a row may use; foreign keys have two names.
         identity: finds primary keys in rows and makes keys.
         reader: reads one row with as few calls as possible.
+        loaders: the functions that load missing rows, ``None`` without.
+        load_limit: how many loader calls run at a time in this process, ``None`` for any number.
     """
 
     def __init__(
@@ -124,6 +127,7 @@ class RowPlan:
         fields: Mapping[str, Field[Any]],
         key_fields: tuple[Field[Any], ...],
         composite: CompositeKey | None,
+        load_limit: LoadLimit | None = None,
     ) -> None:
         options.check_version(model.__name__)
         check_aliases(model.__name__, fields.values(), key_fields)
@@ -146,7 +150,15 @@ class RowPlan:
         self._plain_key = None if composite or key_fields[0] in self.references else key_fields[0].converter.key_type
         self.identity: Any = keys.Identity(model, key_fields, self.prefix, formatter, options.key_version)
         self._resolved: _Resolved | None = None
-        self.reader = keys.RowReader(self.identity, self.resolved, defaults)
+        self.loaders = Loaders.of_model(model, options)
+        if load_limit is None and options.max_loads is not None:
+            load_limit = LoadLimit(options.max_loads)
+        self.load_limit = load_limit
+        self.reader: Any = (
+            keys.RowReader(self.identity, self.resolved, defaults)
+            if self.loaders is None
+            else model._loading_reader(self)
+        )
         self._check(options.backend, options.serializer)
 
     # -- what users may read ----------------------------------------------------------------------
@@ -333,7 +345,7 @@ class RowPlan:
             backend=self.options.backend if backend is None else backend,
             serializer=self.options.serializer if serializer is None else serializer,
         )
-        return RowPlan(self.model, options, self.fields, self.key_fields, self.composite)
+        return RowPlan(self.model, options, self.fields, self.key_fields, self.composite, self.load_limit)
 
 
 class bind:  # noqa: N801 - it is called like a function, and used as a context manager like one

@@ -11,12 +11,13 @@ from ._speedups import slots
 from .async_methods import AsyncMethods, N, saver
 from .declaration import Declared, ModelBase
 from .fields import Field
+from .loaders import Loader
 from .metadata import RowPlan
 from .operations import ModelDelete, ModelInsert, ModelQuery, ModelUpdate, shortcuts
-from .operations.query import LEASE_SECONDS
+from .operations.loading_reader import LoadingReader
 from .operations.rows import as_keys, as_rows
 from .sync_driver import run
-from .types import TTL
+from .types import OF_MODEL, TTL, OfModel
 
 __all__ = ["CacheBuilder", "Model"]
 
@@ -42,9 +43,11 @@ class Model(AsyncMethods, metaclass=ModelBase):
     serializers, or their names, whose payloads the model reads), ``version`` (of the schema: a row of another
     version is no row of the model), ``upgrade`` (a function of a version and a dict of stored forms, which turns rows
     of older versions into today's; as a ``@staticmethod``), ``version_in_key`` (whether the version is part of the
-    key), ``compress`` (``"zstd"``, or a :class:`Zstd` with options), ``memory_limit`` (bytes of memory that a row may
-    take as it is read), ``abstract``. All but ``name``, ``primary_key``
-    and ``abstract`` are inherited.
+    key), ``loader`` and ``aloader`` (functions that load the rows that a read does not find in the cache, or names of
+    class methods), ``negative_ttl``, ``lease`` and ``max_loads`` (for how many seconds misses are remembered and others
+    wait for a load, and how many loader calls run at a time in the process), ``compress`` (``"zstd"``, or a
+    :class:`Zstd` with options), ``memory_limit`` (bytes of memory that a row may take as it is read), ``abstract``. All
+    but ``name``, ``primary_key`` and ``abstract`` are inherited.
 
     Without a primary key of its own a model gets ``id = UUIDField(primary_key=True, default=uuid.uuid4)``.
 
@@ -71,6 +74,8 @@ class Model(AsyncMethods, metaclass=ModelBase):
     _related: ClassVar[Any]
     _assigned: ClassVar[Any]
     """The slot that keeps which fields were changed since the row was read or stored; see ``_speedups/rows/``."""
+    _loading_reader: ClassVar[Any] = LoadingReader
+    """What reads single rows of models that have loaders."""
 
     # -- operations, to be executed --------------------------------------------------------------
 
@@ -180,19 +185,25 @@ class Model(AsyncMethods, metaclass=ModelBase):
         return found
 
     @classmethod
-    def get_many(cls, pks: Iterable[Any]) -> dict[Any, Self]:
+    def get_many(
+        cls, pks: Iterable[Any], *, loader: Loader | None = None, cached_only: bool = False
+    ) -> dict[Any, Self]:
         """Read rows by primary key.
 
         Args:
             pks: primary keys, tuples for composite ones.
+            loader: loads the rows that are not in the cache, instead of the loader of the model, if that has one; see
+                :meth:`ModelQuery.load_missing <cacheorm.operations.ModelQuery.load_missing>`.
+            cached_only: whether to ask the cache alone.
 
         Returns:
             The rows found, by the primary keys as they were given (lists as tuples).
 
         Raises:
             TypeError: no iterable of keys, or a text, which would be read as one key per character.
+            ValueError: ``cached_only`` with a ``loader``.
         """
-        return run(shortcuts.get_many(cls, pks))
+        return run(shortcuts.get_many(cls, pks, loader, cached_only))
 
     @classmethod
     def get_or_create(cls, defaults: Mapping[str, Any] | None = None, /, **values: Any) -> tuple[Self, bool]:
@@ -215,8 +226,8 @@ class Model(AsyncMethods, metaclass=ModelBase):
         loader: Callable[[Any], Any],
         *,
         ttl: TTL = None,
-        negative_ttl: TTL = None,
-        lease: TTL = LEASE_SECONDS,
+        negative_ttl: TTL | OfModel = OF_MODEL,
+        lease: TTL | OfModel = OF_MODEL,
     ) -> Self | None:
         """Read the row, or load and store it if it is missing. Of concurrent callers, one loads it and all get it.
 
@@ -225,7 +236,8 @@ class Model(AsyncMethods, metaclass=ModelBase):
             loader: called with the primary key if the row is not in the cache. It returns a dict, an instance, or
                 ``None`` if there is no such row.
             ttl: lifetime of a loaded row, seconds or a ``timedelta``; ``None``: the model's.
-            negative_ttl: seconds for which it is remembered that there is no row; ``None``: it is not remembered.
+            negative_ttl: seconds for which it is remembered that there is no row; ``None``: it is not remembered. The
+                default is the model's.
             lease: as for :meth:`ModelQuery.load_missing <cacheorm.operations.ModelQuery.load_missing>`.
 
         Returns:
@@ -306,7 +318,10 @@ class Model(AsyncMethods, metaclass=ModelBase):
 
     @classmethod
     def exists(cls, /, **pk: Any) -> bool:
-        """Return whether the row exists. What is stored is fetched, as it may be a remembered miss or a lease."""
+        """Return whether the row is in the cache, which is asked alone, also by models that have a loader.
+
+        What is stored is fetched, as it may be a remembered miss or a lease.
+        """
         return run(shortcuts.exists(cls, pk))
 
     @classmethod

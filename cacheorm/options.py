@@ -10,12 +10,15 @@ from .backends import BaseBackend, backend_from_url
 from .fields import CompositeKey
 from .payload import LARGEST_VERSION
 from .serializers import BaseSerializer, Zstd, registry
-from .types import check_ttl, is_coroutine_function
+from .types import check_span, check_ttl, is_coroutine_function
 
-__all__ = ["NOT_INHERITED", "Options", "check_on_invalid", "resolve_backend", "resolve_serializer"]
+__all__ = ["LEASE_SECONDS", "NOT_INHERITED", "Options", "check_on_invalid", "resolve_backend", "resolve_serializer"]
 
 NOT_INHERITED = ("name", "primary_key", "abstract")
 """The options that subclasses do not inherit."""
+
+LEASE_SECONDS = 5
+"""The default of ``lease``: longer than most database queries, and short enough to wait for after a crash."""
 
 
 class Options(NamedTuple):
@@ -34,6 +37,11 @@ class Options(NamedTuple):
     version_in_key: bool = False
     compress: Zstd | None = None
     memory_limit: int | None = None
+    loader: Callable[..., Any] | str | None = None
+    aloader: Callable[..., Any] | str | None = None
+    negative_ttl: int | None = None
+    lease: int | None = LEASE_SECONDS
+    max_loads: int | None = None
     primary_key: CompositeKey | None = None
     abstract: bool = False
 
@@ -64,7 +72,12 @@ class Options(NamedTuple):
             "upgrade": _check_upgrade,
             "version_in_key": _check_flag,
             "compress": _check_compress,
-            "memory_limit": _check_memory_limit,
+            "memory_limit": lambda limit: _check_count(limit, " of bytes"),
+            "loader": _check_loader,
+            "aloader": _check_loader,
+            "negative_ttl": lambda ttl: check_span("it", ttl, "to remember no misses"),
+            "lease": lambda seconds: check_span("it", seconds, "to take no leases"),
+            "max_loads": lambda limit: _check_count(limit, ""),
             "name": _check_name,
             "namespace": _check_name,
             "primary_key": _check_primary_key,
@@ -156,14 +169,22 @@ def _check_compress(compress: Any) -> Zstd | None:
     raise TypeError(f"expected 'zstd', or co.Zstd(...) with options, got {type(compress).__name__}")
 
 
-def _check_memory_limit(limit: Any) -> int | None:
+def _check_count(limit: Any, unit: str) -> int | None:
     if limit is None:
         return None
     if isinstance(limit, bool) or not isinstance(limit, int):
-        raise TypeError(f"expected a whole number of bytes, got {type(limit).__name__}")
+        raise TypeError(f"expected a whole number{unit}, got {type(limit).__name__}")
     if limit < 1:
-        raise ValueError("expected a number of bytes, at least 1")
+        raise ValueError(f"expected a number{unit}, at least 1")
     return limit
+
+
+def _check_loader(loader: Any) -> Any:
+    # The static and class methods of Meta have been looked up on it.
+    if loader is None or callable(loader) or (isinstance(loader, str) and loader.isidentifier()):
+        return loader
+    got = repr(loader) if isinstance(loader, str) else type(loader).__name__
+    raise TypeError(f"expected a function of a list of primary keys, or the name of a class method, got {got}")
 
 
 def _check_name(name: Any) -> str | None:

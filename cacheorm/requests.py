@@ -70,11 +70,13 @@ class CallFunction(NamedTuple):
         function: the function.
         args: what it is called with.
         role: what it is, for messages.
+        awaited: what an event loop calls in its place, if that is another function.
     """
 
     function: Callable[..., Any]
     args: tuple[Any, ...]
     role: str = "the loader"
+    awaited: Callable[..., Any] | None = None
 
 
 class SharedWork(Protocol):

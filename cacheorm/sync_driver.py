@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Coroutine
 from typing import Any, TypeVar
 
+from .errors import OnlyAwaitedError
 from .requests import Call, CallFunction, Fetch, Request, Sleep, Steps, WaitFor
 
 __all__ = ["perform", "run"]
@@ -43,7 +44,7 @@ def _not_awaitable(request: CallFunction, reply: Any) -> Any:
     if isinstance(reply, (Awaitable, AsyncIterator)):
         if isinstance(reply, Coroutine):
             reply.close()  # otherwise it warns that it was never awaited
-        raise TypeError(
+        raise OnlyAwaitedError(
             f"{request.role} gave {type(reply).__name__}, which can only be awaited: use the methods for that,"
             " whose names begin with 'a', such as aexecute() and aget_or_load()"
         )

@@ -14,15 +14,19 @@ if TYPE_CHECKING:
 __all__ = [
     "KEEP_TTL",
     "NEVER",
+    "OF_MODEL",
     "TTL",
     "BreakerState",
     "KeepTTL",
+    "OfModel",
     "Outcome",
     "PoolState",
     "Value",
+    "check_span",
     "check_ttl",
     "is_coroutine_function",
     "is_model",
+    "must_be_awaited",
     "not_a_model",
     "to_bytes",
 ]
@@ -49,6 +53,20 @@ TTL = int | float | timedelta | None
 
 NEVER: Final = 0
 """A lifetime that never ends."""
+
+
+class OfModel:
+    """Type of :data:`OF_MODEL`."""
+
+    def __repr__(self) -> str:
+        return "OF_MODEL"
+
+    def __reduce__(self) -> str:
+        return "OF_MODEL"
+
+
+OF_MODEL: Final = OfModel()
+"""In place of an option of an operation: what the Meta of the model says."""
 
 
 def to_bytes(value: Any) -> bytes | None:
@@ -110,10 +128,41 @@ def check_ttl(ttl: Any) -> int:
     return seconds
 
 
+def check_span(name: str, given: Any, hint: str) -> int | None:
+    """Convert an optional number of seconds; 0 is refused, since it would mean a lifetime without end.
+
+    Args:
+        name: what to call it in messages.
+        given: seconds, a ``timedelta``, or ``None``.
+        hint: what ``None`` is for.
+
+    Raises:
+        TypeError, ValueError: as :func:`check_ttl`, and for 0.
+    """
+    if given is None:
+        return None
+    try:
+        seconds = check_ttl(given)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error}") from None
+    if not seconds:
+        raise ValueError(f"{name} must be at least 1 second; leave it None {hint}")
+    return seconds
+
+
 def is_coroutine_function(function: Any) -> bool:
     """Return whether a function was declared by ``async def``."""
     # As inspect does, which takes milliseconds to import: inspect.CO_COROUTINE
-    return bool(getattr(getattr(function, "__code__", None), "co_flags", 0) & 0x80)
+    return bool(_flags(function) & 0x80)
+
+
+def must_be_awaited(function: Any) -> bool:
+    """Return whether a function was declared by ``async def``, with or without ``yield``."""
+    return bool(_flags(function) & 0x280)  # as above, and inspect.CO_ASYNC_GENERATOR
+
+
+def _flags(function: Any) -> int:
+    return getattr(getattr(function, "__code__", None), "co_flags", 0)
 
 
 def is_model(cls: Any) -> TypeGuard[type[Model]]:

@@ -93,7 +93,7 @@ def get(options: Options) -> bool:
     """Show one row."""
     plan, pk = _one_pk(options)
     query: ModelQuery[Any] = ModelQuery(plan, [pk], False)
-    row = query.execute()
+    row = query.cached_only().execute()
     values = None if row is None else masked(plan, row)
     if options.json:
         write_json(values)
@@ -108,7 +108,7 @@ def query(options: Options) -> bool:
     """Show rows."""
     plan, pks = _many_pks(options)
     operation: ModelQuery[list[Any]] = ModelQuery(plan, pks, True)
-    rows = operation.execute()
+    rows = operation.cached_only().execute()
     found = [None if row is None else masked(plan, row) for row in rows]
     if options.json:
         write_json(found)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import accumulate, chain, groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 from ..errors import BackendError, PayloadError, WriteError
-from ..requests import Call, Fetch, Request, SendSignal, Steps
+from ..requests import Call, Fetch, Request, SendSignal, Sleep, Steps, WaitFor
 from ..types import Outcome
 
 __all__ = ["OperationResult", "run_merged"]
@@ -39,7 +40,7 @@ class OperationResult:
 
 
 def run_merged(
-    operations: Sequence[Steps[Any]], positions: Sequence[Sequence[int]] | None = None
+    operations: Sequence[Steps[Any]], positions: Sequence[Sequence[int]] | None = None, reads: bool = False
 ) -> Steps[list[OperationResult]]:
     """Run operations concurrently.
 
@@ -48,16 +49,23 @@ def run_merged(
     operations that asked for what failed. Signals are sent before that, for the rows of all operations in their order.
     After rows that cannot be read, the others are read, so that the error lists all such rows, and nothing is written.
 
+    Operations that only read may load rows. One whose loader fails ends alone: the others have leases to replace. And
+    none waits for others as long as another one can go on, since others may wait for that.
+
     Args:
         operations: running operations, as :meth:`Operation.steps` returns them.
         positions: the position of each row of each operation among the rows of all; only signals need them.
+        reads: whether the operations only read.
 
     Raises:
         PayloadError: rows of any of the operations that cannot be read.
+        Exception: what a loader of one of them has raised.
     """
     results = [OperationResult() for _ in operations]
     unreadable: list[PayloadError] = []
+    failed: list[Exception] = []
     waiting: dict[int, Request] = {}
+    begun = False
 
     def advance(number: int, resume: Callable[[], Request]) -> None:
         try:
@@ -68,18 +76,25 @@ def run_merged(
             results[number].error = error
         except PayloadError as error:
             unreadable.append(error)
+        except Exception as error:
+            if not (reads and begun):
+                raise
+            failed.append(error)
 
     try:
         for number, operation in enumerate(operations):
             advance(number, operation.__next__)
-        while waiting and not (unreadable and not all(map(_reads, waiting.values()))):
+        begun = True
+        while waiting and (reads or not unreadable or all(map(_reads, waiting.values()))):
             sending = [number for number, request in waiting.items() if isinstance(request, SendSignal)]
             if sending and positions is not None:
                 yield from _send([(waiting.pop(number), positions[number]) for number in sending])
                 for number in sending:
                     advance(number, _sender(operations[number], None))
                 continue
-            requests, waiting = waiting, {}
+            requests = _possible(waiting)
+            for number in requests:
+                del waiting[number]
             resumptions: dict[int, Callable[[], Request]] = {}
             for merged in _merge(requests):
                 try:
@@ -95,12 +110,41 @@ def run_merged(
                     resumptions[number] = _sender(operations[number], own)
             for number in requests:
                 advance(number, resumptions[number])
+    except BaseException as error:
+        if reads and not isinstance(error, (Exception, GeneratorExit)):
+            for operation in operations:
+                yield from _interrupted(operation, error)
+        raise
     finally:
         for operation in operations:
             operation.close()
     if unreadable:
         raise PayloadError.listing(unreadable[0], [row for error in unreadable for row in error.failed])
+    if failed:
+        raise failed[0]
     return results
+
+
+def _possible(waiting: dict[int, Request]) -> dict[int, Request]:
+    """Return the requests to carry out next: all that do not wait, else one, if possible one that waits for a time."""
+    found = {number: waiting[number] for number in waiting if not isinstance(waiting[number], (Sleep, WaitFor))}
+    if found or not waiting:
+        return found
+    number = min(waiting, key=lambda each: isinstance(waiting[each], WaitFor))
+    return {number: waiting[number]}
+
+
+def _interrupted(operation: Steps[Any], interruption: BaseException) -> Steps[None]:
+    """Let an operation that is interrupted release what it has, such as leases."""
+    with suppress(BaseException):  # it ends with the interruption, which the caller raises
+        request = operation.throw(interruption)
+        while True:
+            try:
+                reply = yield request
+            except Exception as error:  # noqa: BLE001 - not handled here, but handed to the operation
+                request = operation.throw(error)
+            else:
+                request = operation.send(reply)
 
 
 def _send(signals: Sequence[tuple[Any, Sequence[int]]]) -> Steps[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, NoReturn, Self, cast
 
 from .._speedups import keys as key_makers
 from ..errors import BackendError, ConflictError, FailedRow, ShapeError, ValidationError, WriteError
@@ -13,8 +13,9 @@ from ..types import is_model, not_a_model
 from .base import Operation, R
 from .delete import ModelDelete
 from .insert import MadeKeys, ModelInsert, related_to
+from .loaded_rows import not_stored
 from .merging import OperationResult, run_merged
-from .preloading import Path, check_path, load_related_of_read, paths_of
+from .preloading import Path, Reading, check_path, load_related_of_read, paths_of
 from .query import ModelQuery
 from .rows import DrawnRows, as_keys, as_rows
 from .update import ModelUpdate
@@ -330,7 +331,8 @@ class Delete(_OverModels[bool], ModelDelete[bool]):
 class Query(_OverModels[list[Any]], ModelQuery[list[Any]]):
     """Reads rows of any models; returns instances in the order asked, ``None`` for misses.
 
-    Each backend gets one read.
+    Each backend gets one read. Of models with a ``Meta.loader``, rows that are not in the cache are loaded, with one
+    call per model.
 
     Args:
         items: instances, and pairs of a model and primary keys (as for ``query_many``), or one iterable of them.
@@ -352,13 +354,26 @@ class Query(_OverModels[list[Any]], ModelQuery[list[Any]]):
         self._paths = (*self._paths, *paths)
         return self
 
+    def load_missing(self, loader: Any, **options: Any) -> NoReturn:
+        """Raise :exc:`TypeError`: a loader is for the rows of one model."""
+        raise TypeError(
+            "a loader is for the rows of one model: declare a Meta.loader in each, or query them one by one"
+        )
+
     def steps(self) -> Steps[list[Any]]:
         by_model = self._by_model()
         trees = paths_of([model._meta for model in by_model], self._paths)
-        results = yield from self._run(by_model)
+        reading = Reading([], self._on_invalid, self._cached_only)
+        parts: list[Any] = self._parts(by_model)
+        groups = zip(parts, by_model.values(), strict=True)
+        steps = [_positioned(part.reading(reading.refused), group.positions) for part, group in groups]
+        results = yield from run_merged(steps, reads=True)
         for outcome in results:
             if outcome.error is not None:
                 raise outcome.error
-        groups = zip(by_model, [outcome.result for outcome in results], trees, strict=True)
-        yield from load_related_of_read(groups, self._on_invalid)
-        return self._in_order(by_model, [outcome.result for outcome in results])
+        found = zip(by_model, [outcome.result for outcome in results], trees, strict=True)
+        yield from load_related_of_read(found, reading)
+        rows = self._in_order(by_model, [outcome.result for outcome in results])
+        if reading.refused:
+            raise not_stored(reading.refused, rows)
+        return rows

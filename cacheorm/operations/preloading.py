@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from .._speedups import slots
 from ..async_driver import arun
+from ..errors import WriteError
 from ..fields import ForeignKeyField
 from ..fields.foreign import MISSING
 from ..metadata import RowPlan
 from ..requests import Steps
 from ..sync_driver import run
 from ..types import is_model
+from .loaded_rows import Refused, not_stored
 from .merging import run_merged
 from .read import read
 from .unreadable import Unreadable
@@ -20,7 +22,7 @@ from .unreadable import Unreadable
 if TYPE_CHECKING:
     from ..models import Model
 
-__all__ = ["Path", "Tree", "apreload", "check_path", "load_related", "load_related_of_read", "paths_of", "preload"]
+__all__ = ["Path", "Reading", "Tree", "apreload", "check_path", "load_related_of_read", "paths_of", "preload"]
 
 M = TypeVar("M", bound="Model")
 R = TypeVar("R", bound="Model | None")
@@ -35,21 +37,23 @@ Tree = dict[ForeignKeyField[Any], "Tree"]
 
 
 @overload
-def preload(instances: M, *paths: Path) -> M: ...
+def preload(instances: M, *paths: Path, cached_only: bool = False) -> M: ...
 @overload
-def preload(instances: Iterable[R], *paths: Path) -> list[R]: ...
-def preload(instances: Any, *paths: Path) -> Any:
+def preload(instances: Iterable[R], *paths: Path, cached_only: bool = False) -> list[R]: ...
+def preload(instances: Any, *paths: Path, cached_only: bool = False) -> Any:
     """Load the rows that foreign keys of instances refer to, with one read per level and backend.
 
     Rows that are referred to more than once are read once, and are one object. Related instances that are loaded
     already are kept. After that, access to the reference reads nothing: it returns the row, or ``None`` for a null
-    reference, or raises ``DoesNotExist`` if the row does not exist.
+    reference, or raises ``DoesNotExist`` if the row does not exist. Of models with a ``Meta.loader``, the rows that are
+    not in the cache are loaded, with one call per level and model.
 
     Args:
         instances: an instance, or an iterable of instances of one model or of several; ``None`` among them is skipped.
         paths: foreign keys (``Article.author``), names with dots between (``"article.author"``), and tuples of such
             steps (``(Collection.article, Article.author)``). Of several models, each path is followed from those that
             have it.
+        cached_only: whether to ask the cache alone, and call no loader.
 
     Returns:
         The instance, or the instances as a list.
@@ -59,21 +63,25 @@ def preload(instances: Any, *paths: Path) -> Any:
         ValueError: a path that none of the models has.
         PayloadError: stored bytes that are no row of their model.
     """
-    return run(_preload(instances, paths))
+    return run(_preload(instances, paths, cached_only))
 
 
 @overload
-async def apreload(instances: M, *paths: Path) -> M: ...
+async def apreload(instances: M, *paths: Path, cached_only: bool = False) -> M: ...
 @overload
-async def apreload(instances: Iterable[R], *paths: Path) -> list[R]: ...
-async def apreload(instances: Any, *paths: Path) -> Any:
+async def apreload(instances: Iterable[R], *paths: Path, cached_only: bool = False) -> list[R]: ...
+async def apreload(instances: Any, *paths: Path, cached_only: bool = False) -> Any:
     """Await :func:`preload`."""
-    return await arun(_preload(instances, paths))
+    return await arun(_preload(instances, paths, cached_only))
 
 
-def _preload(instances: Any, paths: Iterable[Path]) -> Steps[Any]:
+def _preload(instances: Any, paths: Iterable[Path], cached_only: bool) -> Steps[Any]:
     if is_model(type(instances)):
-        yield from _preload([instances], paths)
+        try:
+            yield from _preload([instances], paths, cached_only)
+        except WriteError as error:
+            error.rows = instances
+            raise
         return instances
     given = list(instances)
     by_model: dict[Any, list[Any]] = {}
@@ -86,7 +94,10 @@ def _preload(instances: Any, paths: Iterable[Path]) -> Steps[Any]:
                 of_model = by_model[type(instance)] = []
             of_model.append(instance)
     trees = paths_of([model._meta for model in by_model], paths)
-    yield from load_related([(rows, tree) for rows, tree in zip(by_model.values(), trees, strict=True)], {})
+    reading = Reading([], cached_only=cached_only)
+    yield from load_related([(rows, tree) for rows, tree in zip(by_model.values(), trees, strict=True)], {}, reading)
+    if reading.refused:
+        raise not_stored(reading.refused, given)
     return given
 
 
@@ -151,14 +162,28 @@ Known = dict[Any, dict[str, Any]]
 """Rows by model and key, or :data:`MISSING`."""
 
 
-def load_related_of_read(groups: Iterable[tuple[Any, list[Any], Tree]], on_invalid: str | None) -> Steps[None]:
+class Reading(NamedTuple):
+    """How related rows are read.
+
+    Attributes:
+        refused: gets the loaded rows that are not stored.
+        on_invalid: what to do with stored bytes that are no row; ``None``: what their model says.
+        cached_only: whether to ask the cache alone.
+    """
+
+    refused: list[Refused]
+    on_invalid: str | None = None
+    cached_only: bool = False
+
+
+def load_related_of_read(groups: Iterable[tuple[Any, list[Any], Tree]], reading: Reading) -> Steps[None]:
     """Load the rows that the rows of a read refer to.
 
     A row that refers to another row of the same result gets that instance; it is not read again.
 
     Args:
         groups: models, rows of each (``None`` for misses), and the foreign keys to load.
-        on_invalid: what to do with stored bytes that are no row; ``None``: what their model says.
+        reading: how the rows are read.
     """
     groups = [group for group in groups if group[1]]
     known: Known = {}
@@ -167,16 +192,16 @@ def load_related_of_read(groups: Iterable[tuple[Any, list[Any], Tree]], on_inval
             found = [row for row in rows if row is not None]
             keys = model._meta.identity.identify(found, False)[1]
             known[model] = dict(zip(keys, found, strict=True))
-    yield from load_related([(rows, tree) for _, rows, tree in groups if tree], known, on_invalid)
+    yield from load_related([(rows, tree) for _, rows, tree in groups if tree], known, reading)
 
 
-def load_related(level: list[tuple[list[Any], Tree]], known: Known, on_invalid: str | None = None) -> Steps[None]:
+def load_related(level: list[tuple[list[Any], Tree]], known: Known, reading: Reading) -> Steps[None]:
     """Load the rows that instances refer to, level by level.
 
     Args:
         level: lists of instances, each list of one model, with the foreign keys to load; ``None`` is skipped.
         known: rows that need not be read, by model and key; those that are read are added.
-        on_invalid: as for :func:`load_related_of_read`.
+        reading: how the rows are read.
     """
     while level:
         edges = [_Edge(field, rows, below) for rows, tree in level for field, below in tree.items()]
@@ -186,7 +211,7 @@ def load_related(level: list[tuple[list[Any], Tree]], known: Known, on_invalid: 
             new = {key: pk for key, pk in edge.pks.items() if key not in rows_of_target} if rows_of_target else edge.pks
             if new:
                 missing[edge.target] = missing.get(edge.target, {}) | new
-        yield from _read(missing, known, on_invalid)
+        yield from _read(missing, known, reading)
         level = [(rows, edge.below) for edge in edges if (rows := edge.set_related(known))]
 
 
@@ -269,24 +294,31 @@ class _Edge:
         return list({id(row): row for row in (*self._loaded, *related.values()) if row is not MISSING}.values())
 
 
-def _read(missing: dict[Any, dict[str, Any]], known: Known, on_invalid: str | None) -> Steps[None]:
+def _read(missing: dict[Any, dict[str, Any]], known: Known, reading: Reading) -> Steps[None]:
     """Read rows of any models, with one read per backend.
 
     Args:
         missing: primary keys by model and key.
         known: the rows are added to it.
-        on_invalid: as above.
+        reading: how they are read.
     """
-    parts = [_read_of(model._meta, [*pks.values()], [*pks], on_invalid) for model, pks in missing.items()]
-    results = yield from run_merged(parts)
+    parts = [_read_of(model._meta, [*pks.values()], [*pks], reading) for model, pks in missing.items()]
+    results = yield from run_merged(parts, reads=True)
     for (model, pks), part in zip(missing.items(), results, strict=True):
         if part.error is not None:
             raise part.error
         known[model].update(zip(pks, [MISSING if row is None else row for row in part.result], strict=True))
 
 
-def _read_of(plan: RowPlan, pks: list[Any], keys: list[str], on_invalid: str | None) -> Steps[list[Any]]:
-    unreadable = Unreadable(plan, on_invalid)
+def _read_of(plan: RowPlan, pks: list[Any], keys: list[str], reading: Reading) -> Steps[list[Any]]:
+    if plan.loaders is not None and not reading.cached_only:
+        from .read_through import ModelLoad  # here, as it builds on this module
+
+        operation: ModelLoad[list[Any]] = ModelLoad(plan, pks, True, plan.loaders, by_pk=True)
+        operation._on_invalid = reading.on_invalid
+        rows: list[Any] = yield from operation.reading(reading.refused)
+        return rows
+    unreadable = Unreadable(plan, reading.on_invalid)
     rows = yield from read(plan.resolved(), pks, keys, unreadable)
     unreadable.check()
     return rows

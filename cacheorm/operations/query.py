@@ -4,25 +4,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
+from ..loaders import Loader, Loaders
 from ..requests import Call, Steps
-from ..types import TTL
+from ..types import OF_MODEL, TTL, OfModel
 from .base import R
-from .preloading import Path, Tree, load_related_of_read, paths_of
+from .loaded_rows import not_stored
+from .preloading import Path, Reading, Tree, load_related_of_read, paths_of
 from .read import read
 from .rows import slices
 from .unreadable import ReadingOperation
 
 if TYPE_CHECKING:
-    from .read_through import Loader, ModelLoad
+    from .loaded_rows import Refused
+    from .read_through import ModelLoad
 
-__all__ = ["LEASE_SECONDS", "ModelQuery"]
+__all__ = ["ModelQuery", "contradiction"]
 
-LEASE_SECONDS = 5
-"""The default of ``lease``: longer than most database queries, and short enough to wait for after a crash."""
+
+def contradiction() -> ValueError:
+    """Return the error for a query that is to ask the cache alone, and to load."""
+    return ValueError("cached_only() calls no loader, and load_missing() calls one: leave one of them out")
 
 
 class ModelQuery(ReadingOperation[R]):
     """Reads rows; returns an instance or ``None`` for each, in the order asked.
+
+    If the model has a ``Meta.loader``, rows that are not in the cache are loaded; see :meth:`load_missing`.
 
     Raises (on execute):
         ValidationError: a part of a primary key is missing or of the wrong type.
@@ -33,6 +40,16 @@ class ModelQuery(ReadingOperation[R]):
     _verb = "query"
     _paths: tuple[Path, ...] = ()
     _tree: Tree | None = None
+    _cached_only = False
+
+    def cached_only(self) -> Self:
+        """Ask the cache alone, also for the rows of :meth:`preload`: no loader of a model is called.
+
+        Raises:
+            ValueError: the operation is one of :meth:`load_missing`.
+        """
+        self._cached_only = True
+        return self
 
     def preload(self, *paths: Path) -> Self:
         """Also load the rows that foreign keys refer to, with one read per level and backend.
@@ -50,8 +67,13 @@ class ModelQuery(ReadingOperation[R]):
         self._paths = every
         return self
 
-    def load_missing(self, loader: Loader, *, negative_ttl: TTL = None, lease: TTL = LEASE_SECONDS) -> ModelLoad[R]:
+    def load_missing(
+        self, loader: Loader, *, negative_ttl: TTL | OfModel = OF_MODEL, lease: TTL | OfModel = OF_MODEL
+    ) -> ModelLoad[R]:
         """Load and store the rows that are not in the cache; of concurrent callers, one loads each row.
+
+        A model with a ``Meta.loader`` does so at each read, and this is for another loader. The options of its Meta
+        are the defaults of the arguments.
 
         Args:
             loader: called at most once with the list of the missing primary keys, plain values, or tuples for composite
@@ -77,25 +99,39 @@ class ModelQuery(ReadingOperation[R]):
         """
         from .read_through import ModelLoad  # here, as it builds on this module
 
-        operation: ModelLoad[R] = ModelLoad(self._plan, self._rows, self._many, loader, negative_ttl, lease)
-        operation._chunk, operation._by_pk = self._chunk, self._by_pk
-        operation._paths, operation._tree = self._paths, self._tree
-        operation._on_invalid = self._on_invalid
-        return operation
+        if self._cached_only:
+            raise contradiction()
+        return ModelLoad.of(self, Loaders.given(loader), negative_ttl, lease)
 
     def steps(self) -> Steps[R]:
+        plan = self._plan
+        if plan.loaders is not None and not self._cached_only:
+            load: ModelLoad[R] = plan.reader.load_of(self)
+            return load.steps()
         reading: Steps[Any] = self._read_many() if self._many else self._read_one()
         return self._with_related(reading, self._tree) if self._tree else reading
 
+    def reading(self, refused: list[Refused]) -> Steps[Any]:
+        """Return the operation without the related rows; loaded rows that are not stored are added to ``refused``."""
+        plan = self._plan
+        if plan.loaders is not None and not self._cached_only:
+            load: ModelLoad[Any] = plan.reader.load_of(self)
+            return load.reading(refused)
+        return self._read_many() if self._many else self._read_one()
+
     def _with_related(self, reading: Steps[Any], tree: Tree) -> Steps[Any]:
         result = yield from reading
-        yield from self._load_related(result, tree)
+        refused: list[Refused] = []
+        yield from self._load_related(result, tree, refused)
+        if refused:
+            raise not_stored(refused, result)
         return result
 
-    def _load_related(self, result: Any, tree: Tree) -> Steps[None]:
+    def _load_related(self, result: Any, tree: Tree, refused: list[Refused]) -> Steps[None]:
         """Load what the rows of a result refer to, as :meth:`preload` asked."""
         rows = result if self._many else [result]
-        yield from load_related_of_read([(self._plan.model, rows, tree)], self._on_invalid)
+        reading = Reading(refused, self._on_invalid, self._cached_only)
+        yield from load_related_of_read([(self._plan.model, rows, tree)], reading)
 
     def _read_one(self) -> Steps[Any]:
         (row,) = self._rows

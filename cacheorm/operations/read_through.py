@@ -14,32 +14,30 @@ A cache that fails after the first read costs no row: what cannot be stored is r
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 from .._speedups import slots
-from ..errors import BackendError, FailedRow
+from ..errors import BackendError, FailedRow, OnlyAwaitedError
+from ..loaders import Loaders
 from ..payload import ABSENT, LEASE
-from ..requests import Call, CallFunction, Sleep, Steps, WaitFor
-from ..types import TTL, Outcome, check_ttl
+from ..requests import Call, Sleep, Steps, WaitFor
+from ..types import OF_MODEL, TTL, OfModel, Outcome, check_span
 from . import leases, single_flight
 from .base import R, WriteOperation
 from .compare_and_set import collect
+from .load_turns import OverdueTurnError, Turn
 from .loaded_rows import Loaded, Refused, not_stored
+from .loader_calls import LoaderCall
 from .loader_reply import only_row, rows_by_key
 from .presence import note_placeholders
-from .query import ModelQuery
+from .query import ModelQuery, contradiction
 from .read import Gaps, read_with_gaps
 from .rows import slices
 from .single_flight import Lead, Moment, SharedLoad
 
-__all__ = ["Loader", "ModelLoad"]
-
-Rows = Mapping[Any, Any] | Iterable[Any]
-
-Loader = Callable[[list[Any]], Rows | Awaitable[Rows] | AsyncIterator[Any]]
-"""Returns rows for a list of primary keys: by primary key, or in any order. An awaited operation also awaits it."""
+__all__ = ["ModelLoad"]
 
 # Between two reads of rows that another process loads, in seconds.
 _FIRST_PAUSE = 0.005
@@ -52,35 +50,63 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
     With ``one_by_one``, of the one row, the loader gets its primary key and returns the row itself.
     """
 
+    _loaders: Loaders
+
     def __init__(
         self,
         plan: Any,
         rows: Iterable[Any],
         many: bool,
-        loader: Callable[[Any], Any],
-        negative_ttl: TTL,
-        lease: TTL,
+        loaders: Loaders,
+        negative_ttl: TTL | OfModel = OF_MODEL,
+        lease: TTL | OfModel = OF_MODEL,
         one_by_one: bool = False,
+        by_pk: bool = False,
     ) -> None:
-        super().__init__(plan, rows, many)
-        given: Any = loader
-        if not callable(given):
-            argument = "a primary key" if one_by_one else "a list of primary keys"
-            raise TypeError(f"the loader must be a function of {argument}, got {type(loader).__name__}")
-        self._loader = loader
+        super().__init__(plan, rows, many, by_pk)
+        self._loaders = loaders
         self._one_by_one = one_by_one
-        self._negative_ttl = _seconds("negative_ttl", negative_ttl, "to remember no misses")
-        self._lease = _seconds("lease", lease, "to take no leases")
+        options = plan.options
+        self._negative_ttl: int | None = options.negative_ttl
+        if negative_ttl is not OF_MODEL:
+            self._negative_ttl = check_span("negative_ttl", negative_ttl, "to remember no misses")
+        self._lease: int | None = options.lease
+        if lease is not OF_MODEL:
+            self._lease = check_span("lease", lease, "to take no leases")
+
+    @classmethod
+    def of(
+        cls, query: ModelQuery[R], loaders: Any, negative_ttl: TTL | OfModel = OF_MODEL, lease: TTL | OfModel = OF_MODEL
+    ) -> ModelLoad[R]:
+        """Return the operation that also loads what a query asks for."""
+        load = cls(query._plan, query._rows, query._many, loaders, negative_ttl, lease, by_pk=query._by_pk)
+        load._chunk, load._paths, load._tree = query._chunk, query._paths, query._tree
+        load._on_invalid = query._on_invalid
+        return load
+
+    def cached_only(self) -> NoReturn:
+        raise contradiction()
 
     def steps(self) -> Steps[R]:
         refused: list[Refused] = []
         # No variable refers to the generators below: they end with this one, even if a traceback keeps its frame.
-        result: Any = yield from (self._read_rows(refused) if self._many else self._read_row(refused))
+        result: Any = yield from self.reading(refused)
         if self._tree:
-            yield from self._load_related(result, self._tree)
-        if refused and self._plan.backend.on_failure != "miss":
+            yield from self._load_related(result, self._tree, refused)
+        if refused:
             raise not_stored(refused, result)
         return result  # type: ignore[no-any-return]
+
+    def reading(self, refused: list[Refused]) -> Steps[Any]:
+        return self._read_rows(refused) if self._many else self._read_row(refused)
+
+    def filling(self, gaps: Gaps, began: Moment) -> Steps[Any]:
+        """Return the row of the one gap there is, which a read found that began at ``began``."""
+        refused: list[Refused] = []
+        (row,) = (yield from self._fill(gaps, began, refused)).values()
+        if refused:
+            raise not_stored(refused, row)
+        return row
 
     def _read_row(self, refused: list[Refused]) -> Steps[Any]:
         (row,) = self._rows
@@ -122,6 +148,7 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
         rows: dict[str, Any] = {}
         missing = {key: payload for key, (_, payload) in gaps.items()}
         excluded: set[SharedLoad] = set()
+        reports = resolved.backend.on_failure != "miss"
         while missing:
             lease = self._lease if leases.can_be_replaced(resolved.backend) else None
             load = SharedLoad(resolved.backend, missing, lease)
@@ -132,7 +159,8 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
                 if load.keys:
                     loaded = yield from self._lead(load, {key: gaps[key] for key in load.keys})
                     rows |= loaded.rows
-                    refused += loaded.refused.among(load.keys)
+                    if reports:
+                        refused += loaded.refused.among(load.keys)
                 missing = {}
                 for other, keys in joined.items():
                     theirs = yield from self._wait_for(other)
@@ -143,10 +171,11 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
                     found = [theirs.payloads[key] for key in keys]
                     shared = self._load_many(resolved.codec, found, [gaps[key][0] for key in keys], keys)
                     rows.update(zip(keys, shared, strict=True))
-                    refused += theirs.refused.among(keys)
+                    if reports:
+                        refused += theirs.refused.among(keys)
             finally:
-                load.finish()  # a traceback that somebody keeps refers to this frame, and so to the lead
-                single_flight.stop_waiting(joined)
+                # A traceback that somebody keeps refers to this frame, and so to the lead.
+                single_flight.release(load, joined)
         return rows
 
     def _wait_for(self, other: SharedLoad) -> Steps[Loaded | None]:
@@ -166,15 +195,11 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
             if load.lease_payload is not None:
                 yield from self._load_in_rounds(load, gaps, loaded)
             else:
-                if load.reads_again:
-                    with suppress(BackendError):
-                        gaps = yield from self._read_again(gaps, loaded)
-                if gaps:
-                    yield from self._load(load, gaps, loaded)
+                yield from self._load_in_turn(load, gaps, loaded, load.reads_again)
             load.finish(loaded)
         except BaseException as error:
             # First of all, so that nobody waits while leases are given back.
-            load.finish(error=error)
+            load.finish(error=None if isinstance(error, (OnlyAwaitedError, OverdueTurnError)) else error)
             if not isinstance(error, GeneratorExit):  # after which nothing more can be asked of the backend
                 yield from leases.give_back(load, every, self._size)
             raise
@@ -194,17 +219,23 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
                 for key, (_, seen) in gaps.items()
                 if overdue or seen is None or not single_flight.is_held(seen, load.backend)
             }
-            refused = yield from leases.take(load, free, not self._many, self._size)
-            # Another caller may have taken these. If there is no lease at the next try either, nobody has: there is
-            # something else under the key, such as a list in Redis.
-            before, closed = closed, free.keys() - load.leased - refused
-            own = load.leased | refused | (before & closed)
-            # After the deadline, it loads even what it got no lease for.
-            now = gaps if overdue else {key: gap for key, gap in gaps.items() if key in own}
-            if now:
-                yield from self._load(load, now, loaded)
-                gaps = {key: gap for key, gap in gaps.items() if key not in now}
-            elif not closed:
+            turn = Turn(self._plan.load_limit, load)
+            try:
+                if free:
+                    deadline += yield from turn.come()
+                refused = yield from leases.take(load, free, not self._many, self._size)
+                # Another caller may have taken these. If there is no lease at the next try either, nobody has: there is
+                # something else under the key, such as a list in Redis.
+                before, closed = closed, free.keys() - load.leased - refused
+                own = load.leased | refused | (before & closed)
+                # After the deadline, it loads even what it got no lease for.
+                now = gaps if overdue else {key: gap for key, gap in gaps.items() if key in own}
+                if now:
+                    yield from self._load(turn, now, loaded)
+                    gaps = {key: gap for key, gap in gaps.items() if key not in now}
+            finally:
+                turn.leave()
+            if not now and not closed:
                 # Not all processes at the same moment.
                 yield Sleep(pause * (0.5 + random.random() / 2))  # noqa: S311
                 pause = min(2 * pause, _LONGEST_PAUSE)
@@ -212,7 +243,20 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
                 gaps = yield from self._read_again(gaps, loaded)
             except BackendError:
                 # Whoever has the leases stores nothing there either.
-                return (yield from self._load(load, gaps, loaded))
+                return (yield from self._load_in_turn(load, gaps, loaded))
+
+    def _load_in_turn(self, load: SharedLoad, gaps: Gaps, loaded: Loaded, reads_again: bool = False) -> Steps[None]:
+        """Load rows without leases; first read them again if others may have stored them since."""
+        turn = Turn(self._plan.load_limit, load)
+        try:
+            waited = yield from turn.come()
+            if reads_again or waited:
+                with suppress(BackendError):
+                    gaps = yield from self._read_again(gaps, loaded)
+            if gaps:
+                yield from self._load(turn, gaps, loaded)
+        finally:
+            turn.leave()
 
     def _read_again(self, gaps: Gaps, loaded: Loaded) -> Steps[Gaps]:
         """Read keys again, keep the rows that exist by now, and return the other keys."""
@@ -232,18 +276,12 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
 
     # -- loading and storing ---------------------------------------------------------------------
 
-    def _load(self, load: SharedLoad, gaps: Gaps, loaded: Loaded) -> Steps[None]:
+    def _load(self, turn: Turn, gaps: Gaps, loaded: Loaded) -> Steps[None]:
         """Call the loader for the rows of ``gaps``, store them, and keep the outcome."""
         pks = {key: pk for key, (pk, _) in gaps.items()}
-        missing = list(pks.values())
-        outer = load.enter_loader()
-        try:
-            if self._one_by_one:
-                reply = yield CallFunction(self._loader, (missing[0],))
-            else:
-                reply = yield CallFunction(_call_to_end, (self._loader, missing))
-        finally:
-            load.leave_loader(outer)
+        load, missing = turn.load, list(pks.values())
+        reply = yield LoaderCall(self._loaders, turn, missing[0] if self._one_by_one else missing).request()
+        turn.leave()  # before the rows are stored, so that the next loader is called
         rows = (only_row if self._one_by_one else rows_by_key)(self._plan, reply, pks)
         payloads = self._plan.resolved().codec.dump_many(list(rows.values()))
         slots.clear(self._plan.tracker, list(rows.values()))
@@ -295,10 +333,11 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
         empty = {key for key, payload in present.items() if payload is None}
         for part in slices([key for key in present if key not in empty], self._size):
             entries = yield Call(load.backend, "get_many_cas", tuple(part))
+            may_have_expired = not load.lease_holds
             for key, entry in zip(part, entries, strict=True):
                 if entry is not None and entry[0] == present[key]:
                     tokens[key] = entry[1]
-                elif entry is None and not load.lease_holds:
+                elif entry is None and may_have_expired:
                     empty.add(key)
         yield from self._write(load, "add_many", {key: packed[key] for key in packed if key in empty}, outcome)
         swaps = {key: (packed[key], tokens[key]) for key in packed if key in tokens}
@@ -332,22 +371,3 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
     @property
     def _size(self) -> int:
         return self._chunk or self._plan.backend.chunk_size
-
-
-def _seconds(name: str, given: TTL, hint: str) -> int | None:
-    """Check an optional number of seconds; 0 is refused, since it would mean a lifetime without end."""
-    if given is None:
-        return None
-    try:
-        seconds = check_ttl(given)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{name}: {error}") from None
-    if not seconds:
-        raise ValueError(f"{name} must be at least 1 second; leave it None {hint}")
-    return seconds
-
-
-def _call_to_end(loader: Loader, pks: list[Any]) -> Any:
-    """Call a loader, and if it is a generator, exhaust it."""
-    reply = loader(pks)
-    return list(reply) if isinstance(reply, Iterator) else reply

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._speedups import assigned
 from .._speedups import keys as key_makers
-from ..errors import ValidationError
+from ..errors import ValidationError, WriteError
+from ..loaders import Loader, Loaders
 from ..metadata import RowPlan
 from ..requests import Call, Steps
-from ..types import TTL, is_model
+from ..types import TTL, OfModel, is_model
 from .delete import ModelDelete
 from .expire import ModelExpire
 from .increment import Increment
@@ -72,12 +73,23 @@ def get_by_id(model: type[M], pk: Any) -> Steps[M]:
     return (yield from get(model, model._meta.row_of(pk)))
 
 
-def get_many(model: type[M], pks: Iterable[Any]) -> Steps[dict[Any, M]]:
+def get_many(
+    model: type[M], pks: Iterable[Any], loader: Loader | None = None, cached_only: bool = False
+) -> Steps[dict[Any, M]]:
     """Read rows by primary key; return those that exist, by primary key."""
     given = _primary_keys("get_many", pks)
     plan = model._meta
     query: ModelQuery[list[M | None]] = ModelQuery(plan, given, True, by_pk=True)
-    rows = yield from query.steps()
+    if cached_only:
+        query.cached_only()
+    if loader is not None:
+        query = query.load_missing(loader)
+    try:
+        rows = yield from query.steps()
+    except WriteError as error:
+        if error.rows is not None:
+            error.rows = _by_pk(plan, given, error.rows)
+        raise
     return _by_pk(plan, given, rows)
 
 
@@ -107,12 +119,18 @@ def get_or_create(
 
 
 def get_or_load(
-    model: type[M], pk: Any, loader: Callable[[Any], Any], ttl: TTL, negative_ttl: TTL, lease: TTL
+    model: type[M],
+    pk: Any,
+    loader: Callable[[Any], Any],
+    ttl: TTL,
+    negative_ttl: TTL | OfModel,
+    lease: TTL | OfModel,
 ) -> ModelLoad[M | None]:
     """Return the operation that reads one row or loads it."""
     plan = model._meta
     rows = [plan.row_of(pk)]
-    load: ModelLoad[M | None] = ModelLoad(plan, rows, False, loader, negative_ttl, lease, one_by_one=True)
+    loaders = Loaders.given(loader, "a primary key")
+    load: ModelLoad[M | None] = ModelLoad(plan, rows, False, loaders, negative_ttl, lease, one_by_one=True)
     return load if ttl is None else load.ttl(ttl)
 
 

@@ -25,16 +25,14 @@ import weakref
 from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
-from functools import partial
-from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, NamedTuple
 
 from ..payload import LEASE, is_lease
-from ..requests import pauses
 from .copied_error import copy_of
+from .waiting import Awaited
 
-__all__ = ["Lead", "Moment", "SharedLoad", "claim", "is_held", "now", "stop_waiting"]
+__all__ = ["Lead", "Moment", "SharedLoad", "claim", "is_held", "loads_held_up", "now", "release"]
 
 _PROCESS_BYTES = 12
 _NUMBER_BYTES = 8
@@ -57,9 +55,11 @@ _own_leases = LEASE + os.urandom(_PROCESS_BYTES)
 _lease_holders: dict[bytes, SharedLoad] = {}
 # The loads whose loaders the present context runs inside of, the outermost first.
 _inside: ContextVar[tuple[SharedLoad, ...]] = ContextVar("inside", default=())
+# The loads of the operation that the present context runs: an operation on several models has one for each.
+_claimed: ContextVar[tuple[SharedLoad, ...]] = ContextVar("claimed", default=())
 
 
-class SharedLoad:
+class SharedLoad(Awaited):
     """One load of some keys of a backend, which other callers may wait for.
 
     Args:
@@ -73,24 +73,26 @@ class SharedLoad:
         leased: the keys whose leases it has taken.
         lease_payload: what it stores as its leases; ``None`` without leases.
         reads_again: whether another load has ended since the keys were read, and may have stored them.
+        is_awaited_by_loader: whether another load, whose loader is running, waits for this one.
     """
 
     def __init__(self, backend: Any, claimed: Iterable[str], lease: int | None) -> None:
+        super().__init__()
         self.backend = backend
         self.lease = lease
         self.keys: dict[str, None] = {}
         self.leased: set[str] = set()
         self.lease_payload = None if lease is None else _own_leases + next(_clock).to_bytes(_NUMBER_BYTES, "big")
         self.reads_again = False
+        self.is_awaited_by_loader = False
         self._places: list[_Place] = [*zip(itertools.repeat(id(backend)), claimed)]
         # Of several callers that replace this load under a key, the one that is first in here.
         self._successors: dict[_Place, SharedLoad] = {}
         self._lead: Callable[[], Lead | None] = lambda: None
         self._called_at: int | None = None
         self._leased_until = 0.0
-        self._waits_for: list[SharedLoad] = []
+        self._waits_for: list[Any] = []
         self._thread = threading.get_ident()
-        self._waiters: list[Callable[[], object]] = []
         self._outcome: _Outcome | None = None
 
     # -- for the caller that loads ---------------------------------------------------------------
@@ -111,17 +113,20 @@ class SharedLoad:
         """The seconds until the leases have expired, which may have been taken long after the load began."""
         return max(0.0, self._leased_until + _EXPIRY_MARGIN - time.monotonic())
 
-    def enter_loader(self) -> tuple[SharedLoad, ...]:
-        """Record that the loader is about to be called; return the argument for :meth:`leave_loader`."""
+    def enter_loader(self) -> tuple[tuple[SharedLoad, ...], tuple[SharedLoad, ...]]:
+        """Record that the loader is called now; return the argument for :meth:`leave_loader`."""
         if self._called_at is None:
             self._called_at = next(_clock)
-        outer = _loads_around()
-        _inside.set((*outer, self))
+        outer = _loads_around(), _claimed.get()
+        # No load of the operation goes on before the loader has returned.
+        _inside.set((*outer[0], *[load for load in outer[1] if load is not self and not load.is_over], self))
+        _claimed.set(())
         return outer
 
-    def leave_loader(self, outer: tuple[SharedLoad, ...]) -> None:
+    def leave_loader(self, outer: tuple[tuple[SharedLoad, ...], tuple[SharedLoad, ...]]) -> None:
         """Record that the loader has returned."""
-        _inside.set(outer)
+        _inside.set(outer[0])
+        _claimed.set(outer[1])
 
     def finish(self, result: Any = None, error: BaseException | None = None) -> None:
         """Pass the outcome to the callers that wait. Only the first outcome counts; what was interrupted is done again.
@@ -144,8 +149,7 @@ class SharedLoad:
             if _running.get(place) is self and (other := _running.pop(place, self)) is not self:
                 _running.setdefault(place, other)  # it has replaced this one just now
         self._places = []  # not before: an exception that strikes above has all of this done again
-        for wake in [*self._waiters]:
-            wake()
+        self.wake()
 
     # -- for the callers that wait ---------------------------------------------------------------
 
@@ -154,27 +158,18 @@ class SharedLoad:
         """Whether it has ended, or whoever was loading is gone."""
         return self._outcome is not None or self._lead() is None
 
-    def when_done(self, wake: Callable[[], object]) -> None:
-        """Call a function once the load is over, from any thread and perhaps more than once; at once if it is."""
-        self._waiters.append(wake)
-        if self.is_over:
-            wake()
-
     def wait(self, seconds: float | None = None) -> Any:
         """Wait for the load, at most for some seconds, and return :meth:`result`.
 
         Returns ``None`` at once where waiting would never end: in the thread that loads, which a signal handler, a
         finalizer or a task of its event loop has interrupted.
         """
-        if self._thread != threading.get_ident():
-            woken: SimpleQueue[None] = SimpleQueue()  # no other primitive of this kind may be entered again
-            self.when_done(partial(woken.put, None))
-            for pause in pauses(seconds):
-                if self.is_over:
-                    break
-                with suppress(Empty):
-                    woken.get(timeout=pause)
-        return self.result()
+        return self.result() if self.is_own_thread else super().wait(seconds)
+
+    @property
+    def is_own_thread(self) -> bool:
+        """Whether it is the present thread that loads, or whose event loop does."""
+        return self._thread == threading.get_ident()
 
     def result(self) -> Any:
         """Return the result; ``None`` if there is none yet, or the load was interrupted.
@@ -204,14 +199,34 @@ class SharedLoad:
             or is_lease(seen)
         )
 
-    def _waits_for_any(self, loads: tuple[SharedLoad, ...]) -> bool:
+    @property
+    def waits_for(self) -> list[Any]:
+        """The loads that its loader waits for, and the turns."""
+        return self._waits_for
+
+    def also_waits_for(self, other: Any) -> None:
+        """Record that it does not go on before another load, or a turn, is over."""
+        self._waits_for.append(other)
+
+    def no_longer_waits_for(self, other: Any) -> None:
+        """Record that such a wait has ended."""
+        with suppress(ValueError):
+            self._waits_for.remove(other)
+
+    @property
+    def may_be_waited_for(self) -> bool:
+        """Whether a loader that is running may wait for it, or it for a loader."""
+        return self.is_awaited_by_loader or self._called_at is not None
+
+    def waits_for_any(self, loads: Container[SharedLoad]) -> bool:
         """Whether its loader waits for one of ``loads``, or for a load that does."""
-        found, rest = {self}, [self]
+        found: set[Any] = {self}
+        rest: list[Any] = [self]
         while rest:
             load = rest.pop()
             if load in loads:
                 return True
-            new = {other for other in load._waits_for if not other.is_over} - found
+            new = {other for other in load.waits_for if not other.is_over} - found
             found |= new
             rest += new
         return False
@@ -269,7 +284,7 @@ def claim(
         excluded: loads not to wait for.
 
     Returns:
-        The loads to wait for, with their keys. They have to be passed to :func:`stop_waiting` after the wait.
+        The loads to wait for, with their keys. They have to be passed to :func:`release` after the wait.
 
     Raises:
         RuntimeError: a loader asks for a row that it is loading, and so does the loader that it asks.
@@ -288,6 +303,8 @@ def claim(
             else:
                 joined.setdefault(chosen, []).append(key)
     load.reads_again = _last_end is not began[1]
+    if load.keys:
+        _claimed.set((*[other for other in _claimed.get() if not other.is_over], load))
     return joined
 
 
@@ -316,20 +333,31 @@ def _join_or_replace(
             return load
     # Recorded before it is looked for: of two callers that would wait for each other, one sees it at least.
     for outer in inside:
-        outer._waits_for.append(other)
-    if other._waits_for_any(inside):
+        other.is_awaited_by_loader = True
+        outer.also_waits_for(other)
+    if other.waits_for_any(inside):
         # It waits for this caller, or cannot go on before it. Better to load the row a second time.
-        stop_waiting([other])
+        _stop_waiting([other])
         return load
     return other
 
 
-def stop_waiting(joined: Iterable[SharedLoad]) -> None:
-    """Record that the present context no longer waits for ``joined``."""
+def release(load: SharedLoad, joined: Iterable[SharedLoad]) -> None:
+    """Record that the present context has done with a load, and no longer waits for ``joined``."""
+    load.finish()
+    _claimed.set(tuple([other for other in _claimed.get() if other is not load]))
+    _stop_waiting(joined)
+
+
+def loads_held_up(load: SharedLoad) -> set[SharedLoad]:
+    """Return the loads that cannot go on while the present context, which runs ``load``, waits."""
+    return {load, *_loads_around(), *[other for other in _claimed.get() if not other.is_over]}
+
+
+def _stop_waiting(joined: Iterable[SharedLoad]) -> None:
     for outer in _loads_around():
         for other in joined:
-            with suppress(ValueError):
-                outer._waits_for.remove(other)
+            outer.no_longer_waits_for(other)
 
 
 def _loads_around() -> tuple[SharedLoad, ...]:

@@ -52,6 +52,15 @@ class User(Base):
     password = co.StringField(secret=True, null=True)
 
 
+class Loaded(Base):
+    id = co.IntegerField(primary_key=True)
+
+    class Meta:
+        @staticmethod
+        def loader(pks):
+            return {pk: {} for pk in pks}
+
+
 class Visit(Base):
     user = co.ForeignKeyField(User)
     day = co.DateField()
@@ -254,6 +263,12 @@ def test_query_shows_rows_in_the_order_asked(app: App) -> None:
     given = app.run("query", "shop.models:User", "-", "--json", typed="2\n4\n\n")
     assert [row["id"] for row in json.loads(given)] == [2, 4]
     assert app.run("query", "shop.models:User", "-") == ""
+
+
+def test_the_cache_alone_is_asked(file_app: App) -> None:
+    assert file_app.run("get", "shop.models:Loaded", "8", code=1) == "m:loaded:id:8  not found\n"
+    assert file_app.json("query", "shop.models:Loaded", "8", "9", code=1) == [None, None]
+    assert file_app.models.Loaded.get(id=8).id == 8
 
 
 def test_delete_removes_rows(app: App) -> None:

@@ -105,6 +105,19 @@ class Stay(co.Model):
         primary_key = co.CompositeKey("room", "night")
 
 
+class Edition(co.Model):
+    id = co.IntegerField(primary_key=True)
+    author = co.ForeignKeyField(Author)
+    title = co.StringField()
+
+    class Meta:
+        name = "calls.edition"
+
+        @staticmethod
+        def loader(pks: list[Any]) -> Any:
+            return load(pks)
+
+
 class Batch:
     """The arguments of the calls for a number of rows, of which every row but those of ``absent`` exists."""
 
@@ -121,6 +134,7 @@ class Batch:
         self.books = Book.insert_many(self.rows).execute()
         self.authors = Author.insert_many({"id": n, "name": f"author {n}"} for n in range(50)).execute()
         Loan.insert_many({"book": n, "reader": n % 3} for n in ids).execute()
+        Edition.insert_many({"id": n, "author": n % 50, "title": "t"} for n in ids).execute()
 
     def read(self) -> list[Any]:
         return Book.query_many(self.keys).execute()
@@ -168,6 +182,8 @@ READING: dict[str, Callable[[Batch], Any]] = {
         {"book": book, "reader": reader} for book, reader in batch.pairs
     ).preload(Loan.book, "book.author"),
     "co.preload": lambda batch: preloading(batch.read()),
+    "query_many of a model with a loader": lambda batch: Edition.query_many(batch.ids).preload("author"),
+    "co.Query of a model with a loader": lambda batch: co.Query((Edition, batch.ids), (Author, 1)),
     "load_missing of rows that are there": lambda batch: Book.query_many(batch.keys).load_missing(load),
 }
 WRITING: dict[str, Callable[[Batch], Any]] = {
@@ -194,6 +210,7 @@ CHANGING: dict[str, Callable[[Batch], Any]] = {
     ),
 }
 LOADING: dict[str, Callable[[Batch], Any]] = {
+    "query_many of a model that loads all": lambda batch: Edition.query_many(batch.absent),
     "load_missing": lambda batch: Book.query_many(batch.absent).load_missing(load),
     "load_missing by primary key": lambda batch: Book.query_many(batch.absent).load_missing(load_by_key),
     "load_missing without leases": lambda batch: Book.query_many(batch.absent).load_missing(load, lease=None),
@@ -243,7 +260,7 @@ def cluster(redis_cluster: RedisCluster) -> co.BaseBackend:
 
 
 def check(name: str, awaited: bool, backend: Any) -> None:
-    with backend, co.bind([Author, Book, Loan, Price, Stay], backend=backend):
+    with backend, co.bind([Author, Book, Edition, Loan, Price, Stay], backend=backend):
         functions = calls_per_row(OPERATIONS[name], awaited, backend)
         asyncio.run(backend.aclose())
     assert functions == {}

@@ -19,7 +19,7 @@ def model_with(bases: tuple[Any, ...] = (co.Model,), **options: Any) -> Any:
     [
         ("tttl", "did you mean 'ttl'"),
         ("backends", "did you mean 'backend'"),
-        ("x", "known are: abstract, accepts, backend"),
+        ("x", "known are: abstract, accepts, aloader, backend"),
     ],
 )
 def test_an_unknown_option_is_an_error_that_names_the_closest(option: str, hint: str) -> None:

@@ -29,20 +29,33 @@ class Struck(BaseException):
     """Raised where nobody expects it, as a soft time limit is."""
 
 
+def load(pks: list[int]) -> dict[int, dict[str, str]]:
+    return {pk: {"name": f"member {pk}"} for pk in pks if pk < 100}
+
+
 class Member(co.Model):
     id = co.IntegerField(primary_key=True)
     name = co.StringField()
+
+    class Meta:
+        loader = load
+        lease = 3600
+        max_loads = 1
+
+
+class Guest(co.Model):
+    id = co.IntegerField(primary_key=True)
+    name = co.StringField()
+
+    class Meta(Member.Meta):
+        pass
 
 
 @pytest.fixture(autouse=True)
 def on_memory() -> Iterator[co.SimpleBackend]:
     memory = co.SimpleBackend()
-    with co.bind([Member], backend=memory):
+    with co.bind([Member, Guest], backend=memory):
         yield memory
-
-
-def load(pks: list[int]) -> dict[int, dict[str, str]]:
-    return {pk: {"name": f"member {pk}"} for pk in pks if pk < 100}
 
 
 def load_one(pk: int) -> dict[str, str]:
@@ -60,6 +73,8 @@ CALLS: dict[str, Callable[[], Any]] = {
     "one": lambda: Member.get_or_load(1, load_one, lease=3600),
     "nested": lambda: Member.get_or_load(1, lambda pk: load_one(Member.get_or_load(2, load_one, lease=3600).id - 1)),
     "failing": fail,
+    "by the model": lambda: Member.get(id=1),
+    "of two models": lambda: co.Query((Member, [1, 500]), (Guest, [2])).execute(),
 }
 
 
@@ -113,12 +128,13 @@ def instructions(call: Callable[[], Any]) -> int:
 
 
 def clear() -> None:
-    Member.delete_many({"id": pk} for pk in (1, 2, 500)).execute()
+    co.Delete((Member, [1, 2, 500]), (Guest, [2])).execute()
 
 
 def check() -> None:
     """Check that nothing is in flight, and that the next loads, and those after a deletion, do not wait."""
     assert in_flight() == 0
+    assert [model._meta.load_limit._first() for model in (Member, Guest)] == [[], []]
     assert [row.name for row in CALLS["many"]()[:2]] == ["member 1", "member 2"]
     clear()
     assert Member.get_or_load(1, load_one, lease=3600).name == "member 1"

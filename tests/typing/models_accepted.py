@@ -47,6 +47,24 @@ class Counter(co.Model):
             return {**stored, "version": version}
 
 
+class Loaded(co.Model):
+    id = co.IntegerField(primary_key=True)
+
+    class Meta:
+        loader = "fetch"
+        negative_ttl = datetime.timedelta(minutes=1)
+        lease = None
+        max_loads = 8
+
+        @staticmethod
+        async def aloader(pks: list[int]) -> dict[int, dict[str, Any]]:
+            return {pk: {} for pk in pks}
+
+    @classmethod
+    def fetch(cls, pks: list[int]) -> "list[Loaded]":
+        return [cls(id=pk) for pk in pks]
+
+
 def keys() -> Iterator[dict[str, int]]:
     yield {"id": 1}
 
@@ -115,6 +133,12 @@ assert_type(
 assert_type(User.query(id=1).load_missing(load_users).execute(), User | None)
 assert_type(User.query_many(keys()).load_missing(load_users).ttl(5).execute(), list[User | None])
 assert_type(Visit.query_many().load_missing(load_visits, negative_ttl=5, lease=5).execute(), list[Visit | None])
+assert_type(User.query(id=1).cached_only().execute(), User | None)
+assert_type(User.query_many([1]).cached_only().preload("x").execute(), list[User | None])
+assert_type(co.Query((User, [1])).cached_only().execute(), list[Any])
+assert_type(User.get_many([1], loader=load_users), dict[Any, User])
+assert_type(User.get_many([1], cached_only=True), dict[Any, User])
+assert_type(co.preload(visit, Visit.user, cached_only=True), Visit)
 
 
 def visit_once(row: User) -> None:
@@ -176,6 +200,9 @@ async def awaited() -> None:
     assert_type(await User.aget_by_id(1), User)
     assert_type(await User.aget_or_none(id=1), User | None)
     assert_type(await User.aget_many([1, 2]), dict[Any, User])
+    assert_type(await User.aget_many([1, 2], loader=load_users_slowly), dict[Any, User])
+    assert_type(await User.query_many([1, 2]).cached_only(), list[User | None])
+    assert_type(await co.apreload([visit], Visit.user, cached_only=True), list[Visit])
     assert_type(await User.aget_or_create(id=1, defaults={"name": "x"}), tuple[User, bool])
     assert_type(await User.aget_or_load(1, load_user, ttl=5, lease=None), User | None)
     assert_type(await User.aset_by_id(1, {"name": "x"}), User)

@@ -1,0 +1,173 @@
+"""The loaders of a model: its functions that load missing rows, and how many calls of them may run at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from itertools import islice
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .errors import OnlyAwaitedError
+from .options import Options
+from .types import must_be_awaited
+
+if TYPE_CHECKING:
+    from .models import Model
+
+__all__ = ["LoadLimit", "Loader", "Loaders"]
+
+Rows = Mapping[Any, Any] | Iterable[Any]
+
+Loader = Callable[[list[Any]], Rows | Awaitable[Rows] | AsyncIterator[Any]]
+"""Returns rows for a list of primary keys: by primary key, or in any order. An awaited operation also awaits it."""
+
+
+class Loaders:
+    """The functions that load the missing rows of an operation, called or awaited.
+
+    Args:
+        called: what a called operation calls; an awaited one does so in a thread, unless there is ``awaited``.
+        awaited: what an awaited operation calls in its event loop, and awaits where it has to.
+        model: the model, if these are the loaders of its Meta. Then each may be the name of a method of the model.
+    """
+
+    __slots__ = ("_awaited", "_called", "_model")
+
+    def __init__(
+        self, called: Callable[..., Any] | str | None, awaited: Callable[..., Any] | str | None, model: Any = None
+    ) -> None:
+        self._called = called
+        self._awaited = awaited
+        self._model = model
+
+    @classmethod
+    def given(cls, loader: Any, argument: str = "a list of primary keys") -> Loaders:
+        """Return the loader of one operation, which calls it in its own thread or event loop.
+
+        Raises:
+            TypeError: it is no function.
+        """
+        if not callable(loader):
+            raise TypeError(f"the loader must be a function of {argument}, got {type(loader).__name__}")
+        return cls(loader, loader)
+
+    @classmethod
+    def of_model(cls, model: type[Model], options: Options) -> Loaders | None:
+        """Return the loaders of a model, ``None`` if it has none.
+
+        Raises:
+            TypeError: a name that is no class method or static method of the model.
+        """
+        if options.loader is None and options.aloader is None:
+            return None
+        for option in ("loader", "aloader"):
+            _check_name(model, option, getattr(options, option))
+        return cls(options.loader, options.aloader, model)
+
+    def to_call(self) -> Callable[..., Any]:
+        """Return the function for a called operation.
+
+        Raises:
+            OnlyAwaitedError: there are only coroutine functions.
+        """
+        called = self._function(self._called)
+        if called is None or (self._model is not None and must_be_awaited(called)):
+            name = self._model.__name__
+            raise OnlyAwaitedError(
+                f"{name}: the rows that are not in the cache can only be loaded by an awaited read, since Meta has no"
+                f" loader that is a plain function: use the methods whose names begin with 'a' (aget, aexecute,"
+                " co.apreload, a foreign key's aget), or .cached_only()"
+            )
+        return called
+
+    def to_await(self) -> tuple[Callable[..., Any], bool]:
+        """Return the function for an awaited operation, and whether it has to be called in a thread."""
+        awaited = self._function(self._awaited)
+        if awaited is not None:
+            return awaited, False
+        called: Any = self._function(self._called)
+        return called, not must_be_awaited(called)
+
+    def _function(self, given: Callable[..., Any] | str | None) -> Callable[..., Any] | None:
+        # Looked up at each load, as any method is that a subclass or a test may replace.
+        found: Callable[..., Any] | None = getattr(self._model, given) if isinstance(given, str) else given
+        return found
+
+
+def _check_name(model: type[Model], option: str, given: object) -> None:
+    """Raise :exc:`TypeError` for the name of something that cannot be called on the model itself."""
+    if not isinstance(given, str):
+        return
+    where = f"{model.__name__}.Meta.{option}"
+    found = next((vars(cls)[given] for cls in model.__mro__ if given in vars(cls)), None)
+    if found is None:
+        from difflib import get_close_matches
+
+        close = get_close_matches(given, dir(model), 1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise TypeError(f"{where}: {model.__name__} has no method {given!r}{hint}")
+    if type(found) is FunctionType or not callable(getattr(model, given)):
+        what = "a method of instances" if type(found) is FunctionType else type(found).__name__
+        raise TypeError(f"{where}: {given!r} is {what}; declare it as a @classmethod or a @staticmethod")
+
+
+class _Turn(Protocol):
+    """A place in the queue of a :class:`LoadLimit`."""
+
+    @property
+    def is_left(self) -> bool:
+        """Whether it needs no place any more."""
+
+    def wake(self) -> None:
+        """Let its caller look again whether it may go on."""
+
+
+class LoadLimit:
+    """A queue of the loader calls of a model, of which the first ``calls`` run.
+
+    No lock is held, so that signal handlers and finalizers may load, and be interrupted, at any point: the queue
+    changes by single operations of a dict, which are atomic, and each state in between is valid.
+
+    Args:
+        calls: how many calls may run at a time in this process.
+    """
+
+    def __init__(self, calls: int) -> None:
+        self.calls = calls
+        self._queue: dict[Any, None] = {}
+        self._process = os.getpid()
+
+    def join(self, turn: _Turn) -> None:
+        """Add a turn at the end of the queue."""
+        if self._process != os.getpid():
+            # The calls of the threads that a forked child does not have.
+            self._queue, self._process = {}, os.getpid()
+        self._queue[turn] = None
+
+    def leave(self, turn: _Turn) -> None:
+        """Remove a turn, and wake those that may go on by that."""
+        self._queue.pop(turn, None)
+        for first in self._first():
+            first.wake()
+
+    def may_go_on(self, turn: _Turn) -> bool:
+        """Return whether a turn is among the first of the queue."""
+        return turn in self._first()
+
+    def ahead_of(self, turn: _Turn) -> list[Any]:
+        """Return the turns before one that is in the queue."""
+        turns = [*self._queue]
+        return turns[: turns.index(turn)] if turn in turns else []
+
+    def _first(self) -> list[Any]:
+        while True:
+            try:
+                turns = [*islice(self._queue, self.calls)]
+            except RuntimeError:  # another thread has changed it meanwhile
+                continue
+            left = [turn for turn in turns if turn.is_left]
+            if not left:
+                return turns
+            for turn in left:
+                self._queue.pop(turn, None)

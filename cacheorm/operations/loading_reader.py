@@ -1,0 +1,44 @@
+"""What the plan of a model with loaders has in place of the reader of rows: the shortest way to a row that is there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..metadata import RowPlan
+from ..payload import ABSENT
+from ..sync_driver import run
+from . import single_flight
+from .base import R
+from .query import ModelQuery
+from .read_through import ModelLoad
+
+__all__ = ["LoadingReader"]
+
+
+class LoadingReader:
+    """Reads one row, as ``RowReader`` does for models without loaders, and turns queries into loads.
+
+    Args:
+        plan: the plan of the model.
+    """
+
+    def __init__(self, plan: RowPlan) -> None:
+        self._plan = plan
+        self._loaders: Any = plan.loaders
+
+    def read(self, row: Any) -> Any:
+        """Read or load one row; return ``None`` if it does not exist."""
+        plan = self._plan
+        resolved = plan.resolved()
+        began = single_flight.now()
+        pk, key = plan.identity.identify_one(row, True)
+        payload = resolved.backend.get(key)
+        found = None if payload is None else resolved.codec.load(payload, pk, key)
+        if found is None and payload != ABSENT:
+            load: ModelLoad[Any] = ModelLoad(plan, [row], False, self._loaders)
+            return run(load.filling({key: (pk, payload)}, began))
+        return found
+
+    def load_of(self, query: ModelQuery[R]) -> ModelLoad[R]:
+        """Return the operation that does what a query asks, and loads what is missing."""
+        return ModelLoad.of(query, self._loaders)
