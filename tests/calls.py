@@ -16,7 +16,7 @@ from uuid import UUID
 import cacheorm as co
 from cacheorm.payload import LEASE
 
-__all__ = ["CALLS", "Call", "outcome", "payloads"]
+__all__ = ["CALLS", "Call", "Raised", "outcome", "payloads"]
 
 # More than a list has room for when it is made, so that it has to grow.
 COUNT = 6
@@ -36,6 +36,13 @@ class Call(NamedTuple):
     inputs: tuple[Any, ...] = ()
 
 
+class Raised(NamedTuple):
+    """Type and text of what a call raises."""
+
+    kind: str
+    text: str
+
+
 CALLS: dict[str, Callable[[], Call]] = {}
 """What makes a call, by name."""
 
@@ -46,11 +53,11 @@ def call(make: Callable[[], Call]) -> Callable[[], Call]:
 
 
 def outcome(tried: Call) -> Any:
-    """Return what a call gives, or type and text of what it raises."""
+    """Return what a call gives, or :class:`Raised`."""
     try:
         return tried.show(tried.run())
     except Exception as error:  # noqa: BLE001 - whatever it is, it is compared
-        return type(error).__name__, str(error)
+        return Raised(type(error).__name__, str(error))
 
 
 # -- models --------------------------------------------------------------------------------------------
