@@ -72,11 +72,11 @@ class Fuzzer:
         find = _difference(data, seen, self._runs[1](data))
         if find is not None:
             return find
-        for failure in seen.failures:
-            kind = failure.kind, _VARIES.sub("", failure.text)[:100]
-            if kind not in self._failures:
-                self._failures.add(kind)
-                new = True
+        # One error may list several problems.
+        kinds = {(one.kind, _VARIES.sub("", text)[:80]) for one in seen.failures for text in one.text.split("; ")}
+        if not kinds <= self._failures:
+            self._failures |= kinds
+            new = True
         if new or not self.corpus:
             self.corpus.append(data)
             if self._keep is not None:

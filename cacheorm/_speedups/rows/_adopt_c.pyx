@@ -128,7 +128,10 @@ cdef class Adopter:
                 twice |= not direct or entry.offset < 0
                 twice = twice or (<PyObject **> (<char *> <PyObject *> instance + entry.offset))[0] is not NULL
                 field = <object> entry.field
-                field.__set__(instance, value)
+                if entry.holds_ids:
+                    field._hold(instance, value)  # nothing of it has been changed yet
+                else:
+                    field.__set__(instance, value)
                 check_size(row, size)
                 leaves = False
         if twice and self.references:

@@ -70,9 +70,12 @@ class Adopter:
         return instances
 
     def _find_setters(self) -> dict[str, Any]:
-        # Straight to the slot, where the field does nothing else either.
-        self._setters = {
-            name: field._member.__set__ if type(field).__set__ is Slot.__set__ else field.__set__
-            for name, field in self.fields.items()
-        }
+        self._setters = {name: _setter(field) for name, field in self.fields.items()}
         return self._setters
+
+
+def _setter(field: Any) -> Any:
+    """Return the function that sets a field of a new instance, of which nothing has been changed yet."""
+    if type(field).__set__ is Slot.__set__:
+        return field._member.__set__
+    return field._hold if field.holds_ids else field.__set__
