@@ -87,6 +87,9 @@ class Author(co.Model):
     id = co.UUIDField(primary_key=True)
     name = co.StringField()
 
+    class Meta:
+        namespace = "calls"
+
 
 def make_model(serializer: Any, **meta: Any) -> Any:
     """Make a model with a field of every kind, on a backend of its own."""

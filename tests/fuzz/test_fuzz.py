@@ -48,7 +48,7 @@ def test_what_was_found_once_is_the_same_in_both_builds(target: str, path: Path)
 @pytest.mark.parametrize("target", TARGETS)
 def test_new_inputs_are_the_same_in_both_builds(target: str) -> None:
     fuzzer = Fuzzer(TARGETS[target], seed=1)
-    for _ in range(enough(20_000, 800, of="fuzzed inputs")):
+    for _ in range(enough(20_000, 300, of="fuzzed inputs")):
         find = fuzzer.run(fuzzer.next_input())
         assert find is None, find.data.hex()
 
