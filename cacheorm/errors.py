@@ -270,10 +270,6 @@ class DoesNotExist(CacheORMError):
     ``getattr`` with a default work for references to rows that do not exist."""
 
 
-class OnlyAwaitedError(TypeError):
-    """A called operation needs a function that can only be awaited."""
-
-
 class LazyLoadWarning(RuntimeWarning):
     """Access to a foreign key read the related row inside a running event loop, which was blocked meanwhile."""
 

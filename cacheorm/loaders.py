@@ -8,19 +8,22 @@ from itertools import islice
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .errors import OnlyAwaitedError
 from .options import Options
 from .types import must_be_awaited
 
 if TYPE_CHECKING:
     from .models import Model
 
-__all__ = ["LoadLimit", "Loader", "Loaders"]
+__all__ = ["LoadLimit", "Loader", "Loaders", "OnlyAwaitedError"]
 
 Rows = Mapping[Any, Any] | Iterable[Any]
 
 Loader = Callable[[list[Any]], Rows | Awaitable[Rows] | AsyncIterator[Any]]
 """Returns rows for a list of primary keys: by primary key, or in any order. An awaited operation also awaits it."""
+
+
+class OnlyAwaitedError(TypeError):
+    """A called operation needs a function that can only be awaited."""
 
 
 class Loaders:
@@ -148,19 +151,20 @@ class LoadLimit:
     def leave(self, turn: _Turn) -> None:
         """Remove a turn, and wake those that may go on by that."""
         self._queue.pop(turn, None)
-        for first in self._first():
+        for first in self.running():
             first.wake()
 
     def may_go_on(self, turn: _Turn) -> bool:
         """Return whether a turn is among the first of the queue."""
-        return turn in self._first()
+        return turn in self.running()
 
     def ahead_of(self, turn: _Turn) -> list[Any]:
         """Return the turns before one that is in the queue."""
         turns = [*self._queue]
         return turns[: turns.index(turn)] if turn in turns else []
 
-    def _first(self) -> list[Any]:
+    def running(self) -> list[Any]:
+        """Return the turns that may go on."""
         while True:
             try:
                 turns = [*islice(self._queue, self.calls)]

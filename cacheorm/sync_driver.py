@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Coroutine
 from typing import Any, TypeVar
 
-from .errors import OnlyAwaitedError
+from .loaders import OnlyAwaitedError
 from .requests import Call, CallFunction, Fetch, Request, Sleep, Steps, WaitFor
 
 __all__ = ["perform", "run"]

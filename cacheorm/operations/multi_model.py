@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, NoReturn, Self, cast
 
 from .._speedups import keys as key_makers
@@ -179,7 +180,7 @@ class _OverModels(Operation[R]):
     def _run(self, by_model: dict[Any, _Rows]) -> Steps[list[OperationResult]]:
         positions = [group.positions for group in by_model.values()]
         parts = zip(self._parts(by_model), positions, strict=True)
-        return (yield from run_merged([_positioned(part.steps(), of_part) for part, of_part in parts], positions))
+        return (yield from run_merged([_positioned(part.steps, of_part) for part, of_part in parts], positions))
 
     def _failure(self, by_model: dict[Any, _Rows], results: Sequence[OperationResult]) -> WriteError:
         failed: list[FailedRow] = []
@@ -209,10 +210,11 @@ class _OverModels(Operation[R]):
         return failure
 
 
-def _positioned(steps: Steps[R], positions: Sequence[int]) -> Steps[R]:
+def _positioned(steps: Callable[[], Steps[R]], positions: Sequence[int]) -> Steps[R]:
     """Run an operation whose errors name the position of a row among all rows of the call."""
     try:
-        return (yield from steps)
+        # No variable refers to it: it ends with this one, even if a traceback keeps this frame.
+        return (yield from steps())
     except (ShapeError, ValidationError) as error:
         raise error.repositioned(positions) from error.__cause__
 
@@ -366,7 +368,7 @@ class Query(_OverModels[list[Any]], ModelQuery[list[Any]]):
         reading = Reading([], self._on_invalid, self._cached_only)
         parts: list[Any] = self._parts(by_model)
         groups = zip(parts, by_model.values(), strict=True)
-        steps = [_positioned(part.reading(reading.refused), group.positions) for part, group in groups]
+        steps = [_positioned(partial(part.reading, reading.refused), group.positions) for part, group in groups]
         results = yield from run_merged(steps, reads=True)
         for outcome in results:
             if outcome.error is not None:

@@ -19,8 +19,8 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from .._speedups import slots
-from ..errors import BackendError, FailedRow, OnlyAwaitedError
-from ..loaders import Loaders
+from ..errors import BackendError, FailedRow
+from ..loaders import Loaders, OnlyAwaitedError
 from ..payload import ABSENT, LEASE
 from ..requests import Call, Sleep, Steps, WaitFor
 from ..types import OF_MODEL, TTL, OfModel, Outcome, check_span

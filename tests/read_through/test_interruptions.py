@@ -134,7 +134,7 @@ def clear() -> None:
 def check() -> None:
     """Check that nothing is in flight, and that the next loads, and those after a deletion, do not wait."""
     assert in_flight() == 0
-    assert [model._meta.load_limit._first() for model in (Member, Guest)] == [[], []]
+    assert [model._meta.load_limit.running() for model in (Member, Guest)] == [[], []]
     assert [row.name for row in CALLS["many"]()[:2]] == ["member 1", "member 2"]
     clear()
     assert Member.get_or_load(1, load_one, lease=3600).name == "member 1"
