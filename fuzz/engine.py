@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import random
 import re
-import sys
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from .builds import PACKAGE, compiled_build, pure_build
+from .leaks import growth
 from .lines import Lines
 from .seen import Failure, Seen
 
@@ -20,8 +19,8 @@ _LARGEST = 4096
 # What differs between errors of one kind: numbers, and what is quoted.
 _VARIES = re.compile(r"\d+|'.*'|\".*\"")
 
-# Objects that are alive after a call and were not before: caches fill in the first turns.
-_TURNS, _RUNS = 30, 20
+# How often an input is run to see whether objects stay.
+_RUNS = 20
 
 
 class Find(NamedTuple):
@@ -105,15 +104,8 @@ class Fuzzer:
 
     def leak(self, data: bytes) -> Find | None:
         """Run an input again and again, and see whether objects stay."""
-        run = self._runs[1]
-        for _ in range(_TURNS):
-            gc.collect()
-            before = sys.getallocatedblocks()
-            for _ in range(_RUNS):
-                run(data)
-            gc.collect()
-            if sys.getallocatedblocks() - before < _RUNS:
-                return None
+        if not growth(lambda: self._runs[1](data), _RUNS):
+            return None
         return Find(data, "leak", "the compiled build leaves objects behind at every run")
 
     def _mutated(self) -> bytes:

@@ -28,6 +28,7 @@ from amounts import enough
 from guarded import run_guarded
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from leaking import assert_nothing_stays
 
 import cacheorm as co
 from cacheorm._speedups.rows import _rows_py
@@ -843,6 +844,11 @@ def round_trips(model: Any, codec: Any, payloads: list[bytes]) -> None:
             codec.dump_many([instance])
 
 
+def smallest_objects() -> int:
+    """The memory that is in use, as a number of objects of the smallest size, which have 16 to 32 bytes."""
+    return tracemalloc.get_traced_memory()[0] // 32
+
+
 @pytest.mark.no_cover
 def test_nothing_leaks_on_any_path(twin: Any) -> None:
     """Thousands of good and bad rows, and memory is as it was before."""
@@ -859,23 +865,11 @@ def test_nothing_leaks_on_any_path(twin: Any) -> None:
     ]
     bad += [msgpack.packb(dict(reversed(stored.items()))), msgpack.packb({**stored, "more": 1}), good + b"\x00"]
     payloads = [good, *bad]
-    rounds = 60
-    growth = []
     tracemalloc.start()
     try:
-        # The first turns fill caches of the interpreter. What leaks in each round grows in every turn.
-        for _ in range(6):
-            gc.collect()
-            before = tracemalloc.get_traced_memory()[0]
-            for _ in range(rounds):
-                round_trips(model, codec, payloads)
-            gc.collect()
-            growth.append(tracemalloc.get_traced_memory()[0] - before)
-            if growth[-1] < rounds * 32:  # the smallest objects have 16 to 32 bytes
-                break
+        assert_nothing_stays(lambda: round_trips(model, codec, payloads), 60, measure=smallest_objects)
     finally:
         tracemalloc.stop()
-    assert growth[-1] < rounds * 32, growth
 
 
 def test_values_are_held_once_by_the_slot_and_dropped_with_the_instance(twin: Any) -> None:
