@@ -13,9 +13,6 @@ from typing import Any
 
 import pytest
 
-from cacheorm import deadlines
-from cacheorm.backends._net import threads
-
 __all__ = ["SkippingClock", "skipping_clock"]
 
 
@@ -59,6 +56,10 @@ class SkippingClock:
 @contextmanager
 def skipping_clock() -> Iterator[SkippingClock]:
     """Have such a clock for connections that are made in the block."""
+    # Not at the top: conftest.py imports this module, also where the package is not built.
+    from cacheorm import deadlines
+    from cacheorm.backends._net import threads
+
     clock = SkippingClock()
 
     class Poll:
