@@ -163,6 +163,10 @@ FUZZ = $(TARGET) --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(INPUT)
 fuzz: $(VENV)/.installed-dev $(VENV)/.built ## look for inputs that the two builds treat differently: make fuzz SECONDS=60 TARGET=rows
 	@$(COMPILED) $(BIN)/python -m fuzz $(FUZZ)
 
+.PHONY: sanitize
+sanitize: $(VENV)/.installed-dev servers ## the suites of the compiled code, with the sanitizers of gcc in the extensions: Linux
+	scripts/sanitize.sh $(BIN)/python --numprocesses=$(WORKERS) --dist=worksteal tests/speedups tests/serializers tests/models tests/backends tests/fuzz $(PYTEST)
+
 # ---- benchmarks: each starts its own servers; docs/benchmarks.md says how to read them
 
 # A peer that this Python cannot have is left out, and the table says so.

@@ -89,7 +89,9 @@ def fuzz(given: argparse.Namespace) -> int:
     """Fuzz targets, some at a time, and print the figures. Return how many finds there were."""
     seed = random.SystemRandom().randrange(1 << 32) if given.seed is None else given.seed
     print(f"Seed {seed}", flush=True)
-    waiting, running, ended = [*given.targets], [], []
+    waiting = [*given.targets]
+    running: list[Worker] = []
+    ended: list[tuple[str, dict[str, Any]]] = []
     interrupted = False
     while waiting or running:
         try:

@@ -52,7 +52,7 @@ def _models(co: Any) -> list[Any]:
     def users(name: str, base: Any = None, **namespace: Any) -> Any:
         return make_model(co, name, namespace, base, primary_key=None)
 
-    user = make_model(
+    user: Any = make_model(
         co,
         "User",
         {

@@ -22,7 +22,15 @@ _NAMES = (b"msgpack", b"json", b"pickle", b"protobuf", b"", b"m\xff", b"x" * 255
 _ABSENT, _LEASE = b"\xc1\x01\x01\x00", b"\xc1\x01\x11\x00token"
 _KEY = "m:row:id:1"
 # What rows are changed to, as far as a model has such a field.
-_CHANGES = {"text": "changed", "number": None, "any": [1], "list0": ["x"], "int_0": 5, "text_1": None, "json_0": [{}]}
+_CHANGES: dict[str, Any] = {
+    "text": "changed",
+    "number": None,
+    "any": [1],
+    "list0": ["x"],
+    "int_0": 5,
+    "text_1": None,
+    "json_0": [{}],
+}
 
 
 def prepare(co: Any) -> Callable[[bytes], Seen]:
