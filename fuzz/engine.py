@@ -16,8 +16,8 @@ __all__ = ["Find", "Fuzzer"]
 
 _LARGEST = 4096
 
-# What differs between errors of one kind: numbers, and what is quoted.
-_VARIES = re.compile(r"\d+|'.*'|\".*\"")
+# What differs between errors of one kind: numbers, what is quoted, and the names of models and fields.
+_VARIES = re.compile(r"\d+|'.*'|\".*\"|\b[A-Z]\w*\.\w+\b")
 
 # How often an input is run to see whether objects stay.
 _RUNS = 20
@@ -72,7 +72,7 @@ class Fuzzer:
         if find is not None:
             return find
         # One error may list several problems.
-        kinds = {(one.kind, _VARIES.sub("", text)[:80]) for one in seen.failures for text in one.text.split("; ")}
+        kinds = {(one.kind, text[:80]) for one in seen.failures for text in _VARIES.sub("", one.text).split("; ")}
         if not kinds <= self._failures:
             self._failures |= kinds
             new = True

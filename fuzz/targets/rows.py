@@ -94,7 +94,7 @@ def _compressed(source: Source) -> bytes:
 
 def _in_frames(source: Source) -> bytes:
     """Compress a body of many times the size, cut it off, or put something behind it."""
-    header, times, cut, more = _header(source, 2), 1 << source.byte() % 18, source.byte(), source.piece()
+    header, times, cut, more = _header(source, 2), 1 << source.byte() % 10, source.byte(), source.piece()
     body = _zstd(source.rest()[:64] * times)
     return header + (body[:-cut] if cut < 128 and cut else body) + more
 
