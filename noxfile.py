@@ -68,7 +68,7 @@ def smoke(session: nox.Session) -> None:
     root = Path.cwd()
     copy = Path(session.create_tmp(), "copy").resolve()
     shutil.rmtree(copy, ignore_errors=True)
-    for name in ("tests", "scripts", "examples", "docs"):
+    for name in ("tests", "fuzz", "scripts", "examples", "docs"):
         shutil.copytree(root / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(root / name, copy)
