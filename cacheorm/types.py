@@ -18,6 +18,7 @@ __all__ = [
     "TTL",
     "BreakerState",
     "KeepTTL",
+    "Marker",
     "OfModel",
     "Outcome",
     "PoolState",
@@ -35,17 +36,28 @@ Value = bytes | str | int | float
 """What a backend stores; it is read back as ``bytes``."""
 
 
-class KeepTTL:
-    """Type of :data:`KEEP_TTL`."""
+class Marker:
+    """A value that there is once, in the module of its class.
+
+    Args:
+        name: the name it has there, by which it is shown and pickled.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
 
     def __repr__(self) -> str:
-        return "KEEP_TTL"
+        return self._name
 
     def __reduce__(self) -> str:
-        return "KEEP_TTL"
+        return self._name
 
 
-KEEP_TTL: Final = KeepTTL()
+class KeepTTL(Marker):
+    """Type of :data:`KEEP_TTL`."""
+
+
+KEEP_TTL: Final = KeepTTL("KEEP_TTL")
 """In place of a ttl for ``replace``: the entry keeps the lifetime it has."""
 
 TTL = int | float | timedelta | None
@@ -55,17 +67,11 @@ NEVER: Final = 0
 """A lifetime that never ends."""
 
 
-class OfModel:
+class OfModel(Marker):
     """Type of :data:`OF_MODEL`."""
 
-    def __repr__(self) -> str:
-        return "OF_MODEL"
 
-    def __reduce__(self) -> str:
-        return "OF_MODEL"
-
-
-OF_MODEL: Final = OfModel()
+OF_MODEL: Final = OfModel("OF_MODEL")
 """In place of an option of an operation: what the Meta of the model says."""
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, Unpack, ov
 from uuid import UUID
 
 from ..errors import CacheORMError, DoesNotExist
-from ..types import is_model, not_a_model
+from ..types import Marker, is_model, not_a_model
 from .base import Field, FieldOptions
 from .lazy import keep_errors, warn_if_blocking
 from .references import Reference, has_rows_of
@@ -32,15 +32,11 @@ Key = int | str | bytes | Decimal | UUID | date | time | Enum | tuple[Any, ...]
 """What a primary key may be, for type checkers: they cannot know that of a certain model."""
 
 
-class _Missing:
-    def __repr__(self) -> str:
-        return "MISSING"
-
-    def __reduce__(self) -> str:
-        return "MISSING"
+class _Missing(Marker):
+    """Type of :data:`MISSING`."""
 
 
-MISSING: Final = _Missing()
+MISSING: Final = _Missing("MISSING")
 """In place of a related instance: the row was looked up, and does not exist."""
 
 
