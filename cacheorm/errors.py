@@ -274,6 +274,14 @@ class LazyLoadWarning(RuntimeWarning):
     """Access to a foreign key read the related row inside a running event loop, which was blocked meanwhile."""
 
 
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """Return the end of a message about an unknown name: the closest known one, or ``otherwise`` if none is close."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, list(known), 1)
+    return f"; did you mean {close[0]!r}?" if close else otherwise
+
+
 def unpackable(
     pack: Callable[[dict[str, Any]], object],
     model: str,

@@ -8,6 +8,7 @@ from itertools import islice
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .errors import did_you_mean
 from .options import Options
 from .types import must_be_awaited
 
@@ -105,11 +106,7 @@ def _check_name(model: type[Model], option: str, given: object) -> None:
     where = f"{model.__name__}.Meta.{option}"
     found = next((vars(cls)[given] for cls in model.__mro__ if given in vars(cls)), None)
     if found is None:
-        from difflib import get_close_matches
-
-        close = get_close_matches(given, dir(model), 1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise TypeError(f"{where}: {model.__name__} has no method {given!r}{hint}")
+        raise TypeError(f"{where}: {model.__name__} has no method {given!r}{did_you_mean(given, dir(model))}")
     if type(found) is FunctionType or not callable(getattr(model, given)):
         what = "a method of instances" if type(found) is FunctionType else type(found).__name__
         raise TypeError(f"{where}: {given!r} is {what}; declare it as a @classmethod or a @staticmethod")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._speedups import adopt, keys
 from .backends import BaseBackend, SimpleBackend
-from .errors import DoesNotExist, ShapeError, ValidationError
+from .errors import DoesNotExist, ShapeError, ValidationError, did_you_mean
 from .fields import CompositeKey, Field, ForeignKeyField
 from .fields.base import check_aliases
 from .loaders import Loaders, LoadLimit
@@ -257,10 +257,7 @@ class RowPlan:
         if not isinstance(name, str):
             what = f"a dict with a name of type {type(name).__name__} (a dict of rows? pass its values())"
             return self.not_a_row(what, position)
-        from difflib import get_close_matches
-
-        close = get_close_matches(name, self.names, 1)
-        hint = f"; did you mean {close[0]!r}?" if close else f"; it has: {', '.join(self.names)}"
+        hint = did_you_mean(name, self.names, f"; it has: {', '.join(self.names)}")
         for field in self.every_field:
             if name in field.aliases:
                 hint = f"; that is an alias, under which {field.name!r} is stored in older rows"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from .backends import BaseBackend, backend_from_url
+from .errors import did_you_mean
 from .fields import CompositeKey
 from .payload import LARGEST_VERSION
 from .serializers import BaseSerializer, Zstd, registry
@@ -56,10 +57,7 @@ class Options(NamedTuple):
         known = cls._fields
         for option in given:
             if option not in known:
-                from difflib import get_close_matches
-
-                close = get_close_matches(option, known, 1)
-                hint = f"; did you mean {close[0]!r}?" if close else f"; known are: {', '.join(sorted(known))}"
+                hint = did_you_mean(option, known, f"; known are: {', '.join(sorted(known))}")
                 raise TypeError(f"{model}.Meta has no option {option!r}{hint}")
         checks: dict[str, Callable[[Any], Any]] = {
             "backend": resolve_backend,
