@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import dis
 import inspect
+import itertools
 import random
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import cacheorm
 
-__all__ = ["Injected", "alarms", "can_be_interrupted", "doing_at", "fail", "on_alarm", "steps"]
+__all__ = ["Injected", "alarms", "can_be_interrupted", "count_bytecodes", "doing_at", "fail", "on_alarm", "steps"]
 
 # Seconds after which a signal that came elsewhere comes again.
 _AGAIN = 0.00005
@@ -51,23 +53,45 @@ def doing_at(step: int, act: Callable[[], object], *also: str, within: str = "")
         What returns whether it was called.
     """
     left = step
-    counted = (str(Path(_PACKAGE, within)), *also)
+
+    def pass_one() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            sys.settrace(None)  # what follows need not be counted
+            act()
+
+    with _before_each(pass_one, str(Path(_PACKAGE, within)), *also):
+        yield lambda: left <= 0
+
+
+def count_bytecodes(call: Callable[[], object]) -> int:
+    """Return how many bytecodes a call runs in the package that :func:`doing_at` counts."""
+    passed = itertools.count()
+    with _before_each(partial(next, passed), _PACKAGE):
+        call()
+    return next(passed)
+
+
+@contextlib.contextmanager
+def _before_each(do: Callable[[], object], *files: str) -> Iterator[None]:
+    """Call a function before each bytecode of some files or folders that may be struck."""
 
     def trace(frame: Any, event: str, arg: Any) -> Any:
-        nonlocal left
-        if not frame.f_code.co_filename.startswith(counted) or (event == "call" and not _may_be_struck(frame)):
+        if not frame.f_code.co_filename.startswith(files):
+            return None
+        # What is called by a frame that may be struck may be, too.
+        if event == "call" and frame.f_back.f_trace is not trace and not _may_be_struck(frame):
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         if event == "opcode" and can_be_interrupted(frame):
-            left -= 1
-            if left == 0:
-                act()
+            do()
         return trace
 
     before = sys.gettrace()
     sys.settrace(trace)
     try:
-        yield lambda: left <= 0
+        yield
     finally:
         sys.settrace(before)
 

@@ -8,19 +8,15 @@ import random
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
 from amounts import enough
 from flights import in_flight
-from injecting import can_be_interrupted, on_alarm
+from injecting import count_bytecodes, doing_at, on_alarm
 
 import cacheorm as co
 from cacheorm.operations import single_flight
-
-PACKAGE = str(Path(co.__file__).parent)
 
 pytestmark = [pytest.mark.no_cover, pytest.mark.usefixtures("no_waiting")]
 
@@ -78,42 +74,6 @@ CALLS: dict[str, Callable[[], Any]] = {
 }
 
 
-class AtInstruction:
-    """Does something before the n-th instruction that Python runs in the package.
-
-    Attributes:
-        passed: how many instructions there have been.
-    """
-
-    def __init__(self, number: int | None, strike: Callable[[], Any] = lambda: None) -> None:
-        self.passed = 0
-        self._number = number
-        self._strike = strike
-
-    def __enter__(self) -> AtInstruction:
-        sys.settrace(self._trace)
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        sys.settrace(None)
-
-    def _trace(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if not frame.f_code.co_filename.startswith(PACKAGE):
-            return None
-        frame.f_trace_opcodes = True
-        frame.f_trace_lines = False
-        return self._count
-
-    def _count(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if event == "opcode" and can_be_interrupted(frame):
-            self.passed += 1
-            if self.passed == self._number:
-                sys.settrace(None)
-                frame.f_trace = None
-                self._strike()
-        return self._count
-
-
 def strike() -> None:
     raise Struck
 
@@ -121,10 +81,9 @@ def strike() -> None:
 def instructions(call: Callable[[], Any]) -> int:
     """Count the instructions of a call on an empty cache."""
     for _ in range(2):  # first without what is imported late
-        with AtInstruction(None) as counting:
-            call()
+        count = count_bytecodes(call)
         clear()
-    return counting.passed
+    return count
 
 
 def clear() -> None:
@@ -161,7 +120,7 @@ def test_an_exception_at_any_instruction_leaves_nothing_in_flight(name: str, in_
         # In turn, so that each instruction is struck before one is struck again.
         at = 1 + (number * step + number * step // count) % count
         try:
-            with AtInstruction(at, strike):
+            with doing_at(at, strike):
                 call()
         except Struck as error:
             raised += 1
@@ -185,7 +144,7 @@ def test_a_load_may_begin_at_any_instruction_of_another(name: str) -> None:
 
     tries = min(count, enough(count, 150, of="loads inside a load"))
     for number in range(tries):
-        with AtInstruction(1 + number * count // tries, handle):
+        with doing_at(1 + number * count // tries, handle):
             call()
         clear()
         assert in_flight() == 0
