@@ -10,6 +10,7 @@ from calls import COUNT, MODELS, Call, call, fresh, parts, row_of, shown, stored
 
 from cacheorm._speedups import adopt, hash_ring, keys, records, rows, slots, wire
 from cacheorm._speedups.memory import entries
+from fuzz.streams import arrive
 
 LruTable = entries.LruTable
 
@@ -222,16 +223,6 @@ def routes() -> Call:
 
     # Not the values: where list() has no memory, Python 3.11 keeps what it was given, which are lists of them.
     return Call(run, inputs=(names, values, *names))
-
-
-def arrive(reader: Any, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        room = reader.room()
-        size = min(len(room), len(view))
-        room[:size] = view[:size]
-        reader.fill(size)
-        view = view[size:]
 
 
 RESP = (

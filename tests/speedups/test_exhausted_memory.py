@@ -21,7 +21,7 @@ pytest.importorskip("_testcapi", reason="this Python comes without _testcapi, wh
 if sys.version_info[:2] != (3, 11):
     pytest.skip("Python 3.13 itself crashes as allocations fail, and only 3.11 was swept", allow_module_level=True)
 
-PROGRAM = Path(__file__).parents[1] / "exhausting.py"
+TESTS = Path(__file__).parents[1]
 
 # One call for each extension. The others differ in their formats, or go the same ways.
 BRIEF = [
@@ -47,7 +47,10 @@ STEP = 1 if LONG else 3 if speedups_enabled else 19
 def test_a_call_survives_that_any_of_its_allocations_fails(name: str) -> None:
     # Freed memory is overwritten, so that what uses it fails at once.
     environment = {**os.environ, "PYTHONMALLOC": "debug", "PYTHONFAULTHANDLER": "1"}
-    command = [sys.executable, PROGRAM, str(STEP), name]
+    # Behind what is there, so that the package under test stays the same.
+    path = [os.environ.get("PYTHONPATH", ""), str(TESTS), str(TESTS.parent)]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+    command = [sys.executable, TESTS / "exhausting.py", str(STEP), name]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     tried["failed allocations"] += done.stdout.count(" fails\n")

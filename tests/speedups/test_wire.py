@@ -18,6 +18,7 @@ from redis.crc import key_slot
 
 from cacheorm._speedups import wire
 from cacheorm.errors import InvalidKeyError
+from fuzz.streams import arrive
 
 pure = pure_build("wire")
 compiled = compiled_build("wire")
@@ -172,20 +173,6 @@ def test_a_text_that_is_no_unicode_is_an_error_that_keeps_it_secret() -> None:
 
 
 # -- what is parsed --------------------------------------------------------------------------------------
-
-
-def arrive(reader: Any, data: bytes) -> None:
-    """Receive ``data``, however little room there is at a time."""
-    view = memoryview(data)
-    while view:
-        room = reader.room()
-        size = min(len(room), len(view))
-        room[:size] = view[:size]
-        # What has not arrived is not to be read, whatever it looks like.
-        behind = room[size : size + 30]
-        behind[:] = (b"1\r\n" * 10)[: len(behind)]
-        reader.fill(size)
-        view = view[size:]
 
 
 def values_of(reader: Any, keys: list[str], *pieces: bytes) -> list[bytes | None]:
