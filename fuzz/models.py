@@ -10,7 +10,7 @@ from uuid import UUID
 
 from .source import Color, Point, Rights, Size
 
-__all__ = ["WHOLE_ROW", "make_model", "models_of_rows"]
+__all__ = ["WHOLE_ROW", "as_instance", "make_model", "models_of_rows"]
 
 # A value for each kind of field; models have one that takes null as well.
 _KINDS: dict[str, Any] = {
@@ -33,6 +33,14 @@ def make_model(co: Any, name: str, fields: dict[str, Any], base: Any = None, **m
     options = type("Meta", (), {"backend": co.SimpleBackend(), "name": name.lower(), **meta})
     body = {**fields, "Meta": options, "__module__": __name__, "__qualname__": f"made.<locals>.{name}"}
     return type(co.Model)(name, (base or co.Model,), body)
+
+
+def as_instance(model: Any, row: dict[Any, Any]) -> Any:
+    """Return an instance with the values of a row; the row itself if no instance has such values."""
+    try:
+        return model(**row)
+    except Exception:  # noqa: BLE001 - fields refuse values with errors of any kind
+        return row
 
 
 def models_of_rows(co: Any) -> list[Any]:

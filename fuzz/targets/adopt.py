@@ -6,7 +6,7 @@ from collections import UserDict
 from collections.abc import Callable
 from typing import Any
 
-from ..models import WHOLE_ROW, make_model, models_of_rows
+from ..models import WHOLE_ROW, as_instance, make_model, models_of_rows
 from ..seen import Seen, exact, rows
 from ..source import Source, Text
 
@@ -119,10 +119,7 @@ def _row(source: Source, model: Any, related: list[Any], how: int) -> Any:
     if kind & 2:
         return source.pick((None, 5, "ab", [("id", 1)], (), related[0], object))
     if kind & 4:
-        try:
-            return model(**row)
-        except Exception:  # noqa: BLE001 - no instance has such values
-            return row
+        return as_instance(model, row)
     return row
 
 

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 from uuid import UUID
 
-from ..models import make_model
+from ..models import as_instance, make_model
 from ..seen import Seen, exact
 from ..source import Color, Size, Source, Text
 
@@ -136,10 +136,7 @@ def _row(source: Source, model: Any, names: list[str], how: int) -> Any:
     if kind & 16:
         return UserDict(row)
     if kind & 32:
-        try:
-            return model(**row)
-        except Exception:  # noqa: BLE001 - no instance has such values
-            return row
+        return as_instance(model, row)
     return row
 
 

@@ -34,6 +34,16 @@ class Source:
         return [pk for batch in self.asked for pk in batch]
 
 
+class Full(co.SimpleBackend):
+    """Stores nothing, as a server without memory."""
+
+    def add_many(self, mapping: Any, ttl: Any = None) -> Any:
+        return co.types.Outcome(dict.fromkeys(mapping, False), dict.fromkeys(mapping, "out of memory"))
+
+    def add(self, key: str, value: Any, ttl: Any = None) -> bool:
+        raise co.BackendError("out of memory")
+
+
 @pytest.fixture(autouse=True)
 def nothing_stays_in_flight() -> Iterator[None]:
     yield
@@ -60,6 +70,11 @@ def source() -> Source:
 def memory() -> co.SimpleBackend:
     """An in-memory backend, for what does not depend on the backend."""
     return co.SimpleBackend()
+
+
+@pytest.fixture
+def full() -> Full:
+    return Full()
 
 
 @pytest.fixture

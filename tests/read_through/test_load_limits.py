@@ -278,10 +278,7 @@ def test_a_loader_that_loads_other_rows_of_its_model_does_not_wait_for_itself(me
 def test_loaders_of_two_models_that_load_each_other_do_not_wait_for_each_other(memory: Any, queued: list[Turn]) -> None:
     both = threading.Barrier(2)
 
-    class Left(co.Model):
-        id = co.IntegerField(primary_key=True)
-        name = co.StringField()
-
+    def model_called(name: str, other: str) -> Any:
         class Meta:
             backend = memory
             max_loads = 1
@@ -291,26 +288,15 @@ def test_loaders_of_two_models_that_load_each_other_do_not_wait_for_each_other(m
             def loader(pks: list[int]) -> Any:
                 if pks == [1]:
                     both.wait(60)
-                    return {1: {"name": Right.get(id=2).name}}
-                return {pk: {"name": f"left {pk}"} for pk in pks}
+                    return {1: {"name": models[other].get(id=2).name}}
+                return {pk: {"name": f"{name} {pk}"} for pk in pks}
 
-    class Right(co.Model):
-        id = co.IntegerField(primary_key=True)
-        name = co.StringField()
+        return type(
+            name, (co.Model,), {"id": co.IntegerField(primary_key=True), "name": co.StringField(), "Meta": Meta}
+        )
 
-        class Meta:
-            backend = memory
-            max_loads = 1
-            lease = None
-
-            @staticmethod
-            def loader(pks: list[int]) -> Any:
-                if pks == [1]:
-                    both.wait(60)
-                    return {1: {"name": Left.get(id=2).name}}
-                return {pk: {"name": f"right {pk}"} for pk in pks}
-
-    rows = in_threads([lambda: Left.get(id=1), lambda: Right.get(id=1)])
+    models = {"left": model_called("left", "right"), "right": model_called("right", "left")}
+    rows = in_threads([lambda: models["left"].get(id=1), lambda: models["right"].get(id=1)])
     assert names(rows()) == ["right 2", "left 2"]
 
 

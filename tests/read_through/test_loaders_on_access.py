@@ -235,20 +235,10 @@ def test_self_references_are_loaded_level_by_level(backend: co.BaseBackend, run:
     assert asked == [[8, 9, 11], [4, 5], [2]]
 
 
-class Full(co.SimpleBackend):
-    """Stores nothing, as a server without memory."""
-
-    def add_many(self, mapping: Any, ttl: Any = None) -> Any:
-        return co.types.Outcome(dict.fromkeys(mapping, False), dict.fromkeys(mapping, "out of memory"))
-
-    def add(self, key: str, value: Any, ttl: Any = None) -> bool:
-        raise co.BackendError("out of memory")
-
-
-def test_related_rows_that_cannot_be_stored_are_given_all_the_same(memory: Any) -> None:
+def test_related_rows_that_cannot_be_stored_are_given_all_the_same(memory: Any, full: Any) -> None:
     shop = Shop(memory)
     shop.article.insert_many({"id": pk, "brand": pk} for pk in (1, 2)).execute()
-    co.bind([shop.brand, shop.country], backend=Full())
+    co.bind([shop.brand, shop.country], backend=full)
     given = shop.article.query_many([1, 2]).execute()
     calls: list[Callable[[], Any]] = [
         lambda: shop.article.query_many([1, 2]).preload("brand.country").execute(),

@@ -720,19 +720,9 @@ def test_fifty_tasks_on_a_cold_key_make_one_call(backend: co.BaseBackend, source
 # -- caches that fail ------------------------------------------------------------------------------------
 
 
-class Full(co.SimpleBackend):
-    """Stores nothing, as a server without memory."""
-
-    def add_many(self, mapping: Any, ttl: Any = None) -> Any:
-        return co.types.Outcome(dict.fromkeys(mapping, False), dict.fromkeys(mapping, "out of memory"))
-
-    def add(self, key: str, value: Any, ttl: Any = None) -> bool:
-        raise co.BackendError("out of memory")
-
-
-def test_rows_that_cannot_be_stored_are_in_the_error_as_the_operation_returns_them(source: Any) -> None:
-    user = user_model(Full(), source)
-    other = user_model(Full(), source, name="other")
+def test_rows_that_cannot_be_stored_are_in_the_error_as_the_operation_returns_them(source: Any, full: Any) -> None:
+    user = user_model(full, source)
+    other = user_model(full, source, name="other")
     cases: list[tuple[Callable[[], Any], Callable[[Any], Any]]] = [
         (lambda: user.get(id=1), lambda rows: [rows]),
         (lambda: user.get_or_none(id=1), lambda rows: [rows]),
