@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from children import fork_and_check
+from clusters import wait_until
+from servers import HANG
 
 import cacheorm as co
 from cacheorm.operations.load_turns import Turn
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from children import fork_and_check
-from clusters import wait_until
 
 
 class Counted:
@@ -44,7 +40,7 @@ class Counted:
 
     def __call__(self, pks: list[int]) -> Any:
         self.begin(pks)
-        assert self.go_on.wait(60)
+        assert self.go_on.wait(HANG)
         return self.end(pks)
 
     async def awaited(self, pks: list[int]) -> Any:
@@ -287,7 +283,7 @@ def test_loaders_of_two_models_that_load_each_other_do_not_wait_for_each_other(m
             @staticmethod
             def loader(pks: list[int]) -> Any:
                 if pks == [1]:
-                    both.wait(60)
+                    both.wait(HANG)
                     return {1: {"name": models[other].get(id=2).name}}
                 return {pk: {"name": f"{name} {pk}"} for pk in pks}
 
@@ -330,7 +326,7 @@ def test_a_row_that_a_queued_load_is_to_load_does_not_stop_the_loader_that_asks_
 
     user = user_model(memory, loader=loader, max_loads=1, lease=None)
     first = in_threads([lambda: user.get(id=1)])
-    assert entered.wait(60)
+    assert entered.wait(HANG)
     second = in_threads([lambda: user.get(id=2)])
     assert names([*first(), *second()]) == ["user 2", "user 2"]
 

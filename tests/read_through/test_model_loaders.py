@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
+from servers import HANG
 
 import cacheorm as co
 from cacheorm.payload import is_lease
@@ -481,7 +482,7 @@ def test_an_awaited_read_calls_a_plain_loader_in_a_thread_and_the_loop_goes_on(b
     def loader(pks: list[int]) -> Iterator[Any]:
         threads.append(threading.get_ident())
         called.set()
-        assert go_on.wait(60)
+        assert go_on.wait(HANG)
         yield from ({"id": pk, "name": f"{threading.get_ident()}"} for pk in pks)
 
     user = user_model(backend, loader)
@@ -510,7 +511,7 @@ def test_an_awaited_read_that_waits_for_a_refused_call_loads_by_itself(
 
     def slow_add(*args: Any) -> bool:
         leased.set()
-        assert go_on.wait(60)
+        assert go_on.wait(HANG)
         return add(*args)
 
     monkeypatch.setattr(memory, "add", slow_add)
@@ -662,14 +663,14 @@ def test_a_loader_that_hangs_delays_others_for_its_lease(memory: Any, source: An
     def loader(pks: list[int]) -> Any:
         if not entered.is_set():
             entered.set()
-            assert go_on.wait(60)
+            assert go_on.wait(HANG)
         return source(pks)
 
     user = user_model(memory, loader, lease=1)
     found: list[Any] = []
     hanging = threading.Thread(target=lambda: found.append(user.get(id=1)))
     hanging.start()
-    assert entered.wait(60)
+    assert entered.wait(HANG)
     assert user.get(id=1).name == "user 1"
     assert user.query_many([1]).execute()[0].name == "user 1"
     assert source.asked == [[1]]

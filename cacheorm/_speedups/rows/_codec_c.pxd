@@ -12,7 +12,7 @@ cdef class ValueCodec:
     cdef bint leaf                # whether its values refer to nothing else
     cdef int level                # in how many lists its values are
     cdef bint compiled            # whether the converter is an extension type
-    cdef bint own_code   # whether reading its stored forms runs no code of the application
+    cdef bint own_code            # whether reading its stored forms runs no code of the application
 
     cdef object encode(self, Buffer *buffer, value)
     cdef object decode(self, Reader *reader)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["LOOK_AGAIN", "Admission"]
 
 LOOK_AGAIN = 0.25
-"""Seconds after which those who wait look again: a connection that went with an interrupted operation tells nobody."""
+"""Seconds after which who waits looks for a connection: one that ends with an interrupted operation wakes nobody."""
 
 
 class _Turn(asyncio.Future[BusyError | None]):
@@ -105,7 +105,7 @@ class Admission:
                 turn.add_done_callback(self._has_begun)
                 turn.set_result(None)
                 self._called.add(turn)
-            self._queue.popleft()  # last, so that an exception leaves nobody behind
+            self._queue.popleft()  # last: after an exception above, the turn is still in the queue
 
     def close(self) -> None:
         """Close all connections, those in use when they are given back; operations that wait here begin."""
@@ -134,7 +134,7 @@ class Admission:
             self._timer = asyncio.get_running_loop().call_later(seconds, self._look_at_time)
 
     def _has_begun(self, turn: asyncio.Future[Any]) -> None:
-        """Look at who is next, once the operation has taken what it needs; that may be nothing."""
+        """Let the next operation begin if there is room, as this one has taken what connection it needs, if any."""
         self._called.discard(turn)
         self.look()
 

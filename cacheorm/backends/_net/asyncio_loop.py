@@ -368,6 +368,6 @@ def _expire(waiter: asyncio.Future[Any]) -> None:
 
 
 def _look_at_end(transport: AsyncioTransport, connecting: asyncio.Future[None]) -> None:
-    """Close what could not be connected, though nobody may wait for it, and a traceback in a log may keep it."""
+    """Close a connection that could not be opened: nobody may wait for it, and a traceback in a log may keep it."""
     if connecting.cancelled() or connecting.exception() is not None:
         transport.close()
