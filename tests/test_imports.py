@@ -31,7 +31,7 @@ LAYERS = [
     {"instances"},
     {"async_methods"},
     {"models"},
-    {"cli", "testing"},
+    {"cli", "ext", "testing"},
     {"__main__"},
 ]
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
