@@ -13,7 +13,7 @@ after the last removal.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import copy_context
 from typing import Any
 
@@ -73,6 +73,7 @@ class Changes:
     def __init__(self) -> None:
         self._rows: dict[CachedModel, dict[Any, None]] = {}
         self._whole: dict[CachedModel, str] = {}
+        self._to_load: dict[type[Model], list[Any]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._rows or self._whole)
@@ -103,39 +104,36 @@ class Changes:
 
     def apply(self) -> None:
         """Remove the rows from the cache, and load those of models with ``on_commit="write"`` again."""
-        if self:
-            copy_context().run(self._apply, True)
+        self.remove()
+        self.load()
 
     async def aapply(self) -> None:
+        """Do the same without blocking the event loop; see :meth:`aremove`."""
+        await self.aremove()
+        await self.aload()
+
+    def remove(self) -> None:
+        """Remove the rows from the cache."""
+        copy_context().run(_unbounded, self._removal())
+
+    async def aremove(self) -> None:
         """Do the same without blocking the event loop.
 
         If the task is cancelled, it goes on behind; if the loop ends before that, it blocks the loop to its end.
         """
-        if not self:
-            return
-        import asyncio
+        await _shielded(self._removal(), self.remove)
 
-        task = asyncio.create_task(self._aapply())
-        _tasks.add(task)
-        task.add_done_callback(_tasks.discard)
-        await asyncio.shield(task)
+    def load(self) -> None:
+        """Load the rows that were removed again, of models with ``on_commit="write"``."""
+        if self._to_load:
+            copy_context().run(_unbounded, self._loading())
 
-    def _apply(self, loads: bool) -> None:
-        lift()
-        run(self._steps(loads))
+    async def aload(self) -> None:
+        """Do the same without blocking the event loop."""
+        if self._to_load:
+            await _shielded(self._loading(), lambda: None)
 
-    async def _aapply(self) -> None:
-        import asyncio
-
-        lift()
-        try:
-            await arun(self._steps(True))
-        except asyncio.CancelledError:
-            self._apply(False)
-            raise
-
-    def _steps(self, loads: bool) -> Steps[None]:
-        to_load: list[tuple[type[Model], list[Any]]] = []
+    def _removal(self) -> Steps[None]:
         for cached, why in self._whole.items():
             for model in cached.models():
                 message = "%s: all rows are removed from the cache, since %s"
@@ -144,15 +142,40 @@ class Changes:
         for cached, pks in self._rows.items():
             for model in cached.models() if cached not in self._whole else ():
                 done = yield from _try(model, f"{len(pks)} rows", _remove(model, [*pks]))
-                if done and loads and cached.on_commit == "write":
-                    to_load.append((model, [*pks]))
-        for model, rows in to_load:
-            query: ModelQuery[Any] = ModelQuery(model._meta, rows, True)
+                if done and cached.on_commit == "write":
+                    self._to_load[model] = [*pks]
+
+    def _loading(self) -> Steps[None]:
+        for model, pks in self._to_load.items():
+            query: ModelQuery[Any] = ModelQuery(model._meta, pks, True)
             try:
                 yield from query.steps()
             except Exception as error:  # noqa: BLE001 - whatever a loader may raise
                 message = "%s: rows that a transaction has changed are loaded when they are read, and not at once: %s"
                 log(logging.WARNING, "not loaded after a commit", message, model.__name__, _text(error))
+
+
+def _unbounded(steps: Steps[None]) -> None:
+    lift()
+    run(steps)
+
+
+async def _shielded(steps: Steps[None], instead: Callable[[], None]) -> None:
+    """Run steps in a task that goes on if the caller is cancelled; if it is cancelled itself, call ``instead``."""
+    import asyncio
+
+    async def main() -> None:
+        lift()
+        try:
+            await arun(steps)
+        except asyncio.CancelledError:
+            instead()
+            raise
+
+    task = asyncio.create_task(main())
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+    await asyncio.shield(task)
 
 
 def _remove(model: type[Model], pks: list[Any]) -> Steps[None]:
