@@ -17,3 +17,9 @@ def every_message(monkeypatch: pytest.MonkeyPatch) -> None:
 def memory() -> co.SimpleBackend:
     """An in-memory backend, for what does not depend on the backend."""
     return co.SimpleBackend()
+
+
+@pytest.fixture(autouse=True)
+def empty_default_backend() -> None:
+    """Begin with nothing in the backend of models that name none."""
+    co.default_backend.clear()
