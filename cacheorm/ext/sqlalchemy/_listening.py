@@ -75,7 +75,7 @@ def _do_orm_execute(state: ORMExecuteState) -> None:
     if (
         (state.is_update or state.is_delete)
         and state.is_orm_statement
-        and statement.returning_column_descriptions
+        and statement._returning
         and state.execution_options.get("synchronize_session", "auto") == "auto"
     ):
         state.update_execution_options(synchronize_session="fetch")

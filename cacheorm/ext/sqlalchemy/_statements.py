@@ -51,7 +51,11 @@ class Change:
         self._found: list[Key] | None = None
         self._returns = False
         self._prepare(connection)
-        self.statement = statement.return_defaults(*self._pks) if self._returns else statement
+        self.statement = statement
+        if self._returns:
+            # An INSERT returns what it is given itself only where that is asked for beside its defaults.
+            beside = self._pks if isinstance(statement, sa.Insert) else None
+            self.statement = statement.return_defaults(*self._pks, supplemental_cols=beside)
 
     def rows(self, result: Any) -> list[dict[Any, Any]] | None:
         """Return the primary keys of the rows that were changed, each by column; ``None`` if nothing tells them.
@@ -94,17 +98,15 @@ class _Insert(Change):
         updates = conflict is not None and "nothing" not in conflict.__visit_name__
         self.only_adds = not updates and not given._prefixes
         at_once = bool(given._multi_values) or given.select is not None
-        if given.returning_column_descriptions or given._prefixes or given._return_defaults:
-            may_return = False
-        else:
-            may_return = not at_once and bool(
-                dialect.insert_executemany_returning if len(self._params) > 1 else dialect.insert_returning
-            )
+        many = "executemany_" if len(self._params) > 1 else ""
+        may_return = getattr(dialect, f"insert_{many}returning") and not (
+            given._returning or given._prefixes or given._return_defaults
+        )
         if updates:
             if _names(conflict) == {column.name for column in self._pks}:
                 self._found = self._named()
-            self._returns = self._found is None and may_return
-        elif len(self._params) > 1 and may_return and self._remember_misses():
+            self._returns = bool(self._found is None and may_return)
+        elif len(self._params) > 1 and may_return and not at_once and self._remember_misses():
             self._returns = self._named() is None
         elif at_once:
             self._found = self._named()
@@ -139,7 +141,7 @@ class _Narrowed(Change):
         if isinstance(given, sa.Update) and self._sets_key():
             self._found = None if self._found is None else [*self._found, *self._moved(self._found)]
         elif self._found is None and len(self._params) <= 1:
-            if given.returning_column_descriptions or not self._can_return(connection.dialect):
+            if given._returning or not self._can_return(connection.dialect):
                 self._found = self._selected(connection)
             else:
                 self._returns = True
@@ -185,8 +187,8 @@ class _Narrowed(Change):
         kind = "update" if isinstance(self._given, sa.Update) else "delete"
         where = self._given.whereclause
         tables = set() if where is None else {*where._from_objects} - {self._table}
-        option = f"{kind}_returning_multifrom" if tables else f"{kind}_returning"
-        return bool(getattr(dialect, option) and self._table.implicit_returning)
+        can = getattr(dialect, f"{kind}_returning") and self._table.implicit_returning
+        return bool(can and (not tables or getattr(dialect, f"{kind}_returning_multifrom")))
 
     def _selected(self, connection: sa.Connection) -> list[Key]:
         """Return the primary keys of the rows that the WHERE names now, which the SELECT locks where that is done."""

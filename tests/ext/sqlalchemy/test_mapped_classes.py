@@ -354,7 +354,7 @@ def test_what_is_no_mapped_class_or_makes_no_sessions_is_refused(sqlite: sa.Engi
 
     class View(base):
         __table__ = sa.select(Row.__table__).subquery()
-        __mapper_args__ = {"primary_key": [__table__.c.id]}
+        __mapper_args__ = {"primary_key": [__table__.c.id]}  # noqa: RUF012
 
     session = sessionmaker(sqlite)
     with pytest.raises(TypeError, match="takes a class that SQLAlchemy maps, got dict"):
@@ -399,10 +399,10 @@ def test_classes_that_inherit_others(engine: sa.Engine, joined: bool) -> None:
         id: Mapped[int] = mapped_column(primary_key=True)
         kind: Mapped[str]
         name: Mapped[str]
-        __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "person"}
+        __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "person"}  # noqa: RUF012
 
     class Manager(Person):
-        __mapper_args__ = {"polymorphic_identity": "manager"}
+        __mapper_args__ = {"polymorphic_identity": "manager"}  # noqa: RUF012
         if joined:
             __tablename__ = "managers"
             id: Mapped[int] = mapped_column(sa.ForeignKey("people.id"), primary_key=True)
@@ -444,7 +444,7 @@ def test_relations_are_foreign_keys_whatever_is_declared_first(engine: sa.Engine
         parent_id: Mapped[int | None] = mapped_column(sa.ForeignKey("reviews.id"))
         author_id: Mapped[int | None] = mapped_column(sa.ForeignKey("authors.id"))
         product = relationship("Product")
-        parent = relationship("Review", remote_side=[id])
+        parent = relationship("Review", remote_side="Review.id")
 
     reviews = cached(Review, session, backend=memory)
 
