@@ -100,7 +100,7 @@ class _Insert(Change):
         at_once = bool(given._multi_values) or given.select is not None
         many = "executemany_" if len(self._params) > 1 else ""
         may_return = getattr(dialect, f"insert_{many}returning") and not (
-            given._returning or given._prefixes or given._return_defaults
+            given._returning or given._prefixes or given._return_defaults or given.select is not None
         )
         if updates:
             if _names(conflict) == {column.name for column in self._pks}:

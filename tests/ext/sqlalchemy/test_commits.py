@@ -420,15 +420,6 @@ UPSERTS: dict[str, Callable[[Any, Session], Any]] = {
     "one by one": lambda p, s: [s.execute(upsert(p, s).values(**row)) for row in ROWS],
     "core": lambda p, s: s.execute(upsert(p.__table__, s, p.__table__.c.id), ROWS),
     "returning": lambda p, s: s.scalars(upsert(p, s).values(ROWS).returning(p)).all(),
-    "of what was selected": lambda p, s: s.execute(
-        upsert(p, s).from_select(
-            ["id", "name", "stock"],
-            sa.union_all(*[sa.select(*map(sa.literal, row.values())) for row in ROWS])
-            .subquery()
-            .select()
-            .where(sa.true()),
-        )
-    ),
 }
 
 
@@ -496,6 +487,15 @@ UNKNOWN: dict[str, Callable[[Any, Session], Any]] = {
     ),
     "a replacement": lambda p, s: s.execute(
         sa.insert(p).prefix_with("OR REPLACE").values(id=1, name="replaced", stock=1)
+    ),
+    "of what was selected": lambda p, s: s.execute(
+        upsert(p, s).from_select(
+            ["id", "name", "stock"],
+            sa.union_all(*[sa.select(*map(sa.literal, row.values())) for row in ROWS])
+            .subquery()
+            .select()
+            .where(sa.true()),
+        )
     ),
 }
 

@@ -568,7 +568,12 @@ def test_rows_are_read_in_parts(engine: sa.Engine, memory: co.SimpleBackend) -> 
         made.execute(sa.insert(Row), [{"id": pk} for pk in range(0, 2400, 2)])
         made.execute(sa.insert(Pair), [{"a": pk, "b": pk} for pk in range(700)])
     statements: list[str] = []
-    sa.event.listen(engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+
+    @sa.event.listens_for(engine, "before_cursor_execute")
+    def note(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        if statement.startswith("SELECT"):
+            statements.append(statement)
+
     assert [row is not None for row in rows.query_many(range(2400)).execute()] == [True, False] * 1200
     assert len(statements) == 3
     found = pairs.query_many([*[(pk, pk) for pk in range(700)], (1, 2)]).execute()
