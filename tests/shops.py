@@ -40,8 +40,8 @@ def prepare_sqlite(engine: sa.Engine) -> None:
     sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
 
 
-def make_shop(engine: sa.Engine, backend: co.BaseBackend, **options: Any) -> SimpleNamespace:
-    """Map brands, products and reviews, cache them, and insert some."""
+def make_shop(engine: sa.Engine, backend: co.BaseBackend | None, **options: Any) -> SimpleNamespace:
+    """Map brands, products and prices, insert some, and cache them unless there is no backend."""
 
     class Base(DeclarativeBase):
         pass
@@ -78,7 +78,8 @@ def make_shop(engine: sa.Engine, backend: co.BaseBackend, **options: Any) -> Sim
         made.add_all([ProductRow(id=pk, name=f"product {pk}", brand_code="acme") for pk in range(1, 6)])
         made.flush()
         made.add_all([PriceRow(country=country, product_id=1, cents=100) for country in ("fr", "de")])
-    shop.brands, shop.products, shop.prices = (
-        cached(mapped, session, backend=backend, ttl=600, **options) for mapped in (BrandRow, ProductRow, PriceRow)
-    )
+    if backend is not None:
+        shop.brands, shop.products, shop.prices = (
+            cached(mapped, session, backend=backend, ttl=600, **options) for mapped in (BrandRow, ProductRow, PriceRow)
+        )
     return shop
