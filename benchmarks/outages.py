@@ -130,7 +130,7 @@ class Outages:
         service = self._service
         pks = [pk for client in self._clients for pk in client.pks]
         async with service.Session() as session:
-            names = dict((await session.execute(sa.select(service.UserRow.id, service.UserRow.name))).tuples().all())
+            names = {row.id: row.name for row in await session.scalars(sa.select(service.UserRow))}
         with co.RedisBackend(HOST, self._server.port) as direct, co.bind([service.User], backend=direct):
             found = service.User.get_many(pks, cached_only=True)
         stale = sum(names.get(pk) != row.name for pk, row in found.items())

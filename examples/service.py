@@ -1,6 +1,6 @@
 """A web service in front of a database, which goes on when its cache fails: FastAPI, SQLAlchemy, and cacheorm between.
 
-pip install "cacheorm[redis,sqlalchemy,web]" aiosqlite
+pip install "cacheorm[redis,web]"
 SHOP_BACKEND='redis://localhost?on_failure=miss&operation_timeout=0.5' uvicorn examples.service:app
 
 curl -X PUT localhost:8000/users/1 -H 'content-type: application/json' -d '{"name": "Sam", "height": 178.8}'
@@ -32,9 +32,10 @@ Session = async_sessionmaker(ENGINE)
 
 
 @sa.event.listens_for(ENGINE.sync_engine, "connect")
-def let_others_read(connection: Any, record: Any) -> None:
-    """Let others read while one writes, if it is SQLite."""
+def take_turns(connection: Any, record: Any) -> None:
+    """Let others read while one writes, and wait for those who write, if it is SQLite."""
     if ENGINE.dialect.name == "sqlite":
+        connection.execute("PRAGMA busy_timeout = 60000")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
 

@@ -66,6 +66,8 @@ class Change:
         found = self._found
         if self._returns:
             returned = result.returned_defaults_rows
+            if returned is None and result.rowcount == 0:
+                returned = []
             found = None if returned is None else [tuple(row._mapping[each] for each in self._pks) for row in returned]
         elif found is None:
             found = self._told_by(result)

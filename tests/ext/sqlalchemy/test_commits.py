@@ -384,6 +384,14 @@ def test_rows_that_statements_change_on_postgresql(
                         session.get(shop.Product, pk).name = f"product {pk}"
 
 
+def test_statements_that_change_nothing(shop: SimpleNamespace) -> None:
+    warm(shop)
+    with shop.Session.begin() as session:
+        session.execute(sa.update(shop.Product).where(shop.Product.name == "nobody").values(stock=9))
+        session.execute(sa.delete(shop.Product).where(shop.Product.name == "nobody"))
+    assert gone(shop) == []
+
+
 def test_a_result_is_what_it_would_be_without(shop: SimpleNamespace) -> None:
     with shop.Session.begin() as session:
         session.execute(sa.delete(shop.Price))
