@@ -18,7 +18,7 @@ except ImportError:  # its name in 2.0
 from .._commits import Changes
 from ._statements import Change, change_of
 
-__all__ = ["listen"]
+__all__ = ["is_listened_to", "listen"]
 
 
 class _Unit:
@@ -50,6 +50,11 @@ def listen() -> None:
     event.listen(Session, "do_orm_execute", _do_orm_execute, insert=True)
     event.listen(Session, "after_commit", _after_commit, insert=True)
     event.listen(Session, "after_transaction_end", _after_transaction_end, insert=True)
+
+
+def is_listened_to(session: Session) -> bool:
+    """Return whether others than this module listen to what a session executes, and may change it."""
+    return any(listener is not _do_orm_execute for listener in session.dispatch.do_orm_execute)
 
 
 def _after_begin(session: Session, transaction: SessionTransaction, connection: sa.Connection) -> None:

@@ -24,6 +24,7 @@ from sqlalchemy.orm import (
     relationship,
     scoped_session,
     sessionmaker,
+    with_loader_criteria,
 )
 
 import cacheorm as co
@@ -579,6 +580,29 @@ def test_rows_are_read_in_parts(engine: sa.Engine, memory: co.SimpleBackend) -> 
     found = pairs.query_many([*[(pk, pk) for pk in range(700)], (1, 2)]).execute()
     assert [row is not None for row in found] == [True] * 700 + [False]
     assert len(statements) == 5
+
+
+def test_criteria_that_listeners_add_hold_for_the_loader(sqlite: sa.Engine, memory: co.SimpleBackend) -> None:
+    base: Any = declarative_base()
+
+    class Row(base):
+        __tablename__ = "rows"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        is_deleted: Mapped[bool]
+
+    base.metadata.create_all(sqlite)
+    session = sessionmaker(sqlite)
+    rows = cached(Row, session, backend=memory)
+    with session.begin() as made:
+        made.add_all([Row(id=1, is_deleted=False), Row(id=2, is_deleted=True)])
+    assert [row is not None for row in rows.query_many([1, 2]).execute()] == [True, True]
+
+    @sa.event.listens_for(session, "do_orm_execute")
+    def leave_out(state: Any) -> None:
+        state.statement = state.statement.options(with_loader_criteria(Row, Row.is_deleted.is_(False)))
+
+    memory.clear()
+    assert [row is not None for row in rows.query_many([1, 2]).execute()] == [True, False]
 
 
 @pytest.mark.parametrize("ends", ["well", "with an error"])
