@@ -19,7 +19,7 @@ pytestmark = pytest.mark.no_cover
 @pytest.mark.parametrize("on_commit", ["delete", "write"])
 def test_no_cached_row_differs_in_the_end(on_commit: str, tmp_path: Path) -> None:
     database = f"sqlite:///{tmp_path}/test.db"
-    count = enough(5_000, 15, of="histories of a database and its cache")
+    count = enough(5_000, 6, of="histories of a database and its cache")
     first = random.randrange(2**32) if LONG else 1
     with RedisServer() as server:
         here = Participant(database, server.url, on_commit)

@@ -117,7 +117,11 @@ POSTGRESQL = {
 
 
 @pytest.mark.filterwarnings("ignore:Dialect sqlite.* does .*not.* support Decimal")
-@pytest.mark.parametrize("serializer", ["msgpack", "json"])
+@pytest.mark.parametrize(
+    ("backend", "serializer"),
+    [*[(kind, "msgpack") for kind in ("simple", "file", "redis", "memcached")], ("simple", "json")],
+    indirect=["backend"],
+)
 def test_values_are_those_of_the_database(engine: sa.Engine, backend: co.BaseBackend, serializer: str) -> None:
     values = EVERYWHERE | (POSTGRESQL if engine.dialect.name == "postgresql" else {})
     if serializer == "json":
