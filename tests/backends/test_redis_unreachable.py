@@ -225,9 +225,15 @@ def test_nothing_is_sent_to_a_server_that_is_left_alone(way: str) -> None:
                     assert not caught.value.maybe_applied
         assert (server.accepted, silent.received) == figures
         silent.speaks = True
-        backend.retry_failed_servers()
-        assert call(way, backend, "ping") is True
-        assert server.accepted == figures[0] + 1
+
+        def answers() -> bool:
+            backend.retry_failed_servers()
+            with contextlib.suppress(BackendError):  # on a busy machine that takes longer than it may
+                return bool(call(way, backend, "ping"))
+            return False
+
+        wait_until("the server is used again", answers)
+        assert server.accepted > figures[0]
         assert backend.breakers()[0].reason is None
 
 
