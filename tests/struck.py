@@ -56,7 +56,7 @@ class Calls(NamedTuple):
 
     def strike_bytecodes(self, backend: Any) -> None:
         """Raise an exception at each bytecode of each kind of call."""
-        for kind, step, tell in steps(enough(100_000, 3000, "exceptions at a bytecode"), self.kinds):
+        for kind, step, tell in steps(enough(100_000, 2000, "exceptions at a bytecode"), self.kinds):
             with doing_at(step, fail) as was_raised, contextlib.suppress(Injected):
                 self.call(backend, kind)
             tell(was_raised())
@@ -69,7 +69,7 @@ class Calls(NamedTuple):
 
         async def main() -> None:
             # One that strikes while the event loop hands on what has arrived ends the connection: the call says so.
-            for kind, step, tell in steps(enough(100_000, 3000, "exceptions at a bytecode"), self.kinds):
+            for kind, step, tell in steps(enough(100_000, 2000, "exceptions at a bytecode"), self.kinds):
                 with doing_at(step, fail) as was_raised, contextlib.suppress(Injected, BackendError):
                     await self.acall(backend, kind)
                 tell(was_raised())
@@ -82,7 +82,7 @@ class Calls(NamedTuple):
 
     def strike_by_signals(self, backend: Any) -> None:
         """Raise exceptions out of a signal handler."""
-        goal = enough(100_000, 3000, "exceptions of a signal handler")
+        goal = enough(100_000, 1000, "exceptions of a signal handler")
         with alarms() as alarm:
             number = 0
             while alarm.raised < goal:
@@ -97,7 +97,7 @@ class Calls(NamedTuple):
         """Raise exceptions out of a signal handler while calls are awaited."""
 
         async def main() -> None:
-            goal = enough(100_000, 3000, "exceptions of a signal handler")
+            goal = enough(100_000, 1000, "exceptions of a signal handler")
             with alarms() as alarm:
                 number = 0
                 while alarm.raised < goal:
