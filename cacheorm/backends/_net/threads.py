@@ -99,14 +99,13 @@ class BlockingTransport:
             self._unsent.append(memoryview(data))
             self._flush()
             return
-        # Of what the layer of TLS does not take yet, a part may have been sent.
-        self.sent = self.sent or self._is_tls
+        # Set first: an exception may strike once the system has the data, and before that is known.
+        was_sent, self.sent = self.sent, True
         try:
             size = self._socket.send(data)
         except self._again:
-            size = 0
-        else:
-            self.sent = True
+            # Of what the layer of TLS does not take yet, a part may have been sent.
+            size, self.sent = 0, was_sent or self._is_tls
         if size != len(data):
             self._unsent.append(memoryview(data)[size:])
             self.sending = True
@@ -169,8 +168,8 @@ class BlockingTransport:
         unsent = self._unsent
         try:
             while unsent:
-                size = self._socket.send(unsent[0])
                 self.sent = True
+                size = self._socket.send(unsent[0])
                 if size == len(unsent[0]):
                     unsent.popleft()
                 else:
