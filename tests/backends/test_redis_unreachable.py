@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import socket
 import threading
 import time
@@ -15,7 +14,6 @@ import pytest
 from children import fork_and_check
 from clusters import wait_until
 from faults import ScriptedServer
-from injecting import on_alarm
 from servers import HOST, RedisServer
 
 from cacheorm.backends._net.sync_bridge import run_blocking
@@ -162,28 +160,6 @@ def test_the_tighter_bound_ends_operations_whose_server_falls_silent(bound: str,
 async def given(result: Any) -> Any:
     """Return what a call has returned, or await what it has to."""
     return await result if asyncio.iscoroutine(result) else result
-
-
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="the system has no interval timers")
-@pytest.mark.parametrize("way", WAYS)
-def test_signals_that_arrive_all_the_time_keep_no_timeout_from_firing(way: str) -> None:
-    arrived = 0
-
-    def note(number: int, frame: Any) -> None:
-        nonlocal arrived
-        arrived += 1
-
-    with RedisServer() as server, RedisBackend(host=HOST, port=server.port, operation_timeout=1) as backend:
-        backend.ping()
-        server.pause()
-        try:
-            with on_alarm(note):
-                signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
-                with pytest.raises(BackendError):  # otherwise it never ends
-                    call(way, backend, "get", "k")
-        finally:
-            server.resume()
-        assert arrived
 
 
 # -- the circuit breaker ---------------------------------------------------------------------------------
