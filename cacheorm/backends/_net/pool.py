@@ -110,19 +110,21 @@ class Pool:
 
     # -- for those who have something to send ----------------------------------------------------
 
-    def check_time(self, end: float) -> None:
-        """Raise :exc:`UnreachableError` if the time of an operation is over, so that nothing is sent in vain."""
-        if time.monotonic() >= end:
-            raise UnreachableError(f"{self.server}: no time was left to ask it") from TimeoutError()
-
-    def take_idle(self, in_turn: bool = False) -> Any:
+    def take_idle(self, end: float, in_turn: bool = False) -> Any:
         """Return an idle connection that can be used; ``None`` if there is none, or others wait for it.
 
         Each is looked at: what has arrived meanwhile is no reply to what is asked next.
 
         Args:
+            end: when the operation's time is over.
             in_turn: whether nobody who waits comes before the caller.
+
+        Raises:
+            UnreachableError: it is over, so that nothing is sent in vain.
         """
+        now = time.monotonic()
+        if now >= end:
+            raise UnreachableError(f"{self.server}: no time was left to ask it") from TimeoutError()
         if (self._waiting and not in_turn) or self.breaker.failures != self._failures:
             return None
         idle = self._idle
@@ -131,8 +133,11 @@ class Pool:
                 transport = idle.pop()
             except IndexError:  # another thread was faster
                 break
-            if self._can_reuse(transport):
+            if transport.alive() and now - transport.used < self._idle_limit:
+                transport.sent = transport.answered = False
+                transport.reused = True
                 return transport
+            transport.close()  # and is not counted any more, though the caller may keep it
         return None
 
     async def take(self, end: float) -> Any:
@@ -180,7 +185,7 @@ class Pool:
             self.drop_idle()
         if self._left_for(turn) <= 0:
             return None
-        transport = self.take_idle(in_turn=True) if probe is None else None
+        transport = self.take_idle(end, in_turn=True) if probe is None else None
         if transport is not None:
             return transport, None
         transport = self._make()
@@ -262,15 +267,6 @@ class Pool:
         return self._endpoint.max_connections
 
     # -- how -------------------------------------------------------------------------------------
-
-    def _can_reuse(self, transport: Any) -> bool:
-        """Prepare a connection for another exchange, or close it if it cannot be used any more. Return which."""
-        if transport.alive() and (self._idle_limit == math.inf or time.monotonic() - transport.used < self._idle_limit):
-            transport.sent = transport.answered = False
-            transport.reused = True
-            return True
-        transport.close()  # and is not counted any more, though the caller may keep it
-        return False
 
     def _discard(self, transport: Any) -> None:
         """Close a connection, and let others use its place."""

@@ -87,7 +87,10 @@ class BlockingTransport:
 
     def alive(self) -> bool:
         try:
-            if not self._ready(0)[0]:
+            if self._poll is not None and not self._polls_writing:
+                if not self._poll.poll(0):  # as nearly always
+                    return True
+            elif not self._ready(0)[0]:
                 return True
             # A server with TLS may send session tickets at any time, which are no reply.
             return self._is_tls and not self.collect()
