@@ -58,7 +58,7 @@ COSTLY = {
 }
 
 # About what fits in a head.
-MAX_LINES = 450
+MAX_LINES = 400
 
 # Asks whether something is a model by the name of the attribute that holds a model's plan. Outside of _speedups only
 # this module may.
