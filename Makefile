@@ -119,12 +119,18 @@ RUN = -m pytest --ignore=tests/packaging --ignore=tests/typing --numprocesses=$(
 # Set by `make coverage`. Each run then measures a part of the tests, which tests/conftest.py chooses.
 MEASURED =
 
+# pytest rewrites the assertions of each test module that it imports for the first time, and keeps the result. Without
+# this step, all workers would start with rewriting all modules, at the same time. What fails here fails again below.
+$(VENV)/.rewritten: $(wildcard tests/*.py tests/*/*.py) | $(VENV)/.installed-dev $(VENV)/.built
+	@ls -d tests/*/ | xargs -n 5 -P 2 $(BIN)/python -m pytest --collect-only --quiet >/dev/null 2>&1 || true
+	@touch $@
+
 .PHONY: test-pure
-test-pure: $(VENV)/.installed-dev $(VENV)/.built servers ## what the build changes, on the pure version
+test-pure: $(VENV)/.installed-dev $(VENV)/.built $(VENV)/.rewritten servers ## what the build changes, on the pure version
 	COVERAGE_FILE=.coverage-pure $(PURE) $(BIN)/python $(RUN) $(MEASURED) --changed-by-build $(PYTEST)
 
 .PHONY: test-compiled
-test-compiled: $(VENV)/.installed-dev $(VENV)/.built servers ## the suite on the compiled version
+test-compiled: $(VENV)/.installed-dev $(VENV)/.built $(VENV)/.rewritten servers ## the suite on the compiled version
 	COVERAGE_FILE=.coverage-compiled $(COMPILED) $(BIN)/python $(RUN) $(MEASURED) $(PYTEST)
 
 .PHONY: test-long

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from .contests import OURS, Contest, contestants
@@ -45,8 +46,11 @@ def counted() -> bool:
     return shutil.which("valgrind") is not None
 
 
-def count() -> dict[Contest, tuple[int, int]]:
+def count(rows: int = 1000) -> dict[Contest, tuple[int, int]]:
     """Count the instructions of one call of each path: ours, and hand-written.
+
+    Args:
+        rows: in one call.
 
     Raises:
         RuntimeError: callgrind did not write down what was expected.
@@ -56,7 +60,7 @@ def count() -> dict[Contest, tuple[int, int]]:
         # Hashes decide how often keys of dicts collide.
         environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": str(Path(__file__).parents[1])}
         done = subprocess.run(
-            [*command, sys.executable, "-m", "benchmarks.instructions"],
+            [*command, sys.executable, "-m", "benchmarks.instructions", str(rows)],
             cwd=folder,
             env=environment,
             capture_output=True,
@@ -79,11 +83,11 @@ def _total(part: Path) -> int:
     return int(found[1])
 
 
-def main() -> None:
+def main(rows: int) -> None:
     """Do each call once between two marks."""
     with Stores() as stores:
         for path in PATHS:
-            with contestants(path, stores) as calls:
+            with contestants(replace(path, count=rows), stores) as calls:
                 ours, (hand,) = calls.pop(OURS), calls.values()
                 for _ in range(2):
                     ours()
@@ -99,4 +103,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]))

@@ -9,7 +9,8 @@ from typing import Any
 from .contests import OURS
 from .hand import Hand, MemoryHand, RedisHand
 from .measure import Call, alternate
-from .rows import RELATED, STANDARD, Shape
+from .rows import STANDARD, Shape
+from .shapes import RELATED
 from .stores import Stores
 
 __all__ = ["BACKENDS", "contestants", "times"]

@@ -12,8 +12,9 @@ from .contests import CONTESTS, OURS, Contest, run_beside
 from .footprint import Figure
 from .measure import alternate
 from .peers import PEERS
-from .rows import SHAPES, STANDARD, User, of_size
+from .rows import STANDARD, User, of_size
 from .run import Run
+from .shapes import SHAPES
 from .tables import mark, table
 from .topologies import cluster, servers, tasks
 

@@ -8,7 +8,8 @@ import pytest
 
 import cacheorm as co
 
-from .rows import SHAPES, Shape
+from .rows import Shape
+from .shapes import SHAPES
 from .stores import Stores
 
 

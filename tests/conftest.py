@@ -71,17 +71,23 @@ _CHANGED_BY_BUILD = (
     "test_types.py",
 )
 
-# Tests of models that are about operations and declarations, and not about values, keys and payloads.
+# Tests of models that are about operations and declarations, and not about values, keys and payloads; and about what
+# compiled code alone could leave behind.
 _SAME_IN_BOTH = (
     "models/test_class_bodies.py",
     "models/test_execute_again.py",
     "models/test_lazy.py",
+    "models/test_leaks.py",
     "models/test_outages.py",
     "models/test_overridden_save.py",
     "models/test_presence.py",
     "models/test_same_keys.py",
     "models/test_signals.py",
 )
+
+# What models hand to backends is bytes, whichever backend it is, and the tests of conformance are of all of them: in
+# both builds, models are tried in memory and on a server.
+_SAME_IN_BOTH_ON = {"file", "memcached"}
 
 # The tests of the code that exists twice; models and fields drive most of it.
 _MEASURED_PURE = ("speedups", "fields", "models")
@@ -111,12 +117,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if missing := [place for place in listed if not (_TESTS / place).exists()]:
         raise pytest.UsageError(f"conftest.py lists tests that do not exist: {', '.join(missing)}")
     if config.getoption("changed_by_build"):
-        changed = [item for item in items if _is_below(item, _CHANGED_BY_BUILD) and not _is_below(item, _SAME_IN_BOTH)]
+        changed = [item for item in items if _is_changed_by_build(item)]
         kept = {*changed}
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = changed
     if config.getoption("cov_source", None):
         _measure_once(items)
+
+
+def _is_changed_by_build(item: pytest.Item) -> bool:
+    if not _is_below(item, _CHANGED_BY_BUILD) or _is_below(item, _SAME_IN_BOTH):
+        return False
+    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    return not (_is_below(item, ("models",)) and parameters.get("backend") in _SAME_IN_BOTH_ON)
 
 
 def _measure_once(items: list[pytest.Item]) -> None:

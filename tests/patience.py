@@ -15,7 +15,8 @@ __all__ = ["patience"]
 
 @contextmanager
 def patience() -> Iterator[None]:
-    """Have backends and clients of Redis wait until a test hangs, where it does not say how long they do."""
+    """Have backends, and clients that are passed in, wait until a test hangs, where it says nothing of that."""
+    import pylibmc
     import redis.asyncio
 
     from cacheorm.backends import memcached
@@ -26,7 +27,19 @@ def patience() -> Iterator[None]:
         _set_defaults(patch, memcached.MemcachedBackend.__init__, "timeout", "connect_timeout")
         for client in (redis.Redis, redis.asyncio.Redis):
             _set_defaults(patch, client.__init__, "socket_timeout", "socket_connect_timeout")
+        # These two are in milliseconds. A server that has failed once is left alone for two seconds.
+        behaviors = dict.fromkeys(("connect_timeout", "_poll_timeout"), int(HANG) * 1000)
+        patch.setattr(pylibmc.Client, "__init__", _with_behaviors(pylibmc.Client.__init__, behaviors))
         yield
+
+
+def _with_behaviors(make: Callable[..., None], defaults: dict[str, int]) -> Callable[..., None]:
+    """Return the constructor of a client of pylibmc with other defaults of behaviors."""
+
+    def make_patient(self: Any, servers: Any, behaviors: dict[str, Any] | None = None, **options: Any) -> None:
+        make(self, servers, {**defaults, **(behaviors or {})}, **options)
+
+    return make_patient
 
 
 def _set_defaults(patch: pytest.MonkeyPatch, function: Callable[..., Any], *names: str) -> None:

@@ -54,7 +54,8 @@ def next_count(key: str, stored: bytes | None, delta: int) -> int:
 
 def split_swaps(mapping: Mapping[str, tuple[Value, Any]]) -> tuple[dict[str, Value], dict[str, Any]]:
     """Split the argument of :meth:`BaseBackend.compare_and_set_many` into values and tokens, each by key."""
-    return {key: value for key, (value, _) in mapping.items()}, {key: token for key, (_, token) in mapping.items()}
+    values, tokens = zip(*mapping.values(), strict=True) if mapping else ((), ())
+    return dict(zip(mapping, values, strict=True)), dict(zip(mapping, tokens, strict=True))
 
 
 @contextlib.contextmanager

@@ -15,8 +15,6 @@ system's clock, to the millisecond.
 from __future__ import annotations
 
 import os
-import time
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -24,13 +22,13 @@ from itertools import compress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._speedups import entries, records
-from ..deadlines import check_seconds, remaining, until
+from ..deadlines import check_seconds
 from ..errors import BackendError
 from ..types import TTL, KeepTTL, Outcome, PoolState, Value
 from ._file import table
 from ._file.failures import forgets_on_failure
+from ._file.operations import FileOperations
 from .base import next_count, split_swaps
-from .fallible import FallibleBackend
 
 if TYPE_CHECKING:
     from ._file.connections import Connection
@@ -46,9 +44,6 @@ _FILE_NAME = "cache.sqlite3"
 # Keys per chunk of an answer.
 _READ_SIZE = 1024
 
-# Entries per transaction. One takes some 20 ms, during which other writers wait.
-_WRITE_SIZE = 10_000
-
 # About 3000 years, in seconds; the deadline has to fit 64 bits as milliseconds.
 _LONGEST = 10**11
 
@@ -57,7 +52,7 @@ _ROW_OVERHEAD = 100
 
 
 @forgets_on_failure
-class FileSystemBackend(FallibleBackend):
+class FileSystemBackend(FileOperations):
     """Keeps entries in ``cache.sqlite3``, in WAL mode, in a folder.
 
     Args:
@@ -100,28 +95,13 @@ class FileSystemBackend(FallibleBackend):
             raise TypeError(f"path must be a str or os.PathLike, got {type(path).__name__}")
         # Absolute, so that it stays the same folder after a chdir.
         self.path = os.path.abspath(os.fsdecode(path))
-        self._file = os.path.join(self.path, _FILE_NAME)
+        file = os.path.join(self.path, _FILE_NAME)
         wait = check_seconds("busy_timeout", busy_timeout)
         if operation_timeout is not None:
             operation_timeout = check_seconds("operation_timeout", operation_timeout)
         timeout = wait if operation_timeout is None else operation_timeout
-        self._open(self._file, timeout, retry_after, on_failure, on_failure_keys)
-        # Imported here, not with the package: it takes 6 ms, which programs with other backends need not spend.
-        import json
-        import sqlite3
-
-        from ._file.database import Database, divide, interrupted_at
-        from ._file.sweeper import Sweeper
-
-        self._sqlite = sqlite3
-        self._dumps = json.dumps
-        self._divide, self._interrupted_at = divide, interrupted_at
-        # By its real path, so that all backends of the process know each other's connections to it.
-        self._database = Database(os.path.realpath(self._file), wait)
-        # Without it, the connections of a backend that is dropped without close() would stay open until the pool goes.
-        weakref.finalize(self, self._database.close)
-        self._clock = clock or time.time
-        self._sweeper = Sweeper()
+        self._open(file, timeout, retry_after, on_failure, on_failure_keys)
+        self._open_file(file, wait, clock)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path!r}>"
@@ -283,69 +263,7 @@ class FileSystemBackend(FallibleBackend):
     def close(self) -> None:
         self._database.close()
 
-    # -- reading and writing ---------------------------------------------------------------------
-
-    def _end(self) -> float:
-        """Return the time on the monotonic clock by which an operation that begins now has to end."""
-        end = until(self.operation_timeout)
-        if self.operation_timeout and not remaining(end):
-            raise BackendError(f"{self._file}: not begun, the deadline has passed")
-        return end
-
-    def _run(
-        self,
-        work: Callable[[Connection], T],
-        *,
-        end: float | None = None,
-        writes: bool = False,
-        applied: bool = False,
-        divisible: bool = False,
-    ) -> T:
-        """Run one statement or one transaction, and convert its errors to BackendError.
-
-        Args:
-            work: what to do; it is called again if that failed because of others.
-            end: when it has to end, if it is a part of an operation.
-            writes: whether it writes.
-            applied: whether an earlier part of the same operation has been written already.
-            divisible: whether it may be refused as too large; see :meth:`_in_parts`.
-        """
-        try:
-            return self._database.run(work, self._end() if end is None else end, writes=writes, divisible=divisible)
-        except (self._sqlite.Error, OSError) as error:
-            # After an I/O error it is unknown whether a commit took place; after others it was rolled back.
-            broken = getattr(error, "sqlite_errorcode", 0) & 0xFF == self._sqlite.SQLITE_IOERR
-            raise BackendError(f"{self._file}: {error}", maybe_applied=applied or (writes and broken)) from error
-
-    def _transact(
-        self,
-        work: Callable[[Connection], T],
-        rows: int,
-        end: float,
-        *,
-        applied: bool = False,
-        divisible: bool = False,
-    ) -> T:
-        """Run several statements as one transaction that holds the write lock; roll back on any exception."""
-
-        def transact(connection: Connection) -> T:
-            connection.execute("BEGIN IMMEDIATE")
-            result = work(connection)
-            connection.execute("COMMIT")
-            self._sweeper.sweep(connection, rows, self._now())
-            return result
-
-        return self._run(transact, end=end, writes=True, applied=applied, divisible=divisible)
-
-    def _execute(self, sql: str, parameters: tuple[Any, ...]) -> bool:
-        """Run one writing statement, which is a transaction by itself; return whether it changed a row."""
-
-        def execute(connection: Connection) -> bool:
-            changed = connection.execute(sql, parameters).rowcount > 0
-            self._sweeper.sweep(connection, 1, self._now())
-            return changed
-
-        return self._run(execute, writes=True)
+    # -- entries -----------------------------------------------------------------------------------
 
     def _fetch(self, column: str, key: str) -> Any:
         parameters = self._key_parameters(key)
@@ -398,34 +316,7 @@ class FileSystemBackend(FallibleBackend):
         self._in_parts([*batch], write, outcome.update)
         return outcome
 
-    def _in_parts(
-        self, keys: list[str], write: Callable[[Connection, Sequence[str]], T], report: Callable[[T], object]
-    ) -> None:
-        """Write many keys, each part of them in a transaction.
-
-        Args:
-            keys: all of them, each once.
-            write: writes a part of them, and returns what came of it.
-            report: is told that after each transaction.
-        """
-        end = self._end()
-
-        def transact(part: Sequence[str], start: int) -> None:
-            if start and not remaining(end):
-                raise BackendError(f"{self._file}: out of time after {start} of {len(keys)} keys", maybe_applied=True)
-            divisible = len(part) > 1
-            report(
-                self._transact(
-                    lambda connection: write(connection, part), len(part), end, applied=start > 0, divisible=divisible
-                )
-            )
-
-        self._divide(keys, _WRITE_SIZE, transact)
-
-    # -- keys, values, deadlines -----------------------------------------------------------------
-
-    def _now(self) -> int:
-        return int(self._clock() * 1000)
+    # -- keys, values, lifetimes -----------------------------------------------------------------
 
     def _expires(self, ttl: TTL) -> int:
         seconds = self._seconds(ttl)

@@ -138,7 +138,7 @@ class WriteOperation(Operation[R]):
 
     def _batch_size(self, rows: int) -> int:
         """Return how many rows of a batch are passed to the backend at a time."""
-        size = self._chunk or self._plan.backend.chunk_size
+        size = self._chunk or self._plan.resolved().backend.chunk_size
         if self._ttl is None and self._plan.options.ttl_jitter:
             # A batch has one lifetime, so rows spread over a few batches spread their expiry.
             return min(size, max(1, -(-rows // _JITTER_PARTS)))
@@ -173,7 +173,7 @@ class WriteOperation(Operation[R]):
             WriteError: the backend refused rows; the other rows have been written.
         """
         name = self._plan.model.__name__
-        backend = self._plan.backend
+        backend = self._plan.resolved().backend
         size = self._batch_size(len(keys))
         rows = {} if after is None else dict(zip(keys, after.rows, strict=True))
         stored: dict[str, bool] = {}
@@ -189,7 +189,8 @@ class WriteOperation(Operation[R]):
                 raise
             reasons: Mapping[str, str] = getattr(outcome, "reasons", {})
             unsure: Collection[str] = getattr(outcome, "unsure", ())
-            failed += [FailedRow(name, key, reason, key in unsure) for key, reason in reasons.items()]
+            if reasons:
+                failed += [FailedRow(name, key, reason, key in unsure) for key, reason in reasons.items()]
             if method != "set_many":
                 stored.update(outcome)
             elif not (len(outcome) == len(batch) and all(outcome.values())):

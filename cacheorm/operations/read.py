@@ -171,13 +171,12 @@ def read_patched(
     """
     decoder = _PatchingDecoder(resolved.codec, pks, keys, changes, unreadable)
     tokens: list[Any] = []
-    fetch = Fetch(resolved.backend, decoder.keys, decoder)
     if with_tokens:
         entries = yield Call(resolved.backend, "get_many_cas", tuple(decoder.keys))
         if len(entries) != len(decoder.keys):
-            raise fetch.miscounted(len(entries))
+            raise Fetch(resolved.backend, decoder.keys, decoder).miscounted(len(entries))
         rows = decoder([entry and entry[0] for entry in entries], 0)
         tokens = [entry and entry[1] for entry in entries]
     else:
-        rows = yield fetch
+        rows = yield Fetch(resolved.backend, decoder.keys, decoder)
     return Patched(decoder.keys, rows, decoder.payloads, tokens).without_misses()

@@ -148,7 +148,7 @@ class ModelUpdate(ReadingOperation[R], WriteOperation[R]):
         """Update rows in parts. If some are not updated, note the results of the others."""
         plan = self._plan
         count = len(batch.keys)
-        size = self._chunk or plan.backend.chunk_size
+        size = self._chunk or plan.resolved().backend.chunk_size
         signals = signal_senders("save", plan.model)
         if signals is not None and signals.before is not None:
             # A receiver may stop the operation before anything is written, so all rows have to be in one part.
@@ -199,9 +199,9 @@ class ModelUpdate(ReadingOperation[R], WriteOperation[R]):
                 conflicts: set[str] = set()
                 part = batch if len(left) == len(keys) else batch.some(left)
                 results |= zip(left, (yield from self._attempt(part, conflicts, refused, unreadable)), strict=True)
-                left = [index for index in left if keys[index] in conflicts] if conflicts else []
-                if not left:
-                    break
+                if not conflicts:
+                    return [*map(results.__getitem__, range(len(keys)))]
+                left = [index for index in left if keys[index] in conflicts]
         except BaseException:
             again = {*left, *(index for index, key in enumerate(keys) if key in {row.key for row in refused})}
             self._done = self._done | {batch.positions[index]: results[index] for index in results.keys() - again}
@@ -222,7 +222,7 @@ class ModelUpdate(ReadingOperation[R], WriteOperation[R]):
             refused: the rows that the backend refused are added.
             unreadable: gets the errors of rows that cannot be read.
         """
-        backend = self._plan.backend
+        backend = self._plan.resolved().backend
         failed_reads = backend.failed_reads
         found = yield from self._read(batch, unreadable)
         if unreadable:
@@ -250,10 +250,11 @@ class ModelUpdate(ReadingOperation[R], WriteOperation[R]):
         except BaseException:
             self._note(batch, dict(zip(keys, rows, strict=True)), stored or ())
             raise
-        if self._retries is not None:
+        all_written = len(written) == len(keys) and all(written.values())
+        if self._retries is not None and not all_written:
             named = {row.key for row in refused}
             conflicts.update([key for key in keys if not written.get(key) and key not in named])
-        if not (len(written) == len(batch.keys) == len(keys) and all(written.values())):
+        if not (all_written and len(keys) == len(batch.keys)):
             row_of = {key: row for key, row in zip(keys, rows, strict=True) if written.get(key)}
             rows = [row_of.get(key) for key in batch.keys]
         return self._complete(rows, batch, self._plan.tracker) if batch.own else rows
@@ -265,15 +266,20 @@ class ModelUpdate(ReadingOperation[R], WriteOperation[R]):
         keys, payloads = found.keys, found.payloads
         if self._retries is not None:
             swaps = [*zip(payloads, found.tokens, strict=True)]
-            return (yield from self._write_many("compare_and_set_many", keys, swaps, after, refused, stored))
+            return self._write_many("compare_and_set_many", keys, swaps, after, refused, stored)
         if self._many:
-            return (yield from self._write_many("replace_many", keys, payloads, after, refused, stored))
-        written = yield Call(self._plan.backend, "replace", (keys[0], payloads[0], self._pick_ttl()))
+            return self._write_many("replace_many", keys, payloads, after, refused, stored)
+        return self._write_one(keys[0], payloads[0], after, stored)
+
+    def _write_one(
+        self, key: str, payload: Any, after: SendSignal | None, stored: set[str] | None
+    ) -> Steps[dict[str, bool]]:
+        written = yield Call(self._plan.resolved().backend, "replace", (key, payload, self._pick_ttl()))
         if written and stored is not None:
-            stored.add(keys[0])
+            stored.add(key)
         if written and after is not None:
             yield after
-        return {keys[0]: written}
+        return {key: written}
 
     def _note(self, batch: _Batch, row_of: dict[str, Any], stored: Collection[str]) -> None:
         """Note the results of rows that are stored, though the operation fails."""
@@ -290,7 +296,11 @@ class ModelUpdate(ReadingOperation[R], WriteOperation[R]):
         resolved, keys = self._plan.resolved(), batch.keys
         if self._many or self._retries is not None:
             with_tokens = self._retries is not None
-            return (yield from read_patched(resolved, batch.pks, keys, batch.changes, with_tokens, unreadable))
+            return read_patched(resolved, batch.pks, keys, batch.changes, with_tokens, unreadable)
+        return self._read_one(batch, unreadable)
+
+    def _read_one(self, batch: _Batch, unreadable: Unreadable) -> Steps[Patched]:
+        resolved, keys = self._plan.resolved(), batch.keys
         stored = [(yield Call(resolved.backend, "get", (keys[0],)))]
         stored = unreadable.drop_misses(resolved.codec, stored, batch.pks, keys)
         payloads = resolved.codec.patch_many(stored, batch.changes, keys, unreadable)

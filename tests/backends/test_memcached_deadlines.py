@@ -90,6 +90,22 @@ def fails(backend: MemcachedBackend, way: str, method: str, *args: Any, seconds:
     return [*reasons.values()]
 
 
+def is_late(reason: str) -> bool:
+    """Tell whether the time was over: on a busy machine it may be so before the kernel says that it has connected."""
+    return any(text in reason for text in ("no answer in time", "no time was left", "cannot connect: timed out"))
+
+
+def connect(backend: MemcachedBackend, way: str) -> None:
+    """Reach every server, however long the machine takes for what has to be done within a short time."""
+
+    def answers() -> bool:
+        with contextlib.suppress(BackendError):
+            return bool(call(backend, way, "ping"))
+        return False
+
+    wait_until("the servers answer in time", answers)
+
+
 @contextlib.contextmanager
 def bounded(servers: list[Any], bound: str, **options: Any) -> Iterator[tuple[MemcachedBackend, float | None]]:
     """Yield a backend and the seconds of a deadline for its calls: one bound is short, and all others are far away."""
@@ -125,12 +141,12 @@ def test_a_hung_server_holds_up_no_operation_beyond_its_bound(
     way: str, bound: str, servers: list[MemcachedServer]
 ) -> None:
     with bounded([server.address for server in servers], bound) as (backend, seconds):
-        call(backend, way, "ping")
+        connect(backend, way)
         for server in servers:
             server.pause()
         for method, *args in CALLS:
             reasons = fails(backend, way, method, *args, seconds=seconds)
-            assert all("no answer in time" in reason for reason in reasons), (method, reasons[:1])
+            assert all(is_late(reason) for reason in reasons), (method, reasons[:1])
         assert in_use(backend) == [0, 0]
 
 
@@ -140,16 +156,16 @@ def test_one_hung_server_of_two_holds_up_no_operation_beyond_its_bound(
     way: str, bound: str, servers: list[MemcachedServer]
 ) -> None:
     with bounded([server.address for server in servers], bound) as (backend, seconds):
-        call(backend, way, "set_many", ROWS)
+        connect(backend, way)
         lost = backend.pools()[1].server
         servers[1].pause()
         for method, *args in CALLS:
             if len(args) and args[0] == "key:1":  # it may be on the other server
                 continue
             reasons = fails(backend, way, method, *args, seconds=seconds)
-            assert any(reason.startswith(f"{lost}: no answer in time") for reason in reasons), (method, reasons[:1])
+            assert any(reason.startswith(f"{lost}: ") for reason in reasons), (method, reasons[:1])
             # What takes two steps has no time left for the second one, on any server.
-            assert all("no answer in time" in reason or "no time was left" in reason for reason in reasons)
+            assert all(is_late(reason) for reason in reasons), (method, reasons[:1])
         assert in_use(backend) == [0, 0]
 
 
@@ -208,10 +224,10 @@ def test_of_two_bounds_the_tighter_one_counts(way: str, servers: list[MemcachedS
         options: Any = {"retry_after": 0, "operation_timeout": timeout, "timeout": FAR}
         with MemcachedBackend([servers[0].address], **options) as backend:
             servers[0].resume()
-            call(backend, way, "ping")
+            connect(backend, way)
             servers[0].pause()
             (reason,) = fails(backend, way, "get", "k", seconds=seconds)
-            assert "no answer in time" in reason
+            assert is_late(reason)
 
 
 @ways
@@ -282,7 +298,7 @@ def test_a_server_that_stops_reading_costs_a_large_batch_its_time_and_no_more(
                     servers, operation_timeout=2, retry_after=0, on_failure="raise", max_connections=1
                 ) as backend:
                     reasons = fails(backend, way, method, *args, seconds=None)
-                    assert all("no answer in time" in reason for reason in reasons)
+                    assert all(is_late(reason) for reason in reasons), (method, reasons[:1])
                     assert in_use(backend) == [0] * count
         finally:
             ended.set()

@@ -22,7 +22,7 @@ from clusters import wait_until
 from delays import DelayingProxy
 from faults import Proxy, ScriptedServer
 from loops import RUNNERS
-from observing import ain_use, in_use
+from observing import ain_use, in_use, memcached_figure
 from servers import HOST, MemcachedServer, free_port
 
 import cacheorm as co
@@ -67,6 +67,11 @@ def on(servers: Servers, **options: Any) -> MemcachedBackend:
     return MemcachedBackend(
         [(HOST, server.port) for server in servers], **{"timeout": 60, "retry_after": LONG} | options
     )
+
+
+def entries(servers: Servers) -> int:
+    """Return how many entries servers say they have: flushed ones too, until they find time to take them out."""
+    return sum(memcached_figure(server, "curr_items") for server in servers)
 
 
 def keys_of(backend: MemcachedBackend, server: int) -> list[str]:
@@ -148,7 +153,7 @@ def test_batches_keep_their_order_whatever_their_size(way: str, servers: Servers
         assert [value for chunk in chunks for value in chunk] == list(ROWS.values())
         assert len(chunks) > 1
         assert all(on([server]).stats()["entries"] > 1000 for server in servers)
-        assert call(backend, way, "stats")["entries"] == len(ROWS)
+        assert call(backend, way, "stats")["entries"] == entries(servers)
         assert call(backend, way, "ping") is True
         call(backend, way, "clear")
         assert call(backend, way, "get_many", *KEYS[:50]) == [None] * 50
@@ -182,7 +187,7 @@ def test_keys_of_a_lost_server_are_misses(way: str, how: str, servers: Servers) 
         assert call(backend, way, "get", key) is None
         assert call(backend, way, "has", key) is False
         assert call(backend, way, "ttl", key) is None
-        assert call(backend, way, "stats")["entries"] == len(ROWS) - len(lost)
+        assert call(backend, way, "stats")["entries"] == entries([servers[0], servers[2]])
         # What several callers agree by is no miss, and neither is what is about the servers themselves.
         for method, *args in (("add", key, b""), ("incr", key), ("get_many_cas", key), ("ping",), ("clear",)):
             with pytest.raises(BackendError, match=f"memcached at {HOST}:{servers[1].port}: "):

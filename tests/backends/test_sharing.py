@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import signal
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from amounts import LONG
 from children import fork_and_check
 from clusters import wait_until
 from faults import Proxy
+from injecting import Injected, doing_at, fail, on_alarm
 from servers import HANG, HOST, MemcachedServer, RedisServer
 
+import cacheorm as co
 from cacheorm.backends import MemcachedBackend, RedisBackend
 from cacheorm.errors import BackendError
 from cacheorm.testing._suite import in_threads
@@ -75,19 +81,144 @@ def test_a_full_pool_says_which_option_to_raise(proxy: Any) -> None:
         chunks.close()
 
 
-def test_a_connection_that_is_given_back_goes_to_who_waits_for_it(proxy: Any) -> None:
+# -- callers that wait for a connection: the server's count says in which order they were served --------------
+
+
+class Waiting:
+    """A backend that has :data:`BATCH` and one connection, which is in use, and threads that wait for it.
+
+    Attributes:
+        served: the place of each caller in the order in which they were served.
+    """
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+        self._threads: list[threading.Thread] = []
+        self.served: dict[str, int] = {}
+        self.chunks = backend.get_chunks(list(BATCH))
+        next(self.chunks)
+
+    def ask(self, name: str) -> None:
+        """Make a call."""
+        self.served[name] = self._backend.incr("served")
+
+    def wait_in_thread(self, name: str) -> None:
+        """Make a call in a thread, and return when it waits."""
+        before = self._backend.pools()[0].waiting
+        self._threads.append(threading.Thread(target=self.ask, args=[name]))
+        self._threads[-1].start()
+        self.wait_for(before + 1)
+
+    def wait_for(self, count: int) -> None:
+        """Return when so many wait."""
+        while self._backend.pools()[0].waiting != count:
+            time.sleep(0.001)
+
+    def join(self) -> None:
+        """Wait until all threads have been served; nobody waits and nothing is in use then."""
+        for thread in self._threads:
+            thread.join()
+        assert self._backend.pools()[0][2:] == (0, self._backend.pools()[0].idle, 0)
+
+
+@pytest.fixture
+def waiting(proxy: Any) -> Iterator[Waiting]:
     with proxy.make(max_connections=1) as backend:
         backend.set_many(BATCH)
-        chunks = backend.get_chunks(list(BATCH))
-        next(chunks)
-        found: list[Any] = []
-        thread = threading.Thread(target=lambda: found.append(backend.get("key:7")))
+        yield Waiting(backend)
+
+
+@pytest.mark.parametrize("end", ["given back", "closed"])
+def test_a_connection_goes_to_who_has_waited_longest(end: str, waiting: Waiting) -> None:
+    for number in range(4):
+        waiting.wait_in_thread(f"thread {number}")
+    if end == "given back":
+        assert len([*waiting.chunks]) > 1
+    else:
+        waiting.chunks.close()
+    waiting.ask("comes by")
+    waiting.join()
+    assert sorted(waiting.served, key=waiting.served.__getitem__) == [*[f"thread {i}" for i in range(4)], "comes by"]
+
+
+def test_who_has_waited_in_vain_keeps_nothing_from_the_next(waiting: Waiting) -> None:
+    with co.deadline(0.01), pytest.raises(BackendError, match="stayed in use") as kept:
+        waiting.ask("first")
+    waiting.wait_in_thread("second")
+    waiting.chunks.close()
+    waiting.join()
+    waiting.ask("third")
+    assert waiting.served == {"second": 1, "third": 2}
+    assert kept.value.maybe_applied is False
+
+
+@pytest.mark.no_cover
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning", "ignore:coroutine:RuntimeWarning", "ignore::ResourceWarning"
+)
+def test_who_is_interrupted_as_it_waits_keeps_nothing_from_the_next(proxy: Any) -> None:
+    def let_go_on() -> None:
+        while not (backend.pools()[0].waiting or "first" in ended):
+            time.sleep(0.001)
+        if "first" not in ended:
+            waiting.wait_in_thread("second")
+        waiting.chunks.close()
+
+    with proxy.make(max_connections=1) as backend:
+        backend.set_many(BATCH)
+        step, was_struck = 1, True
+        while was_struck:
+            step += 1 if LONG else 37
+            ended: list[str] = []
+            backend.delete("served")
+            waiting = Waiting(backend)
+            thread = threading.Thread(target=let_go_on)
+            thread.start()
+            with doing_at(step, fail, within="backends/_net") as was_raised, contextlib.suppress(Injected):
+                waiting.ask("first")
+            ended.append("first")
+            was_struck = was_raised()
+            thread.join()
+            waiting.join()
+            waiting.ask("third")
+            assert waiting.served["third"] == max(waiting.served.values())
+        assert step > 500
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals cannot be sent to a thread")
+def test_a_signal_handler_comes_before_its_thread_that_waits(waiting: Waiting) -> None:
+    def let_go_on() -> None:
+        waiting.wait_for(1)
+        waiting.wait_in_thread("behind")
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
+        waiting.wait_for(3)
+        waiting.chunks.close()
+
+    thread = threading.Thread(target=let_go_on)
+    with on_alarm(lambda number, frame: waiting.ask("handler")):
         thread.start()
-        wait_until("the thread waits", lambda: backend.pools()[0].waiting == 1)
-        assert found == []
-        chunks.close()
-        thread.join()
-        assert found == [b"7"]
+        waiting.ask("main")
+    thread.join()
+    waiting.join()
+    assert waiting.served == {"handler": 1, "main": 2, "behind": 3}
+
+
+@pytest.mark.parametrize("places", [1, 2])
+def test_no_thread_starves(places: int, proxy: Any) -> None:
+    with proxy.make(max_connections=places) as backend:
+        calls = [0] * 16
+
+        def work(number: int) -> None:
+            while min(calls) < 20:  # the others go on until the last one has had as many
+                backend.incr("count")
+                calls[number] += 1
+
+        in_threads(len(calls), work)
+        assert backend.get("count") == str(sum(calls)).encode()
+        assert backend.pools()[0].waiting == 0
+
+
+# -- what is told of them --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", ["called", "awaited"])

@@ -121,6 +121,20 @@ def test_connections_go_to_those_who_wait_in_the_order_they_came(make: Callable[
     asyncio.run(main())
 
 
+def test_who_comes_by_waits_behind_those_who_have_waited(make: Callable[..., Any]) -> None:
+    async def main() -> None:
+        held = await hold(backend)
+        tasks = [asyncio.create_task(backend.aincr("served")) for _ in range(3)]
+        await until_waiting(backend, 3)
+        await held.aclose()
+        assert await backend.aincr("served") == 4
+        assert await asyncio.gather(*tasks) == [1, 2, 3]
+        await backend.aclose()
+
+    backend = make()
+    asyncio.run(main())
+
+
 def test_who_waits_too_long_is_told_which_connections_were_in_use(make: Callable[..., Any]) -> None:
     async def main() -> None:
         held = await hold(backend)

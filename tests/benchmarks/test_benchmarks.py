@@ -30,8 +30,9 @@ from benchmarks.contests import CONTESTS, OURS, Contest, contestants
 from benchmarks.hand import FileHand, Hand, MemoryHand, PylibmcHand, PymemcacheHand, RedisHand, json_pack
 from benchmarks.measure import alternate
 from benchmarks.peers import PEERS, Peer
-from benchmarks.rows import SHAPES, STANDARD, Gender, Shape, User, changes
+from benchmarks.rows import STANDARD, Gender, Shape, User, changes
 from benchmarks.run import Run
+from benchmarks.shapes import SHAPES
 from benchmarks.stores import BACKENDS, Stores
 from benchmarks.tables import mark, table
 

@@ -48,7 +48,7 @@ def test_what_was_found_once_is_the_same_in_both_builds(target: str, path: Path)
 @pytest.mark.parametrize("target", TARGETS)
 def test_new_inputs_are_the_same_in_both_builds(target: str) -> None:
     fuzzer = Fuzzer(TARGETS[target], seed=1)
-    for _ in range(enough(20_000, 300, of="fuzzed inputs")):
+    for _ in range(enough(20_000, 100, of="fuzzed inputs")):
         find = fuzzer.run(fuzzer.next_input())
         assert find is None, find.data.hex()
 
@@ -109,7 +109,7 @@ def test_objects_that_are_left_behind_are_found() -> None:
     kept: list[Any] = []
 
     def keep(data: bytes) -> int:
-        kept.append(object())
+        kept.extend(object() for _ in range(10))  # other threads may free a few objects meanwhile
         return len(data)
 
     assert found_by(keep)[1].kind == "leak"
@@ -125,7 +125,7 @@ def test_a_seed_gives_the_same_inputs() -> None:
     made = []
     for seed in (1, 1, 2):
         fuzzer = Fuzzer(TARGETS["resp"], seed)
-        inputs = [fuzzer.next_input() for _ in range(200) if fuzzer.run(fuzzer.next_input()) is None]
+        inputs = [fuzzer.next_input() for _ in range(120) if fuzzer.run(fuzzer.next_input()) is None]
         made.append(inputs)
     assert made[0] == made[1] != made[2]
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(not co.speedups_enabled, reason="the pure build is Python that runs for each row")
 
-FEW, MANY = 300, 900
+FEW, MANY = 100, 300
 PACKAGE = str(Path(co.__file__).parent)
 
 # The ids of rows that do not exist begin here.

@@ -1,6 +1,7 @@
 """The parts of the file backend.
 
 ===============  ==============================================================================
+``operations``   statements and transactions, and what their errors become
 ``database``     one file: runs operations on it, and waits, repeats or makes it anew if need be
 ``connections``  connections, those that are idle, and what happens to them when a process forks
 ``writers``      the order in which the writers of one process get their turn

@@ -18,7 +18,7 @@ import pylibmc
 from ...errors import BackendError
 from ...types import KeepTTL, PoolState, to_bytes
 from ..base import next_count
-from .engine import exptime
+from .exchanges import exptime
 
 __all__ = ["PylibmcEngine"]
 

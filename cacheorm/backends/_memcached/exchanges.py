@@ -6,6 +6,7 @@ place of a status.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ __all__ = [
     "Statuses",
     "Swaps",
     "Values",
+    "exptime",
     "number_of",
     "numbers_of",
 ]
@@ -37,6 +39,26 @@ READ_CHUNK = 250
 
 # memcached has some hundred: they are kept until the last one has come.
 _MOST_FIGURES = 10_000
+
+_MONTH = 30 * 24 * 3600
+_END_OF_TIME = (1 << 31) - 1
+
+
+def exptime(seconds: int) -> int:
+    """Return a lifetime as memcached's ``exptime``: seconds up to 30 days, a Unix time beyond, 0 for ever.
+
+    Raises:
+        ValueError: it ends after 19 January 2038, where memcached's clock does: memcached would drop the entry
+            at once and report success.
+    """
+    if seconds <= _MONTH:
+        return seconds
+    moment = int(time.time()) + seconds
+    if moment > _END_OF_TIME:
+        raise ValueError(
+            f"memcached keeps no lifetime beyond 19 January 2038, got {seconds} s; use 0 for entries that never expire"
+        )
+    return moment
 
 
 class Values(ValueReads):

@@ -19,10 +19,10 @@ from .transport import BusyError
 if TYPE_CHECKING:
     from .pool import Pool
 
-__all__ = ["LOOK_AGAIN", "Admission"]
+__all__ = ["Admission"]
 
-LOOK_AGAIN = 0.25
-"""Seconds after which who waits looks for a connection: one that ends with an interrupted operation wakes nobody."""
+# Seconds after which operations look for a connection: nobody tells of one that went with an interrupted operation.
+_LOOK_AGAIN = 0.25
 
 
 class _Turn(asyncio.Future[BusyError | None]):
@@ -130,7 +130,7 @@ class Admission:
             self._queue.popleft()
         self.look()
         if self._queue:
-            seconds = min(max(self._queue[0].end - now, 0.0), LOOK_AGAIN)
+            seconds = min(max(self._queue[0].end - now, 0.0), _LOOK_AGAIN)
             self._timer = asyncio.get_running_loop().call_later(seconds, self._look_at_time)
 
     def _has_begun(self, turn: asyncio.Future[Any]) -> None:

@@ -8,15 +8,14 @@ import math
 import select
 import time
 import weakref
-from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from .admission import LOOK_AGAIN, Admission
+from .admission import Admission
 from .breaker import Breaker
 from .lock import Lock
-from .pool import Pool
+from .pool import Pool, Turn
 from .transport import Endpoint, end_with_reset
 
 __all__ = ["AsyncioTransport", "LoopIO"]
@@ -289,7 +288,7 @@ class LoopIO:
 
 
 class LoopPool(Pool):
-    """A :class:`~.pool.Pool` shared by the tasks of one event loop; the task that has waited longest comes first.
+    """A :class:`~.pool.Pool` shared by the tasks of one event loop.
 
     Args:
         endpoint: the server.
@@ -299,8 +298,6 @@ class LoopPool(Pool):
 
     def __init__(self, endpoint: Endpoint, breaker: Breaker, reply_limit: int, admission: Admission) -> None:
         super().__init__(endpoint, breaker, reply_limit)
-        # Futures of the tasks that wait, the first one in front.
-        self._waiting: deque[asyncio.Future[Any]] = deque()
         self._admission = admission
         admission.add(self)
 
@@ -328,38 +325,35 @@ class LoopPool(Pool):
             raise
         connecting.result()
 
-    async def _wait_for_place(self, end: float) -> Any:
-        turn: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        try:
-            while not turn.done():
-                left = end - time.monotonic()
-                if left <= 0:
-                    raise TimeoutError
-                await asyncio.wait([turn], timeout=min(left, LOOK_AGAIN))
-                if not turn.done() and (self._idle or self.free > 0):
-                    return None
-            return turn.result()
-        except asyncio.CancelledError:
-            if turn.done():
-                self._release(turn.result())  # it came, but too late
-            raise
-        finally:
-            turn.cancel()
+    def _make_turn(self, end: float) -> Turn:
+        return _Turn(end)
 
-    def _release(self, transport: Any) -> None:
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(transport)
-                return
-        if transport is not None:
-            self._idle.append(transport)
+    def _look(self) -> None:
+        super()._look()
         self._admission.look()
 
     @property
     def _waiting_count(self) -> int:
-        return sum(not turn.done() for turn in self._waiting) + self._admission.waiting
+        return super()._waiting_count + self._admission.waiting
+
+
+class _Turn(Turn):
+    """The turn of a task."""
+
+    __slots__ = ("_rung",)
+
+    def __init__(self, end: float) -> None:
+        super().__init__(None, end)
+        self._rung: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def ring(self) -> None:
+        if not self._rung.done():
+            self._rung.set_result(None)
+
+    async def wait(self, seconds: float) -> None:
+        await asyncio.wait([self._rung], timeout=seconds)
+        if self._rung.done():
+            self._rung = asyncio.get_running_loop().create_future()
 
 
 def _expire(waiter: asyncio.Future[Any]) -> None:

@@ -66,7 +66,7 @@ class Breaker:
         # Seconds of waiting in vain since the server was heard, and when the last wait of them ended.
         self._silence = self._silent_until = 0.0
         self._since = self._until = 0.0
-        self._probes = Turns()
+        self._probes: Turns[Hold] = Turns()
 
     @property
     def is_open(self) -> bool:

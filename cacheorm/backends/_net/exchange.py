@@ -70,8 +70,7 @@ async def run_exchange(pool: Any, exchange: Exchange, end: float) -> None:
         BackendError: it did not come to its end; ``maybe_applied`` says whether it may have been executed.
     """
     while True:
-        pool.check_time(end)
-        transport = pool.take_idle()
+        transport = pool.take_idle(end)
         if transport is None:
             transport = await pool.take(end)
         complete = False

@@ -108,8 +108,7 @@ class FanOut:
     def _reserve(self, lane: _Lane) -> None:
         """Take a connection, or begin to open one, unless all are in use."""
         try:
-            lane.pool.check_time(self._end)
-            lane.transport = lane.pool.take_idle()
+            lane.transport = lane.pool.take_idle(self._end)
             reserved = (lane.transport, None) if lane.transport is not None else lane.pool.reserve_now(self._end)
         except BackendError as error:
             lane.fail(error)

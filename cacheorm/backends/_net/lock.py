@@ -10,12 +10,15 @@ import contextlib
 import os
 import time
 import weakref
-from collections.abc import Awaitable, Callable
-from typing import Self
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import islice, takewhile
+from typing import Generic, Self, TypeVar
 
 from .transport import UnreachableError
 
 __all__ = ["Hold", "Lock", "Turns"]
+
+H = TypeVar("H", bound="Hold")
 
 # Seconds between two looks at whether the lock is free: at first, and at most.
 _FIRST_PAUSE = 0.001
@@ -53,32 +56,51 @@ class Hold:
         self.release()
 
 
-class Turns:
-    """Gives the right to those who ask, in the order in which they came."""
+class Turns(Generic[H]):
+    """Gives the right to those who ask, in the order in which they came.
+
+    Attributes:
+        asked: those who have asked, the first one in front; some may have ended.
+    """
 
     def __init__(self) -> None:
-        self._asked: list[weakref.ref[Hold]] = []
+        self.asked: list[weakref.ref[H]] = []
 
-    def ask(self, hold: Hold) -> None:
+    def ask(self, hold: H) -> None:
         """Take one more into the order."""
-        self._asked.append(weakref.ref(hold))
+        self.asked.append(weakref.ref(hold))
+
+    def __iter__(self) -> Iterator[H]:
+        """Yield those that have not ended, in their order."""
+        for each in [*self.asked]:
+            hold = each()
+            if hold is not None and not hold.is_over:
+                yield hold
+            else:
+                with contextlib.suppress(ValueError):  # another thread was faster
+                    self.asked.remove(each)
+
+    def before(self, hold: Hold | None, most: int = 1) -> int:
+        """Return how many come before ``hold``, or before one that would ask now.
+
+        Those of one owner stand where the first of them does.
+
+        Args:
+            hold: one that has asked, or ``None``.
+            most: how many are counted at most.
+        """
+        owner = None if hold is None else hold.owner
+        ahead = takewhile(lambda other: other is not hold and (owner is None or other.owner != owner), self)
+        return sum(1 for _ in islice(ahead, max(most, 0)))
 
     def has(self, hold: Hold) -> bool:
-        """Return whether it is the turn of ``hold``: nobody is before it, or the same owner."""
-        for each in [*self._asked]:
-            first = each()
-            if first is hold:
-                return True
-            if first is not None and not first.is_over:
-                return hold.owner is not None and first.owner == hold.owner
-            with contextlib.suppress(ValueError):  # another thread was faster
-                self._asked.remove(each)
-        return True
+        """Return whether it is the turn of ``hold``: nobody is before it."""
+        return not self.before(hold)
 
     @property
     def are_taken(self) -> bool:
         """Whether somebody has the right now."""
-        return any((hold := each()) is not None and not hold.is_over for each in [*self._asked])
+        return bool(self.before(None))
 
 
 class Lock:
@@ -98,7 +120,7 @@ class Lock:
         self._server = server
         self._sleep = sleep
         self._owner = owner
-        self._turns = Turns()
+        self._turns: Turns[Hold] = Turns()
 
     async def take(self, end: float) -> Hold:
         """Wait until nobody else is at it.

@@ -2,7 +2,9 @@
 
 *A place belongs to its connection*: a connection counts as long as it exists and is not closed. So there is no step
 that gives a place back, and none that an exception could skip. *Read all or close*: a connection is given back for
-further use only after exactly the expected replies were read.
+further use only after exactly the expected replies were read. *First come, first served*: of those who wait for a
+connection, as many may look for one as there are, and nobody takes one of theirs. None is handed over, so none is lost
+with a caller that is interrupted or whose time is up.
 """
 
 from __future__ import annotations
@@ -13,16 +15,33 @@ import os
 import time
 import weakref
 from collections.abc import Awaitable, Callable
+from itertools import islice
 from typing import Any
 
 from ...errors import BackendError
 from ...types import PoolState
 from .breaker import Breaker
 from .exchange import converse
-from .lock import Hold
+from .lock import Hold, Turns
 from .transport import BusyError, Effect, Endpoint, UnreachableError, UnsuitableError
 
-__all__ = ["Pool"]
+__all__ = ["Pool", "Turn"]
+
+# Seconds after which a caller that waits for a connection looks for one, though nobody has told it to: nobody does of
+# one that went with an interrupted operation.
+_LOOK_AGAIN = 0.1
+
+
+class Turn(Hold):
+    """The right of one who waits to the next connection, in the order of those who wait."""
+
+    def ring(self) -> None:
+        """Have :meth:`wait` return, now or when it is called next."""
+        raise NotImplementedError
+
+    async def wait(self, seconds: float) -> None:
+        """Wait for :meth:`ring`, so many seconds at most."""
+        raise NotImplementedError
 
 
 class Pool:
@@ -51,6 +70,8 @@ class Pool:
         self._retired = False
         self._members: list[weakref.ref[Any]] = []
         self._idle: list[Any] = []
+        self._turns: Turns[Turn] = Turns()
+        self._waiting = self._turns.asked  # the same list, as each operation looks at it
         self._heard = 0.0
         breaker.watch(self)
         _pools.add(self)
@@ -73,35 +94,38 @@ class Pool:
         """
         raise NotImplementedError
 
-    async def _wait_for_place(self, end: float) -> Any:
-        """Wait until a connection was given back. Return it, or ``None`` to look for one.
-
-        Raises:
-            TimeoutError: none was by ``end``.
-        """
+    def _make_turn(self, end: float) -> Turn:
+        """Return a turn for the caller."""
         raise NotImplementedError
 
-    def _release(self, transport: Any) -> None:
-        """Let others use an idle connection, or the place of one that was closed, given as ``None``."""
-        raise NotImplementedError
+    def _look(self) -> None:
+        """Have those look for a connection who may, now that one can be taken."""
+        if self._waiting:
+            for turn in islice(self._turns, max(self._available, 0)):
+                turn.ring()
 
     @property
     def _waiting_count(self) -> int:
-        raise NotImplementedError
+        return sum(1 for _ in self._turns)
 
     # -- for those who have something to send ----------------------------------------------------
 
-    def check_time(self, end: float) -> None:
-        """Raise :exc:`UnreachableError` if the time of an operation is over, so that nothing is sent in vain."""
-        if time.monotonic() >= end:
-            raise UnreachableError(f"{self.server}: no time was left to ask it") from TimeoutError()
-
-    def take_idle(self) -> Any:
-        """Return an idle connection that can be used; ``None`` if there is none.
+    def take_idle(self, end: float, in_turn: bool = False) -> Any:
+        """Return an idle connection that can be used; ``None`` if there is none, or others wait for it.
 
         Each is looked at: what has arrived meanwhile is no reply to what is asked next.
+
+        Args:
+            end: when the operation's time is over.
+            in_turn: whether nobody who waits comes before the caller.
+
+        Raises:
+            UnreachableError: it is over, so that nothing is sent in vain.
         """
-        if self.breaker.failures != self._failures:
+        now = time.monotonic()
+        if now >= end:
+            raise UnreachableError(f"{self.server}: no time was left to ask it") from TimeoutError()
+        if (self._waiting and not in_turn) or self.breaker.failures != self._failures:
             return None
         idle = self._idle
         while idle:
@@ -109,8 +133,11 @@ class Pool:
                 transport = idle.pop()
             except IndexError:  # another thread was faster
                 break
-            if self._can_reuse(transport):
+            if transport.alive() and now - transport.used < self._idle_limit:
+                transport.sent = transport.answered = False
+                transport.reused = True
                 return transport
+            transport.close()  # and is not counted any more, though the caller may keep it
         return None
 
     async def take(self, end: float) -> Any:
@@ -128,27 +155,39 @@ class Pool:
 
     async def reserve(self, end: float) -> tuple[Any, Opening | None]:
         """Return a connection as :meth:`take` does; a new one is being opened, which is to be awaited before use."""
-        while (reserved := self.reserve_now(end)) is None:
-            try:
-                transport = await self._wait_for_place(end)
-            except TimeoutError:
-                raise self._busy() from None
-            if transport is not None and self._can_reuse(transport):
-                return transport, None
+        reserved = self.reserve_now(end)
+        if reserved is not None:
+            return reserved
+        turn = self._make_turn(end)
+        try:
+            self._turns.ask(turn)
+            while (reserved := self.reserve_now(end, turn)) is None:
+                left = end - time.monotonic()
+                if left <= 0:
+                    raise self._busy()
+                await turn.wait(min(left, _LOOK_AGAIN))
+        finally:
+            turn.release()
+            self._look()  # if it goes without what there is for it
         return reserved
 
-    def reserve_now(self, end: float) -> tuple[Any, Opening | None] | None:
-        """Return a connection as :meth:`reserve` does; ``None`` if all are in use."""
+    def reserve_now(self, end: float, turn: Turn | None = None) -> tuple[Any, Opening | None] | None:
+        """Return a connection as :meth:`reserve` does; ``None`` if all are in use, or others come before.
+
+        Args:
+            end: when to give up.
+            turn: that of a caller who waits.
+        """
         probe = self.breaker.admit()
         if self._failures != self.breaker.failures:
             # Connections from before the server failed are of no use any more, though that may not show.
             self._failures = self.breaker.failures
             self.drop_idle()
-        transport = self.take_idle() if probe is None else None
+        if self._left_for(turn) <= 0:
+            return None
+        transport = self.take_idle(end, in_turn=True) if probe is None else None
         if transport is not None:
             return transport, None
-        if self.free <= 0:
-            return None
         transport = self._make()
         if self._admitted(transport):
             return transport, Opening(self, transport, end, probe)
@@ -159,7 +198,8 @@ class Pool:
         """Take a connection back, and close it unless every expected reply was read."""
         if complete and not (transport.sending or transport.reader.pending or self._retired or transport.closed):
             transport.used = time.monotonic()
-            self._release(transport)
+            self._idle.append(transport)
+            self._look()
         else:
             if transport.sent and not complete:
                 transport.drop_unsent()
@@ -199,7 +239,15 @@ class Pool:
 
     @property
     def free(self) -> int:
-        """How many more connections can be taken at the moment."""
+        """How many more connections can be taken at the moment, besides those that others wait for."""
+        return self._left_for(None)
+
+    def _left_for(self, turn: Turn | None) -> int:
+        available = self._available
+        return available - self._turns.before(turn, available) if self._waiting else available
+
+    @property
+    def _available(self) -> int:
         in_use = len(self._members) - len(self._idle)
         if in_use >= self._endpoint.max_connections:
             self._prune()
@@ -220,20 +268,11 @@ class Pool:
 
     # -- how -------------------------------------------------------------------------------------
 
-    def _can_reuse(self, transport: Any) -> bool:
-        """Prepare a connection for another exchange, or close it if it cannot be used any more. Return which."""
-        if transport.alive() and (self._idle_limit == math.inf or time.monotonic() - transport.used < self._idle_limit):
-            transport.sent = transport.answered = False
-            transport.reused = True
-            return True
-        transport.close()  # and is not counted any more, though the caller may keep it
-        return False
-
     def _discard(self, transport: Any) -> None:
         """Close a connection, and let others use its place."""
         transport.close()
         self._prune()  # before others look for a place
-        self._release(None)
+        self._look()
 
     def _admitted(self, transport: Any) -> bool:
         """Count one more connection. Return whether it is within the limit, in the order of counting."""

@@ -16,7 +16,6 @@ import select
 import socket
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Sequence
 from functools import cache
@@ -25,7 +24,7 @@ from typing import Any
 
 from .breaker import Breaker
 from .lock import Lock
-from .pool import Pool
+from .pool import Pool, Turn
 from .transport import Endpoint, end_with_reset
 
 __all__ = ["BlockingTransport", "ThreadIO", "connect_to", "quiet"]
@@ -35,10 +34,6 @@ _HAS_POLL = hasattr(select, "poll")
 
 # Seconds that a wait may take at most, for system calls that take no more.
 _LONGEST_WAIT = 1e6
-
-# Seconds after which a thread that waits for a connection looks again: one that went with an interrupted operation
-# tells nobody.
-_LOOK_AGAIN = 0.1
 
 
 class BlockingTransport:
@@ -92,7 +87,10 @@ class BlockingTransport:
 
     def alive(self) -> bool:
         try:
-            if not self._ready(0)[0]:
+            if self._poll is not None and not self._polls_writing:
+                if not self._poll.poll(0):  # as nearly always
+                    return True
+            elif not self._ready(0)[0]:
                 return True
             # A server with TLS may send session tickets at any time, which are no reply.
             return self._is_tls and not self.collect()
@@ -104,14 +102,13 @@ class BlockingTransport:
             self._unsent.append(memoryview(data))
             self._flush()
             return
-        # Of what the layer of TLS does not take yet, a part may have been sent.
-        self.sent = self.sent or self._is_tls
+        # Set first: an exception may strike once the system has the data, and before that is known.
+        was_sent, self.sent = self.sent, True
         try:
             size = self._socket.send(data)
         except self._again:
-            size = 0
-        else:
-            self.sent = True
+            # Of what the layer of TLS does not take yet, a part may have been sent.
+            size, self.sent = 0, was_sent or self._is_tls
         if size != len(data):
             self._unsent.append(memoryview(data)[size:])
             self.sending = True
@@ -174,8 +171,8 @@ class BlockingTransport:
         unsent = self._unsent
         try:
             while unsent:
-                size = self._socket.send(unsent[0])
                 self.sent = True
+                size = self._socket.send(unsent[0])
                 if size == len(unsent[0]):
                     unsent.popleft()
                 else:
@@ -241,11 +238,6 @@ class ThreadIO:
 class ThreadPool(Pool):
     """A :class:`~.pool.Pool` shared by threads. A forked child makes connections of its own."""
 
-    def __init__(self, endpoint: Endpoint, breaker: Breaker, reply_limit: int) -> None:
-        super().__init__(endpoint, breaker, reply_limit)
-        # Those who wait, the first one in front: by weak references, as one that is interrupted just goes.
-        self._waiting: deque[weakref.ref[SimpleQueue[None]]] = deque()
-
     def _make(self) -> BlockingTransport:
         return BlockingTransport(self._endpoint.make_reader(self._reply_limit))
 
@@ -266,37 +258,26 @@ class ThreadPool(Pool):
             raise error
         transport.attach(opened)
 
-    async def _wait_for_place(self, end: float) -> Any:
-        turn: SimpleQueue[None] = SimpleQueue()
-        self._waiting.append(weakref.ref(turn))
-        if self._idle or self.free > 0:  # since the caller has looked
-            return None
-        left = end - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
+    def _make_turn(self, end: float) -> Turn:
+        return _Turn(end)
+
+
+class _Turn(Turn):
+    """The turn of a thread; another one of the same thread is that of a signal handler or a finalizer."""
+
+    __slots__ = ("_bell",)
+
+    def __init__(self, end: float) -> None:
+        super().__init__(threading.get_ident(), end)
+        self._bell: SimpleQueue[None] = SimpleQueue()
+
+    def ring(self) -> None:
+        if self._bell.empty():
+            self._bell.put(None)
+
+    async def wait(self, seconds: float) -> None:
         with contextlib.suppress(Empty):
-            turn.get(timeout=min(left, _LOOK_AGAIN))
-        return None
-
-    def _release(self, transport: Any) -> None:
-        if transport is not None:
-            self._idle.append(transport)
-        while self._waiting:
-            try:
-                turn = self._waiting.popleft()()
-            except IndexError:  # another thread was faster
-                return
-            if turn is not None:
-                turn.put(None)
-                return
-
-    def leave_to_parent(self) -> None:
-        super().leave_to_parent()
-        self._waiting.clear()  # those of threads that the child does not have, but which it cannot tell
-
-    @property
-    def _waiting_count(self) -> int:
-        return sum(turn() is not None for turn in [*self._waiting])
+            self._bell.get(timeout=seconds)
 
 
 def connect_to(address: tuple[str, int] | str, timeout: float | None) -> socket.socket:

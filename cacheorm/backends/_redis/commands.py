@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from ..._speedups import wire
@@ -116,9 +117,12 @@ class RedisCommands:
         groups = [[0]]
         if len(keys) != 1:
             groups = [part for group in self._topology.groups(keys, _CHUNK) for part in batch.parts(group)]
+        replies = await self._swap(batch, groups)
+        if [*chain.from_iterable(replies)].count(1) == len(keys):
+            return Outcome(dict.fromkeys(keys, True))
         outcome = Outcome(dict.fromkeys(keys, False))
-        for group, replies in zip(groups, await self._swap(batch, groups), strict=True):
-            for position, reply in zip(group, replies, strict=True):
+        for group, done in zip(groups, replies, strict=True):
+            for position, reply in zip(group, done, strict=True):
                 outcome[keys[position]] = reply == 1
                 if not isinstance(reply, int):
                     outcome.reasons[keys[position]] = reply.decode("utf-8", "replace")
@@ -197,6 +201,8 @@ class RedisCommands:
         end = until(self._timeout)
         keys = [batch.keys[group[0]] for group in groups]
         replies = await self._topology.run_each(keys, [*map(batch.by_digest, groups)], Effect.STEP, end)
+        if set(map(type, replies)) == {list}:
+            return replies
         unknown = [i for i, reply in enumerate(replies) if isinstance(reply, str) and reply.startswith("NOSCRIPT")]
         if unknown:
             again = [batch.by_text(groups[i]) for i in unknown]

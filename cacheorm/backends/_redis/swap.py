@@ -62,14 +62,18 @@ class Swaps:
         Args:
             group: positions of the entries.
         """
-        return self._run("EVALSHA", _DIGEST, group)
+        return self._run(("EVALSHA", _DIGEST), group)
 
     def by_text(self, group: Sequence[int]) -> Command:
         """Return the command that runs the script on any server, which then knows it."""
-        return self._run("EVAL", _TEXT, group)
+        return self._run(("EVAL", _TEXT), group)
 
     def parts(self, group: Sequence[int]) -> Iterator[list[int]]:
         """Cut positions into runs of at most so many bytes, from the second entry on."""
+        whole = sum(sum(map(len, map(values.__getitem__, group))) for values in (self._old, self._new))
+        if whole <= _BYTES:  # as nearly always: nothing is done for each entry
+            yield [*group]
+            return
         part: list[int] = []
         size = 0
         for position in group:
@@ -82,7 +86,7 @@ class Swaps:
         if part:
             yield part
 
-    def _run(self, name: str, script: str, group: Sequence[int]) -> Command:
-        keys = [self.keys[i] for i in group]
-        pairs = [(self._old[i], self._new[i]) for i in group]
-        return (name, script, len(keys), *keys, self._seconds, *chain.from_iterable(pairs))
+    def _run(self, script: Command, group: Sequence[int]) -> Command:
+        keys = map(self.keys.__getitem__, group)
+        pairs = zip(map(self._old.__getitem__, group), map(self._new.__getitem__, group), strict=True)
+        return (*script, len(group), *keys, self._seconds, *chain.from_iterable(pairs))
