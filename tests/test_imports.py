@@ -165,6 +165,10 @@ def test_nothing_imports_the_test_suite_for_backends() -> None:
     assert importers("testing", {"testing"}) == []
 
 
+def test_nothing_imports_what_is_in_front_of_databases() -> None:
+    assert importers("ext", {"ext"}) == []
+
+
 def test_speedups_are_entered_through_their_selector() -> None:
     deep = [
         f"{by_name(path)}:{line}"

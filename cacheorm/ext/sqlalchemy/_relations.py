@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.orm import MANYTOONE, Mapper, RelationshipProperty
 
-from ...backends import SimpleBackend
 from ...declaration import ModelBase
 from ...errors import CacheORMError
 from ...fields import Field, ForeignKeyField
@@ -95,7 +94,7 @@ class _Late:
 
         key = self._make_field()
         key.primary_key, key.null = True, False
-        options = {"name": "stand-in", "backend": SimpleBackend(), "loader": load, "lease": None}
+        options = {"name": "stand-in", "backend": "memory://", "loader": load, "lease": None}
         namespace = {"id": key, "Meta": type("Meta", (), options), "__qualname__": "<locals>.StandIn"}
         return ModelBase("StandIn", (Model,), namespace)  # type: ignore[return-value]
 
