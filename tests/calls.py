@@ -181,7 +181,7 @@ def shown(found: Any) -> Any:
 
 def fresh(model: Any, count: int = COUNT) -> list[dict[str, Any]]:
     """Empty the backend of a model, and make rows for it."""
-    model._meta.backend.clear()
+    model._meta.backend.clear(everything=True)
     return [row_of(number) for number in range(count)]
 
 
@@ -324,7 +324,7 @@ def several_models() -> Call:
 @call
 def preload() -> Call:
     model = MODELS["msgpack"]
-    Author._meta.backend.clear()
+    Author._meta.backend.clear(everything=True)
     Author.insert_many([{"id": UUID(int=10**10 + number), "name": f"author {number}"} for number in range(2)]).execute()
     pks = stored(model)
 

@@ -27,7 +27,7 @@ from .._speedups import entries, records
 from ..deadlines import check_seconds, remaining, until
 from ..errors import BackendError
 from ..types import TTL, KeepTTL, Outcome, PoolState, Value
-from ._file import table
+from ._file import scanning, table
 from ._file.failures import forgets_on_failure
 from .base import next_count, split_swaps
 from .fallible import FallibleBackend
@@ -237,8 +237,30 @@ class FileSystemBackend(FallibleBackend):
         """Raise :exc:`~cacheorm.errors.InvalidKeyError` for a key that is no ``str``, or that UTF-8 cannot encode."""
         records.key_ids((key,))
 
-    def clear(self) -> None:
-        """Remove all entries and, unless another process uses the file, return the space to the disk."""
+    def scan_chunks(self, prefix: str = "", batch_size: int = 1000) -> Iterator[list[str]]:
+        self._check_scan(prefix, batch_size)
+        return self._scan(prefix.encode(), min(batch_size, _READ_SIZE))
+
+    def _scan(self, prefix: bytes, count: int) -> Iterator[list[str]]:
+        position: int | None = scanning.START
+
+        def step(connection: Connection) -> tuple[list[str], int | None]:
+            assert position is not None  # noqa: S101 - the loop ends then
+            return scanning.keys_from(connection, position, prefix, count, self._now())
+
+        while position is not None:
+            keys, position = self._run(step)
+            if keys := self._without_pending(keys):
+                yield keys
+
+    def clear(self, prefix: str | None = None, *, everything: bool = False) -> None:
+        """Remove all entries, or those whose keys begin with ``prefix``; see :class:`BaseBackend`.
+
+        When all are removed, the space is returned to the disk, unless another process uses the file.
+        """
+        if prefix is not None:
+            super().clear(prefix, everything=everything)
+            return
         end = self._end()
 
         def remove(connection: Connection) -> None:

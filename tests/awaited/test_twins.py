@@ -142,7 +142,7 @@ def test_the_methods_of_backends_need_no_threads(backend: co.BaseBackend, run: R
         assert await backend.aget_many("k1", "absent") == [b"v", None]
         assert await backend.aincr("n", 2) == 2
         assert (await backend.astats())["entries"] >= 3001
-        await backend.aclear()
+        await backend.aclear(everything=True)
         await backend.aclose()
 
     run(main())

@@ -234,7 +234,7 @@ def calls_per_row(make: Callable[[Batch], Any], awaited: bool, backend: Any) -> 
     """
 
     def count(rows: int) -> Counter[str]:
-        backend.clear()
+        backend.clear(everything=True)
         operation = make(Batch(rows))
         return count_calls(lambda: asyncio.run(operation.aexecute()) if awaited else operation.execute())
 

@@ -7,12 +7,13 @@ bytes when they come here; ``end`` is when to give up, in the time of :func:`tim
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any, NoReturn
 
 from ..._speedups import wire
 from ...errors import BackendError
 from ...types import KeepTTL, PoolState
+from .._net.scanning import Ends
 from .._net.sync_bridge import Chunks, OnePart
 from .._net.transport import Effect
 from ..base import later_part, next_count
@@ -335,6 +336,10 @@ class MetaEngine:
         return statuses.count(True)
 
     # -- the servers -----------------------------------------------------------------------------
+
+    def scan(self, prefix: str, ends: Ends) -> AsyncGenerator[list[str], None]:
+        """Yield the keys of all servers that begin with a prefix."""
+        return self._servers.scan(prefix, ends)
 
     async def clear(self, end: float) -> None:
         """Drop every entry of all servers.
