@@ -34,7 +34,7 @@ def begins_with(prefix: str) -> bytes:
 async def scan_server(
     server: str, ask: Ask, pattern: bytes, count: int, ends: Ends
 ) -> AsyncGenerator[list[str], None]:
-    """Yield the keys that match a pattern, in lists without duplicates, but empty ones among them.
+    """Yield the keys that match a pattern, in lists, with duplicates and empty lists among them.
 
     Args:
         server: the name of the server for messages.
@@ -54,7 +54,7 @@ async def scan_server(
             if isinstance(reply, str):
                 refuse(server, reply)
             cursor, keys = reply
-            yield [*dict.fromkeys(texts_of(keys))]
+            yield texts_of(keys)
             if cursor in (b"0", 0):
                 break
         last, run = run, await _run_of(ask, ends)

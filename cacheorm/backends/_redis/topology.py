@@ -56,7 +56,7 @@ class Topology(Protocol):
         """Yield the values of ``keys`` in their order, in lists, while the server makes the next."""
 
     def scan(self, pattern: bytes, count: int, ends: Ends) -> AsyncGenerator[list[str], None]:
-        """Yield the keys of all servers that match a pattern, in lists without duplicates, but empty ones among them.
+        """Yield the keys of all servers that match a pattern, in lists, empty ones among them.
 
         Args:
             pattern: glob-style.
