@@ -13,6 +13,7 @@ import ast
 import re
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -233,9 +234,9 @@ class OwnKeys:
 def _stored_forms(text: str) -> Iterator[Any]:
     """Yield the stored forms that may have a text in keys."""
     yield text
-    for kind in (int, float, Decimal, ast.literal_eval):
+    for read in (int, float, Decimal, ast.literal_eval, partial(int, base=16), partial(int, base=8)):
         try:
-            yield kind(text)  # type: ignore[operator]
+            yield read(text)  # type: ignore[operator]
         except (ValueError, SyntaxError, ArithmeticError, RecursionError, MemoryError):
             continue
     if text.startswith("Decimal('"):

@@ -69,6 +69,7 @@ class Servers:
         self._pools = pools
         self.count = len(pools)
         self._rings = rings
+        self._dumping = io.lock(server)
 
     def owners(self, keys: Sequence[str]) -> bytes:
         """Return the number of the server of each key, a byte each."""
@@ -194,13 +195,9 @@ class Servers:
         Entries that are on another server than the ring says are left out, as nobody finds them there.
         """
         for place, pool in enumerate(self._pools):
-
-            def own(keys: list[str], place: int = place) -> list[str]:
-                return keys if self._rings is None else [*compress(keys, map(place.__eq__, self.owners(keys)))]
-
-            async with aclosing(dump_keys(self._io, pool, prefix, ends, own)) as chunks:
+            async with aclosing(dump_keys(self._io, pool, prefix, ends, self._dumping)) as chunks:
                 async for keys in chunks:
-                    yield keys
+                    yield keys if self._rings is None else [*compress(keys, map(place.__eq__, self.owners(keys)))]
 
     def missed(self, error: BackendError) -> bool:
         """Return whether what could not be read because of an error counts as missed."""

@@ -147,10 +147,6 @@ class AsyncioTransport:
             finally:
                 self._waiter, self._end = None, math.inf
 
-    def hold(self, holds: bool) -> None:
-        if not (self.closed or self._transport.is_closing()):
-            (self._transport.pause_reading if holds else self._transport.resume_reading)()
-
     def close(self) -> None:
         self.closed = True
         if self._timer is not None:

@@ -257,11 +257,6 @@ class Pool:
         return latest
 
     @property
-    def endpoint(self) -> Endpoint:
-        """The server, and how connections to it are made."""
-        return self._endpoint
-
-    @property
     def limit(self) -> int:
         """How many connections there are at most."""
         return self._endpoint.max_connections

@@ -6,9 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
-from .exchange import Exchange
-
-__all__ = ["Ends", "delete_prefix", "in_lists", "read_on", "texts_of"]
+__all__ = ["Ends", "delete_prefix", "in_lists", "texts_of"]
 
 Ends = Callable[[], float]
 """Returns when a request that begins now is given up, in the time of :func:`time.monotonic`."""
@@ -37,44 +35,6 @@ async def delete_prefix(commands: Any, prefix: str) -> None:
     async with aclosing(commands.scan_chunks(prefix, 1000)) as chunks:
         async for keys in chunks:
             await commands.delete_many(*keys)
-
-
-async def read_on(io: Any, pool: Any, exchange: Exchange, ends: Ends) -> AsyncGenerator[None, None]:
-    """Carry out an exchange whose reply has any length: yield whenever a part of it has been read.
-
-    It has a connection apart from those of the pool, as the caller may use these between two parts. Meanwhile nothing is
-    received, so that the reply does not pile up here.
-
-    Args:
-        io: the kind of I/O.
-        pool: connections to the server.
-        exchange: what to ask.
-        ends: bounds the wait for each part.
-
-    Raises:
-        BackendError: it did not come to its end.
-    """
-    apart = io.pool(pool.endpoint, pool.breaker)
-    try:
-        transport = await apart.take(ends())
-        complete = False
-        try:
-            while exchange.has_more and (data := exchange.request()) is not None:
-                transport.send(data)
-            while not complete:
-                end = ends()
-                apart.check_time(end)
-                await transport.receive(end)
-                complete = exchange.read(transport.reader)
-                transport.hold(True)
-                yield
-                transport.hold(False)
-        except (OSError, ValueError) as error:
-            raise apart.failure(error, transport, exchange.effect) from error
-        finally:
-            apart.give_back(transport, complete)
-    finally:
-        apart.close(retire=True)
 
 
 def texts_of(keys: list[bytes]) -> list[str]:

@@ -148,9 +148,6 @@ class BlockingTransport:
         if self._socket is not None:
             self._socket.close()
 
-    def hold(self, holds: bool) -> None:
-        pass  # it receives only what is asked for
-
     def drop_unsent(self) -> None:
         if self._socket is not None:
             end_with_reset(self._socket)

@@ -114,9 +114,6 @@ class Transport(Protocol):
             OSError: the connection broke.
         """
 
-    def hold(self, holds: bool) -> None:
-        """Leave with the system what arrives from now on, or no longer: while nobody calls :meth:`receive`."""
-
     def drop_unsent(self) -> None:
         """Have its end drop what has not arrived at the server, where nobody waits for it any more."""
 
