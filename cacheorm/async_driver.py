@@ -110,9 +110,7 @@ async def arun(steps: Steps[R], backend: Any = None, cleanup: Request | None = N
         return result
 
 
-async def arun_each(
-    items: AsyncGenerator[T, None], operation: Callable[[T], Steps[R]]
-) -> AsyncGenerator[R, None]:
+async def arun_each(items: AsyncGenerator[T, None], operation: Callable[[T], Steps[R]]) -> AsyncGenerator[R, None]:
     """Run an operation for each item as :func:`~.sync_driver.run_each` does, in an event loop."""
     async with contextlib.aclosing(items):
         async for item in items:

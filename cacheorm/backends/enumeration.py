@@ -24,9 +24,8 @@ class Enumeration(AsyncAPI):
         """Yield the keys that begin with ``prefix``, in no order.
 
         A key that exists all the time is there at least once; it may come twice, for instance if the engine resizes its
-        table meanwhile. Of keys that are written or removed meanwhile,
-        and of those that have expired a moment ago, some are there. Keys that are no text (of other
-        programs) are left out.
+        table meanwhile. Of keys that are written or removed meanwhile, and of those that have expired a moment ago,
+        some are there. Keys that are no text (of other programs) are left out.
 
         Time limits bound each request to the engine, and not the whole iteration. A failure of the engine is an error,
         also with ``on_failure="miss"``.
@@ -71,7 +70,8 @@ class Enumeration(AsyncAPI):
     def _check_scan(self, prefix: str, batch_size: int) -> None:
         if not isinstance(prefix, str):
             raise TypeError(f"prefix must be a str, got {type(prefix).__name__}")
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        given: Any = batch_size
+        if isinstance(given, bool) or not isinstance(given, int) or given < 1:
             raise ValueError("batch_size must be a whole number of keys, at least 1")
         if prefix:
             self.check_key(prefix)

@@ -27,7 +27,7 @@ from .._speedups import entries, records
 from ..deadlines import check_seconds, remaining, until
 from ..errors import BackendError
 from ..types import TTL, KeepTTL, Outcome, PoolState, Value
-from ._file import scanning, table
+from ._file import emptying, scanning, table
 from ._file.failures import forgets_on_failure
 from .base import next_count, split_swaps
 from .fallible import FallibleBackend
@@ -239,41 +239,17 @@ class FileSystemBackend(FallibleBackend):
 
     def scan_chunks(self, prefix: str = "", batch_size: int = 1000) -> Iterator[list[str]]:
         self._check_scan(prefix, batch_size)
-        return self._scan(prefix.encode(), min(batch_size, _READ_SIZE))
-
-    def _scan(self, prefix: bytes, count: int) -> Iterator[list[str]]:
-        position: int | None = scanning.START
-
-        def step(connection: Connection) -> tuple[list[str], int | None]:
-            assert position is not None  # noqa: S101 - the loop ends then
-            return scanning.keys_from(connection, position, prefix, count, self._now())
-
-        while position is not None:
-            keys, position = self._run(step)
-            if keys := self._without_pending(keys):
-                yield keys
+        keys = scanning.scan(self._run, prefix.encode(), min(batch_size, _READ_SIZE), self._now)
+        return filter(None, map(self._without_pending, keys))
 
     def clear(self, prefix: str | None = None, *, everything: bool = False) -> None:
-        """Remove all entries, or those whose keys begin with ``prefix``; see :class:`BaseBackend`.
-
-        When all are removed, the space is returned to the disk, unless another process uses the file.
-        """
+        """Remove entries; of all, return the space to the disk, unless another process uses the file."""
         if prefix is not None:
             super().clear(prefix, everything=everything)
             return
         end = self._end()
-
-        def remove(connection: Connection) -> None:
-            connection.execute("DELETE FROM entries")
-            connection.execute("DELETE FROM moved")
-
-        def shrink(connection: Connection) -> None:
-            with suppress(self._sqlite.OperationalError):
-                connection.execute("VACUUM")
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-        self._transact(remove, 1, end)
-        self._run(self._interrupted_at(end, shrink), end=end)
+        self._transact(emptying.remove_all, 1, end)
+        self._run(self._interrupted_at(end, emptying.shrink), end=end)
 
     def ping(self) -> bool:
         self._run(lambda connection: connection.execute("SELECT 1 FROM entries LIMIT 1").fetchall())

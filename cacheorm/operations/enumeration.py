@@ -1,7 +1,7 @@
 """Going through all rows of a model: reading, counting and removing them, a batch of keys at a time.
 
-What is stored under each key is read, since a remembered miss or a lease is no row. Memory does not grow with the number
-of rows.
+What is stored under each key is read, since a remembered miss or a lease is no row. Memory does not grow with the
+number of rows.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing, closing
 from typing import Any, Generic, TypeVar
 
+from .._speedups import keys as key_makers
 from ..async_driver import arun_each
+from ..errors import BackendError
 from ..metadata import RowPlan
 from ..requests import Call, Steps
 from ..sync_driver import run_each
@@ -22,6 +24,7 @@ from .unreadable import Unreadable
 __all__ = ["Counting", "PrimaryKeys", "Purging", "RowEnumeration", "Rows"]
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class RowEnumeration(Generic[T]):
@@ -37,7 +40,8 @@ class RowEnumeration(Generic[T]):
     """
 
     def __init__(self, plan: RowPlan, batch_size: int = 1000) -> None:
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        given: Any = batch_size
+        if isinstance(given, bool) or not isinstance(given, int) or given < 1:
             raise ValueError(f"{plan.model.__name__}: batch_size must be a whole number of keys, at least 1")
         self._plan = plan
         self._resolved = plan.resolved()
@@ -47,6 +51,20 @@ class RowEnumeration(Generic[T]):
     def steps(self, keys: list[str]) -> Steps[list[T]]:
         """Handle one batch of keys, among which there may be keys of others."""
         raise NotImplementedError
+
+    def _read(self, steps: Steps[R]) -> Steps[R]:
+        """Run steps that read, and return their result.
+
+        Raises:
+            BackendError: values count as missing because something failed, as with ``on_failure="miss"``.
+        """
+        backend = self._resolved.backend
+        before = getattr(backend, "failed_reads", 0)
+        result = yield from steps
+        if getattr(backend, "failed_reads", 0) != before:
+            name = self._plan.model.__name__
+            raise BackendError(f"{name}: some rows could not be read, as the cache fails; the log says why")
+        return result
 
     def execute(self) -> Generator[T, None, None]:
         """Yield what comes of all batches."""
@@ -81,9 +99,9 @@ class Rows(RowEnumeration[Any]):
     def steps(self, keys: list[str]) -> Steps[list[Any]]:
         pks, own = self._keys.told(keys)
         unreadable = Unreadable(self._plan, None)
-        rows = yield from read(self._resolved, pks, own, unreadable)
+        rows = yield from self._read(read(self._resolved, pks, own, unreadable))
         unreadable.check()
-        return [row for row in rows if row is not None] if None in rows else rows
+        return [row for row in rows if row is not None] if key_makers.missing_positions(rows) else rows
 
 
 class PrimaryKeys(RowEnumeration[Any]):
@@ -95,7 +113,7 @@ class PrimaryKeys(RowEnumeration[Any]):
 
     def steps(self, keys: list[str]) -> Steps[list[Any]]:
         pks, own = self._keys.told(keys)
-        there = yield from those_there(self._plan, pks, own)
+        there = yield from self._read(those_there(self._plan, pks, own))
         if len(there) == len(own):
             return pks
         pk_of = dict(zip(own, pks, strict=True))
@@ -107,7 +125,7 @@ class Counting(RowEnumeration[int]):
 
     def steps(self, keys: list[str]) -> Steps[list[int]]:
         own = self._keys.of_model(keys)
-        there = yield from those_there(self._plan, self._keys.unknown_pks(own), own)
+        there = yield from self._read(those_there(self._plan, self._keys.unknown_pks(own), own))
         return [len(there)]
 
 
@@ -119,6 +137,6 @@ class Purging(Counting):
 
     def steps(self, keys: list[str]) -> Steps[list[int]]:
         own = self._keys.of_model(keys)
-        there = yield from those_there(self._plan, self._keys.unknown_pks(own), own)
+        there = yield from self._read(those_there(self._plan, self._keys.unknown_pks(own), own))
         yield Call(self._resolved.backend, "delete_many", tuple(own))
         return [len(there)]

@@ -1,8 +1,8 @@
 """Which keys are those of one model, and back from keys to primary keys.
 
-Keys are handled in batches, as one text with a key on each line: regular expressions find those of the model in it, with
-the texts of the key values. Values of the usual types are made of these a column at a time. For other types, each text
-is tried as a stored form of one kind after the other. Whatever is found counts only if the same key is made of it.
+Keys are handled in batches, as one text with a key on each line: regular expressions find those of the model in it,
+with the texts of the key values. Values of the usual types are made of these a column at a time. For other types, each
+text is tried as a stored form of one kind after the other. Whatever is found counts only if the same key is made of it.
 
 A key that ends in a digest is the model's, but its primary key cannot be told.
 """
@@ -198,7 +198,7 @@ class OwnKeys:
         values = [self._column(leaf, texts) for leaf, texts in zip(self._leaves, columns, strict=True)]
         return values[0] if len(values) == 1 else [*zip(*values, strict=True)]
 
-    def _column(self, leaf: _Leaf, texts: list[str]) -> Sequence[Any]:
+    def _column(self, leaf: _Leaf, texts: list[str]) -> list[Any]:
         if leaf.kind is int:
             return [*map(int, texts)]
         if leaf.kind is str:
@@ -236,7 +236,7 @@ def _stored_forms(text: str) -> Iterator[Any]:
     yield text
     for read in (int, float, Decimal, ast.literal_eval, partial(int, base=16), partial(int, base=8)):
         try:
-            yield read(text)  # type: ignore[operator]
+            yield read(text)
         except (ValueError, SyntaxError, ArithmeticError, RecursionError, MemoryError):
             continue
     if text.startswith("Decimal('"):

@@ -6,15 +6,18 @@ Each step is a short read. One long read would keep SQLite from reusing the page
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import sqlite3
+    from .connections import Connection
 
-__all__ = ["START", "keys_from"]
+_Step = tuple[list[str], int | None]
 
-START = -(2**63)
-"""The position below all ids."""
+__all__ = ["scan"]
+
+# The position below all ids.
+_START = -(2**63)
 
 _END = "SELECT max(id) FROM (SELECT id FROM entries WHERE id > ? ORDER BY id LIMIT ?)"
 _KEYS = """
@@ -23,24 +26,27 @@ WHERE id > ? AND id <= ? AND expires > ? AND substr(record, 1, ?) = ?
 """
 
 
-def keys_from(
-    connection: sqlite3.Connection, position: int, prefix: bytes, count: int, now: int
-) -> tuple[list[str], int | None]:
-    """Return the keys with a prefix among the next entries.
+def scan(
+    run: Callable[[Callable[[Connection], _Step]], _Step], prefix: bytes, count: int, now: Callable[[], int]
+) -> Iterator[list[str]]:
+    """Yield the keys with a prefix, in lists.
 
     Args:
-        connection: reads, and holds nothing afterwards.
-        position: an id, after which to look.
+        run: reads with a function that takes a connection.
         prefix: what the keys begin with.
-        count: how many entries to look at.
-        now: milliseconds since the epoch: expired entries are left out.
-
-    Returns:
-        The keys, and the position of the next step; ``None`` if there are no more entries.
+        count: how many entries to look at in each step.
+        now: returns milliseconds since the epoch: expired entries are left out.
     """
-    (end,) = connection.execute(_END, (position, count)).fetchone()
-    if end is None:
-        return [], None
-    # An entry keeps its id as long as it exists.
-    rows = connection.execute(_KEYS, (position, end, now, len(prefix), prefix)).fetchall()
-    return [key.decode() for (key,) in rows], end
+    position: int | None = _START
+
+    def step(connection: Connection) -> _Step:
+        (end,) = connection.execute(_END, (position, count)).fetchone()
+        if end is None:
+            return [], None
+        # An entry keeps its id as long as it exists.
+        rows = connection.execute(_KEYS, (position, end, now(), len(prefix), prefix)).fetchall()
+        return [key.decode() for (key,) in rows], end
+
+    while position is not None:
+        keys, position = run(step)
+        yield keys

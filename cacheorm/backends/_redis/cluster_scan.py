@@ -1,9 +1,9 @@
 """Enumerating the keys of a Redis Cluster: ``SCAN`` on each primary, again where slots have moved meanwhile.
 
-While a slot moves, its keys go from one node to the other, one by one. A key may leave a node before ``SCAN`` gets there
-and arrive at one where it has been already. So it is noted which nodes had the keys of each slot when they were
-enumerated. At the end, the nodes are asked again: slots that other nodes have by then are enumerated there, first at the
-node that they leave, then at the one they go to.
+While a slot moves, its keys go from one node to the other, one by one. A key may leave a node before ``SCAN`` gets
+there, and arrive at one where ``SCAN`` has been already. So it is noted which nodes had the keys of each slot when they
+were enumerated. At the end, the nodes are asked again: slots that other nodes have by then are enumerated there, first
+at the node that they leave, then at the one they go to.
 
 Each node is believed in what it says of itself (``CLUSTER NODES``): of the others it hears late.
 """

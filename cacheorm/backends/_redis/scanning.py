@@ -31,9 +31,7 @@ def begins_with(prefix: str) -> bytes:
     return _SPECIAL.sub(rb"\\\g<0>", prefix.encode()) + b"*"
 
 
-async def scan_server(
-    server: str, ask: Ask, pattern: bytes, count: int, ends: Ends
-) -> AsyncGenerator[list[str], None]:
+async def scan_server(server: str, ask: Ask, pattern: bytes, count: int, ends: Ends) -> AsyncGenerator[list[str], None]:
     """Yield the keys that match a pattern, in lists, with duplicates and empty lists among them.
 
     Args:

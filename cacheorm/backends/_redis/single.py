@@ -93,7 +93,9 @@ class SingleServer:
 
     def scan(self, pattern: bytes, count: int, ends: Ends) -> AsyncGenerator[list[str], None]:
         """Yield the keys that match a pattern."""
-        return scan_server(self.server, lambda commands, end: self.run("", commands, Effect.READ, end), pattern, count, ends)
+        return scan_server(
+            self.server, lambda commands, end: self.run("", commands, Effect.READ, end), pattern, count, ends
+        )
 
     def groups(self, keys: Sequence[str], limit: int) -> Iterator[list[int]]:
         """Divide keys into those that may go into one command, at most ``limit`` each; return their positions."""
