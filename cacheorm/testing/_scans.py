@@ -74,12 +74,12 @@ class ScanTests(Suite):
         found: set[str] = set()
         for step, keys in enumerate(backend.scan_chunks(name(""), 50)):
             found.update(keys)
+            if step >= 10:
+                continue
             backend.delete_many(*goes[step * 60 : step * 60 + 60])
             backend.set_many({name(f"comes:{step}:{i}"): b"1" for i in range(100)}, 10_000)
             backend.get_many(*stays)
             backend.set_many(dict(list(stays.items())[step::7]), 10_000)
-            if step == 60:
-                break
         assert {*stays} <= found
 
     def test_a_scan_that_is_ended_gives_back_what_it_has(self, backend: BaseBackend, name: Name) -> None:

@@ -74,15 +74,15 @@ def keys_of(backend: MemcachedBackend, server: int) -> list[str]:
     return [key for key, owner in zip(KEYS, backend.servers_of(*KEYS), strict=True) if owner == name]
 
 
-def call(backend: MemcachedBackend, way: str, method: str, *args: Any) -> Any:
+def call(backend: MemcachedBackend, way: str, method: str, *args: Any, **options: Any) -> Any:
     """Call a method, or await it."""
     if way == "called":
-        return getattr(backend, method)(*args)
-    return asyncio.run(awaited(backend, method, *args))
+        return getattr(backend, method)(*args, **options)
+    return asyncio.run(awaited(backend, method, *args, **options))
 
 
-async def awaited(backend: MemcachedBackend, method: str, *args: Any) -> Any:
-    return await getattr(backend, f"a{method}")(*args)
+async def awaited(backend: MemcachedBackend, method: str, *args: Any, **options: Any) -> Any:
+    return await getattr(backend, f"a{method}")(*args, **options)
 
 
 ways = pytest.mark.parametrize("way", ["called", "awaited"])
