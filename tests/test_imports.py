@@ -29,6 +29,7 @@ LAYERS = [
     {"async_driver"},
     {"declaration", "operations"},
     {"instances"},
+    {"all_rows"},
     {"async_methods"},
     {"models"},
     {"cli", "testing"},
