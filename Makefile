@@ -84,7 +84,7 @@ $(VENV)/.built: setup.py $(EXTENSION_SOURCES) $(VENV)/.build-requirements
 	@if ls cacheorm/_speedups/*/_*_c.*.so >/dev/null 2>&1; then touch $@; fi
 
 .PHONY: servers
-servers: ## install redis-server and memcached if they are missing
+servers: ## install redis-server, memcached and PostgreSQL if they are missing
 	@scripts/install_servers.sh
 
 .PHONY: install

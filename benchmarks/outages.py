@@ -27,6 +27,7 @@ from typing import Any
 
 import httpx
 import redis
+import sqlalchemy as sa
 
 import cacheorm as co
 from tests.servers import HOST, RedisServer, free_port
@@ -66,6 +67,7 @@ class Outages:
             seconds: how long each phase takes.
             requests: how many requests it takes, in place of seconds.
         """
+        await self._service.make_tables()
         self._show(f"{'phase':<30}{'requests':>9}{'per s':>7}" + "".join(f"{name:>9}" for name in _COLUMNS))
         await self._phase("all is well", seconds, requests)
         for name, fail, recover in self._ways():
@@ -75,6 +77,7 @@ class Outages:
             await asyncio.to_thread(recover)
             await self._phase("... and recovered", seconds, requests, until=self._is_back)
             await self._compare()
+        await self._service.ENGINE.dispose()
 
     def _ways(self) -> Iterator[tuple[str, Callable[[], Any], Callable[[], Any]]]:
         server, admin = self._server, self._admin
@@ -126,10 +129,11 @@ class Outages:
         """Count the rows in the cache that are not those of the database."""
         service = self._service
         pks = [pk for client in self._clients for pk in client.pks]
-        rows = await service.load_users(pks)
+        async with service.Session() as session:
+            names = {row.id: row.name for row in await session.scalars(sa.select(service.UserRow))}
         with co.RedisBackend(HOST, self._server.port) as direct, co.bind([service.User], backend=direct):
-            found = service.User.get_many(pks)
-        stale = sum(pk not in rows or rows[pk]["name"] != row.name for pk, row in found.items())
+            found = service.User.get_many(pks, cached_only=True)
+        stale = sum(names.get(pk) != row.name for pk, row in found.items())
         self._show(f"    in the cache: {len(found)} rows of {len(pks)}, of which {stale} are stale")
         self.total["stale"] += stale
 
@@ -187,10 +191,12 @@ class _Client:
 
 @contextmanager
 def _service_on(server: RedisServer) -> Iterator[Any]:
-    os.environ["SHOP_BACKEND"] = f"{server.url}?{_OPTIONS}"
-    from examples import service
+    with tempfile.TemporaryDirectory(prefix="cacheorm-") as folder:
+        os.environ["SHOP_BACKEND"] = f"{server.url}?{_OPTIONS}"
+        os.environ["SHOP_DATABASE"] = f"sqlite+aiosqlite:///{folder}/shop.db"
+        from examples import service
 
-    yield service
+        yield service
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -10,7 +10,7 @@ from math import inf
 from time import monotonic
 from weakref import ref
 
-__all__ = ["Deadline", "check_seconds", "deadline", "remaining", "until"]
+__all__ = ["Deadline", "check_seconds", "deadline", "lift", "remaining", "until"]
 
 
 def check_seconds(name: str, seconds: object) -> float:
@@ -96,6 +96,11 @@ def deadline(seconds: float) -> Deadline:
     ...     pass
     """
     return Deadline(seconds)
+
+
+def lift() -> None:
+    """Lift the deadlines of the present context, for what has to be tried whatever time its caller has left."""
+    _current.set(None)
 
 
 def until(timeout: float | None) -> float:

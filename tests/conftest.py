@@ -15,6 +15,7 @@ import pytest
 
 if TYPE_CHECKING:
     from clusters import RedisCluster
+    from postgresql import PostgresServer
     from sentinels import SentinelGroup
 
     from cacheorm.backends import BaseBackend
@@ -224,6 +225,21 @@ def memcached_server(shared_memcached_server: MemcachedServer) -> MemcachedServe
     """A running memcached, shared but empty: tests that kill or configure one start their own."""
     shared_memcached_server.clear()
     return shared_memcached_server
+
+
+@pytest.fixture(scope="session")
+def shared_postgres_server() -> Iterator[PostgresServer]:
+    from postgresql import PostgresServer
+
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(shared_postgres_server: PostgresServer) -> Iterator[str]:
+    """The URL of an empty database of a running PostgreSQL: tests that kill one start their own."""
+    with shared_postgres_server.database() as url:
+        yield url
 
 
 @pytest.fixture

@@ -22,7 +22,16 @@ import time
 from pathlib import Path
 from typing import Self
 
-__all__ = ["HANG", "HOST", "MemcachedServer", "MissingServerError", "RedisServer", "ServerProcess", "free_port"]
+__all__ = [
+    "HANG",
+    "HOST",
+    "MemcachedServer",
+    "MissingServerError",
+    "RedisServer",
+    "ServerProcess",
+    "free_port",
+    "launcher",
+]
 
 HOST = "127.0.0.1"
 HANG = 300.0
@@ -72,18 +81,27 @@ def _claim(port: int) -> socket.socket | None:
 
 # On Linux, a process that becomes the server, and ends when the one that started it does, however that ends
 # (``man 2 prctl``). A `preexec_fn` would do it without another Python, but hangs now and then where other threads run.
-_LAUNCHER = f"""
-import ctypes, os, sys
-ctypes.CDLL(None).prctl(1, {int(signal.SIGKILL)}, 0, 0, 0)
-if os.getppid() == int(sys.argv[1]):
-    os.execv(sys.argv[2], sys.argv[2:])
+# It takes another user by itself: that user may not be allowed to read this Python, which has been read by then.
+_LAUNCHER = """
+import ctypes, os, pwd, sys
+parent, ending, user, *command = sys.argv[1:]
+if user:
+    account = pwd.getpwnam(user)
+    os.setgroups([])
+    os.setgid(account.pw_gid)
+    os.setuid(account.pw_uid)
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, int(ending), 0, 0, 0)
+if os.getppid() == int(parent):
+    os.execv(command[0], command)
 """
 
 
-def _launcher() -> list[str]:
-    if sys.platform != "linux":
+def launcher(ending: signal.Signals, user: str = "") -> list[str]:
+    """Give what to put before a command, which then runs as ``user``, and ends by a signal when this process does."""
+    if sys.platform != "linux" and not user:
         return []
-    return [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid())]
+    return [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), str(int(ending)), user]
 
 
 class ServerProcess:
@@ -99,6 +117,9 @@ class ServerProcess:
     answers_with: tuple[bytes, ...] = ()
     clearing = b""
     cleared = b""
+    ending = signal.SIGKILL
+    user = ""
+    """The user to run as; the one of the tests if empty."""
 
     def __init__(self, *options: str, unix: bool = False) -> None:
         self.options = options
@@ -110,6 +131,20 @@ class ServerProcess:
     def command(self) -> list[str]:
         """Give the command line, without the program's name."""
         raise NotImplementedError
+
+    def find(self, program: str) -> str:
+        """Give the path of a program of the server."""
+        found = shutil.which(program) or shutil.which(program, path=self.folders())
+        if found is None:
+            raise MissingServerError(
+                f"{program} is not installed, and the tests need it: run `make test`, or `apt-get install redis-server"
+                " memcached postgresql`, or `brew install redis memcached postgresql@17`"
+            )
+        return found
+
+    def folders(self) -> str:
+        """Give the folders where the server's programs may be besides those in PATH, written as PATH is."""
+        return ""
 
     @property
     def pid(self) -> int:
@@ -124,18 +159,13 @@ class ServerProcess:
 
     def start(self) -> Self:
         """Start the server and wait until it answers; on the port it had before, if it had one."""
-        program = shutil.which(self.program)
-        if program is None:
-            raise MissingServerError(
-                f"{self.program} is not installed, and the tests need it: run `make test`, or"
-                " `apt-get install redis-server memcached`, or `brew install redis memcached`"
-            )
+        program = self.find(self.program)
         known = self.port
         for _ in range(_START_ATTEMPTS):
             # Another process may take the port before the server does: it ends then, and the next is tried.
             self.port = known or free_port()
             self._process = subprocess.Popen(
-                [*_launcher(), program, *self.command(), *self.options],
+                [*launcher(self.ending, self.user), program, *self.command(), *self.options],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -200,7 +230,8 @@ class ServerProcess:
     def kill(self) -> None:
         """End the process at once, as ``kill -9`` does, and wait until it is gone."""
         if self._process is not None:
-            self._process.kill()
+            self._process.send_signal(self.ending)
+            self._process.send_signal(signal.SIGCONT)  # one that is paused takes no other signal but SIGKILL
             self._process.wait()
             self._process = None
 

@@ -32,7 +32,7 @@ LAYERS = [
     {"all_rows"},
     {"async_methods"},
     {"models"},
-    {"cli", "testing"},
+    {"cli", "ext", "testing"},
     {"__main__"},
 ]
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
