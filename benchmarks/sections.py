@@ -7,7 +7,7 @@ from typing import Any
 
 import cacheorm as co
 
-from . import atomic_updates, footprint, read_through, related_rows
+from . import atomic_updates, enumerating, footprint, read_through, related_rows
 from .contests import CONTESTS, OURS, Contest, run_beside
 from .footprint import Figure
 from .measure import alternate
@@ -144,6 +144,22 @@ def loading(this: Run) -> None:
     if lines:
         print("\n" + table(["us/row", *columns], lines))
         this.found["loading"] = kept
+
+
+def enumeration(this: Run) -> None:
+    """All rows of a model: the time per row."""
+    lines = []
+    kept = []
+    for backend in enumerating.BACKENDS:
+        title = f"enumerate {enumerating.ROWS:,} rows, {backend}"
+        if not this.selects("enumeration", title):
+            continue
+        found = enumerating.times(this.stores, backend, this.rounds, this.seconds, this.step(title))
+        lines.append((title, *(f"{found[name]:.2f}" if name in found else "-" for name in enumerating.COLUMNS)))
+        kept.append({"title": title, **found})
+    if lines:
+        print("\n" + table(["us/row", *enumerating.COLUMNS], lines))
+        this.found["enumeration"] = kept
 
 
 def preloading(this: Run) -> None:
@@ -311,6 +327,7 @@ SECTIONS: dict[str, Callable[[Run], None]] = {
     "peers": peers,
     "loading": loading,
     "preloading": preloading,
+    "enumeration": enumeration,
     "further": further,
     "asyncio": tasks,
     "cluster": cluster,

@@ -100,11 +100,11 @@ class Stores(contextlib.ExitStack):
         """Yield the model of a shape, bound to an empty backend; with ``clear=False`` the backend is not emptied."""
         store = self.backend(backend)
         if clear:
-            store.clear()
+            store.clear(everything=True)
         with co.bind([shape.model], backend=store, serializer=serializer):
             yield shape.model
         if clear:
-            store.clear()
+            store.clear(everything=True)
 
     # -- for hand-written code: clients with the drivers' defaults ---------------------------------
 

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 from .deadlines import deadline
 from .requests import Call, CallFunction, Fetch, Request, Sleep, Steps, WaitFor, pauses
 from .sync_driver import perform
 
-__all__ = ["admission", "aperform", "arun", "awaited_reply"]
+__all__ = ["admission", "aperform", "arun", "arun_each", "awaited_reply"]
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 _CLEANUP_SECONDS = 5.0
 """How long a cancelled operation may go on: by then, most of what it has to release has expired by itself."""
@@ -107,6 +108,13 @@ async def arun(steps: Steps[R], backend: Any = None, cleanup: Request | None = N
     except StopIteration as stop:
         result: R = stop.value
         return result
+
+
+async def arun_each(items: AsyncGenerator[T, None], operation: Callable[[T], Steps[R]]) -> AsyncGenerator[R, None]:
+    """Run an operation for each item as :func:`~.sync_driver.run_each` does, in an event loop."""
+    async with contextlib.aclosing(items):
+        async for item in items:
+            yield await arun(operation(item))
 
 
 def _go_on_behind(steps: Steps[Any], request: Request) -> None:

@@ -15,12 +15,19 @@ from .types import must_be_awaited
 if TYPE_CHECKING:
     from .models import Model
 
-__all__ = ["LoadLimit", "Loader", "Loaders", "OnlyAwaitedError"]
+__all__ = ["LoadLimit", "Loader", "Loaders", "OnlyAwaitedError", "Uncommitted"]
 
 Rows = Mapping[Any, Any] | Iterable[Any]
 
 Loader = Callable[[list[Any]], Rows | Awaitable[Rows] | AsyncIterator[Any]]
 """Returns rows for a list of primary keys: by primary key, or in any order. An awaited operation also awaits it."""
+
+
+class Uncommitted(list[Any]):
+    """The rows of a loader that has read them in a transaction of its caller, which others must not see.
+
+    They are returned to the caller alone: neither stored nor shared with others that wait for these rows.
+    """
 
 
 class OnlyAwaitedError(TypeError):

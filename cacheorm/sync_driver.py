@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from typing import Any, TypeVar
 
 from .loaders import OnlyAwaitedError
 from .requests import Call, CallFunction, Fetch, Request, Sleep, Steps, WaitFor
 
-__all__ = ["perform", "run"]
+__all__ = ["perform", "run", "run_each"]
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 def perform(request: Request) -> Any:
@@ -72,3 +73,18 @@ def run(steps: Steps[R]) -> R:
         # One that struck in here, as signals may, has not reached the operation; a traceback may keep it.
         steps.close()
         raise
+
+
+def run_each(items: Iterator[T], operation: Callable[[T], Steps[R]]) -> Generator[R, None, None]:
+    """Run an operation for each item, and yield its result before the next item is drawn.
+
+    Args:
+        items: closed when the iteration ends, if they can be, as they may have a connection.
+        operation: returns the operation for an item.
+    """
+    try:
+        for item in items:
+            yield run(operation(item))
+    finally:
+        if (close := getattr(items, "close", None)) is not None:
+            close()

@@ -293,6 +293,21 @@ def meta_replies() -> Call:
 
 
 @call
+def meta_lines() -> Call:
+    stream = b"key=a exp=-1\nkey=b exp=-1\nEND\r\n"
+
+    def run() -> Any:
+        reader = wire.MetaReader()
+        read = []
+        for start in range(0, len(stream), 9):
+            arrive(reader, stream[start : start + 9])
+            read.append(reader.read_lines())
+        return b"".join(read)
+
+    return Call(run, inputs=(stream,))
+
+
+@call
 def meta_wrong() -> Call:
     def run() -> Any:
         reader = wire.MetaReader()
@@ -342,6 +357,21 @@ def lru_deadlines() -> Call:
         moved = table.set_deadlines([*given, "none"], 3.0), table.expire(2.0), table.remove(given[0]), of_table(table)
         table.clear()
         return moved, of_table(table)
+
+    return Call(run, inputs=(given, *given))
+
+
+@call
+def lru_keys() -> Call:
+    given = texts(40)
+
+    def run() -> Any:
+        table = lru_table()
+        for name in given:
+            table.put(name, b"value", 7.0)
+        found, cursor = table.keys_from(None, 15)
+        more, end = table.keys_from(cursor, 100)
+        return sorted(found + more), end
 
     return Call(run, inputs=(given, *given))
 

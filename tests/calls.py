@@ -99,7 +99,7 @@ def make_model(serializer: Any, **meta: Any) -> Any:
         id = co.IntegerField(primary_key=True)
         text = co.StringField()
         note = co.StringField(null=True)
-        count = co.IntegerField(default=lambda: 5)
+        amount = co.IntegerField(default=lambda: 5)
         ratio = co.FloatField()
         price = co.DecimalField()
         yes = co.BooleanField()
@@ -181,7 +181,7 @@ def shown(found: Any) -> Any:
 
 def fresh(model: Any, count: int = COUNT) -> list[dict[str, Any]]:
     """Empty the backend of a model, and make rows for it."""
-    model._meta.backend.clear()
+    model._meta.backend.clear(everything=True)
     return [row_of(number) for number in range(count)]
 
 
@@ -276,7 +276,7 @@ def save(model: Any) -> Call:
 @each_format
 def increment(model: Any) -> Call:
     pk = stored(model)[0]
-    return Call(lambda: model.increment(pk, "count"), shown)
+    return Call(lambda: model.increment(pk, "amount"), shown)
 
 
 @each_format
@@ -295,7 +295,7 @@ def validate(model: Any) -> Call:
 def refused(model: Any) -> Call:
     """A row of a batch with wrong values."""
     given = fresh(model)
-    given[3] |= {"count": "many", "color": "green", "aware": "now", "tags": [None]}
+    given[3] |= {"amount": "many", "color": "green", "aware": "now", "tags": [None]}
     return Call(lambda: model.insert_many(given).execute(), shown, (*parts(given),))
 
 
@@ -324,7 +324,7 @@ def several_models() -> Call:
 @call
 def preload() -> Call:
     model = MODELS["msgpack"]
-    Author._meta.backend.clear()
+    Author._meta.backend.clear(everything=True)
     Author.insert_many([{"id": UUID(int=10**10 + number), "name": f"author {number}"} for number in range(2)]).execute()
     pks = stored(model)
 

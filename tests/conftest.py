@@ -273,7 +273,7 @@ def redis_backend(redis_server: RedisServer) -> Iterator[RedisBackend]:
     from cacheorm.backends.redis import RedisBackend
 
     with RedisBackend(host="127.0.0.1", port=redis_server.port) as backend:
-        backend.clear()
+        backend.clear(everything=True)
         yield backend
 
 
@@ -283,7 +283,7 @@ def memcached_backend(memcached_server: MemcachedServer) -> Iterator[MemcachedBa
     from cacheorm.backends.memcached import MemcachedBackend
 
     with MemcachedBackend(servers=[memcached_server.address]) as backend:
-        backend.clear()
+        backend.clear(everything=True)
         yield backend
 
 
@@ -303,6 +303,6 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BaseBack
     else:
         memcached: MemcachedServer = request.getfixturevalue("memcached_server")
         made = co.MemcachedBackend(servers=[("127.0.0.1", memcached.port)])
-    made.clear()
+    made.clear(everything=True)
     yield made
     made.close()

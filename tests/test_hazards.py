@@ -420,7 +420,7 @@ def test_an_update_never_brings_back_a_deleted_row(backend: co.BaseBackend, many
 def test_an_entry_of_another_type_is_an_error_and_no_miss(redis_server: RedisServer) -> None:
     """Redis answers WRONGTYPE for a list or a hash; that was reported as "no such row"."""
     with co.RedisBackend(port=redis_server.port) as backend:
-        backend.clear()
+        backend.clear(everything=True)
         user = model(backend, name=co.StringField(default="x"))
         key = user.key(id=1)
         backend.client.rpush(key, "a", "b")

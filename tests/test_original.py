@@ -83,7 +83,7 @@ def page(redis_server: RedisServer, memcached_server: MemcachedServer) -> Any:
     yield User, Article, Collection
     co.registry.unregister("protobuf.article")
     for model in (User, Article, Collection):
-        model._meta.backend.clear()
+        model._meta.backend.clear(everything=True)
         model._meta.backend.close()
 
 

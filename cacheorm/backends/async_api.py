@@ -50,13 +50,16 @@ class AsyncAPI:
     _threads: Threads | None = None
 
     async def _await(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Call a method without blocking the event loop, and return its result.
+        """Call a method without blocking the event loop, and return its result."""
+        return await self._call_apart(getattr(self, method), *args, **kwargs)
+
+    async def _call_apart(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a function without blocking the event loop, and return its result.
 
         It is called in one of a few threads of this backend. A call that has begun always runs to its end. If the task
         that awaits it is cancelled, the cancellation is raised only then, so that nothing is written after the task has
         ended.
         """
-        call = getattr(self, method)
         if self.in_process:
             return call(*args, **kwargs)
         threads = self._threads

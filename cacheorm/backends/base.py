@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from ..errors import BackendError
 from ..types import TTL, KeepTTL, Outcome, PoolState, Value, check_ttl
 from ._net.sync_bridge import OnePart
-from .async_api import AsyncAPI, awaited
+from ._pickling import check_arguments
+from ._pickling import make as make_pickled
+from .async_api import awaited
+from .enumeration import Enumeration, check_clear
 
 __all__ = ["BaseBackend", "later_part", "next_count", "split_swaps"]
 
@@ -72,7 +75,7 @@ def later_part(later: bool) -> Iterator[None]:
         raise
 
 
-class BaseBackend(AsyncAPI):
+class BaseBackend(Enumeration):
     """A store of bytes under string keys, each entry with a lifetime.
 
     Args:
@@ -82,7 +85,8 @@ class BaseBackend(AsyncAPI):
     ``bytes``. Wherever a method takes ``ttl``: ``None`` is ``default_ttl``, ``0`` never expires, and a
     negative number is a :exc:`ValueError`. An entry past its lifetime does not exist, for any method.
 
-    Every method that does I/O can also be awaited, under its name with an ``a`` in front: see :mod:`.async_api`.
+    Every method that does I/O can also be awaited, under its name with an ``a`` in front: see :mod:`.async_api`. Those
+    that enumerate keys, and ``clear``, are in :mod:`.enumeration`.
 
     A backend pickles as the arguments that it was made with, and so does a subclass; connections and entries stay where
     they are.
@@ -324,9 +328,22 @@ class BaseBackend(AsyncAPI):
     def check_key(self, key: str) -> None:
         """Raise :exc:`~cacheorm.errors.InvalidKeyError` for a key that this backend cannot store."""
 
-    def clear(self) -> None:
-        """Remove all entries of the store, including those of other programs."""
-        raise NotImplementedError(f"{type(self).__name__} cannot be cleared")
+    def clear(self, prefix: str | None = None, *, everything: bool = False) -> None:
+        """Remove the entries whose keys begin with ``prefix``, in several steps; see :meth:`scan`.
+
+        Args:
+            prefix: what the keys begin with.
+            everything: whether to remove all entries of the store instead, including those of other programs. Where
+                there can be none, as in this process's memory, that is what happens without arguments.
+
+        Raises:
+            TypeError: neither is given, or both are.
+            ValueError: the prefix is empty.
+            NotImplementedError: the backend does not enumerate its keys.
+        """
+        check_clear(prefix, everything, is_own=self.in_process)
+        for keys in self.scan_chunks(prefix or ""):
+            self.delete_many(*keys)
 
     aclear = awaited(clear)
 
@@ -357,8 +374,8 @@ class BaseBackend(AsyncAPI):
 
     def __reduce__(self) -> tuple[Any, ...]:
         make, args, options = self._made_with
-        _check_arguments(type(self), make, args, options)
-        return _make, (make, args, options)
+        check_arguments(type(self), make, args, options)
+        return make_pickled, (make, args, options)
 
     def __enter__(self) -> BaseBackend:
         return self
@@ -374,27 +391,3 @@ class BaseBackend(AsyncAPI):
     def _seconds(self, ttl: TTL) -> int:
         """Convert a lifetime to whole seconds; ``None`` becomes the backend's default."""
         return self.default_ttl if ttl is None else check_ttl(ttl)
-
-
-def _make(make: Callable[..., BaseBackend], args: tuple[Any, ...], options: dict[str, Any]) -> BaseBackend:
-    """Make a backend that was pickled."""
-    return make(*args, **options)
-
-
-def _check_arguments(
-    cls: type[BaseBackend], make: Callable[..., BaseBackend], args: tuple[Any, ...], options: dict[str, Any]
-) -> None:
-    """Raise :exc:`TypeError` if an argument of a backend cannot be pickled, and say which."""
-    import inspect
-    import pickle
-
-    # Of a class, __new__ would be looked at, which takes anything.
-    called, bound = (cls.__init__, (None, *args)) if isinstance(make, type) else (make, args)
-    for name, value in inspect.signature(called).bind(*bound, **options).arguments.items():
-        try:
-            pickle.dumps(value)
-        except Exception as error:
-            raise TypeError(
-                f"cannot pickle this {cls.__name__}, because its argument {name} cannot be pickled; "
-                f"pass a URL or options instead, and make the backend where it is used"
-            ) from error

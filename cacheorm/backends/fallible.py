@@ -70,6 +70,12 @@ class FallibleBackend(BaseBackend):
         pending = self._invalidations
         return (0, 0) if pending is None else (len(pending), pending.lost)
 
+    def _without_pending(self, keys: list[str]) -> list[str]:
+        """Return keys without those that are still to be deleted, which do not exist for this process."""
+        pending = self._invalidations
+        hidden = pending.among(keys) if pending else ()
+        return [key for key in keys if key not in hidden] if hidden else keys
+
     def retry_failed_servers(self) -> None:
         """Let the next operation try the servers that are left alone, without waiting for ``retry_after``."""
         self._breakers.expire()

@@ -25,7 +25,7 @@ from .._speedups import entries, records
 from ..deadlines import check_seconds
 from ..errors import BackendError
 from ..types import TTL, KeepTTL, Outcome, PoolState, Value
-from ._file import table
+from ._file import emptying, scanning, table
 from ._file.failures import forgets_on_failure
 from ._file.operations import FileOperations
 from .base import next_count, split_swaps
@@ -217,21 +217,19 @@ class FileSystemBackend(FileOperations):
         """Raise :exc:`~cacheorm.errors.InvalidKeyError` for a key that is no ``str``, or that UTF-8 cannot encode."""
         records.key_ids((key,))
 
-    def clear(self) -> None:
-        """Remove all entries and, unless another process uses the file, return the space to the disk."""
+    def scan_chunks(self, prefix: str = "", batch_size: int = 1000) -> Iterator[list[str]]:
+        self._check_scan(prefix, batch_size)
+        keys = scanning.scan(self._run, prefix.encode(), min(batch_size, _READ_SIZE), self._now)
+        return filter(None, map(self._without_pending, keys))
+
+    def clear(self, prefix: str | None = None, *, everything: bool = False) -> None:
+        """Remove entries; of all, return the space to the disk, unless another process uses the file."""
+        if prefix is not None:
+            super().clear(prefix, everything=everything)
+            return
         end = self._end()
-
-        def remove(connection: Connection) -> None:
-            connection.execute("DELETE FROM entries")
-            connection.execute("DELETE FROM moved")
-
-        def shrink(connection: Connection) -> None:
-            with suppress(self._sqlite.OperationalError):
-                connection.execute("VACUUM")
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-        self._transact(remove, 1, end)
-        self._run(self._interrupted_at(end, shrink), end=end)
+        self._transact(emptying.remove_all, 1, end)
+        self._run(self._interrupted_at(end, emptying.shrink), end=end)
 
     def ping(self) -> bool:
         self._run(lambda connection: connection.execute("SELECT 1 FROM entries LIMIT 1").fetchall())

@@ -165,10 +165,6 @@ class MemcachedBackend(NetworkBackend):
         """Return for each of ``keys`` its value and the version number of the entry in memcached."""
         return super().get_many_cas(*keys)
 
-    def clear(self) -> None:
-        """Remove all entries (``flush_all``), including those of other programs."""
-        super().clear()
-
     def stats(self) -> dict[str, Any]:
         """Return the sums of ``entries``, ``hits``, ``misses``, ``evictions`` and ``memory_bytes`` of the servers.
 

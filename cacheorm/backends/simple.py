@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from .._speedups import entries
@@ -20,6 +20,9 @@ from ..types import TTL, KeepTTL, Outcome, Value
 from .base import BaseBackend, next_count, split_swaps
 
 __all__ = ["SimpleBackend"]
+
+# Keys that are looked at while the lock is held.
+_SCAN_STEP = 1000
 
 _living: weakref.WeakSet[SimpleBackend] = weakref.WeakSet()
 _living_lock = threading.RLock()
@@ -144,6 +147,27 @@ class SimpleBackend(entries.Entries, BaseBackend):
         return self._put_many(entries.stored_batch(values), seconds, None, tokens)
 
     # -- the backend as a whole ------------------------------------------------------------------
+
+    def scan_chunks(self, prefix: str = "", batch_size: int = 1000) -> Iterator[list[str]]:
+        self._check_scan(prefix, batch_size)
+        return self._scan(prefix, batch_size)
+
+    def _scan(self, prefix: str, batch_size: int) -> Iterator[list[str]]:
+        # Others get the lock between two steps, whatever the size that is asked for.
+        step, cursor = min(batch_size, _SCAN_STEP), None
+        while True:
+            keys, cursor = self._keys_from(cursor, step)
+            if found := [key for key in keys if key.startswith(prefix)] if prefix else keys:
+                yield found
+            if cursor is None:
+                return
+
+    def clear(self, prefix: str | None = None, *, everything: bool = False) -> None:
+        """Remove all entries, or those whose keys begin with ``prefix``; see :class:`BaseBackend`."""
+        if prefix is None:
+            entries.Entries.clear(self)
+        else:
+            BaseBackend.clear(self, prefix, everything=everything)
 
     def check_key(self, key: str) -> None:
         """Raise :exc:`~cacheorm.errors.InvalidKeyError` for a key that is no ``str``; every ``str`` is valid."""

@@ -78,6 +78,10 @@ class Changes:
     def __bool__(self) -> bool:
         return bool(self._rows or self._whole)
 
+    def __contains__(self, cached: CachedModel) -> bool:
+        """Return whether rows of a model have been added."""
+        return cached in self._rows or cached in self._whole
+
     def add(self, cached: CachedModel, pks: Iterable[Any]) -> None:
         """Add rows that were inserted, changed or deleted.
 

@@ -45,9 +45,11 @@ class Loaded:
         rows: instances by key, for the caller that loads.
         payloads: what is stored, or would be, by key, for the callers that share the load.
         refused: those that could not be stored.
+        is_shared: whether the callers that wait may have them too.
     """
 
     def __init__(self) -> None:
         self.rows: dict[str, Any] = {}
         self.payloads: dict[str, bytes | None] = {}
         self.refused = Refused()
+        self.is_shared = True

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from .._speedups import slots
 from ..errors import BackendError, FailedRow
-from ..loaders import Loaders, OnlyAwaitedError
+from ..loaders import Loaders, OnlyAwaitedError, Uncommitted
 from ..payload import ABSENT, LEASE
 from ..requests import Call, Sleep, Steps, WaitFor
 from ..types import OF_MODEL, TTL, OfModel, Outcome, check_span
@@ -196,7 +196,7 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
                 yield from self._load_in_rounds(load, gaps, loaded)
             else:
                 yield from self._load_in_turn(load, gaps, loaded, load.reads_again)
-            load.finish(loaded)
+            load.finish(loaded if loaded.is_shared else None)
         except BaseException as error:
             # First of all, so that nobody waits while leases are given back.
             load.finish(error=None if isinstance(error, (OnlyAwaitedError, OverdueTurnError)) else error)
@@ -288,6 +288,9 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
         packed = dict(zip(rows, payloads, strict=True))
         loaded.rows |= dict.fromkeys(gaps) | rows
         loaded.payloads |= dict.fromkeys(gaps) | packed
+        if type(reply) is Uncommitted:
+            loaded.is_shared = False
+            return (yield from leases.give_back(load, [key for key in gaps if key in load.leased], self._size))
         newer = yield from self._store(load, gaps, packed, loaded.refused)
         with suppress(BackendError):
             # Something else is stored under these keys by now; later reads return that, and so does this one.

@@ -28,11 +28,12 @@ from ._compare_and_set import CompareAndSetTests
 from ._entries import EntryTests
 from ._keys import AWKWARD_KEYS, KeyTests
 from ._lifetimes import LifetimeTests
+from ._scans import ScanTests
 
 __all__ = ["AWKWARD_KEYS", "BackendConformance"]
 
 
-class BackendConformance(EntryTests, LifetimeTests, BatchTests, CompareAndSetTests, KeyTests, ThreadTests):
+class BackendConformance(EntryTests, LifetimeTests, BatchTests, CompareAndSetTests, KeyTests, ScanTests, ThreadTests):
     """The conformance tests. Subclass it under a name that starts with ``Test``, and define how a backend is made.
 
     Override ``make_backend()``, or the fixture ``backend`` where making one needs other fixtures; and ``expire()``
@@ -41,5 +42,6 @@ class BackendConformance(EntryTests, LifetimeTests, BatchTests, CompareAndSetTes
     Attributes:
         tells_lifetimes: whether ``ttl`` and ``KEEP_TTL`` work. If not, they have to raise NotImplementedError.
         can_clear: whether ``clear`` works. If not, it has to raise NotImplementedError.
+        can_scan: whether ``scan`` works, and ``clear`` with a prefix. If not, they have to raise NotImplementedError.
         default_ttl: the expected ``default_ttl`` in seconds; ``None`` does not check it.
     """

@@ -53,6 +53,24 @@ class AsyncAdapter:
         chunks: list[list[bytes | None]] = self._run(collect())
         return iter(chunks)
 
+    def scan(self, *args: Any) -> Iterator[str]:
+        """Return the keys, after all of them have been awaited."""
+
+        async def collect() -> list[str]:
+            return [key async for key in self._backend.ascan(*args)]
+
+        keys: list[str] = self._run(collect())
+        return iter(keys)
+
+    def scan_chunks(self, *args: Any) -> Iterator[list[str]]:
+        """Return the lists of keys, after all of them have been awaited."""
+
+        async def collect() -> list[list[str]]:
+            return [keys async for keys in self._backend.ascan_chunks(*args)]
+
+        lists: list[list[str]] = self._run(collect())
+        return iter(lists)
+
     def __enter__(self) -> AsyncAdapter:
         self._run(self._backend.__aenter__())
         return self

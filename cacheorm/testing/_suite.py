@@ -24,6 +24,7 @@ class Suite:
 
     tells_lifetimes = True
     can_clear = True
+    can_scan = True
     default_ttl: int | None = None
     ways: tuple[str, ...] = ("called", "awaited")
     """The kinds of methods to test. Without ``"awaited"``, those whose names begin with ``a`` are not tested."""

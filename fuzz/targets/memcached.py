@@ -22,7 +22,7 @@ def prepare(co: Any) -> Callable[[bytes], Seen]:
     def run(data: bytes) -> Seen:
         source = Source(data)
         seen = Seen()
-        how, keys, positions = source.byte() % 3, source.pick(_KEYS), source.pick(_POSITIONS)
+        how, keys, positions = source.byte() % 4, source.pick(_KEYS), source.pick(_POSITIONS)
         reader = wire.MetaReader(source.pick((1 << 29, 1 << 29, 1000, 10)))
         values: list[Any] = [None] * len(keys)
         statuses: list[Any] = [None] * 6
@@ -37,8 +37,10 @@ def prepare(co: Any) -> Callable[[bytes], Seen]:
                 elif how == 1:
                     result = seen.call(reader.read_statuses, statuses, positions, place, 5)
                     place = result or 0
-                else:
+                elif how == 2:
                     seen.call(reader.read_reply)
+                else:
+                    seen.call(reader.read_lines)
                 seen.append((reader.pending, reader.capacity, [*values], [*statuses]))
                 if len(seen.failures) > failures:
                     # The connection would be closed.
@@ -60,7 +62,7 @@ _REPLIES = [
 SEEDS = [
     bytes((how, 0, positions, limit)) + cut + reply + b"HD\r\n"
     for reply in _REPLIES
-    for how in range(3)
+    for how in range(4)
     for positions, limit, cut in ((0, 0, b"\0"), (1, 2, b"\1\4"))
 ]
 TOKENS = [

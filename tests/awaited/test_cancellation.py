@@ -38,7 +38,7 @@ def proxy(kind: str, request: pytest.FixtureRequest) -> Iterator[DelayingProxy]:
     server: RedisServer | MemcachedServer
     server = request.getfixturevalue("memcached_server" if kind == "memcached" else "redis_server")
     with make(kind, server.port) as backend:
-        backend.clear()
+        backend.clear(everything=True)
         backend.set_many(ROWS)
     with DelayingProxy(server.port) as proxy:
         yield proxy

@@ -145,7 +145,7 @@ def seen(result: Any) -> Any:
 
 
 def fill(models: Models, backend: co.BaseBackend) -> None:
-    backend.clear()
+    backend.clear(everything=True)
     co.Insert(
         models.User(id=1, name="Sam", visits=7),
         models.User(id=2, name="Bob"),

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -44,7 +46,7 @@ class SmallestBackend(BaseBackend):
 
 
 class TellingBackend(SmallestBackend):
-    """Tells lifetimes and can be cleared, too: then nothing of the contract is missing."""
+    """Tells lifetimes and enumerates its keys, too: then nothing of the contract is missing."""
 
     def ttl(self, key: str) -> int | None:
         if self.get(key) is None:
@@ -52,13 +54,14 @@ class TellingBackend(SmallestBackend):
         left = self.entries[key][1] - time.monotonic()
         return 0 if left == float("inf") else max(1, round(left + 0.5))
 
-    def clear(self) -> None:
-        self.entries.clear()
+    def scan(self, prefix: str = "", batch_size: int = 1000) -> Iterator[str]:
+        return (key for key in [*self.entries] if key.startswith(prefix) and self.get(key) is not None)
 
 
 class TestSmallestBackend(BackendConformance):
     tells_lifetimes = False
     can_clear = False
+    can_scan = False
 
     def make_backend(self) -> BaseBackend:
         return SmallestBackend()
@@ -107,9 +110,20 @@ def test_the_lifetime_of_an_entry_cannot_be_kept_where_it_is_not_told() -> None:
         backend.replace("a", b"2", KEEP_TTL)
 
 
-def test_a_backend_that_cannot_be_cleared_says_so() -> None:
-    with pytest.raises(NotImplementedError, match="SmallestBackend cannot be cleared"):
-        SmallestBackend().clear()
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda b: b.scan("m:"),
+        lambda b: [*b.scan_chunks()],
+        lambda b: b.clear("m:"),
+        lambda b: b.clear(everything=True),
+        lambda b: asyncio.run(b.aclear(everything=True)),
+        lambda b: asyncio.run(anext(b.ascan())),
+    ],
+)
+def test_a_backend_that_does_not_enumerate_its_keys_says_so(call: Any) -> None:
+    with pytest.raises(NotImplementedError, match=r"SmallestBackend does not enumerate its keys: .* neither scan\(\)"):
+        call(SmallestBackend())
 
 
 @pytest.mark.parametrize("call", [lambda b: b.get("a"), lambda b: b.set("a", 1), lambda b: b.delete("a")])

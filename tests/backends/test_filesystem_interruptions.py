@@ -38,7 +38,7 @@ OPERATIONS: dict[str, Callable[[co.FileSystemBackend], object]] = {
     "compare_and_set_many": lambda backend: backend.compare_and_set_many(dict.fromkeys(KEYS, (b"new", b"old"))),
     "delete_many": lambda backend: backend.delete_many(*KEYS[:6]),
     "stats": lambda backend: backend.stats(),
-    "clear": lambda backend: backend.clear(),
+    "clear": lambda backend: backend.clear(everything=True),
     "open": lambda backend: (backend.close(), backend.get(KEYS[0])),
 }
 

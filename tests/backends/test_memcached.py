@@ -688,7 +688,7 @@ def test_one_connection_serves_one_thread(proxy: Proxy, shaky: MemcachedBackend)
 def test_threads_share_a_bounded_pool_without_mixing_replies(proxy: Proxy) -> None:
     wrong: list[Any] = []
     with MemcachedBackend([(HOST, proxy.port)], max_connections=3, timeout=60) as backend:
-        backend.clear()
+        backend.clear(everything=True)
         backend.set_many(BATCH)
 
         def work(number: int) -> None:

@@ -52,10 +52,13 @@ CALLS: list[tuple[Any, ...]] = [
     ("touch_many", KEYS),
     ("get_many_cas", *KEYS),
     ("compare_and_set_many", dict.fromkeys(KEYS, (b"v", 7))),
-    ("clear",),
+    ("clear", "key:"),
+    ("scan_chunks", "key:"),
     ("ping",),
     ("stats",),
 ]
+
+CHUNKS = ("get_chunks", "scan_chunks")
 
 
 def call(backend: MemcachedBackend, way: str, method: str, *args: Any, seconds: float | None = None) -> Any:
@@ -64,13 +67,13 @@ def call(backend: MemcachedBackend, way: str, method: str, *args: Any, seconds: 
     if way == "called":
         with bound:
             found = getattr(backend, method)(*args)
-            return [value for chunk in found for value in chunk] if method == "get_chunks" else found
+            return [value for chunk in found for value in chunk] if method in CHUNKS else found
 
     async def main() -> Any:
         try:
             with bound:
-                if method == "get_chunks":
-                    return [value async for chunk in backend.aget_chunks(*args) for value in chunk]
+                if method in CHUNKS:
+                    return [value async for chunk in getattr(backend, f"a{method}")(*args) for value in chunk]
                 return await getattr(backend, f"a{method}")(*args)
         finally:
             assert set(await ain_use(backend)) == {0}

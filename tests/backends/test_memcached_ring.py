@@ -50,7 +50,7 @@ def servers(shared: Servers) -> Iterator[Servers]:
         if not server.is_running:
             server.start()
         with MemcachedBackend([server.address]) as backend:  # type: ignore[list-item]
-            backend.clear()
+            backend.clear(everything=True)
     yield shared
     for server in shared:
         if server.is_running:
@@ -79,15 +79,15 @@ def keys_of(backend: MemcachedBackend, server: int) -> list[str]:
     return [key for key, owner in zip(KEYS, backend.servers_of(*KEYS), strict=True) if owner == name]
 
 
-def call(backend: MemcachedBackend, way: str, method: str, *args: Any) -> Any:
+def call(backend: MemcachedBackend, way: str, method: str, *args: Any, **options: Any) -> Any:
     """Call a method, or await it."""
     if way == "called":
-        return getattr(backend, method)(*args)
-    return asyncio.run(awaited(backend, method, *args))
+        return getattr(backend, method)(*args, **options)
+    return asyncio.run(awaited(backend, method, *args, **options))
 
 
-async def awaited(backend: MemcachedBackend, method: str, *args: Any) -> Any:
-    return await getattr(backend, f"a{method}")(*args)
+async def awaited(backend: MemcachedBackend, method: str, *args: Any, **options: Any) -> Any:
+    return await getattr(backend, f"a{method}")(*args, **options)
 
 
 ways = pytest.mark.parametrize("way", ["called", "awaited"])
@@ -155,7 +155,7 @@ def test_batches_keep_their_order_whatever_their_size(way: str, servers: Servers
         assert all(on([server]).stats()["entries"] > 1000 for server in servers)
         assert call(backend, way, "stats")["entries"] == entries(servers)
         assert call(backend, way, "ping") is True
-        call(backend, way, "clear")
+        call(backend, way, "clear", everything=True)
         assert call(backend, way, "get_many", *KEYS[:50]) == [None] * 50
 
 
@@ -189,9 +189,11 @@ def test_keys_of_a_lost_server_are_misses(way: str, how: str, servers: Servers) 
         assert call(backend, way, "ttl", key) is None
         assert call(backend, way, "stats")["entries"] == entries([servers[0], servers[2]])
         # What several callers agree by is no miss, and neither is what is about the servers themselves.
-        for method, *args in (("add", key, b""), ("incr", key), ("get_many_cas", key), ("ping",), ("clear",)):
+        for method, *args in (("add", key, b""), ("incr", key), ("get_many_cas", key), ("ping",), ("clear", "n")):
             with pytest.raises(BackendError, match=f"memcached at {HOST}:{servers[1].port}: "):
                 call(backend, way, method, *args)
+        with pytest.raises(BackendError, match=f"memcached at {HOST}:{servers[1].port}: "):
+            call(backend, way, "clear", everything=True)
         assert call(backend, way, "get_many", *KEYS) == [None] * len(KEYS), "the others are empty"
 
 

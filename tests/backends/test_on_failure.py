@@ -152,7 +152,7 @@ def test_what_is_for_agreement_raises(server: Server, call: Call) -> None:
         "decr": ("n",),
         "get_many_cas": ("a",),
         "compare_and_set_many": ({"a": (b"2", token)},),
-        "clear": (),
+        "clear": ("a",),
         "ping": (),
         "stats": (),
     }.items():

@@ -72,7 +72,7 @@ def test_without_the_driver_the_error_says_how_to_install_it(monkeypatch: pytest
 
 def test_a_url_names_server_and_database(redis_server: RedisServer) -> None:
     with RedisBackend.from_url(f"redis://{HOST}:{redis_server.port}/3", default_ttl=700) as backend:
-        backend.clear()
+        backend.clear(everything=True)
         backend.set("k", b"v")
         assert backend.ttl("k") in left_of(700)
         assert backend.client.connection_pool.connection_kwargs["socket_timeout"] == HANG
@@ -595,7 +595,7 @@ def test_the_public_interface_is_enough(redis_server: RedisServer, backend: Redi
             wrapped.get("list")
         with pytest.raises(BackendError, match="key list: WRONGTYPE"):
             wrapped.incr("list")
-        wrapped.clear()
+        wrapped.clear(everything=True)
         assert backend.stats()["entries"] == 0
 
 

@@ -315,7 +315,7 @@ def test_a_client_of_asyncio_gives_both_kinds_of_methods_their_options(redis_ser
             assert await client.get("k") == b"v"
             assert backend.get("k") == b"v"
             assert "db 5" in repr(backend)
-            await backend.aclear()
+            await backend.aclear(everything=True)
             await backend.aclose()
         await client.aclose()
 

@@ -47,7 +47,7 @@ def row(number: int, version: int) -> dict[str, Any]:
 @pytest.fixture
 def backend(redis_cluster: RedisCluster) -> Iterator[RedisBackend]:
     with RedisBackend.from_url(redis_cluster.url) as backend:
-        backend.clear()
+        backend.clear(everything=True)
         yield backend
 
 
@@ -100,7 +100,7 @@ def test_a_batch_of_many_rows_comes_back_in_order(way: str, backend: RedisBacken
     chunks = list(backend.get_chunks(list(batch)))
     assert len(chunks) > 1
     assert [value for chunk in chunks for value in chunk] == list(batch.values())
-    backend.clear()
+    backend.clear(everything=True)
     assert backend.get_many("many:0", f"many:{len(batch) - 1}") == [None, None]
 
 
@@ -112,7 +112,7 @@ def test_large_values_go_in_small_parts(way: str, backend: RedisBackend) -> None
     one_slot = {f"{{tag}}{i}": bytes([i]) * 300_000 for i in range(40)}
     assert all(call(way, backend, "set_many", one_slot).values())
     assert call(way, backend, "get_many", *one_slot) == list(one_slot.values())
-    backend.clear()
+    backend.clear(everything=True)
 
 
 def test_an_entry_that_is_no_string_reads_as_absent_in_a_batch(redis_cluster: RedisCluster, backend: Any) -> None:

@@ -29,7 +29,7 @@ class House(co.Model):
 @pytest.fixture
 def backend(redis_cluster: RedisCluster) -> Iterator[RedisBackend]:
     with RedisBackend.from_url(redis_cluster.url) as backend:
-        backend.clear()
+        backend.clear(everything=True)
         with co.bind([Landlord, House], backend=backend, serializer="msgpack"):
             yield backend
 

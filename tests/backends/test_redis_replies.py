@@ -228,7 +228,7 @@ def proxy(redis_server: RedisServer) -> Iterator[Proxy]:
 def plain(protocol: int, proxy: Proxy) -> Iterator[RedisBackend]:
     options: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "socket_timeout": 60, "retry_after": 0}
     with RedisBackend(host=HOST, port=proxy.port, protocol=protocol, **options) as backend:
-        backend.clear()
+        backend.clear(everything=True)
         yield backend
 
 

@@ -263,7 +263,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "delete_many": lambda store: store.delete_many("old", "older"),
     "touch_many": lambda store: store.touch_many(["old", "older"], 50) == {"old": True, "older": True},
     "compare_and_set_many": lambda store: store.compare_and_set_many({"old": (b"2", b"1")}) == {"old": True},
-    "clear": lambda store: store.clear() is None,
+    "clear": lambda store: store.clear(everything=True) is None,
 }
 
 

@@ -60,7 +60,7 @@ def backend(
         servers: Any = [server.address for server in memcacheds[: 1 if request.param == "memcached" else 2]]
         made = MemcachedBackend(servers, on_failure="raise", **options)
     with reports_dropped(), made as backend:
-        backend.clear()
+        backend.clear(everything=True)
         backend.set_many(ROWS)
         yield backend
 

@@ -46,7 +46,7 @@ def proxy(
     with Proxy(server.port) as proxy:
         proxy.make = make  # type: ignore[attr-defined]
         with make() as backend:
-            backend.clear()
+            backend.clear(everything=True)
         proxy.accepted = 0
         yield proxy
 

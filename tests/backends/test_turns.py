@@ -89,7 +89,7 @@ def make(
                 servers=[(HOST, memcached_server.port)], max_connections=places, timeout=patience
             )
         if not made:
-            backend.clear()
+            backend.clear(everything=True)
             backend.set_many(dict.fromkeys(KEYS, b"v" * 100))
         made.append(backend)
         return backend

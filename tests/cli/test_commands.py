@@ -147,7 +147,7 @@ class App:
         sys.modules["shop.models"] = self.models
         spec.loader.exec_module(self.models)
         self.backend: co.BaseBackend = self.models.User._meta.backend
-        self.backend.clear()
+        self.backend.clear(everything=True)
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))

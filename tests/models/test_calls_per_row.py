@@ -184,6 +184,8 @@ READING: dict[str, Callable[[Batch], Any]] = {
     "co.preload": lambda batch: preloading(batch.read()),
     "query_many of a model with a loader": lambda batch: Edition.query_many(batch.ids).preload("author"),
     "co.Query of a model with a loader": lambda batch: co.Query((Edition, batch.ids), (Author, 1)),
+    "count": lambda batch: Shortcut(Book.count, Book.acount),
+    "count of composite keys": lambda batch: Shortcut(Loan.count, Loan.acount),
     "load_missing of rows that are there": lambda batch: Book.query_many(batch.keys).load_missing(load),
 }
 WRITING: dict[str, Callable[[Batch], Any]] = {
@@ -203,6 +205,7 @@ CHANGING: dict[str, Callable[[Batch], Any]] = {
     "atomic update_many": lambda batch: Book.update_many(batch.changes).atomic(),
     "atomic update_many of instances": lambda batch: Book.update_many(batch.books).atomic(),
     "delete_many": lambda batch: Book.delete_many(batch.keys),
+    "purge": lambda batch: Shortcut(Book.purge, Book.apurge),
     "delete_many of plain keys": lambda batch: Book.delete_many(batch.ids),
     "co.Delete": lambda batch: co.Delete([(Book, batch.keys), (Author, [{"id": 1}])]),
     "expire_many": lambda batch: Shortcut(
@@ -234,7 +237,7 @@ def calls_per_row(make: Callable[[Batch], Any], awaited: bool, backend: Any) -> 
     """
 
     def count(rows: int) -> Counter[str]:
-        backend.clear()
+        backend.clear(everything=True)
         operation = make(Batch(rows))
         return count_calls(lambda: asyncio.run(operation.aexecute()) if awaited else operation.execute())
 
@@ -264,6 +267,20 @@ def check(name: str, awaited: bool, backend: Any) -> None:
         functions = calls_per_row(OPERATIONS[name], awaited, backend)
         asyncio.run(backend.aclose())
     assert functions == {}
+
+
+@pytest.mark.parametrize("method", ["scan", "scan_keys"])
+def test_an_iteration_calls_nothing_but_itself(method: str, backend: Any) -> None:
+    def calls(rows: int) -> Counter[str]:
+        backend.clear(everything=True)
+        Batch(rows)
+        return count_calls(lambda: sum(1 for _ in getattr(Book, method)()))
+
+    with backend, co.bind([Author, Book, Edition, Loan], backend=backend):
+        calls(FEW)
+        few, many = calls(FEW), calls(MANY)
+    per_row = {name: round((count - few[name]) / (MANY - FEW)) for name, count in many.items()}
+    assert {name: count for name, count in per_row.items() if count} == {"enumeration.py: RowEnumeration._each": 1}
 
 
 kinds_of_io = pytest.mark.parametrize("awaited", [False, True], ids=["called", "awaited"])

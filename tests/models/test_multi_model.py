@@ -84,7 +84,7 @@ class Visit(co.Model):
 
 class Item(co.Model):
     id = co.IntegerField(primary_key=True)
-    count = co.IntegerField(default=0)
+    amount = co.IntegerField(default=0)
     seller = co.ForeignKeyField(User, null=True)
 
     class Meta:
@@ -133,12 +133,12 @@ def test_updates_read_and_write_once_per_backend() -> None:
     rows = co.Update(
         [
             (User, [{"id": 3, "name": "c"}, {"id": 7, "name": "d"}]),
-            (Item, {"id": 1, "count": 5}),
+            (Item, {"id": 1, "amount": 5}),
             Badge(label="x", owner=3),
         ]
     ).execute()
     assert [row and row._pk for row in rows] == [3, None, 1, "x"]
-    assert (User.get(id=3).name, Item.get(id=1).count, Badge.get(label="x").owner_id) == ("c", 5, 3)  # type: ignore[attr-defined]
+    assert (User.get(id=3).name, Item.get(id=1).amount, Badge.get(label="x").owner_id) == ("c", 5, 3)  # type: ignore[attr-defined]
     assert [request[0] for request in HERE.requests[:2]] == ["get_chunks", "replace_many"]
     assert [request[0] for request in THERE.requests[:2]] == ["get_chunks", "replace_many"]
     co.Update([(User, {"id": 1, "name": "kept"}), (Item, {"id": 1})]).keep_ttl().execute()
@@ -165,12 +165,12 @@ def test_modifiers_are_handed_on() -> None:
 
     def bump(row: Any) -> None:
         if isinstance(row, Item):
-            row.count += 1
+            row.amount += 1
         else:
             row.name += "!"
 
     changed = co.Update([(User, {"id": 2}), (Item, {"id": 1})]).apply(bump).atomic().execute()
-    assert (changed[0].name, changed[1].count) == ("old!", 1)
+    assert (changed[0].name, changed[1].amount) == ("old!", 1)
     HERE.requests.clear()
     co.Insert([(User, users), (Badge, [{"label": str(i)} for i in range(5)])]).chunk_size(2).execute()
     assert [request[1] for request in HERE.requests] == [4, 4, 2]
@@ -196,8 +196,8 @@ def test_related_rows_of_all_models_are_read_together() -> None:
 
 def test_bad_rows_are_found_before_anything_is_sent() -> None:
     for operation in (
-        co.Insert([User(id=1), (Item, [{"id": 1}, {"id": 2, "count": "many"}])]),
-        co.Update([User(id=1), (Item, [{"id": 1, "count": "many"}])]),
+        co.Insert([User(id=1), (Item, [{"id": 1}, {"id": 2, "amount": "many"}])]),
+        co.Update([User(id=1), (Item, [{"id": 1, "amount": "many"}])]),
         co.Delete([User(id=1), (Item, {"id": "one"})]),
         co.Query([User(id=1), (Item, {"id": "one"})]),
     ):
@@ -239,7 +239,7 @@ def test_updates_and_deletes_report_likewise() -> None:
     co.Insert([User(id=1), Item(id=1), Item(id=2)]).execute()
     THERE.broken |= {"replace_many", "delete_many"}
     with pytest.raises(co.WriteError) as caught:
-        co.Update([(Item, {"id": 1, "count": 1}), (User, {"id": 1, "name": "x"})]).execute()
+        co.Update([(Item, {"id": 1, "amount": 1}), (User, {"id": 1, "name": "x"})]).execute()
     assert [row.key for row in caught.value.failed] == [Item.key(id=1)]
     assert caught.value.stored == [("User", User.key(id=1))]
     assert User.get(id=1).name == "x"
@@ -302,10 +302,10 @@ def test_backends_of_every_kind_in_one_call(backend: co.BaseBackend, redis_serve
         co.bind([Visit], backend=files),
     ):
         items: list[Any] = [(User, [{"id": i, "name": str(i)} for i in range(3000)]), Badge(label="t"), Visit(page="p")]
-        items.append((Item, [{"id": i, "count": i} for i in range(3000)]))
+        items.append((Item, [{"id": i, "amount": i} for i in range(3000)]))
         rows = co.Insert(items).execute()
         assert [row._pk for row in co.Query(rows).execute()] == [row._pk for row in rows]
-        assert [row.count for row in co.Query(rows).execute()[-3:]] == [2997, 2998, 2999]
+        assert [row.amount for row in co.Query(rows).execute()[-3:]] == [2997, 2998, 2999]
         assert co.Delete(rows).execute() is True
         assert co.Query(rows).execute() == [None] * len(rows)
 
@@ -351,13 +351,13 @@ def test_rows_may_refer_to_others_of_the_call_wherever_they_are() -> None:
 def test_errors_say_which_row_of_the_call_it_is() -> None:
     users = [User(id=1), User(id=2)]
     for operation in (
-        co.Insert([*users, (Item, [{"id": 1}, {"id": 2, "count": "x"}])]),
-        co.Update([*users, (Item, [{"id": 1}, {"id": 2, "count": "x"}])]),
+        co.Insert([*users, (Item, [{"id": 1}, {"id": 2, "amount": "x"}])]),
+        co.Update([*users, (Item, [{"id": 1}, {"id": 2, "amount": "x"}])]),
         co.Delete([*users, (Item, [{"id": 1}, {"id": "x"}])]),
         co.Query([*users, (Item, [{"id": 1}, {"id": "x"}])]),
-        co.Insert([(Item, {"id": 1}), *users, Item(id=2, count="x")]),  # type: ignore[arg-type]
+        co.Insert([(Item, {"id": 1}), *users, Item(id=2, amount="x")]),  # type: ignore[arg-type]
     ):
-        with pytest.raises(co.ValidationError, match=r"^Item\.(count|id): .*\(row 3[,)]") as caught:
+        with pytest.raises(co.ValidationError, match=r"^Item\.(amount|id): .*\(row 3[,)]") as caught:
             operation.execute()
         assert caught.value.row == 3
     assert HERE.requests == THERE.requests == []
@@ -394,12 +394,12 @@ def test_rows_that_others_keep_changing_are_a_conflict() -> None:
         if isinstance(row, User):
             User.insert(id=1, name=next(names)).execute()
 
-    update = co.Update([(User, {"id": 1, "name": "mine"}), (Item, {"id": 1, "count": 3})])
+    update = co.Update([(User, {"id": 1, "name": "mine"}), (Item, {"id": 1, "amount": 3})])
     with pytest.raises(co.ConflictError, match="User") as caught:
         update.apply(meddle).atomic(retries=2).execute()
     assert [row.key for row in caught.value.failed] == [User.key(id=1)]
     assert caught.value.stored == [("Item", Item.key(id=1))]
-    assert Item.get(id=1).count == 3
+    assert Item.get(id=1).amount == 3
 
 
 @pytest.mark.parametrize("method", ["set_many", "replace_many", "delete_many"])

@@ -45,7 +45,7 @@ def connect(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Connect]
         made.append(make())
         return made[-1]
 
-    connect().clear()
+    connect().clear(everything=True)
     yield connect
     for backend in made:
         backend.close()

@@ -47,7 +47,7 @@ class Everything(co.Model):
     id = co.IntegerField(primary_key=True)
     text = co.StringField(max_length=8)
     note = co.StringField(null=True)
-    count = co.IntegerField()
+    amount = co.IntegerField()
     ratio = co.FloatField()
     wild = co.FloatField(allow_nan=True)
     yes = co.BooleanField()
@@ -86,7 +86,7 @@ FIELDS = [name for name in Everything._meta.fields if name != "id"]
 PLAIN: dict[str, st.SearchStrategy[Any]] = {
     "text": st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
     "note": st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
-    "count": st.integers(-(2**63), 2**64 - 1),
+    "amount": st.integers(-(2**63), 2**64 - 1),
     "ratio": st.floats(allow_nan=False, allow_infinity=False),
     "wild": st.floats(),
     "yes": st.booleans(),
@@ -273,7 +273,7 @@ def test_a_payload_that_is_no_row_is_reported_alike(payload: bytes) -> None:
 PLAIN_ROW: dict[str, Any] = {
     "text": "caf\u00e9",
     "note": None,
-    "count": 2,
+    "amount": 2,
     "ratio": 0.5,
     "wild": 1.5,
     "yes": True,
@@ -311,7 +311,7 @@ def test_the_common_batch_takes_no_step_for_single_rows(monkeypatch: pytest.Monk
 def test_a_long_batch_names_the_place_of_its_bad_row() -> None:
     columns, _ = both(Everything)
     rows = make([PLAIN_ROW] * 1500)
-    Everything._meta.fields["count"].poke(rows[1200], "many")
+    Everything._meta.fields["amount"].poke(rows[1200], "many")
     with pytest.raises(co.ValidationError, match="1200"):
         columns.dump_many(rows)
 

@@ -186,3 +186,41 @@ tests.test_a_table_larger_than_any_cache_holds_the_same(1)
 tests.test_names_that_share_a_slot_are_all_found_when_some_go()
 """
     run_guarded(__file__, code)
+
+
+@pytest.mark.parametrize("module", [compiled, pure], ids=["compiled", "pure"])
+@pytest.mark.parametrize("step", [1, 7, 1000])
+def test_keys_that_stay_are_given_once_whatever_happens_meanwhile(module: Any, step: int) -> None:
+    table = module.LruTable()
+    stays = [f"stays {i}" for i in range(300)]
+    goes = [f"goes {i}" for i in range(300)]
+    table.put_many(dict.fromkeys([key for pair in zip(stays, goes, strict=True) for key in pair], b"1"), None)
+    found: list[str] = []
+    cursor, turn = None, 0
+    while True:
+        keys, cursor = table.keys_from(cursor, step)
+        assert len(keys) <= step
+        found += keys
+        if cursor is None:
+            break
+        turn += 1
+        if goes:
+            table.remove(goes.pop())
+        table.use_many(stays[turn % 7 :: 7])
+        if turn < 300:
+            table.put(f"comes {turn}", b"2", 5.0)
+        table.put(stays[turn % 300], b"again", inf)
+    assert sorted(key for key in found if key.startswith("stays")) == sorted(stays)
+    assert len({*found}) == len(found)
+
+
+@pytest.mark.parametrize("module", [compiled, pure], ids=["compiled", "pure"])
+def test_an_empty_table_has_no_keys(module: Any) -> None:
+    table = module.LruTable()
+    assert table.keys_from(None, 10) == ([], None)
+    table.put_many({str(i): b"" for i in range(20)}, None)
+    _, cursor = table.keys_from(None, 10)
+    table.clear()
+    table.put("new", b"", None)
+    keys, end = table.keys_from(cursor, 10)
+    assert (keys in ([], ["new"]), end) == (True, None)

@@ -973,3 +973,22 @@ def test_a_value_of_memcached_that_is_too_large_is_refused_where_it_begins(read:
         reader.read_reply() if read == "reply" else reader.read_values(["a"], [None], 0, 1)
     reader = wire.MetaReader(1000)
     assert values_of(reader, ["a"], b"VA 1000 ka\r\n" + b"x" * 1000 + b"\r\nMN\r\n") == [b"x" * 1000]
+
+
+def test_whole_lines_are_taken_as_they_are() -> None:
+    stream = b"key=a exp=1\nkey=b\r\n\nEND\r\n"
+    for size in range(1, len(stream) + 1):
+        reader = wire.MetaReader()
+        read = []
+        for start in range(0, len(stream), size):
+            arrive(reader, stream[start : start + size])
+            read.append(reader.read_lines())
+        assert b"".join(read) == stream
+        assert reader.pending == 0
+        assert all(lines.endswith(b"\n") for lines in read if lines)
+    reader = wire.MetaReader()
+    arrive(reader, b"x" * 4095)
+    assert reader.read_lines() == b""
+    arrive(reader, b"x")
+    with pytest.raises(ValueError, match="a line is longer than 4096 bytes"):
+        reader.read_lines()

@@ -149,6 +149,9 @@ def visit_once(row: User) -> None:
 assert_type(User.update_many(keys()).apply(visit_once).atomic(retries=5).execute(), list[User | None])
 assert_type(User.update(id=1).atomic().ttl(datetime.timedelta(hours=1)).execute(), User | None)
 assert_type(User.expire_many([1, 2], co.NEVER), dict[Any, bool])
+assert_type([*User.scan()], list[User])
+assert_type([*User.scan_keys(batch_size=10)], list[Any])
+assert_type(User.count() + User.purge(), int)
 assert_type(User.increment(1, User.created, 2), int)
 assert_type(User.increment(1, "created"), Any)
 assert_type(Counter.increment(1, Counter.ratio, 0.5), float)
@@ -195,6 +198,9 @@ async def load_user(pk: int) -> dict[str, str] | None:
 
 
 async def awaited() -> None:
+    assert_type([row async for row in User.ascan(batch_size=10)], list[User])
+    assert_type([pk async for pk in User.ascan_keys()], list[Any])
+    assert_type(await User.acount() + await User.apurge(), int)
     assert_type(await User.acreate(id=1), User)
     assert_type(await User.aget(id=1), User)
     assert_type(await User.aget_by_id(1), User)

@@ -24,7 +24,7 @@ from .. import _shim as cython
 if cython.compiled:
     import cython
 
-__all__ = ["KEY_TYPES", "MAX_KEY_BYTES", "Identity", "escape"]
+__all__ = ["DIGEST_MARK", "KEY_TYPES", "MAX_KEY_BYTES", "Identity", "escape", "text_maker", "unescape"]
 
 KEY_TYPES = frozenset({bool, int, float, str, bytes, Decimal, UUID, date, datetime, time})
 """The types of most values in primary keys: what is of one is neither a row nor several."""
@@ -35,7 +35,8 @@ MAX_KEY_BYTES = 250
 _DIGEST_BYTES = 16
 # No escaped text holds "%~" ("%" is always followed by two hex digits), so a digested key never equals
 # one that was short enough to stay as it is.
-_DIGEST_MARK = "%~"
+DIGEST_MARK = "%~"
+"""What comes before the digest in a key that was too long."""
 
 _UNSAFE = re.compile(r"[^!-$&-9;-~]")
 _UNSAFE_BUT_COLON = re.compile(r"[^!-$&-~]")
@@ -52,6 +53,19 @@ def escape(text: str, colon: bool = False) -> str:
     """Percent-encode what is not printable ASCII, and ``%``, and ``:`` unless ``colon`` allows it."""
     pattern = _UNSAFE_BUT_COLON if colon else _UNSAFE
     return text if pattern.search(text) is None else pattern.sub(_percent, text)
+
+
+def unescape(text: str) -> str:
+    """Return the text that :func:`escape` has made this of.
+
+    Raises:
+        ValueError: it has not made this of any.
+    """
+    if "%" not in text:
+        return text
+    parts = text.split("%")
+    encoded = parts[0].encode() + b"".join([bytes.fromhex(part[:2]) + part[2:].encode() for part in parts[1:]])
+    return encoded.decode("utf-8", "surrogatepass")
 
 
 def _text(stored: Any) -> str:
@@ -80,12 +94,12 @@ def _marked(text: str) -> str:
     return f"%{ord(text[0]):02X}{escape(text[1:])}"
 
 
-def _text_maker(converter: Any) -> Callable[[Any], str]:
-    """Return the function that makes the text of a value in keys from its key form."""
+def text_maker(converter: Any) -> Callable[[Any], str]:
+    """Return the function that makes the text of a value in keys, escaped, from its key form."""
     if converter.key_parts is None:
         return _mixed_text if converter.mixed else _text
     # How many values a composite key has is fixed by its model, so writing them one after another keeps keys apart.
-    makers = [*map(_text_maker, converter.key_parts)]
+    makers = [*map(text_maker, converter.key_parts)]
     return lambda forms: ":".join([make(form) for make, form in zip(makers, forms, strict=True)])
 
 
@@ -103,7 +117,7 @@ def shortened(key: str) -> str:
     from hashlib import blake2b  # here, because few keys are that long: it loads OpenSSL
 
     digest = blake2b(key.encode("ascii"), digest_size=_DIGEST_BYTES).hexdigest()
-    return key[: MAX_KEY_BYTES - len(_DIGEST_MARK) - len(digest)] + _DIGEST_MARK + digest
+    return key[: MAX_KEY_BYTES - len(DIGEST_MARK) - len(digest)] + DIGEST_MARK + digest
 
 
 @cython.cclass
@@ -258,7 +272,7 @@ class Identity:
             return self.format(forms)
         if self._texts is None:
             # At the first use: by then the models that key fields refer to are declared.
-            self._texts = [_text_maker(converter) for _, _, converter, _ in self._steps]
+            self._texts = [text_maker(converter) for _, _, converter, _ in self._steps]
         key = self.prefix
         for position, (_, _, _, label) in enumerate(self._steps):
             key += label + self._texts[position](forms[position])

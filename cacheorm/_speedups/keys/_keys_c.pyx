@@ -9,7 +9,7 @@ from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 import os
 
-from ._identity_c import KEY_TYPES, MAX_KEY_BYTES, escape
+from ._identity_c import DIGEST_MARK, KEY_TYPES, MAX_KEY_BYTES, escape, text_maker, unescape
 from ._identity_c import Identity as GeneralIdentity
 from ..rows._codec_c cimport ValueCodec, codec_of
 from ..rows._slots_c cimport is_leaf, leave_untracked, slot_offset, taken
@@ -38,6 +38,7 @@ cdef extern from *:
     dict new_dict(Py_ssize_t size)
 
 __all__ = [
+    "DIGEST_MARK",
     "KEY_TYPES",
     "MAX_KEY_BYTES",
     "Identity",
@@ -47,6 +48,8 @@ __all__ = [
     "found",
     "missing_positions",
     "has_duplicates",
+    "text_maker",
+    "unescape",
 ]
 
 # The longest key that is made here; a longer one gets a digest. Not Python's number: the buffers below have this size.

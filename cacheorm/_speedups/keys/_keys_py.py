@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from . import _identity
-from ._identity import KEY_TYPES, MAX_KEY_BYTES, escape, shortened
+from ._identity import DIGEST_MARK, KEY_TYPES, MAX_KEY_BYTES, escape, shortened, text_maker, unescape
 
 __all__ = [
+    "DIGEST_MARK",
     "KEY_TYPES",
     "MAX_KEY_BYTES",
     "Identity",
@@ -23,6 +24,8 @@ __all__ = [
     "found",
     "has_duplicates",
     "missing_positions",
+    "text_maker",
+    "unescape",
 ]
 
 

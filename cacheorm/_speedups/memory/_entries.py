@@ -155,6 +155,12 @@ class Entries:
             self._drop_expired()
             return key in self._store
 
+    def _keys_from(self, cursor: Any, count: int) -> tuple[list[str], Any]:
+        """Return at most ``count`` keys, and the cursor of the next call; see :meth:`LruTable.keys_from`."""
+        with self._lock:
+            self._drop_expired()
+            return self._store.keys_from(cursor, count)
+
     def _left(self, key: str) -> int | None:
         """Return the seconds that ``key`` has left, rounded up; 0 if it never expires, ``None`` without it."""
         check_types((key,))

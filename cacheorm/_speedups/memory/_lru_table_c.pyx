@@ -107,6 +107,19 @@ cdef class LruTable:
             i += 1
         return list(zip(keys[:i], values[:i]))
 
+    def keys_from(self, cursor, Py_ssize_t count):
+        """Return some keys, and the cursor of the next call: the place of an entry, which it keeps as long as it is."""
+        cdef list keys = [None] * count
+        cdef Py_ssize_t i = 0
+        cdef uint32_t at = 1 if cursor is None else cursor
+        # From here on nothing runs but this loop. A cursor may lie behind the last entry since the table was cleared.
+        while at < self.table.begun and i < count:
+            if self.table.entries[at].key is not NULL:
+                keys[i] = <object> self.table.entries[at].key
+                i += 1
+            at += 1
+        return keys[:i], at if at < self.table.begun else None
+
     def get(self, key):
         """Return the value of a key, which is no use of it."""
         cdef uint32_t at = self._find(key)

@@ -64,6 +64,21 @@ class LruTable:
         """Return keys and values in order of use."""
         return [*self._values.items()]
 
+    def keys_from(self, cursor: Any, count: int) -> tuple[list[str], Any]:
+        """Return some keys; keys that stay in the table are there once in the results of all calls.
+
+        Args:
+            cursor: what the call before returned; ``None`` for the first call.
+            count: the most keys to return, at least 1.
+
+        Returns:
+            The keys, and the cursor of the next call; ``None`` instead if there are no more.
+        """
+        # In the C version it is a place in the table, so that nothing grows with the number of keys.
+        left = [*self._values][::-1] if cursor is None else cursor
+        keys = [left.pop() for _ in range(min(count, len(left)))]
+        return [key for key in keys if key in self._values], left or None
+
     def get(self, key: object) -> bytes | None:
         """Return the value of a key, which is no use of it."""
         return self._values.get(_text(key)) if isinstance(key, str) else None

@@ -6,7 +6,7 @@ from cpython.list cimport PyList_GET_SIZE
 from libc.string cimport memcmp
 
 from .._digits cimport count_digits, put_number
-from ._replies cimport line_end
+from ._replies cimport MAX_LINE, line_end
 from ._reply_buffer_c cimport ReplyBuffer
 from ._requests cimport *
 
@@ -174,6 +174,20 @@ cdef class MetaReader(ReplyBuffer):
             return line, [], None
         words = line.split(b" ")
         return words[0], [word for word in words[1 if value is None else 2:] if word], value
+
+    def read_lines(self):
+        """Take all whole lines that have arrived; return them as they are."""
+        cdef const char *data = PyByteArray_AS_STRING(self.buffer)
+        cdef Py_ssize_t at = self.end
+        while at > self.start and data[at - 1] != b"\n":
+            at -= 1
+        if at == self.start:
+            if self.end - self.start >= MAX_LINE:
+                raise ValueError(f"a line is longer than {MAX_LINE} bytes")
+            return b""
+        lines = PyBytes_FromStringAndSize(data + self.start, at - self.start)
+        self.start = at
+        return lines
 
 
 cdef inline bint has_value(const char *data, Py_ssize_t stop, Py_ssize_t end, Py_ssize_t size) except -1:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from ._lines_py import find_line_end
+from ._lines_py import MAX_LINE, find_line_end
 from ._positions_py import check_places, position_at
 from ._reply_buffer_py import ReplyBuffer
 
@@ -183,6 +183,21 @@ class MetaReader(ReplyBuffer):
             return line, [], None
         words = line.split(b" ")
         return words[0], [word for word in words[1:] if word], None
+
+    def read_lines(self) -> bytes:
+        """Take all whole lines that have arrived, which may end with LF alone; return them as they are.
+
+        Raises:
+            ValueError: a line is longer than any that memcached sends.
+        """
+        end = self._buffer.rfind(b"\n", self._start, self._end) + 1
+        if end == 0:
+            if self._end - self._start >= MAX_LINE:
+                raise ValueError(f"a line is longer than {MAX_LINE} bytes")
+            return b""
+        lines = bytes(self._buffer[self._start : end])
+        self._start = end
+        return lines
 
     def _value(self, end: int, size: int) -> bytes | None:
         """Return the value that follows the line that ends at ``end``; ``None`` where it has not arrived."""

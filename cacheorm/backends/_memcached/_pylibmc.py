@@ -17,6 +17,7 @@ import pylibmc
 
 from ...errors import BackendError
 from ...types import KeepTTL, PoolState, to_bytes
+from .._net.scanning import Ends
 from ..base import next_count
 from .exchanges import exptime
 
@@ -192,6 +193,12 @@ class PylibmcEngine:
         return self._call(lambda client: sum(bool(client.delete(key)) for key in keys), write=True)
 
     # -- the server ------------------------------------------------------------------------------
+
+    def scan(self, prefix: str, ends: Ends) -> AsyncGenerator[list[str], None]:
+        """Raise: the client has no such request."""
+        raise NotImplementedError(
+            "pylibmc does not enumerate keys: leave out client= to use cacheorm's own connections"
+        )
 
     async def clear(self, end: float) -> None:
         """Drop every entry."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, Protocol
 
 from ..._speedups import wire
 from ...deadlines import until
 from ...errors import BackendError
 from ...types import KEEP_TTL, TTL, KeepTTL, Outcome, PoolState, Value, check_ttl
+from .._net.scanning import Ends, delete_prefix, in_lists
 from .._net.sync_bridge import Chunks, all_of
 from ..base import next_count, split_swaps
+from ..enumeration import check_clear
 from .servers import Unwritten
 
 __all__ = ["Engine", "MemcachedCommands"]
@@ -40,6 +42,7 @@ class Engine(Protocol):
     async def swap(
         self, keys: Sequence[str], values: Sequence[bytes], tokens: Sequence[int], seconds: int | KeepTTL, end: float
     ) -> list[Any]: ...
+    def scan(self, prefix: str, ends: Ends) -> AsyncGenerator[list[str], None]: ...
     async def clear(self, end: float) -> None: ...
     async def ping(self, end: float) -> bool: ...
     async def stats(self, end: float) -> dict[bytes, bytes]: ...
@@ -156,8 +159,17 @@ class MemcachedCommands:
 
     # -- the backend as a whole ------------------------------------------------------------------
 
-    async def clear(self) -> None:
-        await self._engine.clear(until(self._timeout))
+    def scan_chunks(self, prefix: str, batch_size: int) -> AsyncGenerator[list[str], None]:
+        if prefix:
+            wire.check_memcached_keys((prefix,))
+        return in_lists(self._engine.scan(prefix, lambda: until(self._timeout)), batch_size)
+
+    async def clear(self, prefix: str | None = None, *, everything: bool = False) -> None:
+        check_clear(prefix, everything, is_own=False)
+        if prefix is None:
+            await self._engine.clear(until(self._timeout))
+        else:
+            await delete_prefix(self, prefix)
 
     async def ping(self) -> bool:
         return await self._engine.ping(until(self._timeout))

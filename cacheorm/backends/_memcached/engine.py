@@ -6,11 +6,12 @@ bytes when they come here; ``end`` is when to give up, in the time of :func:`tim
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from ...errors import BackendError
 from ...types import KeepTTL, PoolState
+from .._net.scanning import Ends
 from .._net.sync_bridge import Chunks, OnePart
 from .._net.transport import Effect
 from .compare_and_set import CompareAndSet
@@ -99,6 +100,10 @@ class MetaEngine(CompareAndSet):
         return statuses.count(True)
 
     # -- the servers -----------------------------------------------------------------------------
+
+    def scan(self, prefix: str, ends: Ends) -> AsyncGenerator[list[str], None]:
+        """Yield the keys of all servers that begin with a prefix."""
+        return self._servers.scan(prefix, ends)
 
     async def clear(self, end: float) -> None:
         """Drop every entry of all servers.

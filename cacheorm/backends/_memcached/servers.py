@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from itertools import compress
 from typing import Any, TypeVar
 
 from ..._speedups import hash_ring
@@ -16,7 +17,9 @@ from .._net.batch import Batch
 from .._net.exchange import Exchange, may_repeat, run_exchange
 from .._net.fanout import FanOut
 from .._net.pool import Pool
+from .._net.scanning import Ends
 from .._net.transport import IO, UnreachableError
+from .dumps import dump_keys
 from .exchanges import Values
 from .rings import Rings
 
@@ -66,6 +69,7 @@ class Servers:
         self._pools = pools
         self.count = len(pools)
         self._rings = rings
+        self._dumping = io.lock(server)
 
     def owners(self, keys: Sequence[str]) -> bytes:
         """Return the number of the server of each key, a byte each."""
@@ -184,6 +188,16 @@ class Servers:
         await self._complete(reading, end)
         if reading.collect():
             yield reading.take()
+
+    async def scan(self, prefix: str, ends: Ends) -> AsyncGenerator[list[str], None]:
+        """Yield the keys that begin with a prefix, server by server.
+
+        Entries that are on another server than the ring says are left out, as nobody finds them there.
+        """
+        for place, pool in enumerate(self._pools):
+            async with aclosing(dump_keys(self._io, pool, prefix, ends, self._dumping)) as chunks:
+                async for keys in chunks:
+                    yield keys if self._rings is None else [*compress(keys, map(place.__eq__, self.owners(keys)))]
 
     def missed(self, error: BackendError) -> bool:
         """Return whether what could not be read because of an error counts as missed."""

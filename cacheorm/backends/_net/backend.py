@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from ..._speedups import wire
@@ -95,6 +96,16 @@ class NetworkBackend(FallibleBackend):
     def aget_chunks(self, keys: Sequence[str]) -> AsyncIterator[list[bytes | None]]:
         chunks: AsyncIterator[list[bytes | None]] = self._awaited().get_chunks(keys)
         return chunks
+
+    def scan_chunks(self, prefix: str = "", batch_size: int = 1000) -> Iterator[list[str]]:
+        self._check_scan(prefix, batch_size)
+        return iterate_blocking(self._blocking.scan_chunks(prefix, batch_size))
+
+    async def ascan_chunks(self, prefix: str = "", batch_size: int = 1000) -> AsyncGenerator[list[str], None]:
+        self._check_scan(prefix, batch_size)
+        async with aclosing(self._awaited().scan_chunks(prefix, batch_size)) as chunks:
+            async for keys in chunks:
+                yield keys
 
     def pools(self) -> list[PoolState]:
         states: list[PoolState] = self._blocking.pools()

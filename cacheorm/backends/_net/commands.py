@@ -14,6 +14,6 @@ COMMANDS = (
 """The names of the coroutine functions; :class:`~cacheorm.backends.base.BaseBackend` declares each."""
 
 Commands = Any
-"""Has a coroutine function for each of :data:`COMMANDS`, ``pools()`` as a backend has it, and ``get_chunks(keys)``,
-which returns :class:`~.sync_bridge.Chunks`.
+"""Has a coroutine function for each of :data:`COMMANDS`, ``pools()`` as a backend has it, and ``get_chunks(keys)``
+and ``scan_chunks(prefix, batch_size)``, which return :class:`~.sync_bridge.Chunks`.
 """

@@ -131,8 +131,18 @@ class MissOnFailure:
         outcome: Outcome = await self._agree([*mapping], self._commands.compare_and_set_many, mapping, ttl)
         return outcome
 
-    async def clear(self) -> None:
-        await self._commands.clear()
+    async def scan_chunks(self, prefix: str, batch_size: int) -> AsyncGenerator[list[str], None]:
+        if self._pending:
+            with self._bounded():
+                await self._invalidate()
+        async with aclosing(self._commands.scan_chunks(prefix, batch_size)) as chunks:
+            async for keys in chunks:
+                hidden = self._pending.among(keys) if self._pending else _NONE
+                if found := [key for key in keys if key not in hidden] if hidden else keys:
+                    yield found
+
+    async def clear(self, prefix: str | None = None, *, everything: bool = False) -> None:
+        await self._commands.clear(prefix, everything=everything)
 
     async def ping(self) -> bool:
         reply: bool = await self._commands.ping()

@@ -14,9 +14,11 @@ from redis.exceptions import RedisError, ResponseError
 
 from ...errors import BackendError
 from ...types import PoolState
+from .._net.scanning import Ends
 from .._net.transport import Effect
 from .exchanges import Command, set_options
 from .refusals import refusal_of, refuse
+from .scanning import scan_server
 from .single import groups_of
 
 __all__ = ["ClientTopology"]
@@ -76,6 +78,10 @@ class ClientTopology:
                 refuse(self.server, values)
             yield values
 
+    def scan(self, pattern: bytes, count: int, ends: Ends) -> AsyncGenerator[list[str], None]:
+        """Yield the keys that match a pattern."""
+        return scan_server(self.server, lambda commands, end: self._run(commands, Effect.READ), pattern, count, ends)
+
     def groups(self, keys: Sequence[str], limit: int) -> Iterator[list[int]]:
         """Divide keys into parts of at most ``limit``; return their positions."""
         return groups_of(keys, limit)
@@ -117,6 +123,6 @@ def _plain(reply: Any) -> Any:
         return refusal_of(reply)
     if isinstance(reply, str):
         return reply.encode("utf-8")
-    if isinstance(reply, list):
+    if isinstance(reply, (list, tuple)):
         return [_plain(item) for item in reply]
     return reply

@@ -31,11 +31,14 @@ from ...types import PoolState
 from .._net.batch import Batch
 from .._net.exchange import may_repeat
 from .._net.fanout import FanOut
+from .._net.scanning import Ends
 from .._net.sync_bridge import Chunks, OnePart
 from .._net.transport import Effect, LeftAloneError, UnreachableError
+from .cluster_scan import scan_cluster
 from .exchanges import DUE, READ_CHUNK, Command, Commands, Gets, Sets, Unit, set_options
 from .jobs import Job, Part, Stray, Units, is_redirection, ready_until
 from .nodes import Nodes
+from .pauses import Pauses
 from .refusals import Unanswered, error_of, refuse
 from .single import as_transaction, outcome_of_unit
 from .slots import Address, SlotMap
@@ -47,8 +50,6 @@ _REDIRECTS = 5
 _QUICK_REDIRECTS = 2
 # A node from which more slots than this have gone has probably lost others too.
 _MANY_MOVES = 16
-_FIRST_PAUSE = 0.01
-_LONGEST_PAUSE = 0.25
 _NAMED = 5
 # Values that are handed out at a time at least: each handing out has its price.
 _WORTH = 100
@@ -95,7 +96,7 @@ class Cluster:
     async def run_everywhere(self, commands: Sequence[Command], effect: Effect, end: float) -> list[list[Any]]:
         """Send commands to each primary; return the replies of each."""
         start = time.monotonic()
-        pauses = _Pauses(self._nodes, end)
+        pauses = Pauses(self._nodes.io, end)
         while True:
             slots = await self._nodes.slots(end)
             parts = [(self._nodes.pool(address), Unit(commands, effect)) for address in slots.addresses]
@@ -180,6 +181,10 @@ class Cluster:
                     values[i] = None
         return values
 
+    def scan(self, pattern: bytes, count: int, ends: Ends) -> AsyncGenerator[list[str], None]:
+        """Yield the keys of all primaries that match a pattern."""
+        return scan_cluster(self._nodes, pattern, count, ends)
+
     def groups(self, keys: Sequence[str], limit: int) -> Iterator[list[int]]:
         """Divide keys by slot, into parts of at most ``limit``; return their positions."""
         by_slot: dict[int, list[int]] = {}
@@ -236,7 +241,7 @@ class Cluster:
         Raises:
             BackendError: some must not be sent again, were redirected too often, or nobody has answered in time.
         """
-        pauses = _Pauses(self._nodes, end)
+        pauses = Pauses(self._nodes.io, end)
         redirects: Counter[int] = Counter()
         failed: set[Address | None] = set()
         reasons: dict[int, Stray] = {}
@@ -345,26 +350,3 @@ class Cluster:
         error = BackendError(f"{self.server}: {what}, {label} {names}: {cause}", maybe_applied=maybe_applied)
         error.__cause__ = cause
         return error
-
-
-class _Pauses:
-    """The pauses of one operation, longer and longer ones, as long as it has time.
-
-    Args:
-        nodes: the cluster.
-        end: when to give up.
-    """
-
-    def __init__(self, nodes: Nodes, end: float) -> None:
-        self._sleep = nodes.io.sleep
-        self._end = end
-        self._next = 0.0
-
-    async def next(self) -> bool:
-        """Wait for a while; return whether there was time for that, and is some left. The first pause is none."""
-        pause, self._next = self._next, min(max(2 * self._next, _FIRST_PAUSE), _LONGEST_PAUSE)
-        if self._end - time.monotonic() <= pause:
-            return False
-        if pause:
-            await self._sleep(pause)
-        return True

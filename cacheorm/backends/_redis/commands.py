@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Hashable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 from ..._speedups import wire
 from ...deadlines import until
 from ...types import TTL, KeepTTL, Outcome, PoolState, Value
+from .._net.scanning import delete_prefix, in_lists
 from .._net.sync_bridge import Chunks, all_of
 from .._net.transport import Effect
 from ..base import later_part, next_count, split_swaps
+from ..enumeration import check_clear
 from .exchanges import Command, set_options
 from .refusals import Unanswered, refuse, words_of
+from .scanning import begins_with
 from .swap import Swaps
 from .topology import Topology
 
@@ -141,8 +144,17 @@ class RedisCommands:
 
     # -- the backend as a whole ------------------------------------------------------------------
 
-    async def clear(self) -> None:
-        await self._topology.run_everywhere([("FLUSHDB",)], Effect.SAME, until(self._timeout))
+    def scan_chunks(self, prefix: str, batch_size: int) -> AsyncGenerator[list[str], None]:
+        wire.check_keys((prefix,))
+        found = self._topology.scan(begins_with(prefix), min(batch_size, _CHUNK), lambda: until(self._timeout))
+        return in_lists(found, batch_size)
+
+    async def clear(self, prefix: str | None = None, *, everything: bool = False) -> None:
+        check_clear(prefix, everything, is_own=False)
+        if prefix is None:
+            await self._topology.run_everywhere([("FLUSHDB",)], Effect.SAME, until(self._timeout))
+        else:
+            await delete_prefix(self, prefix)
 
     async def ping(self) -> bool:
         replies = await self._topology.run_everywhere([("PING",)], Effect.READ, until(self._timeout))

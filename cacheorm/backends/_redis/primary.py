@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Hashable, Iterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from redis.exceptions import MasterDownError, ReadOnlyError
@@ -25,12 +26,14 @@ from ...errors import BackendError
 from ...types import PoolState
 from .._net.breaker import Breakers
 from .._net.exchange import half_of, may_repeat, run_exchange
+from .._net.scanning import Ends
 from .._net.sync_bridge import Chunks, OnePart
 from .._net.transport import IO, Effect, UnreachableError, UnsuitableError
 from ..base import later_part
 from .endpoint import RedisEndpoint
 from .exchanges import READ_CHUNK, Command, Unit
 from .refusals import is_read_only
+from .scanning import scan_server
 from .sentinels import Address, Sentinels
 from .single import SingleServer, groups_of
 
@@ -92,6 +95,10 @@ class _RoleCheck(Unit):
         if done and isinstance(reply, list) and reply[0] != b"master":
             raise UnsuitableError(f"{self._where} is a replica, though a sentinel named it")
         return done
+
+
+class _ReplacedError(Exception):
+    """Another server has taken over."""
 
 
 class Primary:
@@ -174,6 +181,27 @@ class Primary:
                 self._leave(server)
                 if attempt == 2:
                     raise
+
+    async def scan(self, pattern: bytes, count: int, ends: Ends) -> AsyncGenerator[list[str], None]:
+        """Yield the keys that match a pattern; from the beginning again where another server takes over."""
+        while True:
+            address = (await self._primary(ends())).address
+            found = scan_server(self.server, partial(self._ask_at, address), pattern, count, ends)
+            with suppress(_ReplacedError):
+                async with aclosing(found) as chunks:
+                    async for keys in chunks:
+                        yield keys
+                return
+
+    async def _ask_at(self, address: Address, commands: Sequence[Command], end: float) -> list[Any]:
+        """Send commands that read to the primary, if that still is the server at an address."""
+
+        async def ask(server: _Server) -> list[Any]:
+            if server.address != address:
+                raise _ReplacedError
+            return await server.run("", commands, Effect.READ, end)
+
+        return await self._attempt(Effect.READ, end, ask, lambda replies: any(map(is_read_only, replies)))
 
     def groups(self, keys: Sequence[str], limit: int) -> Iterator[list[int]]:
         """Divide keys into those that may go into one command, at most ``limit`` each; return their positions."""

@@ -10,11 +10,13 @@ from ...types import PoolState
 from .._net.breaker import Breakers
 from .._net.exchange import run_exchange
 from .._net.fanout import FanOut
+from .._net.scanning import Ends
 from .._net.sync_bridge import Chunks, OnePart
 from .._net.transport import IO, Effect
 from .endpoint import RedisEndpoint
 from .exchanges import READ_CHUNK, Command, Commands, Sets, Unit, Values
 from .refusals import refuse
+from .scanning import scan_server
 
 __all__ = ["SingleServer", "as_transaction", "groups_of", "outcome_of_unit"]
 
@@ -88,6 +90,12 @@ class SingleServer:
             raise exchange.error
         if exchange.refusal is not None:
             refuse(self.server, exchange.refusal)
+
+    def scan(self, pattern: bytes, count: int, ends: Ends) -> AsyncGenerator[list[str], None]:
+        """Yield the keys that match a pattern."""
+        return scan_server(
+            self.server, lambda commands, end: self.run("", commands, Effect.READ, end), pattern, count, ends
+        )
 
     def groups(self, keys: Sequence[str], limit: int) -> Iterator[list[int]]:
         """Divide keys into those that may go into one command, at most ``limit`` each; return their positions."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Hashable, Iterator, Sequence
 from typing import Any, Protocol
 
 from ...types import PoolState
+from .._net.scanning import Ends
 from .._net.sync_bridge import Chunks
 from .._net.transport import Effect
 from .exchanges import Command
@@ -53,6 +54,15 @@ class Topology(Protocol):
 
     def read_chunks(self, keys: Sequence[str], end: float) -> Chunks[list[bytes | None]]:
         """Yield the values of ``keys`` in their order, in lists, while the server makes the next."""
+
+    def scan(self, pattern: bytes, count: int, ends: Ends) -> AsyncGenerator[list[str], None]:
+        """Yield the keys of all servers that match a pattern, in lists, empty ones among them.
+
+        Args:
+            pattern: glob-style.
+            count: about how many keys a server looks at for each request.
+            ends: bounds each request.
+        """
 
     def groups(self, keys: Sequence[str], limit: int) -> Iterator[list[int]]:
         """Divide keys into those that may go into one command, at most ``limit`` each; return their positions."""
