@@ -23,6 +23,7 @@ from ..errors import CacheORMError
 from ..logs import log
 from ..models import Model
 from ..operations import ModelQuery
+from ..operations.own_keys import OwnKeys
 from ..operations.rows import slices
 from ..requests import Call, Steps
 from ..sync_driver import run
@@ -193,7 +194,7 @@ def _remove(model: type[Model], pks: list[Any]) -> Steps[None]:
 def _remove_all(model: type[Model]) -> Steps[None]:
     """Remove all rows, leases and remembered misses of a model."""
     plan = model._meta
-    yield Call(plan.backend, "clear", (f"{plan.prefix}:",))
+    yield Call(plan.backend, "clear", (OwnKeys(plan).prefix,))
 
 
 def _try(model: type[Model], what: str, steps: Steps[None]) -> Steps[bool]:
