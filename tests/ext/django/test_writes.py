@@ -303,7 +303,7 @@ class Clearing(co.SimpleBackend):
 
     def clear(self, prefix: str | None = None, **options: Any) -> Any:
         self.prefixes.append(prefix)
-        super().clear()
+        super().clear(prefix, **options)
 
 
 def test_all_rows_are_removed_if_none_can_be_named(
@@ -317,10 +317,10 @@ def test_all_rows_are_removed_if_none_can_be_named(
         # Keys made by an expression are known to the database alone.
         Product.objects.filter(pk__in=ids[2:]).update(id=models.F("id") + 100)
         assert backend.prefixes == []
-    assert backend.prefixes == ["m:shop.product:"]
+    assert backend.prefixes == ["m:shop.product:id:"]
     assert "Product: all rows are removed from the cache, since an update has changed primary keys" in caplog.text
     invalidate(rows)
-    assert backend.prefixes == ["m:shop.product:"] * 2
+    assert backend.prefixes == ["m:shop.product:id:"] * 2
 
 
 @pytest.mark.skipif(not hasattr(models, "DB_CASCADE"), reason="Django leaves deletions to the database since 6.1")
@@ -332,7 +332,7 @@ def test_rows_that_the_database_deletes_by_itself(database: str) -> None:
     assert (leaflets.get(id=leaflet.pk).brand_id, brands.get(id=brand.pk).name) == (brand.pk, "acme")
     brand.delete()
     assert leaflets.get_or_none(id=leaflet.pk) is None
-    assert backend.prefixes == ["m:shop.leaflet:"]
+    assert backend.prefixes == ["m:shop.leaflet:id:"]
 
 
 def test_a_server_that_is_down_at_the_commit(database: str) -> None:
