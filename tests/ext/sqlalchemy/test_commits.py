@@ -508,7 +508,6 @@ UNKNOWN: dict[str, Callable[[Any, Session], Any]] = {
 }
 
 
-@pytest.mark.skipif(not hasattr(co.SimpleBackend, "scan"), reason="backends do not enumerate keys yet")
 @pytest.mark.usefixtures("may_log")
 @pytest.mark.parametrize("form", UNKNOWN)
 def test_otherwise_all_rows_of_the_model_are_removed(
