@@ -73,6 +73,7 @@ class PostgresServer(ServerProcess):
             "max_wal_senders": 0,
             "wal_level": "minimal",
             "autovacuum": "off",
+            "max_prepared_transactions": 4,
         }
         return [
             "-D",
