@@ -21,7 +21,7 @@ from pathlib import Path
 from .contests import OURS, Contest, contestants
 from .stores import Stores
 
-__all__ = ["PATHS", "count", "counted"]
+__all__ = ["PATHS", "count", "counted", "counts_of", "mark"]
 
 PATHS = [
     Contest("query_many", "Simple"),
@@ -55,12 +55,28 @@ def count(rows: int = 1000) -> dict[Contest, tuple[int, int]]:
     Raises:
         RuntimeError: callgrind did not write down what was expected.
     """
+    # Three marks for each path: what comes before the first is setting up.
+    totals = counts_of("benchmarks.instructions", 3 * len(PATHS), str(rows))
+    return {path: (totals[3 * at + 1], totals[3 * at + 2]) for at, path in enumerate(PATHS)}
+
+
+def counts_of(module: str, marks: int, *arguments: str) -> list[int]:
+    """Run a module under callgrind; return the instructions before each mark of it, since the one before.
+
+    Args:
+        module: the name of a module that calls :func:`mark`.
+        marks: how often it does so.
+        arguments: what it is given on the command line.
+
+    Raises:
+        RuntimeError: callgrind did not write down what was expected.
+    """
     with tempfile.TemporaryDirectory(prefix="cacheorm-callgrind-") as folder:
         command = ["valgrind", "--tool=callgrind", f"--dump-before={_MARK}", "--callgrind-out-file=counts"]
         # Hashes decide how often keys of dicts collide.
         environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": str(Path(__file__).parents[1])}
         done = subprocess.run(
-            [*command, sys.executable, "-m", "benchmarks.instructions", str(rows)],
+            [*command, sys.executable, "-m", module, *arguments],
             cwd=folder,
             env=environment,
             capture_output=True,
@@ -70,10 +86,14 @@ def count(rows: int = 1000) -> dict[Contest, tuple[int, int]]:
         if done.returncode != 0:
             raise RuntimeError(f"the program failed under callgrind:\n{done.stderr}")
         parts = {int(path.suffix[1:]): path for path in Path(folder).glob("counts.*")}
-        # Three marks for each path: what comes before the first is setting up.
-        if len(parts) < 3 * len(PATHS):
+        if len(parts) < marks:
             raise RuntimeError(f"callgrind wrote {len(parts)} parts:\n{done.stderr}")
-        return {path: (_total(parts[3 * at + 2]), _total(parts[3 * at + 3])) for at, path in enumerate(PATHS)}
+        return [_total(parts[number]) for number in range(1, marks + 1)]
+
+
+def mark() -> None:
+    """Have callgrind write down what it has counted, and begin anew."""
+    os.getppid()
 
 
 def _total(part: Path) -> int:
@@ -94,11 +114,11 @@ def main(rows: int) -> None:
                     hand()
                 gc.collect()
                 gc.disable()
-                os.getppid()
+                mark()
                 ours()
-                os.getppid()
+                mark()
                 hand()
-                os.getppid()
+                mark()
                 gc.enable()
 
 

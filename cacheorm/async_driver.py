@@ -10,8 +10,9 @@ import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
+from .behind import in_loop, in_thread
 from .deadlines import deadline
-from .requests import Call, CallFunction, Fetch, Request, Sleep, Steps, WaitFor, pauses
+from .requests import Behind, Call, CallFunction, Fetch, Request, Sleep, Steps, WaitFor, pauses
 from .sync_driver import perform
 
 __all__ = ["admission", "aperform", "arun", "arun_each", "awaited_reply"]
@@ -49,6 +50,8 @@ async def aperform(request: Request) -> Any:
         import asyncio
 
         return await asyncio.sleep(request.seconds)
+    if isinstance(request, Behind):
+        return in_loop(request.job.arun) if request.job.in_loop else in_thread(request.job.run)
     for _, row in request.rows:
         await request.sender.asend(instance=row, **request.details)
     return None
@@ -70,7 +73,13 @@ def admission(backend: Any) -> Awaitable[float | None] | None:
     return wait
 
 
-async def arun(steps: Steps[R], backend: Any = None, cleanup: Request | None = None, seconds: float | None = None) -> R:
+async def arun(
+    steps: Steps[R],
+    backend: Any = None,
+    cleanup: Request | None = None,
+    seconds: float | None = None,
+    awaited: bool = True,
+) -> R:
     """Run an operation to its end and return its result.
 
     Errors of requests are raised inside the operation, cancellation too. What a cancelled operation still has to
@@ -82,6 +91,8 @@ async def arun(steps: Steps[R], backend: Any = None, cleanup: Request | None = N
         backend: the backend that it uses first; see :func:`admission`.
         cleanup: the request with which a cancelled operation goes on. Only this function passes it, to that task.
         seconds: what is left for the first request to a backend, if the caller has awaited :func:`admission`.
+        awaited: whether anybody waits for it. An operation that goes on behind an answer releases what it has itself,
+            as its event loop may be about to end, and waits for it.
     """
     if (wait := admission(backend)) is not None:
         seconds = await wait
@@ -100,7 +111,7 @@ async def arun(steps: Steps[R], backend: Any = None, cleanup: Request | None = N
                 raise
             except BaseException as error:
                 request = steps.throw(error)
-                if cleanup is None and _is_cancellation(error):
+                if cleanup is None and awaited and _is_cancellation(error):
                     _go_on_behind(steps, request)
                     raise
             else:

@@ -1,8 +1,9 @@
-"""The loaders of a model: its functions that load missing rows, and how many calls of them may run at a time."""
+"""The loaders of a model: its functions that load missing rows, and which calls of them may run, and when."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from itertools import islice
 from types import FunctionType
@@ -15,7 +16,7 @@ from .types import must_be_awaited
 if TYPE_CHECKING:
     from .models import Model
 
-__all__ = ["LoadLimit", "Loader", "Loaders", "OnlyAwaitedError", "Uncommitted"]
+__all__ = ["LoadLimit", "Loader", "Loaders", "OnlyAwaitedError", "Paused", "Uncommitted"]
 
 Rows = Mapping[Any, Any] | Iterable[Any]
 
@@ -100,6 +101,17 @@ class Loaders:
         called: Any = self._function(self._called)
         return called, not must_be_awaited(called)
 
+    @property
+    def only_awaited(self) -> bool:
+        """Whether a called operation cannot call any of them."""
+        called = self._function(self._called)
+        return called is None or must_be_awaited(called)
+
+    @property
+    def in_loop(self) -> bool:
+        """Whether it is for the event loop of an awaited operation to call them, which is not to be held up."""
+        return self.only_awaited or (self._awaited is not None and self._awaited is not self._called)
+
     def _function(self, given: Callable[..., Any] | str | None) -> Callable[..., Any] | None:
         # Looked up at each load, as any method is that a subclass or a test may replace.
         found: Callable[..., Any] | None = getattr(self._model, given) if isinstance(given, str) else given
@@ -162,6 +174,11 @@ class LoadLimit:
         """Return whether a turn is among the first of the queue."""
         return turn in self.running()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether no turn that joins now may go on."""
+        return len(self.running()) >= self.calls
+
     def ahead_of(self, turn: _Turn) -> list[Any]:
         """Return the turns before one that is in the queue."""
         turns = [*self._queue]
@@ -179,3 +196,51 @@ class LoadLimit:
                 return turns
             for turn in left:
                 self._queue.pop(turn, None)
+
+
+# How many keys are paused at most: then those are forgotten whose time is over, and if that does not help, all.
+_MOST_PAUSED = 100_000
+
+
+class Paused:
+    """The keys of a model whose rows this process does not load anew for a while: it does so already, or has failed."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+        self._failed_until: dict[str, float] = {}
+
+    def hold(self, keys: Iterable[str], seconds: float, failed: bool = False) -> None:
+        """Add keys, for some seconds; ``failed`` says that their rows could not be loaded."""
+        until = dict.fromkeys(keys, time.monotonic() + seconds)
+        self._until = _lasting(self._until)
+        self._until.update(until)
+        if failed:
+            self._failed_until = _lasting(self._failed_until)
+            self._failed_until.update(until)
+
+    def release(self, keys: Iterable[str]) -> None:
+        """Remove keys."""
+        for key in keys:
+            self._until.pop(key, None)
+            self._failed_until.pop(key, None)
+
+    def others(self, keys: list[str], places: list[int]) -> list[int]:
+        """Return those of some places whose keys are not among them."""
+        until = self._until
+        if not until:
+            return places
+        now = time.monotonic()
+        return [place for place in places if until.get(keys[place], 0.0) <= now]
+
+    def has_failed(self, key: str) -> bool:
+        """Return whether the row of a key could not be loaded lately."""
+        return self._failed_until.get(key, 0.0) > time.monotonic()
+
+
+def _lasting(until: dict[str, float]) -> dict[str, float]:
+    """Return ``until`` itself, or what is left of it when there is too much."""
+    if len(until) < _MOST_PAUSED:
+        return until
+    now = time.monotonic()
+    left = {key: end for key, end in [*until.items()] if end > now}
+    return left if len(left) < _MOST_PAUSED else {}

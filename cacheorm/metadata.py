@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._speedups import adopt, keys
+from .aging import Aging
 from .backends import BaseBackend, SimpleBackend
 from .errors import DoesNotExist, ShapeError, ValidationError, did_you_mean
 from .fields import CompositeKey, Field, ForeignKeyField
 from .fields.base import check_aliases
-from .loaders import Loaders, LoadLimit
+from .loaders import Loaders, LoadLimit, Paused
 from .model_registry import refuse_same_keys, registered_plans
 from .options import Options, resolve_backend, resolve_serializer
 from .serializers import BaseSerializer, Envelope, registry
@@ -118,6 +119,8 @@ class RowPlan:
         reader: reads one row with as few calls as possible.
         loaders: the functions that load missing rows, ``None`` without.
         load_limit: how many loader calls run at a time in this process, ``None`` for any number.
+        aging: how old rows may become, ``None`` if they have no ages.
+        paused: the keys whose rows are not loaded anew for a while.
     """
 
     def __init__(
@@ -128,8 +131,10 @@ class RowPlan:
         key_fields: tuple[Field[Any], ...],
         composite: CompositeKey | None,
         load_limit: LoadLimit | None = None,
+        aging: Aging | None = None,
     ) -> None:
         options.check_version(model.__name__)
+        options.check_loading(model.__name__)
         check_aliases(model.__name__, fields.values(), key_fields)
         self.model = model
         self.options = options
@@ -151,6 +156,8 @@ class RowPlan:
         self.identity: Any = keys.Identity(model, key_fields, self.prefix, formatter, options.key_version)
         self._resolved: _Resolved | None = None
         self.loaders = Loaders.of_model(model, options)
+        self.aging: Any = aging or Aging.of_model(options)
+        self.paused = Paused()
         if load_limit is None and options.max_loads is not None:
             load_limit = LoadLimit(options.max_loads)
         self.load_limit = load_limit
@@ -198,6 +205,11 @@ class RowPlan:
         """The model's serializer, or the process's default."""
         return self.resolved().serializer
 
+    @property
+    def failed_loads(self) -> int:
+        """How often rows could not be loaded anew in this process, and callers got older ones."""
+        return 0 if self.aging is None else self.aging.failures
+
     # -- what operations use ---------------------------------------------------------------------
 
     def resolved(self) -> _Resolved:
@@ -212,7 +224,13 @@ class RowPlan:
         self._check(backend, serializer)
         options = self.options
         envelope = Envelope(
-            self.model.__name__, serializer, options.accepts, options.version, options.compress, options.upgrade
+            self.model.__name__,
+            serializer,
+            options.accepts,
+            options.version,
+            options.compress,
+            options.upgrade,
+            self.aging is not None,
         )
         codec = serializer.row_codec(
             self.model,
@@ -223,6 +241,7 @@ class RowPlan:
             prefix=envelope.prefix,
             unwrap=envelope.unwrap,
             memory_limit=options.memory_limit,
+            aging=self.aging,
         )
         resolved = _Resolved(generation, backend, serializer, envelope.wrap(codec, self.identity))
         self._resolved = resolved
@@ -330,8 +349,8 @@ class RowPlan:
     def pick_ttl(self) -> int | None:
         """Return the lifetime for a write in seconds: the model's, shortened by a random part of its jitter."""
         ttl = self.options.ttl
-        if not ttl or not self.options.ttl_jitter:
-            return ttl
+        if not ttl or not self.options.ttl_jitter or (self.aging is not None and self.aging.keeps):
+            return ttl  # of rows that are kept stale, the headers say when the lifetime of each ends
         import random  # here, as it takes a millisecond to import, and few models need it
 
         return max(1, round(ttl * (1 - self.options.ttl_jitter * random.random())))  # noqa: S311
@@ -342,7 +361,7 @@ class RowPlan:
             backend=self.options.backend if backend is None else backend,
             serializer=self.options.serializer if serializer is None else serializer,
         )
-        return RowPlan(self.model, options, self.fields, self.key_fields, self.composite, self.load_limit)
+        return RowPlan(self.model, options, self.fields, self.key_fields, self.composite, self.load_limit, self.aging)
 
 
 class bind:  # noqa: N801 - it is called like a function, and used as a context manager like one

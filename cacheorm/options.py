@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 from .backends import BaseBackend, backend_from_url
+from .deadlines import check_seconds
 from .errors import did_you_mean
 from .fields import CompositeKey
 from .payload import LARGEST_VERSION
 from .serializers import BaseSerializer, Zstd, registry
 from .types import check_span, check_ttl, is_coroutine_function
 
-__all__ = ["LEASE_SECONDS", "NOT_INHERITED", "Options", "check_on_invalid", "resolve_backend", "resolve_serializer"]
+__all__ = [
+    "LEASE_SECONDS",
+    "NOT_INHERITED",
+    "RETRY_SECONDS",
+    "Options",
+    "check_on_invalid",
+    "resolve_backend",
+    "resolve_serializer",
+]
 
 NOT_INHERITED = ("name", "primary_key", "abstract")
 """The options that subclasses do not inherit."""
 
 LEASE_SECONDS = 5
 """The default of ``lease``: longer than most database queries, and short enough to wait for after a crash."""
+
+RETRY_SECONDS = 10
+"""The default of ``retry_after``."""
 
 
 class Options(NamedTuple):
@@ -43,6 +56,10 @@ class Options(NamedTuple):
     negative_ttl: int | None = None
     lease: int | None = LEASE_SECONDS
     max_loads: int | None = None
+    refresh_after: int | None = None
+    keep_stale: int | None = None
+    retry_after: int | None = None
+    loader_timeout: float | None = None
     primary_key: CompositeKey | None = None
     abstract: bool = False
 
@@ -76,6 +93,10 @@ class Options(NamedTuple):
             "negative_ttl": lambda ttl: check_span("it", ttl, "to remember no misses"),
             "lease": lambda seconds: check_span("it", seconds, "to take no leases"),
             "max_loads": lambda limit: _check_count(limit, ""),
+            "refresh_after": lambda seconds: check_span("it", seconds, "to load no rows anew"),
+            "keep_stale": lambda seconds: check_span("it", seconds, "to keep no rows past their ttl"),
+            "retry_after": lambda seconds: check_span("it", seconds, f"for {RETRY_SECONDS} seconds"),
+            "loader_timeout": _check_timeout,
             "name": _check_name,
             "namespace": _check_name,
             "primary_key": _check_primary_key,
@@ -97,6 +118,26 @@ class Options(NamedTuple):
             for option in ("upgrade", "version_in_key"):
                 if getattr(self, option):
                     raise ValueError(f"{model}.Meta.{option} needs the version of the model: set Meta.version too")
+
+    def check_loading(self, model: str) -> None:
+        """Raise :exc:`ValueError` for an option about the age of rows that means nothing beside the others."""
+        ages = ("refresh_after", "keep_stale", "retry_after", "loader_timeout")
+        given = [option for option in ages if getattr(self, option) is not None]
+        problem = ""
+        if given and self.loader is None and self.aloader is None:
+            problem = "it needs a Meta.loader or Meta.aloader, which loads the rows anew; without one, leave it None"
+        elif self.refresh_after is not None and self.ttl and self.refresh_after >= self.ttl:
+            problem = f"rows would be gone before they are due: it has to be less than the ttl, {self.ttl} seconds"
+        elif self.keep_stale is not None and not self.ttl:
+            given = ["keep_stale"]
+            problem = "it begins when the ttl of a row has ended: set Meta.ttl too, to a number of seconds above 0"
+        elif given == ["retry_after"]:
+            problem = "it is for rows that are old already: set Meta.refresh_after or Meta.keep_stale too"
+        elif self.loader_timeout is not None and self.keep_stale is None:
+            given = ["loader_timeout"]
+            problem = "there are rows to give in the meantime only with Meta.keep_stale: set that too"
+        if problem:
+            raise ValueError(f"{model}.Meta.{given[0]}: {problem}")
 
     @property
     def key_version(self) -> str:
@@ -175,6 +216,12 @@ def _check_count(limit: Any, unit: str) -> int | None:
     if limit < 1:
         raise ValueError(f"expected a number{unit}, at least 1")
     return limit
+
+
+def _check_timeout(seconds: Any) -> float | None:
+    if seconds is None:
+        return None
+    return check_seconds("it", seconds.total_seconds() if isinstance(seconds, timedelta) else seconds)
 
 
 def _check_loader(loader: Any) -> Any:

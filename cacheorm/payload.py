@@ -12,6 +12,7 @@ bytes
 1     length of the serializer's name
 n     the serializer's name, UTF-8
 4     with the flag ``VERSIONED``: the schema version, big-endian
+14    with the flag ``AGED``: the ages of the row, see :class:`Ages`
 rest  the body
 ===== ===========================================================================================
 
@@ -25,12 +26,15 @@ from typing import NamedTuple
 
 __all__ = [
     "ABSENT",
+    "AGES_SIZE",
     "COMPRESSED",
     "LARGEST_VERSION",
     "LEASE",
     "MAGIC",
     "SIGNED",
+    "Ages",
     "Header",
+    "ages_of",
     "identify",
     "is_absence",
     "is_lease",
@@ -49,11 +53,16 @@ SIGNED = 0x08
 """The body ends with a signature."""
 
 _LEASED = 0x10
+AGED = 0x20
 
-_KNOWN = _MISS | COMPRESSED | VERSIONED | SIGNED
+_KNOWN = _MISS | COMPRESSED | VERSIONED | SIGNED | AGED
 _FIXED = 4
 _VERSION_SIZE = 4
 LARGEST_VERSION = 2 ** (8 * _VERSION_SIZE) - 1
+_TIME_SIZE = 6
+_PART_SIZE = 2
+AGES_SIZE = 2 * _TIME_SIZE + _PART_SIZE
+_LATEST = 2 ** (8 * _TIME_SIZE) - 1
 
 ABSENT = bytes([MAGIC, _FORMAT, _MISS, 0])
 """A remembered miss: what is stored to remember that there is no row. Every read treats it as a miss."""
@@ -72,6 +81,34 @@ def is_lease(payload: bytes | None) -> bool:
     return payload is not None and len(payload) > _FIXED and payload[:_FIXED] == LEASE
 
 
+class Ages(NamedTuple):
+    """When a row was written, as the headers of models say it whose rows are refreshed or kept stale.
+
+    Times are milliseconds since 1970, of 48 bits, big-endian.
+
+    Attributes:
+        written: when all of the row was written, or loaded.
+        ends: when its lifetime ends, after which it is kept stale; 0: the backend alone knows.
+        part: the share of the model's jitter that is the row's own, in parts of 65 536; of 16 bits.
+    """
+
+    written: int
+    ends: int = 0
+    part: int = 0
+
+    def pack(self) -> bytes:
+        """Return the bytes that stand for it in a header."""
+        times = [max(0, min(time, _LATEST)).to_bytes(_TIME_SIZE, "big") for time in (self.written, self.ends)]
+        return b"".join(times) + self.part.to_bytes(_PART_SIZE, "big")
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> Ages:
+        """Read what :meth:`pack` returned."""
+        ends = _TIME_SIZE * 2
+        written, end, part = packed[:_TIME_SIZE], packed[_TIME_SIZE:ends], packed[ends:]
+        return cls(int.from_bytes(written, "big"), int.from_bytes(end, "big"), int.from_bytes(part, "big"))
+
+
 class Header(NamedTuple):
     """The header of a payload: how its body has to be read.
 
@@ -79,11 +116,13 @@ class Header(NamedTuple):
         serializer: the name of the serializer that packed the body.
         version: the schema version of the row, ``None`` if it was written without one.
         flags: :data:`COMPRESSED` and :data:`SIGNED`.
+        ages: when the row was written, ``None`` if it was written without them.
     """
 
     serializer: str
     version: int | None = None
     flags: int = 0
+    ages: Ages | None = None
 
     def pack(self) -> bytes:
         """Return the bytes that come before the body.
@@ -99,7 +138,10 @@ class Header(NamedTuple):
             if not 0 <= self.version <= LARGEST_VERSION:
                 raise ValueError(f"a schema version is a number from 0 to {LARGEST_VERSION}")
             flags, version = flags | VERSIONED, self.version.to_bytes(_VERSION_SIZE, "big")
-        return bytes([MAGIC, _FORMAT, flags, len(name)]) + name + version
+        ages = b""
+        if self.ages is not None:
+            flags, ages = flags | AGED, self.ages.pack()
+        return bytes([MAGIC, _FORMAT, flags, len(name)]) + name + version + ages
 
 
 def parse(payload: bytes) -> tuple[Header, int]:
@@ -118,15 +160,27 @@ def parse(payload: bytes) -> tuple[Header, int]:
         raise ValueError("its header is of a later version of cacheorm")
     if flags & _MISS:
         raise ValueError("its header is that of a remembered miss, with something more")
-    body = _FIXED + size + (_VERSION_SIZE if flags & VERSIONED else 0)
+    ages_at = _FIXED + size + (_VERSION_SIZE if flags & VERSIONED else 0)
+    body = ages_at + (AGES_SIZE if flags & AGED else 0)
     if not size or len(payload) < body:
         raise ValueError("its header is cut off")
     try:
         name = payload[_FIXED : _FIXED + size].decode()
     except UnicodeDecodeError:
         raise ValueError("the serializer's name in its header is no text") from None
-    version = int.from_bytes(payload[body - _VERSION_SIZE : body], "big") if flags & VERSIONED else None
-    return Header(name, version, flags & ~VERSIONED), body
+    version = int.from_bytes(payload[ages_at - _VERSION_SIZE : ages_at], "big") if flags & VERSIONED else None
+    ages = Ages.unpack(payload[ages_at:body]) if flags & AGED else None
+    return Header(name, version, flags & ~(VERSIONED | AGED), ages), body
+
+
+def ages_of(payload: bytes) -> Ages | None:
+    """Return the ages in the header of a payload; ``None`` if it has none, or is no row."""
+    if payload[:1] != _MAGIC or not payload[2:3] or not payload[2] & AGED:
+        return None
+    try:
+        return parse(payload)[0].ages
+    except ValueError:
+        return None
 
 
 _BARE = {b"{": Header("json")} | {bytes([first]): Header("msgpack") for first in (*range(0x80, 0x90), 0xDE, 0xDF)}

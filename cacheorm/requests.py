@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from .backends import BaseBackend
 
 __all__ = [
+    "Behind",
     "Call",
     "CallFunction",
     "Fetch",
+    "Job",
     "Request",
     "SendSignal",
     "SharedWork",
@@ -145,13 +147,37 @@ class SendSignal(NamedTuple):
     details: Mapping[str, Any]
 
 
+class Job(Protocol):
+    """Work that goes on behind an answer."""
+
+    @property
+    def only_awaited(self) -> bool:
+        """Whether it can only be done in an event loop."""
+
+    @property
+    def in_loop(self) -> bool:
+        """Whether an event loop does it itself; otherwise a thread does it for the loop, too."""
+
+    def run(self) -> None:
+        """Do it in a thread."""
+
+    async def arun(self) -> None:
+        """Do it in an event loop."""
+
+
+class Behind(NamedTuple):
+    """Have a job done behind the answer, by a thread or a task. The reply is whether it is going to be done."""
+
+    job: Job
+
+
 class Sleep(NamedTuple):
     """Wait for a number of seconds. The reply is ``None``."""
 
     seconds: float
 
 
-Request = Call | Fetch | CallFunction | WaitFor | Sleep | SendSignal
+Request = Call | Fetch | CallFunction | WaitFor | Sleep | Behind | SendSignal
 
 Steps = Generator[Request, Any, R]
 """A running operation: it yields requests, is sent replies, and returns its result."""

@@ -6,8 +6,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from typing import Any, TypeVar
 
+from .behind import in_thread
 from .loaders import OnlyAwaitedError
-from .requests import Call, CallFunction, Fetch, Request, Sleep, Steps, WaitFor
+from .requests import Behind, Call, CallFunction, Fetch, Request, Sleep, Steps, WaitFor
 
 __all__ = ["perform", "run", "run_each"]
 
@@ -35,6 +36,8 @@ def perform(request: Request) -> Any:
         return request.work.wait(request.seconds)
     if isinstance(request, Sleep):
         return time.sleep(request.seconds)
+    if isinstance(request, Behind):
+        return not request.job.only_awaited and in_thread(request.job.run)
     for _, row in request.rows:
         request.sender.send(instance=row, **request.details)
     return None

@@ -22,7 +22,7 @@ LAYERS = [
     {"_speedups"},
     {"backends", "fields", "serializers", "signals"},
     {"class_bodies", "model_registry", "options"},
-    {"loaders"},
+    {"aging", "behind", "loaders"},
     {"metadata"},
     {"requests"},
     {"sync_driver"},

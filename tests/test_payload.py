@@ -13,12 +13,15 @@ from hypothesis import strategies as st
 import cacheorm as co
 from cacheorm.payload import (
     ABSENT,
+    AGES_SIZE,
     COMPRESSED,
     LARGEST_VERSION,
     LEASE,
     MAGIC,
     SIGNED,
+    Ages,
     Header,
+    ages_of,
     is_absence,
     is_lease,
     parse,
@@ -27,11 +30,13 @@ from cacheorm.payload import (
 sys.path.insert(0, str(Path(__file__).parent / "protos"))
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda name: len(name.encode()) < 256)
+times = st.integers(0, 2**48 - 1)
 headers = st.builds(
     Header,
     names,
     st.none() | st.integers(0, LARGEST_VERSION),
     st.sampled_from([0, COMPRESSED, SIGNED, COMPRESSED | SIGNED]),
+    st.none() | st.builds(Ages, times, times, st.integers(0, 2**16 - 1)),
 )
 
 
@@ -43,6 +48,21 @@ def test_a_header_is_read_as_it_was_packed(header: Header, body: bytes) -> None:
     assert found == header
     assert payload[start:] == body
     assert not is_absence(payload)
+    assert ages_of(payload) == header.ages
+
+
+@given(st.integers(), st.integers())
+def test_times_out_of_range_are_the_nearest_ones(written: int, ends: int) -> None:
+    packed = Ages(written, ends, 7).pack()
+    assert len(packed) == AGES_SIZE
+    assert Ages.unpack(packed) == Ages(max(0, min(written, 2**48 - 1)), max(0, min(ends, 2**48 - 1)), 7)
+
+
+@given(st.binary(max_size=40))
+def test_any_bytes_may_be_asked_for_ages(payload: bytes) -> None:
+    for asked in (payload, bytes([MAGIC]) + payload):
+        found = ages_of(asked)
+        assert found is None or found.pack() in asked
 
 
 @given(headers, st.data())

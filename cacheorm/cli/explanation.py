@@ -56,7 +56,10 @@ def explain(plan: RowPlan, row: dict[str, Any]) -> dict[str, Any]:
         strict = RowPlan(
             plan.model, plan.options._replace(on_invalid="raise"), plan.fields, plan.key_fields, plan.composite
         )
-        report["fields"] = masked(plan, strict.resolved().codec.load(payload, pk, key))
+        # A row that is kept stale is shown, too.
+        report["fields"] = masked(plan, strict.resolved().codec.load_many([payload], [pk], [key], None, None, 0)[0])
+        if plan.aging is not None and plan.aging.is_over(payload):
+            report["form"] = "kept stale: its lifetime has ended"
     except (PayloadError, ValueError) as error:
         report["problem"] = str(error)
     return report

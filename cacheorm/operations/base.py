@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from .._speedups import keys as key_makers
+from ..aging import Stamp
 from ..async_driver import admission, arun
 from ..errors import BackendError, FailedRow, ShapeError, ValidationError, WriteError
 from ..metadata import RowPlan
@@ -134,7 +135,15 @@ class WriteOperation(Operation[R]):
         return self
 
     def _pick_ttl(self) -> int | KeepTTL | None:
-        return self._plan.pick_ttl() if self._ttl is None else self._ttl
+        """Return for how long the backend is to keep the rows."""
+        ttl = self._plan.pick_ttl() if self._ttl is None else self._ttl
+        aging = self._plan.aging
+        return ttl if aging is None else aging.lifetime(ttl)
+
+    def _stamp(self) -> Stamp | None:
+        """Return what the headers of the rows are to say of their ages; ``None`` if they have none."""
+        aging = self._plan.aging
+        return None if aging is None else aging.stamp(self._ttl)
 
     def _batch_size(self, rows: int) -> int:
         """Return how many rows of a batch are passed to the backend at a time."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..requests import Call, Steps
 from .base import WriteOperation
+from .lifetimes import restamp
 from .presence import is_there, those_there
 from .rows import slices
 
@@ -28,12 +31,23 @@ class ModelExpire(WriteOperation[list[bool]]):
             pk, key = plan.identity.identify_one(row, True)
             if not (yield from is_there(plan, pk, key)):
                 return [False]
+            if (yield from self._renew([pk], [key])):
+                return [True]
             return [bool((yield Call(plan.backend, "touch", (key, self._pick_ttl()))))]
         pks, keys = self._identify(self._rows)
         pk_of = dict(zip(keys, pks, strict=True))
         existed = dict.fromkeys(keys, False)
         for part in slices([*pk_of], self._batch_size(len(keys))):
             there = yield from those_there(plan, [pk_of[key] for key in part], part)
-            if there:
-                existed |= yield Call(plan.backend, "touch_many", (there, self._pick_ttl()))
+            renewed = yield from self._renew([pk_of[key] for key in there], there)
+            existed |= dict.fromkeys(renewed, True)
+            if left := [key for key in there if key not in renewed]:
+                existed |= yield Call(plan.backend, "touch_many", (left, self._pick_ttl()))
         return [existed[key] for key in keys]
+
+    def _renew(self, pks: list[Any], keys: list[str]) -> Steps[set[str]]:
+        """Set the lifetime in the headers of rows that are kept stale; return the keys of those that have one."""
+        aging, stamp = self._plan.aging, self._stamp()
+        if aging is None or stamp is None or not aging.keeps or not keys:
+            return set()
+        return (yield from restamp(self._plan, pks, keys, stamp, self._pick_ttl()))

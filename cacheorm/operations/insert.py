@@ -122,7 +122,7 @@ class ModelInsert(WriteOperation[R]):
             yield from self._send_before(signals.before, [(0, instances[0])])
         if self._made is None:
             made.look(instances)
-        payload = resolved.codec.dump_many(instances, False)[0]
+        payload = resolved.codec.dump_many(instances, False, self._stamp())[0]
         pk, key = plan.identity.identify_one(instances[0], False)
         if self._creation is not None and self._creation.key not in (None, key):
             raise ValueError(
@@ -151,7 +151,7 @@ class ModelInsert(WriteOperation[R]):
         after = None if signals is None else signals.after
         if self._made is None:
             made.look(instances)
-        payloads = codec.dump_many(instances)
+        payloads = codec.dump_many(instances, True, self._stamp())
         pks, keys = plan.identity.identify(instances, False)
         made.sent = True
         stored = made.stored if made.rows or self._if_absent else None

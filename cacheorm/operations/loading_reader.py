@@ -11,6 +11,7 @@ from . import single_flight
 from .base import R
 from .query import ModelQuery
 from .read_through import ModelLoad
+from .single_flight import Moment
 
 __all__ = ["LoadingReader"]
 
@@ -33,10 +34,25 @@ class LoadingReader:
         began = single_flight.now()
         pk, key = plan.identity.identify_one(row, True)
         payload = resolved.backend.get(key)
+        if plan.aging is not None:
+            return self._read_aged(row, pk, key, payload, began)
         found = None if payload is None else resolved.codec.load(payload, pk, key)
         if found is None and payload != ABSENT:
             load: ModelLoad[Any] = ModelLoad(plan, [row], False, self._loaders)
             return run(load.filling({key: (pk, payload)}, began))
+        return found
+
+    def _read_aged(self, row: Any, pk: Any, key: str, payload: bytes | None, began: Moment) -> Any:
+        """Read a payload with ages, or load the row; if it is due, have it loaded anew behind the answer."""
+        plan = self._plan
+        due: list[int] = []
+        (found,) = plan.resolved().codec.load_many([payload], [pk], [key], None, due)
+        if due or (found is None and payload != ABSENT):
+            load: ModelLoad[Any] = ModelLoad(plan, [row], False, self._loaders)
+            gap = {key: (pk, payload)}
+            if found is None:
+                return run(load.filling(gap, began))
+            run(load.refreshing(gap))
         return found
 
     def load_of(self, query: ModelQuery[R]) -> ModelLoad[R]:

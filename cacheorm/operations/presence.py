@@ -1,7 +1,7 @@
 """What counts as a row: one answer for all operations.
 
-A remembered miss is none, nor is a lease. With ``on_invalid = "miss"``, a payload that cannot be read is none either;
-otherwise it counts as a row, so that it is noticed.
+A remembered miss is none, nor is a lease, nor what is kept stale past its lifetime. With ``on_invalid = "miss"``, a
+payload that cannot be read is none either; otherwise it counts as a row, so that it is noticed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import weakref
 from contextlib import suppress
 from typing import Any
 
+from ..aging import OVER
 from ..metadata import RowPlan
 from ..payload import ABSENT, LEASE
 from ..requests import Call, Fetch, Steps
@@ -27,7 +28,8 @@ def note_placeholders(backend: Any) -> None:
 
 def may_be_none(plan: RowPlan) -> bool:
     """Return whether a model may have payloads that are no rows, as far as this process knows."""
-    return plan.options.on_invalid == "miss" or plan.backend in _with_placeholders
+    kept = plan.aging is not None and plan.aging.keeps
+    return plan.options.on_invalid == "miss" or kept or plan.backend in _with_placeholders
 
 
 def are_rows(plan: RowPlan, pks: list[Any], keys: list[str], payloads: list[bytes | None]) -> list[bool]:
@@ -41,6 +43,10 @@ def are_rows(plan: RowPlan, pks: list[Any], keys: list[str], payloads: list[byte
     """
     if plan.options.on_invalid == "miss":
         return [row is not None for row in plan.resolved().codec.load_many(payloads, pks, keys)]
+    aging = plan.aging
+    if aging is not None and aging.keeps:
+        now = aging.now()
+        payloads = [None if payload is None or aging.state(payload, now) == OVER else payload for payload in payloads]
     # No function is called for each of them.
     size = len(LEASE)
     return [payload is not None and payload != ABSENT and payload[:size] != LEASE for payload in payloads]

@@ -10,11 +10,12 @@ from itertools import compress
 from typing import Any, NamedTuple
 
 from .._speedups import keys as key_makers
+from ..aging import Stamp
 from ..payload import ABSENT
 from ..requests import Call, Fetch, Steps
 from .unreadable import Unreadable
 
-__all__ = ["Gaps", "Patched", "read", "read_patched", "read_with_gaps"]
+__all__ = ["DueRows", "Gaps", "Patched", "read", "read_patched", "read_with_gaps"]
 
 Gaps = dict[str, tuple[Any, bytes | None]]
 """The keys without a row, except remembered misses: their primary keys, and the payload stored instead, or ``None``."""
@@ -50,6 +51,10 @@ class _RowDecoder:
         if len(payloads) < len(keys):
             end = start + len(payloads)
             pks, keys = pks[start:end], keys[start:end]
+        return self.load(payloads, pks, keys)
+
+    def load(self, payloads: list[bytes | None], pks: list[Any], keys: list[str]) -> list[Any]:
+        """Read payloads as rows."""
         rows: list[Any] = self.codec.load_many(payloads, pks, keys, self.unreadable)
         return rows
 
@@ -79,6 +84,50 @@ class _GapDecoder(_RowDecoder):
         return rows
 
 
+class DueRows:
+    """Rows that are to be loaded anew. As the answer waits, each part of them is kept as it was read."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+        self._parts: list[tuple[list[int], list[Any], list[str], list[bytes | None]]] = []
+
+    def add(self, places: list[int], pks: list[Any], keys: list[str], payloads: list[bytes | None]) -> None:
+        """Add those at some places of a part."""
+        self.keys += [keys[place] for place in places]
+        self._parts.append((places, pks, keys, payloads))
+
+    def take(self) -> Gaps:
+        """Return them by key, and forget what was read with them."""
+        parts, self._parts = self._parts, []
+        return {keys[at]: (pks[at], payloads[at]) for places, pks, keys, payloads in parts for at in places}
+
+
+class _DueDecoder(_GapDecoder):
+    """A decoder that also collects the rows that are to be loaded anew.
+
+    Args:
+        codec, pks, keys, unreadable: as for any decoder.
+        due: gets them.
+        paused: the keys that are left out.
+    """
+
+    __slots__ = ("due", "paused")
+
+    def __init__(
+        self, codec: Any, pks: list[Any], keys: list[str], unreadable: Unreadable, due: DueRows, paused: Any
+    ) -> None:
+        super().__init__(codec, pks, keys, unreadable)
+        self.due = due
+        self.paused = paused
+
+    def load(self, payloads: list[bytes | None], pks: list[Any], keys: list[str]) -> list[Any]:
+        places: list[int] = []
+        rows: list[Any] = self.codec.load_many(payloads, pks, keys, self.unreadable, places)
+        if places and (places := self.paused.others(keys, places)):
+            self.due.add(places, pks, keys, payloads)
+        return rows
+
+
 def read(resolved: Any, pks: list[Any], keys: list[str], unreadable: Unreadable) -> Steps[list[Any]]:
     """Read rows; a key that occurs more than once has the same instance at each of its positions.
 
@@ -97,10 +146,22 @@ def read(resolved: Any, pks: list[Any], keys: list[str], unreadable: Unreadable)
 
 
 def read_with_gaps(
-    resolved: Any, pks: list[Any], keys: list[str], unreadable: Unreadable
+    resolved: Any,
+    pks: list[Any],
+    keys: list[str],
+    unreadable: Unreadable,
+    due: DueRows | None = None,
+    paused: Any = None,
 ) -> Steps[tuple[list[Any], Gaps]]:
-    """Read rows as :func:`read` does; return them, and the keys without a row."""
-    decoder = _GapDecoder(resolved.codec, pks, keys, unreadable)
+    """Read rows as :func:`read` does; return them, and the keys without a row.
+
+    Rows that are to be loaded anew are added to ``due``, those of ``paused`` keys excepted.
+    """
+    decoder = (
+        _GapDecoder(resolved.codec, pks, keys, unreadable)
+        if due is None
+        else _DueDecoder(resolved.codec, pks, keys, unreadable, due, paused)
+    )
     rows = yield Fetch(resolved.backend, decoder.keys, decoder)
     return decoder.spread(rows, keys), decoder.gaps
 
@@ -133,9 +194,17 @@ class Patched(NamedTuple):
 class _PatchingDecoder(_RowDecoder):
     """A row decoder that puts changes into the payloads before it decodes them, and keeps the new payloads."""
 
-    __slots__ = ("changes", "payloads")
+    __slots__ = ("changes", "payloads", "stamp")
 
-    def __init__(self, codec: Any, pks: list[Any], keys: list[str], changes: list[Any], unreadable: Unreadable) -> None:
+    def __init__(
+        self,
+        codec: Any,
+        pks: list[Any],
+        keys: list[str],
+        changes: list[Any],
+        unreadable: Unreadable,
+        stamp: Stamp | None,
+    ) -> None:
         super().__init__(codec, pks, keys, unreadable)
         if self.keys is not keys:
             merged: dict[str, Any] = {}
@@ -143,6 +212,7 @@ class _PatchingDecoder(_RowDecoder):
                 merged[key] = codec.merged(merged[key], change) if key in merged else change
             changes = [*merged.values()]
         self.changes = changes
+        self.stamp = stamp
         self.payloads: list[Any] = [None] * len(self.keys)
 
     def __call__(self, payloads: list[bytes | None], start: int) -> list[Any]:
@@ -151,13 +221,19 @@ class _PatchingDecoder(_RowDecoder):
         if len(payloads) < len(keys):
             changes, pks, keys = changes[start:end], pks[start:end], keys[start:end]
         payloads = self.unreadable.drop_misses(self.codec, payloads, pks, keys)
-        patched = self.codec.patch_many(payloads, changes, keys, self.unreadable)
+        patched = self.codec.patch_many(payloads, changes, keys, self.unreadable, self.stamp)
         self.payloads[start:end] = patched
         return super().__call__(patched, start)
 
 
 def read_patched(
-    resolved: Any, pks: list[Any], keys: list[str], changes: list[Any], with_tokens: bool, unreadable: Unreadable
+    resolved: Any,
+    pks: list[Any],
+    keys: list[str],
+    changes: list[Any],
+    with_tokens: bool,
+    unreadable: Unreadable,
+    stamp: Stamp | None,
 ) -> Steps[Patched]:
     """Read rows and put changes into them.
 
@@ -168,8 +244,9 @@ def read_patched(
         changes: as many changes, as the codec packs them.
         with_tokens: whether to read for a compare-and-set.
         unreadable: gets the errors of payloads that are no rows.
+        stamp: what is written of their ages; ``None`` if they have none.
     """
-    decoder = _PatchingDecoder(resolved.codec, pks, keys, changes, unreadable)
+    decoder = _PatchingDecoder(resolved.codec, pks, keys, changes, unreadable, stamp)
     tokens: list[Any] = []
     if with_tokens:
         entries = yield Call(resolved.backend, "get_many_cas", tuple(decoder.keys))

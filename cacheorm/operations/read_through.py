@@ -14,26 +14,21 @@ A cache that fails after the first read costs no row: what cannot be stored is r
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from .._speedups import slots
-from ..errors import BackendError, FailedRow
-from ..loaders import Loaders, OnlyAwaitedError, Uncommitted
-from ..payload import ABSENT, LEASE
+from ..errors import BackendError
+from ..payload import ABSENT
 from ..requests import Call, Sleep, Steps, WaitFor
-from ..types import OF_MODEL, TTL, OfModel, Outcome, check_span
-from . import leases, single_flight
-from .base import R, WriteOperation
-from .compare_and_set import collect
-from .load_turns import OverdueTurnError, Turn
+from ..types import OF_MODEL, TTL, OfModel
+from . import leases, marks, single_flight
+from .base import R
+from .load_turns import Turn
 from .loaded_rows import Loaded, Refused, not_stored
-from .loader_calls import LoaderCall
-from .loader_reply import only_row, rows_by_key
 from .presence import note_placeholders
 from .query import ModelQuery, contradiction
-from .read import Gaps, read_with_gaps
+from .read import DueRows, Gaps, read_with_gaps
+from .refreshing import Refreshing
 from .rows import slices
 from .single_flight import Lead, Moment, SharedLoad
 
@@ -44,35 +39,8 @@ _FIRST_PAUSE = 0.005
 _LONGEST_PAUSE = 0.2
 
 
-class ModelLoad(ModelQuery[R], WriteOperation[R]):
-    """Reads rows, and has a loader return those that are missing; see :meth:`ModelQuery.load_missing`.
-
-    With ``one_by_one``, of the one row, the loader gets its primary key and returns the row itself.
-    """
-
-    _loaders: Loaders
-
-    def __init__(
-        self,
-        plan: Any,
-        rows: Iterable[Any],
-        many: bool,
-        loaders: Loaders,
-        negative_ttl: TTL | OfModel = OF_MODEL,
-        lease: TTL | OfModel = OF_MODEL,
-        one_by_one: bool = False,
-        by_pk: bool = False,
-    ) -> None:
-        super().__init__(plan, rows, many, by_pk)
-        self._loaders = loaders
-        self._one_by_one = one_by_one
-        options = plan.options
-        self._negative_ttl: int | None = options.negative_ttl
-        if negative_ttl is not OF_MODEL:
-            self._negative_ttl = check_span("negative_ttl", negative_ttl, "to remember no misses")
-        self._lease: int | None = options.lease
-        if lease is not OF_MODEL:
-            self._lease = check_span("lease", lease, "to take no leases")
+class ModelLoad(ModelQuery[R], Refreshing[R]):
+    """Reads rows, and has a loader return those that are missing; see :meth:`ModelQuery.load_missing`."""
 
     @classmethod
     def of(
@@ -118,6 +86,8 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
         if found is None and payload != ABSENT:
             rows = yield from self._fill({key: (pk, payload)}, began, refused)
             found = rows[key]
+        elif found is not None:
+            yield from self.refreshing({key: (pk, payload)})
         return found
 
     def _read_rows(self, refused: list[Refused]) -> Steps[list[Any]]:
@@ -126,14 +96,17 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
         found: list[Any] = []
         keys: list[str] = []
         gaps: Gaps = {}
+        due = None if self._plan.aging is None else DueRows()
         unreadable = self._unreadable()
         for part in slices(self._rows, self._size):
             pks, of_part = self._identify(part, len(found))
-            rows, missing = yield from read_with_gaps(resolved, pks, of_part, unreadable)
+            rows, missing = yield from read_with_gaps(resolved, pks, of_part, unreadable, due, self._plan.paused)
             found += rows
             keys += of_part
             gaps |= missing
         unreadable.check()
+        if due is not None and due.keys:
+            yield from self._refresh_behind(due)
         if gaps:
             loaded = yield from self._fill(gaps, began, refused)
             return [loaded.get(key) if row is None else row for row, key in zip(found, keys, strict=True)]
@@ -142,6 +115,19 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
     # -- which caller loads what -----------------------------------------------------------------
 
     def _fill(self, gaps: Gaps, began: Moment, refused: list[Refused]) -> Steps[dict[str, Any]]:
+        """Return the rows of ``gaps``, also those that are kept stale where these are to be given."""
+        kept = self._kept(gaps)
+        if len(kept) < len(gaps):
+            return (yield from self._load_gaps(gaps, kept, began, refused))
+
+        def load(refused: list[Refused]) -> Steps[dict[str, Any]]:
+            return self._load_gaps(gaps, kept, began, refused)
+
+        return (yield from self._load_or_give(gaps, load, began, refused))
+
+    def _load_gaps(
+        self, gaps: Gaps, kept: dict[str, bytes], began: Moment, refused: list[Refused]
+    ) -> Steps[dict[str, Any]]:
         """Return the rows of ``gaps``: load those that no caller is loading, then wait for the others."""
         resolved = self._plan.resolved()
         note_placeholders(resolved.backend)
@@ -152,12 +138,15 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
         while missing:
             lease = self._lease if leases.can_be_replaced(resolved.backend) else None
             load = SharedLoad(resolved.backend, missing, lease)
+            load.beside = {key: kept[key] for key in missing if key in kept}
             lead = Lead(load)  # noqa: F841 - its end is the end of the load
             joined: dict[SharedLoad, list[str]] = {}
             try:
                 joined = single_flight.claim(load, missing, began, excluded)
                 if load.keys:
-                    loaded = yield from self._lead(load, {key: gaps[key] for key in load.keys})
+                    loaded = Loaded()
+                    own = {key: gaps[key] for key in load.keys}
+                    yield from self._lead(load, self._load_claimed(load, own, loaded), loaded)
                     rows |= loaded.rows
                     if reports:
                         refused += loaded.refused.among(load.keys)
@@ -169,7 +158,8 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
                         missing.update((key, gaps[key][1]) for key in keys)
                         continue
                     found = [theirs.payloads[key] for key in keys]
-                    shared = self._load_many(resolved.codec, found, [gaps[key][0] for key in keys], keys)
+                    # Also those that are kept stale, which the other caller gives.
+                    shared = self._load_many(resolved.codec, found, [gaps[key][0] for key in keys], keys, 0)
                     rows.update(zip(keys, shared, strict=True))
                     if reports:
                         refused += theirs.refused.among(keys)
@@ -187,23 +177,11 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
             loaded = yield WaitFor(other, other.lease_left)
         return loaded  # type: ignore[no-any-return]
 
-    def _lead(self, load: SharedLoad, gaps: Gaps) -> Steps[Loaded]:
-        """Carry out a load for this caller and those that share it."""
-        loaded = Loaded()
-        every = list(gaps)
-        try:
-            if load.lease_payload is not None:
-                yield from self._load_in_rounds(load, gaps, loaded)
-            else:
-                yield from self._load_in_turn(load, gaps, loaded, load.reads_again)
-            load.finish(loaded if loaded.is_shared else None)
-        except BaseException as error:
-            # First of all, so that nobody waits while leases are given back.
-            load.finish(error=None if isinstance(error, (OnlyAwaitedError, OverdueTurnError)) else error)
-            if not isinstance(error, GeneratorExit):  # after which nothing more can be asked of the backend
-                yield from leases.give_back(load, every, self._size)
-            raise
-        return loaded
+    def _load_claimed(self, load: SharedLoad, gaps: Gaps, loaded: Loaded) -> Steps[None]:
+        """Load the rows that this caller has claimed."""
+        if load.lease_payload is not None:
+            return self._load_in_rounds(load, gaps, loaded)
+        return self._load_in_turn(load, gaps, loaded, load.reads_again)
 
     def _load_in_rounds(self, load: SharedLoad, gaps: Gaps, loaded: Loaded) -> Steps[None]:
         """Load the rows that no other process is loading, then read the rest again, until none is missing."""
@@ -223,11 +201,18 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
             try:
                 if free:
                     deadline += yield from turn.come()
-                refused = yield from leases.take(load, free, not self._many, self._size)
+                beside = [key for key in free if key in load.beside]
+                refused = yield from leases.take(
+                    load, {key: free[key] for key in free if key not in load.beside}, not self._many, self._size
+                )
+                if beside:
+                    untaken = yield from marks.take(load, beside, self._size)
+                    refused |= untaken.refused
+                    gaps = self._without_failed(gaps, untaken.failed, loaded)
                 # Another caller may have taken these. If there is no lease at the next try either, nobody has: there is
                 # something else under the key, such as a list in Redis.
-                before, closed = closed, free.keys() - load.leased - refused
-                own = load.leased | refused | (before & closed)
+                before, closed = closed, free.keys() - load.leased - refused - load.beside.keys()
+                own = load.leased | load.marked | refused | (before & closed)
                 # After the deadline, it loads even what it got no lease for.
                 now = gaps if overdue else {key: gap for key, gap in gaps.items() if key in own}
                 if now:
@@ -241,6 +226,8 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
                 pause = min(2 * pause, _LONGEST_PAUSE)
             try:
                 gaps = yield from self._read_again(gaps, loaded)
+                if load.beside:
+                    self._look_again(load, gaps)
             except BackendError:
                 # Whoever has the leases stores nothing there either.
                 return (yield from self._load_in_turn(load, gaps, loaded))
@@ -257,120 +244,3 @@ class ModelLoad(ModelQuery[R], WriteOperation[R]):
                 yield from self._load(turn, gaps, loaded)
         finally:
             turn.leave()
-
-    def _read_again(self, gaps: Gaps, loaded: Loaded) -> Steps[Gaps]:
-        """Read keys again, keep the rows that exist by now, and return the other keys."""
-        resolved = self._plan.resolved()
-        rest: Gaps = {}
-        for keys in slices([*gaps], self._size):
-            pks = [gaps[key][0] for key in keys]
-            payloads = yield Call(resolved.backend, "get_many", tuple(keys))
-            rows = self._load_many(resolved.codec, payloads, pks, keys)
-            for key, pk, payload, row in zip(keys, pks, payloads, rows, strict=True):
-                if row is None and payload != ABSENT:
-                    rest[key] = pk, payload
-                else:
-                    loaded.rows[key] = row
-                    loaded.payloads[key] = payload
-        return rest
-
-    # -- loading and storing ---------------------------------------------------------------------
-
-    def _load(self, turn: Turn, gaps: Gaps, loaded: Loaded) -> Steps[None]:
-        """Call the loader for the rows of ``gaps``, store them, and keep the outcome."""
-        pks = {key: pk for key, (pk, _) in gaps.items()}
-        load, missing = turn.load, list(pks.values())
-        reply = yield LoaderCall(self._loaders, turn, missing[0] if self._one_by_one else missing).request()
-        turn.leave()  # before the rows are stored, so that the next loader is called
-        rows = (only_row if self._one_by_one else rows_by_key)(self._plan, reply, pks)
-        payloads = self._plan.resolved().codec.dump_many(list(rows.values()))
-        slots.clear(self._plan.tracker, list(rows.values()))
-        packed = dict(zip(rows, payloads, strict=True))
-        loaded.rows |= dict.fromkeys(gaps) | rows
-        loaded.payloads |= dict.fromkeys(gaps) | packed
-        if type(reply) is Uncommitted:
-            loaded.is_shared = False
-            return (yield from leases.give_back(load, [key for key in gaps if key in load.leased], self._size))
-        newer = yield from self._store(load, gaps, packed, loaded.refused)
-        with suppress(BackendError):
-            # Something else is stored under these keys by now; later reads return that, and so does this one.
-            yield from self._read_again({key: gaps[key] for key in newer}, loaded)
-        if loaded.refused.rows or loaded.refused.cause is not None:
-            yield from leases.give_back(load, [key for key in gaps if key in load.leased], self._size)
-
-    def _store(self, load: SharedLoad, gaps: Gaps, packed: dict[str, bytes], refused: Refused) -> Steps[list[str]]:
-        """Store rows and misses, each only where nothing else is stored by now; return the keys where something is.
-
-        Rows that the backend does not store are added to ``refused``.
-        """
-        # A backend that forgot at once has refused the lease, and with it the change of a row while it was loaded. When
-        # it is back, the row must not be stored.
-        forgets = load.lease_payload is not None and load.backend.on_failure == "miss"
-        # What is stored until now under each key that something is to be stored under.
-        present = {
-            key: load.lease_payload if key in load.leased else seen
-            for key, (_, seen) in gaps.items()
-            if key in load.leased or (not (forgets and seen is None) and (key in packed or self._negative_ttl))
-        }
-        packed = {key: payload for key, payload in packed.items() if key in present}
-        outcome = Outcome()
-        try:
-            yield from self._store_rows(load, present, packed, outcome)
-        except BackendError as error:
-            # A backend that fails is not asked for the rest.
-            refused.cause = error
-            for key in present.keys() - outcome.keys():
-                outcome.reasons[key] = str(error.args[0])
-                if error.maybe_applied:
-                    outcome.unsure.add(key)
-        name = self._plan.model.__name__
-        reasons = outcome.reasons
-        refused.rows |= {k: FailedRow(name, k, reasons[k], k in outcome.unsure) for k in packed if k in reasons}
-        return [key for key in present if not outcome.get(key) and key not in reasons]
-
-    def _store_rows(
-        self, load: SharedLoad, present: dict[str, bytes | None], packed: dict[str, bytes], outcome: Outcome
-    ) -> Steps[None]:
-        """Store rows and misses in place of what is ``present``, and add to the outcome."""
-        tokens: dict[str, Any] = {}
-        empty = {key for key, payload in present.items() if payload is None}
-        for part in slices([key for key in present if key not in empty], self._size):
-            entries = yield Call(load.backend, "get_many_cas", tuple(part))
-            may_have_expired = not load.lease_holds
-            for key, entry in zip(part, entries, strict=True):
-                if entry is not None and entry[0] == present[key]:
-                    tokens[key] = entry[1]
-                elif entry is None and may_have_expired:
-                    empty.add(key)
-        yield from self._write(load, "add_many", {key: packed[key] for key in packed if key in empty}, outcome)
-        swaps = {key: (packed[key], tokens[key]) for key in packed if key in tokens}
-        yield from self._write(load, "compare_and_set_many", swaps, outcome)
-        if swaps and not load.lease_holds:
-            # Leases may have expired between the read and the write: as if they had been gone at the read.
-            expired = {k: packed[k] for k in swaps if not outcome.get(k) and k not in outcome.reasons}
-            for key in expired:
-                outcome.pop(key, None)
-            yield from self._write(load, "add_many", expired, outcome)
-        # A lease for a row that does not exist becomes a remembered miss, or a released lease that expires in a second.
-        miss, ttl = (ABSENT, self._negative_ttl) if self._negative_ttl else (LEASE, 1)
-        misses = [key for key in present if key not in packed]
-        for part in slices([key for key in misses if key in tokens], self._size):
-            batch = {key: (miss, tokens[key]) for key in part}
-            collect(outcome, (yield Call(load.backend, "compare_and_set_many", (batch, ttl))))
-        if self._negative_ttl:
-            for part in slices([key for key in misses if key in empty], self._size):
-                collect(outcome, (yield Call(load.backend, "add_many", (dict.fromkeys(part, miss), ttl))))
-
-    def _write(self, load: SharedLoad, method: str, entries: dict[str, Any], outcome: Outcome) -> Steps[None]:
-        """Write the entries of rows, and add to the outcome."""
-        if method == "add_many" and not self._many:
-            for key, payload in entries.items():
-                outcome[key] = yield Call(load.backend, "add", (key, payload, self._pick_ttl()))
-            return
-        for part in slices([*entries], self._batch_size(len(entries))):
-            batch = {key: entries[key] for key in part}
-            collect(outcome, (yield Call(load.backend, method, (batch, self._pick_ttl()))))
-
-    @property
-    def _size(self) -> int:
-        return self._chunk or self._plan.backend.chunk_size

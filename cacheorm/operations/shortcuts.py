@@ -13,12 +13,13 @@ from .._speedups import keys as key_makers
 from ..errors import ValidationError, WriteError
 from ..loaders import Loader, Loaders
 from ..metadata import RowPlan
-from ..requests import Call, Steps
+from ..requests import Steps
 from ..types import TTL, OfModel, is_model
 from .delete import ModelDelete
 from .expire import ModelExpire
 from .increment import Increment
 from .insert import Creation, GetOrCreate, ModelInsert, create_by, is_creation, save_new
+from .lifetimes import seconds_left
 from .presence import is_there
 from .query import ModelQuery
 from .read_through import ModelLoad
@@ -231,11 +232,7 @@ def delete(instance: Any) -> Steps[bool]:
 
 def ttl_left(plan: RowPlan, row: Any) -> Steps[int | None]:
     """Return the seconds that a row has left; ``None`` if there is none with the primary key that ``row`` has."""
-    pk, key = plan.identity.identify_one(row, True)
-    left: int | None = yield Call(plan.backend, "ttl", (key,))
-    if left is None or not (yield from is_there(plan, pk, key)):
-        return None
-    return left
+    return (yield from seconds_left(plan, *plan.identity.identify_one(row, True)))
 
 
 def _check_values(plan: RowPlan, method: str, what: str, given: Any) -> None:

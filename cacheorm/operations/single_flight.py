@@ -32,7 +32,7 @@ from ..payload import LEASE, is_lease
 from .copied_error import copy_of
 from .waiting import Awaited
 
-__all__ = ["Lead", "Moment", "SharedLoad", "claim", "is_held", "loads_held_up", "now", "release"]
+__all__ = ["Lead", "Moment", "SharedLoad", "claim", "is_held", "load_of", "loads_held_up", "now", "release"]
 
 _PROCESS_BYTES = 12
 _NUMBER_BYTES = 8
@@ -71,6 +71,8 @@ class SharedLoad(Awaited):
         lease: as given.
         keys: the keys that it loads, as a set in the order given.
         leased: the keys whose leases it has taken.
+        marked: the keys that it has marked, instead, as their rows stay there; see :mod:`.marks`.
+        beside: the keys of rows that stay there while they are loaded anew, with their payloads.
         lease_payload: what it stores as its leases; ``None`` without leases.
         reads_again: whether another load has ended since the keys were read, and may have stored them.
         is_awaited_by_loader: whether another load, whose loader is running, waits for this one.
@@ -82,6 +84,8 @@ class SharedLoad(Awaited):
         self.lease = lease
         self.keys: dict[str, None] = {}
         self.leased: set[str] = set()
+        self.marked: set[str] = set()
+        self.beside: dict[str, bytes] = {}
         self.lease_payload = None if lease is None else _own_leases + next(_clock).to_bytes(_NUMBER_BYTES, "big")
         self.reads_again = False
         self.is_awaited_by_loader = False
@@ -191,13 +195,11 @@ class SharedLoad(Awaited):
 
     def _is_fresh_enough(self, key: str, seen: bytes | None, began: Moment) -> bool:
         """Whether its row is as new as that of a load that began at ``began``, when ``seen`` was stored."""
-        return (
-            self._called_at is None
-            or self._called_at > began[0]
-            or key not in self.leased
-            or not self.lease_holds
-            or is_lease(seen)
-        )
+        if self._called_at is None or self._called_at > began[0]:
+            return True
+        if key in self.beside:
+            return seen == self.beside[key]
+        return key not in self.leased or not self.lease_holds or is_lease(seen)
 
     @property
     def waits_for(self) -> list[Any]:
@@ -306,6 +308,21 @@ def claim(
     if load.keys:
         _claimed.set((*[other for other in _claimed.get() if not other.is_over], load))
     return joined
+
+
+def load_of(backend: Any, seen: Mapping[str, bytes | None], began: Moment) -> SharedLoad | None:
+    """Return the one load that other callers run for all of some keys; ``None`` if there is none to wait for.
+
+    Args:
+        backend: the backend of the keys.
+        seen: the keys, and what was stored under them.
+        began: the moment at which reading them began.
+    """
+    loads = {_running.get((id(backend), key)) for key in seen}
+    load = loads.pop()
+    if loads or load is None or load.is_over:
+        return None
+    return load if all(load._is_fresh_enough(key, seen[key], began) for key in seen) else None
 
 
 def _join_or_replace(

@@ -79,9 +79,14 @@ class ReadingOperation(Operation[R]):
             return codec.load(payload, pk, key)
         return self._load_many(codec, [payload], [pk], [key])[0]
 
-    def _load_many(self, codec: Any, payloads: list[Any], pks: list[Any], keys: list[str]) -> list[Any]:
-        """Read payloads as instances, ``None`` for a miss; raise an error that lists all that cannot be read."""
+    def _load_many(
+        self, codec: Any, payloads: list[Any], pks: list[Any], keys: list[str], now: int | None = None
+    ) -> list[Any]:
+        """Read payloads as instances, ``None`` for a miss; raise an error that lists all that cannot be read.
+
+        ``now`` is as for the codec: with 0, rows that are kept stale are read as well.
+        """
         unreadable = self._unreadable()
-        rows: list[Any] = codec.load_many(payloads, pks, keys, unreadable)
+        rows: list[Any] = codec.load_many(payloads, pks, keys, unreadable, None, now)
         unreadable.check()
         return rows

@@ -296,14 +296,15 @@ class ModelUpdate(ReadingOperation[R], WriteOperation[R]):
         resolved, keys = self._plan.resolved(), batch.keys
         if self._many or self._retries is not None:
             with_tokens = self._retries is not None
-            return read_patched(resolved, batch.pks, keys, batch.changes, with_tokens, unreadable)
+            changes, stamp = batch.changes, self._stamp()
+            return read_patched(resolved, batch.pks, keys, changes, with_tokens, unreadable, stamp)
         return self._read_one(batch, unreadable)
 
     def _read_one(self, batch: _Batch, unreadable: Unreadable) -> Steps[Patched]:
         resolved, keys = self._plan.resolved(), batch.keys
         stored = [(yield Call(resolved.backend, "get", (keys[0],)))]
         stored = unreadable.drop_misses(resolved.codec, stored, batch.pks, keys)
-        payloads = resolved.codec.patch_many(stored, batch.changes, keys, unreadable)
+        payloads = resolved.codec.patch_many(stored, batch.changes, keys, unreadable, self._stamp())
         rows = resolved.codec.load_many(payloads, batch.pks, keys, unreadable)
         return Patched(keys, rows, payloads, []).without_misses()
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
 from ..errors import PayloadError
-from ..payload import COMPRESSED, SIGNED, Header, identify
+from ..payload import AGES_SIZE, COMPRESSED, SIGNED, Ages, Header, identify
 from ..types import to_bytes
 from .base import BaseSerializer, RowFormat, registry
 from .compression import Zstd, decompress
@@ -58,9 +58,11 @@ class Envelope:
         version: ``Meta.version``.
         compress: ``Meta.compress``. Without it, compressed payloads are read if ``accepts`` has a compression.
         upgrade: ``Meta.upgrade``.
+        aged: whether the model's rows have ages in their headers.
 
     Attributes:
-        prefix: the bytes that uncompressed payloads begin with; empty for JSON and msgpack without a version.
+        prefix: the bytes that uncompressed payloads begin with; empty for JSON and msgpack without a version and ages.
+            It ends with ages, if rows have them, in whose place there are those of each row.
     """
 
     def __init__(
@@ -71,8 +73,10 @@ class Envelope:
         version: int | None = None,
         compress: Zstd | None = None,
         upgrade: Callable[[int, dict[str, Any]], dict[str, Any]] | None = None,
+        aged: bool = False,
     ) -> None:
         self._model = model
+        self._ages_size = AGES_SIZE if aged else 0
         self._upgrade = upgrade
         self._compress = compress
         serializers = [accepted for accepted in accepts if isinstance(accepted, BaseSerializer)]
@@ -87,8 +91,8 @@ class Envelope:
             reader = own if accepted is serializer else _Reader.of(accepted)
             for name in _names(accepted):
                 self._readers[name, reader.signer is not None] = reader
-        bare = serializer.bare_format and version is None
-        header = Header(_names(serializer)[0], version, SIGNED if own.signer else 0)
+        bare = serializer.bare_format and version is None and not aged
+        header = Header(_names(serializer)[0], version, SIGNED if own.signer else 0, Ages(0) if aged else None)
         self.prefix = b"" if bare else header.pack()
         self._compressed_prefix = header._replace(flags=header.flags | COMPRESSED).pack()
 
@@ -118,13 +122,15 @@ class Envelope:
 
     def _compressed(self, payloads: list[bytes], options: Zstd) -> list[bytes]:
         start = len(self.prefix)
+        ages_at = start - self._ages_size
+        prefix = self._compressed_prefix[: len(self._compressed_prefix) - self._ages_size]
         result = []
         compress = None
         for payload in payloads:
             smaller = payload
             if options.threshold <= len(payload) - start <= options.limit:
                 compress = compress or options.compressor()
-                smaller = self._compressed_prefix + compress(payload[start:])
+                smaller = prefix + payload[ages_at:start] + compress(payload[start:])
             result.append(smaller if len(smaller) < len(payload) else payload)
         return result
 
@@ -251,8 +257,8 @@ class _EnvelopeCodec:
         self.load = codec.load
         self.load_many = codec.load_many
 
-    def dump_many(self, instances: list[Any], many: bool = True) -> list[bytes]:
-        payloads = self._codec.dump_many(instances, many)
+    def dump_many(self, instances: list[Any], many: bool = True, stamp: Any = None) -> list[bytes]:
+        payloads = self._codec.dump_many(instances, many, stamp)
         keys = self._identity.identify(instances, False, many)[1]
         return self._envelope.compress_and_sign(payloads, keys)
 
@@ -262,8 +268,9 @@ class _EnvelopeCodec:
         changes: list[Any],
         keys: list[str],
         unreadable: Callable[[PayloadError], object] | None = None,
+        stamp: Any = None,
     ) -> list[bytes | None]:
-        patched = self._codec.patch_many(payloads, changes, keys, unreadable)
+        patched = self._codec.patch_many(payloads, changes, keys, unreadable, stamp)
         found = [(payload, key) for payload, key in zip(patched, keys, strict=True) if payload is not None]
         enclosed = iter(self._envelope.compress_and_sign([payload for payload, _ in found], [key for _, key in found]))
         return [None if payload is None else next(enclosed) for payload in patched]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 import cacheorm as co
-from benchmarks import instructions
+from benchmarks import instructions, load_instructions
 from benchmarks.contests import Contest
 
 # Ours / hand-written, in instructions: what was measured, and 30 % for other Pythons, compilers and drivers. Who
@@ -60,3 +60,18 @@ def test_main_paths_take_no_more_instructions_than_they_did() -> None:
         for other in ("get_many", "co.Query"):
             assert ours[f"{other}, {backend}"] <= of_build(OTHER_READS) * ours[f"query_many, {backend}"]
     assert ours["query_many, Redis Cluster"] <= of_build(ON_A_CLUSTER) * ours["query_many, Redis"]
+
+
+# How much more a read of rows that are all in the cache may take, compiled and pure: with a loader, and with ages, than
+# without; and with rows that are due, 300 of 1000, than with none. The pure build looks at the ages of rows one by one.
+WITH_A_LOADER = (1.05, 1.05)
+WITH_AGES = (1.05, 2.4)
+WITH_ROWS_THAT_ARE_DUE = (1.1, 1.1)
+
+
+@pytest.mark.skipif(not instructions.counted(), reason="valgrind, which counts instructions, is not installed")
+def test_loaders_cost_little_where_all_rows_are_there() -> None:
+    plain, loading, fresh, due = load_instructions.count().values()
+    assert loading <= of_build(WITH_A_LOADER) * plain
+    assert fresh <= of_build(WITH_AGES) * plain
+    assert due <= of_build(WITH_ROWS_THAT_ARE_DUE) * fresh

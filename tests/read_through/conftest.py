@@ -7,9 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
+from clusters import wait_until
 from flights import in_flight
+from lifetimes import Clock
 
 import cacheorm as co
+from cacheorm import behind
+from cacheorm.aging import Aging
 from cacheorm.operations import read_through, single_flight
 
 
@@ -44,9 +48,31 @@ class Full(co.SimpleBackend):
         raise co.BackendError("out of memory")
 
 
+@pytest.fixture
+def settled() -> Callable[[], None]:
+    """Gives what waits until nothing goes on behind an answer, and no thread is left behind."""
+
+    def wait() -> None:
+        wait_until("nothing goes on behind an answer", behind.is_idle)
+        wait_until(
+            "no thread is left behind", lambda: all(one.name != "cacheorm-behind" for one in threading.enumerate())
+        )
+
+    return wait
+
+
+@pytest.fixture
+def wall_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time by which rows grow old, in seconds, which stands still until a test sets it."""
+    clock = Clock()
+    monkeypatch.setattr(Aging, "now", lambda aging: int(1000 * clock()))
+    return clock
+
+
 @pytest.fixture(autouse=True)
 def nothing_stays_in_flight() -> Iterator[None]:
     yield
+    wait_until("nothing goes on behind an answer", behind.is_idle)
     assert in_flight() == 0
     assert single_flight._running == {}
 

@@ -15,8 +15,11 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import pytest
+from lifetimes import Clock
 
 import cacheorm as co
+from cacheorm.aging import Aging
+from cacheorm.payload import ages_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "protos"))
 
@@ -92,6 +95,28 @@ FORMS = {
     "custom-versioned": Form(Backwards(), {"version": 7}),
 }
 
+# Of rows that have ages, those of one batch are different.
+AGED = {"ttl": 1000, "refresh_after": 100, "keep_stale": 500, "loader": dict}
+
+FORMS |= {
+    "json-aged": Form("json", AGED, written=False),
+    "msgpack-aged": Form("msgpack", AGED, written=False),
+    "protobuf-aged-versioned": Form(PROTOBUF, {"version": 7, **AGED}, written=False),
+    "custom-aged": Form(Backwards(), AGED, written=False),
+    "msgpack-compressed-aged": Form("msgpack", {"compress": ZSTD, **AGED}, written=False),
+    "pickle-signed-aged": Form(co.PickleSerializer(secret="golden"), AGED, written=False),
+}
+
+# When the payloads with ages were written.
+THEN = 1_700_000_000.0
+
+
+@pytest.fixture(autouse=True)
+def wall_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock(THEN)
+    monkeypatch.setattr(Aging, "now", lambda aging: int(1000 * clock()))
+    return clock
+
 
 def a_model(form: Form, **options: Any) -> Any:
     class Golden(co.Model):
@@ -157,6 +182,36 @@ def test_a_row_is_stored_as_the_same_bytes(name: str) -> None:
     assert [*map(model._meta.backend.get, map(model._meta.key_of, ({"id": number} for number in range(1, 12))))] == [
         golden
     ] * 11
+
+
+@pytest.mark.parametrize("name", ["json-aged", "msgpack-aged", "protobuf-aged-versioned", "custom-aged"])
+def test_a_row_is_stored_with_its_ages(name: str) -> None:
+    model = a_model(FORMS[name])
+    model.create(id=1, **VALUES)
+    golden = (GOLDEN / f"{name}.bin").read_bytes()
+    assert model._meta.backend.get(model.key(id=1)) == golden
+    ages = ages_of(golden)
+    assert ages is not None
+    assert (ages.written, ages.ends) == (1000 * THEN, 1000 * (THEN + 1000))
+
+
+@pytest.mark.parametrize("name", [name for name in FORMS if "aged" in name])
+def test_ages_count_for_models_that_have_them(name: str, wall_clock: Clock) -> None:
+    form = FORMS[name]
+    payload = (GOLDEN / f"{name}.bin").read_bytes()
+    plain = a_model(form._replace(options={name: form.options[name] for name in form.options.keys() - AGED.keys()}))
+    aged = a_model(form)
+    for late, due, there in ((99, False, True), (101, True, True), (999, True, True), (1001, False, False)):
+        wall_clock.now = THEN + late
+        for model in (plain, aged):
+            key, found = model.key(id=1), list[int]()
+            codec = model._meta.resolved().codec
+            rows = codec.load_many([payload] * 9, [1] * 9, [key] * 9, None, found)
+            assert found == ([*range(9)] if due and model is aged else [])
+            assert [row is not None for row in rows] == [there or model is plain] * 9
+            assert (codec.load(payload, 1, key) is not None) == (there or model is plain)
+            (kept,) = codec.load_many([payload], [1], [key], None, None, 0)
+            assert kept.to_dict() == {"id": 1, **VALUES}
 
 
 @pytest.mark.parametrize("name", FORMS)

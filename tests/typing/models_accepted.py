@@ -55,6 +55,11 @@ class Loaded(co.Model):
         negative_ttl = datetime.timedelta(minutes=1)
         lease = None
         max_loads = 8
+        ttl = 3600
+        refresh_after = 60
+        keep_stale = datetime.timedelta(hours=1)
+        retry_after = 5
+        loader_timeout = 0.5
 
         @staticmethod
         async def aloader(pks: list[int]) -> dict[int, dict[str, Any]]:

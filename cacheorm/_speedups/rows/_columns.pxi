@@ -87,6 +87,11 @@ cdef class Columns:
     cdef bint own_code     # whether reading a row as it should be runs no code of the application
     cdef bytes header      # what each payload begins with; None where a row is a dict first
     cdef bytes prefix      # what each payload begins with before the row
+    cdef Py_ssize_t same_size  # how many bytes of the header, or the prefix, all payloads have before their ages
+    cdef bint has_ages
+    cdef bint keeps        # this and what follows is of the model's Aging
+    cdef int64_t due_after
+    cdef int64_t spread
     cdef set old_names     # packed names of fields that were renamed; None where there are none, or rows are dicts
     cdef Py_ssize_t tracker_offset
     cdef uint64_t key_bits
@@ -133,6 +138,16 @@ cdef class Columns:
         for field in self.fields:
             self._add(field)
         self.last_place = max([field.place for field in self.fields])
+        self.same_size = PyBytes_GET_SIZE(self.prefix)
+        aging = general.aging
+        if aging is not None:
+            if self.same_size < AGES_BYTES:
+                raise ValueError("the prefix has no room for ages")
+            self.has_ages = True
+            self.same_size -= AGES_BYTES
+            self.keeps = aging.keeps
+            self.due_after = aging.due_after
+            self.spread = aging.spread
         return 0
 
     cdef int _add(self, field) except -1:
@@ -220,5 +235,23 @@ cdef class Columns:
         cdef Py_ssize_t size = PyBytes_GET_SIZE(self.prefix)
         return not size or (
             PyBytes_GET_SIZE(payload) >= size
-            and memcmp(PyBytes_AS_STRING(payload), PyBytes_AS_STRING(self.prefix), size) == 0
+            and memcmp(
+                PyBytes_AS_STRING(payload),
+                PyBytes_AS_STRING(self.prefix),
+                self.same_size if self.has_ages else size,
+            ) == 0
         )
+
+    cdef inline uint8_t *ages_in(self, bytes payload) noexcept:
+        """Return where the ages are in a payload that has the prefix."""
+        return <uint8_t *> PyBytes_AS_STRING(payload) + PyBytes_GET_SIZE(self.prefix) - AGES_BYTES
+
+    cdef inline int state_in(self, bytes payload, int64_t now) noexcept:
+        """Return ``OVER``, ``FRESH`` or ``DUE`` for a payload that has the prefix."""
+        return state_at(self.ages_in(payload), now, self.due_after, self.spread, self.keeps)
+
+    cdef int state_of(self, payload, int64_t now) except -2:
+        """Return ``OVER``, ``FRESH`` or ``DUE`` for a payload of a model that has ages."""
+        if type(payload) is bytes and self.has_prefix(<bytes> payload):
+            return self.state_in(<bytes> payload, now)
+        return self.general.aging.state(payload, now)

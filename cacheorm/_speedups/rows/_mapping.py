@@ -7,207 +7,39 @@ about rows are made. The codec of :mod:`._rows_py` does the common cases faster 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from ...errors import PayloadError, ValidationError, unpackable
+from ...errors import PayloadError
 from ...payload import is_absence
 from .. import _shim as cython
 
 if cython.compiled:
     import cython
 if cython.compiled:
-    from ._assigned_c import ALL, NEW, assigned
-    from ._budget_c import Budget, checked
+    from ._budget_c import checked
+    from ._packing_c import ABSENT_VALUE, PackingRows
 else:
-    from ._assigned import ALL, NEW, assigned
-    from ._budget import Budget, checked
+    from ._budget import checked
+    from ._packing import ABSENT_VALUE, PackingRows
 
 __all__ = ["MappingRows"]
 
-_ABSENT: Any = object()
-_NO_NULL = ": it takes no null; declare it with null=True if it should"
 Unreadable = Callable[[PayloadError], object]
 
 
-class MappingRows:
-    """Packs the rows of one model as ``{field name: stored value}``, without the primary key, and reads them back.
-
-    Args:
-        model: the model class.
-        fields: all its fields, in declaration order.
-        key_fields: those of the primary key.
-        identity: the model's :class:`~..keys._keys_py.Identity`, to name the row in errors.
-        serializer: name of the serializer, for errors.
-        pack: ``{name: stored}`` to bytes.
-        unpack: bytes to a mapping.
-        skip_invalid: whether a payload that cannot be read counts as no row rather than as an error.
-        converter_of: returns the converter of a field that is part of the payload; by default its own.
-        prefix: what every payload begins with, before what ``pack`` gave.
-        unwrap: a payload and its key to its body, the format of that (``None`` for this one), the name of the
-            serializer that packed it, and what upgrades the row (``None`` for nothing), which takes and returns what
-            ``unpack`` and ``unpack_set`` gave; may raise :exc:`PayloadError` and :exc:`ImportError`. By default
-            payloads have no prefix and ``unpack`` reads them.
-        patch: puts packed changes into a packed row, or returns ``None``; see :mod:`._patches_py`. Without it, changes
-            are dicts of stored forms.
-        merge: puts a dict of changes into a packed row, where the format can do so without unpacking it.
-        unpack_set: the same as ``unpack`` for the fields that are set in the row, if ``unpack`` returns others.
-        measure, memory_limit: what bounds the cost of ``unpack``; see :class:`~._budget.Budget`.
-    """
-
-    def __init__(
-        self,
-        model: Any,
-        fields: Iterable[Any],
-        key_fields: Iterable[Any],
-        identity: Any,
-        serializer: str,
-        pack: Callable[[dict[str, Any]], bytes],
-        unpack: Callable[[bytes], Any],
-        skip_invalid: bool,
-        converter_of: Callable[[Any], Any] | None = None,
-        prefix: bytes = b"",
-        unwrap: Callable[[bytes, str], tuple[bytes, Any, str, Any]] | None = None,
-        patch: Callable[..., bytes | None] | None = None,
-        merge: Callable[[bytes, dict[str, Any]], bytes] | None = None,
-        unpack_set: Callable[[bytes], Mapping[str, Any]] | None = None,
-        measure: Callable[[bytes, int, int], tuple[int, bytes]] | None = None,
-        memory_limit: int | None = None,
-    ) -> None:
-        self.model = model
-        self.name = model.__name__
-        self.key_fields = tuple(key_fields)
-        self.columns = tuple(field for field in fields if field not in self.key_fields)
-        self.identity, self.serializer, self.skip_invalid = identity, serializer, skip_invalid
-        pick = converter_of or (lambda field: field.converter)
-        self.steps = [
-            (field, pick(field), True) if field in self.columns else (field, field.converter, False) for field in fields
-        ]
-        self._unpackable = partial(unpackable, pack, self.name, serializer)
-        self.prefix, self._pack, self._unpack = prefix, pack, unpack
-        self._unwrap = unwrap or (lambda payload, key: (payload, None, serializer, None))
-        self._splice, self._merge, self._unpack_set, self.measure = patch, merge, unpack_set, measure
-        self.budget = Budget(memory_limit)
-        # The names that rows have which were written before a field was renamed, with its present name.
-        self.old_names = {old: field.name for field in self.columns for old in field.aliases}
-        self._tracker = model._assigned
-        self._key_bits = sum(field.bit for field in self.key_fields)
-
-    # -- writing ---------------------------------------------------------------------------------
-
-    def dump_many(self, instances: list[Any], many: bool = True) -> list[bytes]:
-        """Pack instances, filling in defaults and replacing their values by what a read returns.
-
-        Args:
-            instances: instances of the model.
-            many: whether errors should say which row it is.
-
-        Raises:
-            ValidationError: all bad fields of the first bad row.
-            TypeError: the serializer cannot hold the type of a stored value.
-        """
-        return [self.dump(instance, place if many else None) for place, instance in enumerate(instances)]
-
-    def pack_changes(self, instances: list[Any], many: bool = True, replace: bool = False) -> list[Any]:
-        """Convert and pack the fields that were changed since their row was read or stored, for :meth:`patch_many`.
-
-        Args:
-            instances: instances of the model.
-            many: whether errors should say which row it is.
-            replace: whether to replace their values by what a read returns.
-
-        Returns:
-            The changes of each instance; all values of one that is new, or has another primary key by now.
-
-        Raises:
-            ValidationError, TypeError: as :meth:`dump_many`.
-        """
-        return [self.changes(instance, place if many else None, replace) for place, instance in enumerate(instances)]
-
-    def dump(self, instance: Any, position: int | None = None) -> bytes:
-        """Pack one instance; ``position`` is its place in a bulk call."""
-        row = self.convert(instance, position)
-        try:
-            return self.prefix + self._pack(row)
-        except Exception as error:  # a serializer's libraries have errors of their own
-            raise self._unpackable(row, error) from error
-
-    def changes(self, instance: Any, position: int | None, replace: bool) -> Any:
-        """Pack the changed fields of one instance; see :meth:`pack_changes`."""
-        row = self.convert(instance, position, self.changed(instance), replace)
-        if self._splice is None:
-            return row
-        try:
-            return self._pack(row)
-        except Exception as error:  # as above
-            raise self._unpackable(row, error) from error
-
-    def changed(self, instance: Any) -> int:
-        """Return the mask of the fields that were changed since the row of an instance was read or stored."""
-        mask = assigned(self._tracker.peek(instance), instance)
-        # A row that was read and got another key is another row.
-        return ALL if mask & self._key_bits and not mask & NEW else mask
-
-    def convert(
-        self, instance: Any, position: int | None, changed: int | None = None, replace: bool = True
-    ) -> dict[str, Any]:
-        """Convert values of an instance and return the stored forms by field name.
-
-        Args:
-            instance: an instance of the model.
-            position: its place in a bulk call, for errors.
-            changed: the mask of the fields to convert, as far as they have values. ``None`` are all, with their
-                defaults where they have no values.
-            replace: whether to replace the values by what a read returns.
-        """
-        row: dict[str, Any] = {}
-        problems = []
-        cause: BaseException | None = None
-        for field, converter, in_payload in self.steps:
-            value = field.peek(instance, _ABSENT)
-            if changed is not None:
-                if value is _ABSENT or not changed & field.bit:
-                    continue
-            elif value is _ABSENT or (value is None and not field.null):
-                value = field.make_default()
-            try:
-                if value is None:
-                    if not field.null:
-                        hint = _NO_NULL if changed is not None and in_payload else ""
-                        problems.append((field.name, f"missing value for <Field: {self.name}.{field.name}>{hint}"))
-                        continue
-                    stored = canonical = None
-                else:
-                    stored = converter.dump(value)
-                    if stored is None and not field.null:
-                        problems.append((field.name, "its stored form is null, and the field takes no null"))
-                        continue
-                    canonical = converter.canonical(value, stored)
-                    for validator in field.validators:
-                        validator(canonical)
-            except ValueError as error:
-                problems.append((field.name, str(error)))
-                cause = cause or error.__cause__
-                continue
-            if replace:
-                field.poke(instance, canonical)
-            if in_payload:
-                row[field.name] = stored
-        if problems:
-            raise ValidationError(self.name, problems, position, self._key_of(instance)) from cause
-        return row
-
-    def _key_of(self, instance: Any) -> str | None:
-        try:
-            return self.identity.identify([instance], False)[1][0]  # type: ignore[no-any-return]
-        except (TypeError, ValueError):
-            return None
+class MappingRows(PackingRows):
+    """Packs the rows of one model as ``{field name: stored value}``, without the primary key, and reads them back."""
 
     # -- changing --------------------------------------------------------------------------------
 
     def patch_many(
-        self, payloads: list[bytes | None], changes: list[Any], keys: list[str], unreadable: Unreadable | None = None
+        self,
+        payloads: list[bytes | None],
+        changes: list[Any],
+        keys: list[str],
+        unreadable: Unreadable | None = None,
+        stamp: Any = None,
     ) -> list[bytes | None]:
         """Put changed fields into payloads, and leave all others as they are stored.
 
@@ -217,6 +49,7 @@ class MappingRows:
             changes: as many changes of :meth:`pack_changes`.
             keys: the keys, for errors.
             unreadable: as for :meth:`load_many`.
+            stamp: of rows that have ages, when the lifetime of the changed rows ends; ``None``: as it is stored.
 
         Returns:
             As many payloads, ``None`` where there is no row.
@@ -226,21 +59,24 @@ class MappingRows:
             TypeError, ValueError: a row of another serializer that this one cannot hold.
         """
         return [
-            None if payload is None else self.patch(payload, change, key, unreadable)
+            None if payload is None else self.patch(payload, change, key, unreadable, stamp)
             for payload, change, key in zip(payloads, changes, keys, strict=True)
         ]
 
-    def patch(self, payload: bytes, changes: Any, key: str, unreadable: Unreadable | None = None) -> bytes | None:
+    def patch(
+        self, payload: bytes, changes: Any, key: str, unreadable: Unreadable | None = None, stamp: Any = None
+    ) -> bytes | None:
         """Put changed fields into one payload."""
-        if is_absence(payload):
+        if is_absence(payload) or (self.aging is not None and self.aging.is_over(payload)):
             return None
+        prefix = self.aged_prefix(None if self.aging is None else self.aging.renewed(payload, key, stamp))
         try:
             body, other, serializer, upgrade = self._unwrap(payload, key)
             anew = other is not None or upgrade is not None
             if self._splice is not None and not anew:
                 patched = self._splice(body, changes, self.old_names)
                 if patched is not None:
-                    return self.prefix + patched
+                    return prefix + patched
             checked(self, self.budget.check, key, serializer, body, (other or self).measure)
             before = self._unpacked(body, other, key, serializer)
             row = self._as_today(before, body, other, upgrade) if anew else before
@@ -250,7 +86,7 @@ class MappingRows:
             try:
                 if other is not None and other.check_known is not None:
                     other.check_known(body)
-                return self.prefix + self._repacked(body, other, anew, before, row, named)
+                return prefix + self._repacked(body, other, anew, before, row, named)
             except Exception as error:  # as above
                 if upgrade is not None:
                     self._check_upgraded(body, other, before, row, key)
@@ -291,7 +127,13 @@ class MappingRows:
     # -- reading ---------------------------------------------------------------------------------
 
     def load_many(
-        self, payloads: list[bytes | None], pks: list[Any], keys: list[str], unreadable: Unreadable | None = None
+        self,
+        payloads: list[bytes | None],
+        pks: list[Any],
+        keys: list[str],
+        unreadable: Unreadable | None = None,
+        due: list[int] | None = None,
+        now: int | None = None,
     ) -> list[Any]:
         """Read payloads as instances.
 
@@ -301,6 +143,9 @@ class MappingRows:
             keys: the keys, for errors.
             unreadable: called with the error of each payload that is no row of the model, in place of which the result
                 has ``None``. Without it the first one is raised, or ignored with ``skip_invalid``.
+            due: a list to which the positions of rows are added that are to be loaded anew.
+            now: the time at which rows that have ages are read, in milliseconds; ``None``: the present; 0: no row is
+                past its lifetime.
 
         Returns:
             A list as long as ``payloads``: an instance, or ``None`` for a miss.
@@ -308,13 +153,31 @@ class MappingRows:
         Raises:
             PayloadError: a payload that is no row of the model.
         """
+        if self.aging is None:
+            return self._load_all(payloads, pks, keys, unreadable)
+        at = self.aging.now() if now is None else now
+        states = [0 if payload is None else self.aging.state(payload, at) for payload in payloads]
+        found = [None if state < 0 else payload for payload, state in zip(payloads, states, strict=True)]
+        rows = self._load_all(found, pks, keys, unreadable)
+        if due is not None:
+            due += [place for place, state in enumerate(states) if state > 0 and rows[place] is not None]
+        return rows
+
+    def _load_all(
+        self, payloads: list[bytes | None], pks: list[Any], keys: list[str], unreadable: Unreadable | None
+    ) -> list[Any]:
+        """Read payloads as :meth:`load_many` does, whatever their ages are."""
         return [
-            None if payload is None else self.load(payload, pk, key, unreadable)
+            None if payload is None else self.load(payload, pk, key, unreadable, 0)
             for payload, pk, key in zip(payloads, pks, keys, strict=True)
         ]
 
-    def load(self, payload: bytes, pk: Any, key: str, unreadable: Unreadable | None = None) -> Any:
+    def load(
+        self, payload: bytes, pk: Any, key: str, unreadable: Unreadable | None = None, now: int | None = None
+    ) -> Any:
         """Read one payload as an instance; see :meth:`load_many`."""
+        if now is None and self.aging is not None and self.aging.is_over(payload):
+            return None
         try:
             return self._load(payload, pk, key)
         except PayloadError as error:
@@ -338,10 +201,10 @@ class MappingRows:
         for field, converter, in_payload in self.steps:
             if not in_payload:
                 continue
-            stored = row.get(field.name, _ABSENT)
+            stored = row.get(field.name, ABSENT_VALUE)
             if stored is None and field.null:
                 value = None
-            elif stored is None or stored is _ABSENT:
+            elif stored is None or stored is ABSENT_VALUE:
                 # Null where the field takes none (any more) is what a write makes of it: no value.
                 value = self._late_default(field, converter, key, serializer)
             else:

@@ -19,6 +19,7 @@ from ._slots_c cimport is_leaf, put_new
 
 __all__ = ["DictRows", "MsgpackRows", "measure_msgpack", "pack", "patch_json", "patch_msgpack", "unpack"]
 
+include "_ages.pxi"
 include "_columns.pxi"
 include "_measure.pxi"
 include "_slot_rows.pxi"
@@ -39,6 +40,7 @@ cdef class MsgpackRows(SlotRows):
         bytes prefix not None=b"",
         unwrap=None,
         memory_limit=None,
+        aging=None,
     ):
         fields = tuple(fields)
         general = MappingRows(
@@ -55,6 +57,7 @@ cdef class MsgpackRows(SlotRows):
             patch=patch_msgpack,
             measure=measure_msgpack,
             memory_limit=memory_limit,
+            aging=aging,
         )
         self.prefix = prefix
         self.old_names = {name.encode() for name in general.old_names} or None
@@ -68,6 +71,8 @@ cdef class MsgpackRows(SlotRows):
             self.header = prefix + b"\xde" + size.to_bytes(2, "big")
         else:
             self.header = prefix + b"\xdf" + size.to_bytes(4, "big")
+        if not self.has_ages:
+            self.same_size = PyBytes_GET_SIZE(self.header)
         self.made = True
 
     cdef object patch_quickly(self, Buffer *buffer, bytes payload, changes):
@@ -82,10 +87,16 @@ cdef class MsgpackRows(SlotRows):
         cdef Column *column
         reader.at = <const uint8_t *> PyBytes_AS_STRING(payload)
         reader.end = reader.at + PyBytes_GET_SIZE(payload)
-        if reader.end - reader.at < size or memcmp(reader.at, PyBytes_AS_STRING(self.header), size) != 0:
+        if reader.end - reader.at < size or memcmp(reader.at, PyBytes_AS_STRING(self.header), self.same_size) != 0:
+            return False
+        if self.same_size < size and memcmp(
+            reader.at + self.same_size + AGES_BYTES,
+            PyBytes_AS_STRING(self.header) + self.same_size + AGES_BYTES,
+            size - self.same_size - AGES_BYTES,
+        ) != 0:
             return False
         reader.at += size
-        reader.large = PyBytes_GET_SIZE(payload) > self.unmeasured
+        reader.large = PyBytes_GET_SIZE(payload) - PyBytes_GET_SIZE(self.prefix) > self.unmeasured
         if reader.large and (self.has_unread or not self.is_cheap(payload)):
             return False
         try:
@@ -153,6 +164,7 @@ cdef class DictRows(SlotRows):
         unpack_set=None,
         measure=None,
         memory_limit=None,
+        aging=None,
     ):
         fields = tuple(fields)
         general = MappingRows(
@@ -172,6 +184,7 @@ cdef class DictRows(SlotRows):
             unpack_set,
             measure,
             memory_limit,
+            aging,
         )
         self.is_json = patch is patch_json
         self.old_names = {pack(name) for name in general.old_names} or None if self.is_json else None
@@ -204,6 +217,9 @@ cdef class DictRows(SlotRows):
 
     cdef object finish(self, dict row):
         packed = self.pack(row)
+        if self.has_ages:
+            # They are put into these bytes, so that it must not be the prefix itself, as a sum with nothing is.
+            return b"".join((self.prefix, packed))
         return self.prefix + packed if PyBytes_GET_SIZE(self.prefix) else packed
 
     cdef object finish_changes(self, dict row):
@@ -221,7 +237,7 @@ cdef class DictRows(SlotRows):
         cdef Py_ssize_t before = PyBytes_GET_SIZE(self.prefix)
         if before and not self.has_prefix(payload):
             return False
-        if PyBytes_GET_SIZE(payload) > self.unmeasured and (
+        if PyBytes_GET_SIZE(payload) - before > self.unmeasured and (
             self.has_lists or self.has_unread or not self.is_cheap(payload)
         ):
             return False

@@ -16,7 +16,7 @@ from typing import Any
 import msgpack
 
 from ...errors import PayloadError
-from ...payload import ABSENT
+from ...payload import ABSENT, AGES_SIZE
 from .._limits import MAX_DEPTH
 from .._msgpack import pack, unpack
 from ._columns_py import UNUSUAL, Column, fill, read, read_set
@@ -55,18 +55,25 @@ class _ColumnRows(MappingRows):
             self._row_columns = []
         self._key_columns.sort(key=lambda column: [field.name for field in self.key_fields].index(column.name))
 
-    def dump_many(self, instances: list[Any], many: bool = True) -> list[bytes]:
+    def dump_many(self, instances: list[Any], many: bool = True, stamp: Any = None) -> list[bytes]:
         """Do what :meth:`~._mapping.MappingRows.dump_many` does."""
+        stamp = self.stamp_of(stamp)
         payloads: list[bytes] = []
         for start in range(0, len(instances), _MOST):
             part = instances[start : start + _MOST]
+            places = range(start, start + len(part))
+            ages = [stamp.ages(place).pack() for place in places] if stamp else [None] * len(part)
             packed = self._dump_columns(part)
             if packed is None:
-                packed = [self.dump(instance, place if many else None) for place, instance in enumerate(part, start)]
-            payloads += packed
+                payloads += map(self.dump, part, places if many else repeat(None), ages)
+            elif self.prefix:
+                payloads += [self.aged_prefix(own) + body for own, body in zip(ages, packed, strict=True)]
+            else:
+                payloads += packed
         return payloads
 
     def _dump_columns(self, instances: list[Any]) -> list[bytes] | None:
+        """Pack the bodies of rows; ``None`` if they have to be packed one by one."""
         columns = self._row_columns
         if not columns or len(instances) < _LEAST:
             return None
@@ -76,8 +83,7 @@ class _ColumnRows(MappingRows):
             stored = [column.dump(read(column.member, instances)) for column in columns]
         except UNUSUAL:
             return None
-        packed = self._pack_columns(columns, stored)
-        return [self.prefix + body for body in packed] if packed is not None and self.prefix else packed
+        return self._pack_columns(columns, stored)
 
     def _pack_columns(self, columns: list[Column], stored: list[list[Any]]) -> list[bytes] | None:
         names = [column.name for column in columns]
@@ -121,10 +127,11 @@ class _ColumnRows(MappingRows):
         changes: list[Any],
         keys: list[str],
         unreadable: Callable[[PayloadError], object] | None = None,
+        stamp: Any = None,
     ) -> list[bytes | None]:
         """Do what :meth:`~._mapping.MappingRows.patch_many` does."""
-        if self._splice is None or len(payloads) < _LEAST:
-            return super().patch_many(payloads, changes, keys, unreadable)
+        if self._splice is None or len(payloads) < _LEAST or self.aging is not None:
+            return super().patch_many(payloads, changes, keys, unreadable, stamp)
         patch_row = partial(self._patch_plain, self._packer())
         patched = [*map(patch_row, payloads, changes)]
         for at, payload in enumerate(payloads):
@@ -152,16 +159,15 @@ class _ColumnRows(MappingRows):
         except Exception:  # as above
             return None
 
-    def load_many(
+    def _load_all(
         self,
         payloads: list[bytes | None],
         pks: list[Any],
         keys: list[str],
-        unreadable: Callable[[PayloadError], object] | None = None,
+        unreadable: Callable[[PayloadError], object] | None,
     ) -> list[Any]:
-        """Do what :meth:`~._mapping.MappingRows.load_many` does."""
         if not len(payloads) == len(pks) == len(keys):
-            return super().load_many(payloads, pks, keys, unreadable)
+            return super()._load_all(payloads, pks, keys, unreadable)
         rows: list[Any] = []
         if ABSENT in payloads:
             payloads = [None if payload == ABSENT else payload for payload in payloads]
@@ -169,7 +175,7 @@ class _ColumnRows(MappingRows):
             part = slice(start, start + _MOST)
             loaded = self._load_columns(payloads[part], pks[part])
             if loaded is None:
-                loaded = super().load_many(payloads[part], pks[part], keys[part], unreadable)
+                loaded = super()._load_all(payloads[part], pks[part], keys[part], unreadable)
             rows += loaded
         return rows
 
@@ -188,7 +194,8 @@ class _ColumnRows(MappingRows):
         bodies: list[bytes] = present
         if self.prefix:
             size = len(self.prefix)
-            if any(payload[:size] != self.prefix for payload in present):
+            begin = self.prefix if self.aging is None else self.prefix[:-AGES_SIZE]
+            if any(payload[: len(begin)] != begin or len(payload) < size for payload in present):
                 return None
             bodies = [payload[size:] for payload in present]
         if max(map(len, bodies)) > MAX_DEPTH and not all(map(self.budget.is_small, bodies, repeat(self.measure))):

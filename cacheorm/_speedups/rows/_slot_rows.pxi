@@ -19,24 +19,29 @@ cdef class SlotRows(Columns):
 
     # -- writing -------------------------------------------------------------------------------------
 
-    def dump_many(self, list instances not None, bint many=True):
+    def dump_many(self, list instances not None, bint many=True, stamp=None):
         """Pack instances, filling in defaults and replacing their values by what a read returns."""
-        return self._pack_many(instances, many, False, True)
+        return self._pack_many(instances, many, False, True, stamp)
 
-    def dump(self, instance, position=None):
-        """Pack one instance; ``position`` is its place in a bulk call."""
-        return self.general.dump(instance, position)
+    def dump(self, instance, position=None, ages=None):
+        """Pack one instance; ``position`` is its place in a bulk call, and ``ages`` are its packed ages."""
+        return self.general.dump(instance, position, ages)
 
     def pack_changes(self, list instances not None, bint many=True, bint replace=False):
         """Convert and pack the fields that were changed since their row was read or stored."""
-        return self._pack_many(instances, many, True, replace)
+        return self._pack_many(instances, many, True, replace, None)
 
-    cdef list _pack_many(self, list instances, bint many, bint changes_only, bint replace):
+    cdef list _pack_many(self, list instances, bint many, bint changes_only, bint replace, stamp):
         cdef Buffer buffer
         cdef Py_ssize_t position, changes
         cdef list payloads = []
         cdef Py_ssize_t begun = 0
+        cdef Stamped stamped
+        cdef bint stamps = self.has_ages and not changes_only
         self.check_made()
+        if stamps:
+            stamp = self.general.stamp_of(stamp)
+            take_stamp(stamp, &stamped)
         buffer.size = 0
         buffer.capacity = 512
         buffer.data = <char *> PyMem_Malloc(buffer.capacity)
@@ -68,11 +73,15 @@ cdef class SlotRows(Columns):
                     if changes:
                         self.replace_values(instance, columns, count, changed, replace and payload is not None)
                 if payload is not None:
+                    if stamps:
+                        # The bytes were made just now, and nobody else has seen them yet.
+                        put_ages(self.ages_in(<bytes> payload), &stamped, position)
                     payloads.append(payload)
                 elif changes_only:
                     payloads.append(self.general.changes(instance, position if many else None, replace))
                 else:
-                    payloads.append(self.general.dump(instance, position if many else None))
+                    ages = stamp.ages(position).pack() if stamps else None
+                    payloads.append(self.general.dump(instance, position if many else None, ages))
         finally:
             if changed is not NULL:
                 # What is left there when a converter was interrupted.
@@ -201,15 +210,25 @@ cdef class SlotRows(Columns):
 
     # -- changing ------------------------------------------------------------------------------------
 
-    def patch_many(self, list payloads not None, list changes not None, list keys not None, unreadable=None):
+    def patch_many(
+        self, list payloads not None, list changes not None, list keys not None, unreadable=None, stamp=None
+    ):
         """Put changed fields into payloads; see :meth:`MappingRows.patch_many`."""
         cdef Py_ssize_t i
         cdef Py_ssize_t count = len(payloads)
         cdef Buffer buffer
+        cdef Stamped stamped
+        cdef int64_t now = 0
+        cdef bint stamps = False
         cdef list made = []
         if len(changes) != count or len(keys) != count:
             raise ValueError("payloads, changes and keys must be of one length")
         self.check_made()
+        if self.has_ages:
+            now = self.general.aging.now()
+            if stamp is not None and stamp.ends is not None:
+                stamps = True
+                take_stamp(stamp, &stamped)
         buffer.size = 0
         buffer.capacity = 512
         buffer.data = <char *> PyMem_Malloc(buffer.capacity)
@@ -218,11 +237,15 @@ cdef class SlotRows(Columns):
                 raise MemoryError
             for i in range(count):
                 payload = payloads[i]
-                if payload is None:
+                if payload is None or (self.has_ages and self.state_of(payload, now) == OVER):
                     made.append(None)
                     continue
                 new = self.patch_quickly(&buffer, <bytes> payload, changes[i]) if type(payload) is bytes else None
-                made.append(self.general.patch(payload, changes[i], keys[i], unreadable) if new is None else new)
+                if new is None:
+                    new = self.general.patch(payload, changes[i], keys[i], unreadable, stamp)
+                elif stamps:
+                    put_end(self.ages_in(<bytes> new), &stamped)
+                made.append(new)
         finally:
             PyMem_Free(buffer.data)
         return made
@@ -237,14 +260,26 @@ cdef class SlotRows(Columns):
 
     # -- reading -------------------------------------------------------------------------------------
 
-    def load_many(self, list payloads not None, list pks not None, list keys not None, unreadable=None):
+    def load_many(
+        self,
+        list payloads not None,
+        list pks not None,
+        list keys not None,
+        unreadable=None,
+        list due=None,
+        now=None,
+    ):
         """Read payloads as instances; see :meth:`MappingRows.load_many`."""
         cdef Py_ssize_t i
+        cdef int64_t at = 0
+        cdef int state = FRESH
         cdef Py_ssize_t count = len(payloads)
         cdef list rows = []
         if len(pks) != count or len(keys) != count:
             raise ValueError("payloads, primary keys and keys must be of one length")
         self.check_made()
+        if self.has_ages:
+            at = self.general.aging.now() if now is None else now
         # Everything made here lives on, so that a collection in between would only walk it in vain. Whether it is on is
         # the application's choice as soon as code of the application runs.
         cdef bint paused = self.own_code and pause_collection()
@@ -255,13 +290,21 @@ cdef class SlotRows(Columns):
                     rows.append(None)
                     continue
                 row = self.load_quickly(payload, pks[i])
+                if self.has_ages:
+                    # A row that was read has the prefix.
+                    state = self.state_of(payload, at) if row is None else self.state_in(<bytes> payload, at)
+                    if state == OVER:
+                        rows.append(None)
+                        continue
                 if row is None:
                     if paused:
                         resume_collection()
                         paused = False
-                    row = self.general.load(payload, pks[i], keys[i], unreadable)
+                    row = self.general.load(payload, pks[i], keys[i], unreadable, 0)
                     paused = self.own_code and pause_collection()
                 rows.append(row)
+                if state == DUE and due is not None and row is not None:
+                    due.append(i)
         finally:
             if paused:
                 resume_collection()
@@ -270,8 +313,10 @@ cdef class SlotRows(Columns):
     def load(self, payload, pk, key, unreadable=None):
         """Read one payload as an instance; see :meth:`MappingRows.load_many`."""
         self.check_made()
+        if self.keeps and self.state_of(payload, self.general.aging.now()) == OVER:
+            return None
         row = self.load_quickly(payload, pk)
-        return self.general.load(payload, pk, key, unreadable) if row is None else row
+        return self.general.load(payload, pk, key, unreadable, 0) if row is None else row
 
     cdef object load_quickly(self, payload, pk):
         """Read one payload; ``None`` if the general path has to."""

@@ -1,0 +1,53 @@
+"""The lifetimes of rows that are kept stale: their headers say when they end, earlier than those of their backend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..aging import Stamp
+from ..metadata import RowPlan
+from ..payload import ages_of
+from ..requests import Call, Steps
+from .presence import are_rows
+from .read import read_patched
+from .unreadable import Unreadable
+
+__all__ = ["restamp", "seconds_left"]
+
+
+def seconds_left(plan: RowPlan, pk: Any, key: str) -> Steps[int | None]:
+    """Return the seconds that a row has left; 0 if it never expires, ``None`` if there is none."""
+    left: int | None = yield Call(plan.backend, "ttl", (key,))
+    if left is None:
+        return None
+    payload = yield Call(plan.backend, "get", (key,))
+    if payload is None or not are_rows(plan, [pk], [key], [payload])[0]:
+        return None
+    aging, ages = plan.aging, ages_of(payload)
+    if aging is None or not aging.keeps or ages is None or not ages.ends:
+        return left
+    of_row: int = max(1, -(-(ages.ends - aging.now()) // 1000))
+    return min(of_row, left) if left else of_row
+
+
+def restamp(plan: RowPlan, pks: list[Any], keys: list[str], stamp: Stamp, ttl: Any) -> Steps[set[str]]:
+    """Write other ages into the headers of rows. What others change meanwhile stays as they write it.
+
+    Args:
+        plan: the plan of the model.
+        pks: the primary keys.
+        keys: the keys, each once.
+        stamp: what is written; see :meth:`~cacheorm.aging.Aging.renewed`.
+        ttl: the lifetime that the backend counts.
+
+    Returns:
+        The keys of the rows that exist and can be read.
+    """
+    resolved = plan.resolved()
+    unchanged = resolved.codec.pack_changes(plan.adopt([plan.row_of(pks[0])], True), False) * len(keys)
+    unreadable = Unreadable(plan, "raise")  # it keeps their errors, and nobody asks for them
+    found = yield from read_patched(resolved, pks, keys, unchanged, True, unreadable, stamp)
+    swaps = dict(zip(found.keys, zip(found.payloads, found.tokens, strict=True), strict=True))
+    if swaps:
+        yield Call(resolved.backend, "compare_and_set_many", (swaps, ttl))
+    return {*swaps}
