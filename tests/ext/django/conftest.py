@@ -1,4 +1,4 @@
-"""Databases with the tables of the shop: SQLite in a file, and PostgreSQL. All tests of Django are in this folder."""
+"""Databases with the tables of the market: SQLite in a file, and PostgreSQL. All tests of Django are in this folder."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import market
 import pytest
-import shop
 from asgiref.sync import sync_to_async
 from django.db import connections
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def _add(alias: str, **options: Any) -> None:
-    """Add a database with the tables of the shop to Django's settings."""
+    """Add a database with the tables of the market to Django's settings."""
     settings = connections.configure_settings({"default": {}, alias: options})
     connections.settings[alias] = settings[alias]
-    from shop.models import MODELS
+    from market.models import MODELS
 
     with connections[alias].schema_editor() as editor:
         for model in MODELS:
@@ -29,7 +29,7 @@ def _add(alias: str, **options: Any) -> None:
 
 @pytest.fixture(scope="session")
 def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    path = tmp_path_factory.mktemp("django") / "shop.db"
+    path = tmp_path_factory.mktemp("django") / "market.db"
     _add("sqlite", ENGINE="django.db.backends.sqlite3", NAME=str(path), OPTIONS={"timeout": 60})
     yield "sqlite"
     connections["sqlite"].close()
@@ -48,7 +48,7 @@ def postgres(shared_postgres_server: PostgresServer) -> Iterator[str]:
 @pytest.fixture(params=["sqlite", "postgres"])
 def database(request: pytest.FixtureRequest) -> Iterator[str]:
     """The alias of each database in turn, empty, which all models are read from and written to."""
-    with shop.emptied(request.getfixturevalue(request.param)) as alias:
+    with market.emptied(request.getfixturevalue(request.param)) as alias:
         yield alias
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from django.db import models
 from django.test import override_settings
-from shop import models as shop_models
-from shop.models import Author, Brand, Everything, Kiosk, LargeShop, Page, Place, Product, Sheet, Shop
+from market import models as shop_models
+from market.models import Author, Brand, Everything, Kiosk, LargeShop, Page, Place, Product, Sheet, Shop
 
 import cacheorm as co
 from cacheorm.ext.django import cached
@@ -31,7 +31,7 @@ def test_it_is_a_model_of_the_rows(memory: co.SimpleBackend) -> None:
     rows = cached(Product, backend=memory, ttl=60, negative_ttl=5)
     assert issubclass(rows, co.Model)
     assert (rows.__name__, rows.__module__) == ("Product", __name__)
-    assert rows.key(id=7) == "m:shop.product:id:7"
+    assert rows.key(id=7) == "m:market.product:id:7"
     assert [*rows._meta.fields] == ["id", "sku", "name", "price", "stock", "active", "brand", "owner"]
     assert isinstance(rows.id, co.IntegerField)
     assert isinstance(rows.brand, co.ForeignKeyField)
@@ -78,11 +78,14 @@ def test_a_field_can_be_given(database: str, memory: co.SimpleBackend) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"only": ["nmae"]}, r"shop.Product: only names 'nmae', which is no field with a column; did you mean 'name'"),
-        ({"exclude": ["fans"]}, "shop.Product: exclude names 'fans', which is no field with a column; known are: ac"),
+        (
+            {"only": ["nmae"]},
+            r"market.Product: only names 'nmae', which is no field with a column; did you mean 'name'",
+        ),
+        ({"exclude": ["fans"]}, "market.Product: exclude names 'fans', which is no field with a column; known are: ac"),
         ({"exclude": "name"}, r"exclude takes a list of names, got one text: write \['name'\]"),
         ({"exclude": ["id"]}, "exclude names 'id', a field of the primary key"),
-        ({"fields": {"x": co.IntegerField()}}, "shop.Product: fields names 'x'"),
+        ({"fields": {"x": co.IntegerField()}}, "market.Product: fields names 'x'"),
         ({"fields": {"name": co.StringField()}, "exclude": ["name"]}, "fields names 'name', which is left out"),
         ({"fields": {"name": co.StringField()}, "only": ["sku"]}, "fields names 'name', which is left out"),
     ],
@@ -92,7 +95,7 @@ def test_names_that_mean_nothing_are_refused(arguments: dict[str, Any], message:
         cached(Product, **arguments)
 
 
-@pytest.mark.parametrize("given", [int, "shop.Product", models.Model, None, Product(sku="a")])
+@pytest.mark.parametrize("given", [int, "market.Product", models.Model, None, Product(sku="a")])
 def test_only_django_models_are_taken(given: Any) -> None:
     with pytest.raises(TypeError, match=r"cached\(\) takes a Django model, got"):
         cached(given)
@@ -185,7 +188,7 @@ def test_keys_of_several_columns(database: str, backend: co.BaseBackend) -> None
     over = [Entry(product=product, year=2020, sold=1)]
     Entry.objects.bulk_create(over, update_conflicts=True, unique_fields=["product", "year"], update_fields=["sold"])
     assert rows.get(product=product.pk, year=2020).sold == 1
-    assert rows.key(product=1, year=2) == "m:shop.entry:product:1:year:2"
+    assert rows.key(product=1, year=2) == "m:market.entry:product:1:year:2"
 
 
 def test_models_without_one_key_for_all_their_tables_are_refused() -> None:
@@ -239,7 +242,9 @@ def test_relations_to_models_that_are_not_cached_are_ids(
         row = sheets.get(product=product.pk)
         assert row.author_id == author.pk
         for read in (partial(getattr, row, "author"), sheets.query(product=product.pk).preload("author").execute):
-            with pytest.raises(co.CacheORMError, match=r"shop.Sheet.author refers to shop.Author, which is not cached"):
+            with pytest.raises(
+                co.CacheORMError, match=r"market.Sheet.author refers to market.Author, which is not"
+            ):
                 read()
 
 

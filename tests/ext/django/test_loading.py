@@ -14,8 +14,8 @@ import pytest
 from django.core.signals import request_finished, request_started
 from django.db import connections, models, transaction
 from django.test.utils import CaptureQueriesContext
-from shop import emptied
-from shop.models import Brand, Colour, Everything, Product
+from market import emptied
+from market.models import Brand, Colour, Everything, Product
 
 import cacheorm as co
 from cacheorm.ext.django import cached

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from django.db import connections, transaction
-from shop.models import Brand
+from market.models import Brand
 
 import cacheorm as co
 from cacheorm.ext.django import cached

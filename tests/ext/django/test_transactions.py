@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, connections, transaction
 from django.test import TestCase, TransactionTestCase
-from shop.models import Brand, Owner
+from market.models import Brand, Owner
 
 import cacheorm as co
 from cacheorm.ext.django import cached, invalidate
@@ -208,7 +208,7 @@ def test_awaited_writes(rows: type[Any], ids: list[int], run: Callable[..., Any]
 def test_an_application_says_what_it_has_changed_by_hand(rows: type[Any], ids: list[int], database: str) -> None:
     def execute(pk: int) -> None:
         with connections[database].cursor() as cursor:
-            cursor.execute("UPDATE shop_brand SET name = 'raw' WHERE id = %s", [pk])
+            cursor.execute("UPDATE market_brand SET name = 'raw' WHERE id = %s", [pk])
 
     execute(ids[0])
     assert rows.get(id=ids[0]).name == "brand 0"
@@ -276,7 +276,7 @@ def test_rows_of_a_test_are_not_left_in_the_cache(rows: type[Any], ids: list[int
 def test_tests_with_transactions_are_as_the_application(rows: type[Any], ids: list[int], database: str) -> None:
     class Test(TransactionTestCase):
         databases = frozenset([database])
-        available_apps = ("shop",)
+        available_apps = ("market",)
 
         def test(self) -> None:
             with transaction.atomic(using=database):

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from django.core import serializers
 from django.db import models, transaction
+from market import emptied
+from market import models as shop_models
+from market.models import Brand, Owner, Product
 from servers import RedisServer
-from shop import emptied
-from shop import models as shop_models
-from shop.models import Brand, Owner, Product
 
 import cacheorm as co
 from cacheorm.ext.django import cached, invalidate
@@ -168,7 +168,7 @@ def delete(products: list[Product]) -> None:
 
 
 def delete_many(products: list[Product]) -> None:
-    assert Product.objects.filter(stock__gte=2).delete() == (2, {"shop.Product": 2})
+    assert Product.objects.filter(stock__gte=2).delete() == (2, {"market.Product": 2})
 
 
 def delete_by_cascade(products: list[Product]) -> None:
@@ -317,10 +317,10 @@ def test_all_rows_are_removed_if_none_can_be_named(
         # Keys made by an expression are known to the database alone.
         Product.objects.filter(pk__in=ids[2:]).update(id=models.F("id") + 100)
         assert backend.prefixes == []
-    assert backend.prefixes == ["m:shop.product:id:"]
+    assert backend.prefixes == ["m:market.product:id:"]
     assert "Product: all rows are removed from the cache, since an update has changed primary keys" in caplog.text
     invalidate(rows)
-    assert backend.prefixes == ["m:shop.product:id:"] * 2
+    assert backend.prefixes == ["m:market.product:id:"] * 2
 
 
 @pytest.mark.skipif(not hasattr(models, "DB_CASCADE"), reason="Django leaves deletions to the database since 6.1")
@@ -332,7 +332,7 @@ def test_rows_that_the_database_deletes_by_itself(database: str) -> None:
     assert (leaflets.get(id=leaflet.pk).brand_id, brands.get(id=brand.pk).name) == (brand.pk, "acme")
     brand.delete()
     assert leaflets.get_or_none(id=leaflet.pk) is None
-    assert backend.prefixes == ["m:shop.leaflet:id:"]
+    assert backend.prefixes == ["m:market.leaflet:id:"]
 
 
 def test_a_server_that_is_down_at_the_commit(database: str) -> None:

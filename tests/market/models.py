@@ -1,4 +1,4 @@
-"""The models of a shop: what is special about each is for a test."""
+"""The models of a market: what is special about each is for a test."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Product(models.Model):
     stock = models.IntegerField(default=0)
     active = models.BooleanField(default=True)
     brand = models.ForeignKey(Brand, models.CASCADE, null=True, related_name="products")
-    owner = models.ForeignKey("shop.Owner", models.SET_NULL, null=True)
+    owner = models.ForeignKey("market.Owner", models.SET_NULL, null=True)
 
     actives = Active()  # the default manager: related managers and dumps use it
     objects = models.Manager()

@@ -12,9 +12,9 @@ __all__ = ["Router", "emptied"]
 
 settings.configure(
     USE_TZ=True,
-    INSTALLED_APPS=["shop"],
+    INSTALLED_APPS=["market"],
     DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
-    DATABASE_ROUTERS=["shop.Router"],
+    DATABASE_ROUTERS=["market.Router"],
     DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
 )
 django.setup()
