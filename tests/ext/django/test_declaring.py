@@ -242,9 +242,7 @@ def test_relations_to_models_that_are_not_cached_are_ids(
         row = sheets.get(product=product.pk)
         assert row.author_id == author.pk
         for read in (partial(getattr, row, "author"), sheets.query(product=product.pk).preload("author").execute):
-            with pytest.raises(
-                co.CacheORMError, match=r"market.Sheet.author refers to market.Author, which is not"
-            ):
+            with pytest.raises(co.CacheORMError, match=r"market.Sheet.author refers to market.Author, which is not"):
                 read()
 
 
