@@ -62,7 +62,7 @@ class Visits(co.Model):
     """How often a user has been visited: in the cache alone."""
 
     user = co.IntegerField(primary_key=True)
-    count = co.IntegerField(default=0)
+    total = co.IntegerField(default=0)
 
     class Meta:
         backend = BACKEND
@@ -136,7 +136,7 @@ async def count_visit(pk: int) -> int:
         raise HTTPException(404, f"there is no user {pk}")
     await Visits.aget_or_create(user=pk)
     try:
-        return int(await Visits.aincrement(pk, Visits.count))
+        return int(await Visits.aincrement(pk, Visits.total))
     except Visits.DoesNotExist:
         raise HTTPException(503, "the cache keeps no counters at the moment") from None
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def memcached(memcached_server: MemcachedServer) -> Iterator[co.MemcachedBackend]:
     with co.MemcachedBackend(servers=[("127.0.0.1", memcached_server.port)]) as made:
-        made.clear()
+        made.clear(everything=True)
         yield made
 
 

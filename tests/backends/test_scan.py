@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 from servers import HOST, MemcachedServer, RedisServer
 
 import cacheorm as co
@@ -269,6 +270,9 @@ def test_the_next_primary_of_a_service_is_enumerated_anew(scan: Any) -> None:
 
     with SentinelGroup() as group, RedisBackend.from_url(group.url, operation_timeout=120) as backend:
         backend.set_many(ROWS, 0)
+        with redis.Redis(HOST, group.primary().port) as client:
+            client.set("last", 1)
+            assert client.wait(1, 0) == 1
         chunks = scan(backend, "m:", 100)
         found = {*next(chunks)}
         group.failover()

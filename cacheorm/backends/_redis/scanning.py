@@ -1,7 +1,8 @@
 """Enumerating the keys of one Redis server with ``SCAN`` (https://redis.io/docs/latest/commands/scan/).
 
 A cursor is a place in a hash table of one process, whose order depends on a number that the process has chosen by
-chance. After a restart, the cursors of before are of no use, and the iteration begins again.
+chance. After a restart, the cursors of before are of no use, and the iteration begins again. So it does where a primary
+has become the replica of another one, as it drops what it had and loads what that one has.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ async def scan_server(server: str, ask: Ask, pattern: bytes, count: int, ends: E
         ends: bounds each request.
 
     Raises:
-        BackendError: the server failed or refused, or was restarted again and again.
+        BackendError: the server failed or refused, or was restarted or replaced again and again.
     """
     run = await _run_of(ask, ends)
     for _ in range(_MOST_RESTARTS + 1):
@@ -58,13 +59,22 @@ async def scan_server(server: str, ask: Ask, pattern: bytes, count: int, ends: E
         last, run = run, await _run_of(ask, ends)
         if run == last:
             return
-    raise BackendError(f"{server}: the keys cannot be enumerated, as it was restarted {_MOST_RESTARTS + 1} times")
+    times = _MOST_RESTARTS + 1
+    raise BackendError(f"{server}: the keys cannot be enumerated, as it was restarted or replaced {times} times")
 
 
-async def _run_of(ask: Ask, ends: Ends) -> str | None:
-    """Return the id of the server's process, ``None`` if it does not tell."""
-    (reply,) = await ask([("INFO", "server")], ends())
+async def _run_of(ask: Ask, ends: Ends) -> list[str | None]:
+    """Return the id of the server's process, and that of the data it has, which another primary gives a replica.
+
+    Either is ``None`` if the server does not tell.
+    """
+    replies = await ask([("INFO", "server"), ("INFO", "replication")], ends())
+    return [_value(reply, name) for reply, name in zip(replies, ("run_id", "master_replid"), strict=True)]
+
+
+def _value(reply: Any, name: str) -> str | None:
+    """Return one of the values that ``INFO`` tells."""
     if isinstance(reply, dict):
-        return str(reply.get("run_id"))
-    found = re.search(rb"^run_id:(\w+)", reply, re.MULTILINE) if isinstance(reply, bytes) else None
+        return str(reply.get(name))
+    found = re.search(rb"^%b:(\w+)" % name.encode(), reply, re.MULTILINE) if isinstance(reply, bytes) else None
     return None if found is None else found[1].decode()
