@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from inspect import Parameter, signature, unwrap
 from typing import Any
 
@@ -16,7 +16,6 @@ __all__ = ["patience"]
 @contextmanager
 def patience() -> Iterator[None]:
     """Have backends, and clients that are passed in, wait until a test hangs, where it says nothing of that."""
-    import pylibmc
     import redis.asyncio
 
     from cacheorm.backends import memcached
@@ -27,9 +26,12 @@ def patience() -> Iterator[None]:
         _set_defaults(patch, memcached.MemcachedBackend.__init__, "timeout", "connect_timeout")
         for client in (redis.Redis, redis.asyncio.Redis):
             _set_defaults(patch, client.__init__, "socket_timeout", "socket_connect_timeout")
-        # These two are in milliseconds. A server that has failed once is left alone for two seconds.
-        behaviors = dict.fromkeys(("connect_timeout", "_poll_timeout"), int(HANG) * 1000)
-        patch.setattr(pylibmc.Client, "__init__", _with_behaviors(pylibmc.Client.__init__, behaviors))
+        with suppress(ImportError):  # a quick run on another Python does without it
+            import pylibmc
+
+            # These two are in milliseconds. A server that has failed once is left alone for two seconds.
+            behaviors = dict.fromkeys(("connect_timeout", "_poll_timeout"), int(HANG) * 1000)
+            patch.setattr(pylibmc.Client, "__init__", _with_behaviors(pylibmc.Client.__init__, behaviors))
         yield
 
 
