@@ -178,7 +178,7 @@ def ages_of(payload: bytes) -> Ages | None:
     if payload[:1] != _MAGIC or not payload[2:3] or not payload[2] & AGED:
         return None
     try:
-        return parse(payload)[0].ages
+        return parse(bytes(payload))[0].ages  # a backend may return any kind of buffer
     except ValueError:
         return None
 

@@ -183,3 +183,11 @@ def test_a_remembered_miss_is_one_on_every_backend(
             assert (one, three) == (None, None)
             assert two is not None
             assert not row.exists(id=1)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, type("Raw", (bytes,), {})])
+def test_ages_are_read_in_any_buffer(kind: Any) -> None:
+    payload = Header("json", None, 0, Ages(5, 6, 7)).pack() + b"{}"
+    assert ages_of(kind(payload)) == Ages(5, 6, 7)
+    for size in range(len(payload) - len(b"{}")):
+        assert ages_of(kind(payload[:size])) is None
