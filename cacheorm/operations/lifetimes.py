@@ -14,6 +14,9 @@ from .unreadable import Unreadable
 
 __all__ = ["restamp", "seconds_left"]
 
+# How often a row is tried that others change at the same time.
+_TRIES = 16
+
 
 def seconds_left(plan: RowPlan, pk: Any, key: str) -> Steps[int | None]:
     """Return the seconds that a row has left; 0 if it never expires, ``None`` if there is none."""
@@ -31,7 +34,7 @@ def seconds_left(plan: RowPlan, pk: Any, key: str) -> Steps[int | None]:
 
 
 def restamp(plan: RowPlan, pks: list[Any], keys: list[str], stamp: Stamp, ttl: Any) -> Steps[set[str]]:
-    """Write other ages into the headers of rows. What others change meanwhile stays as they write it.
+    """Write other ages into the headers of rows. Those that others change meanwhile are read and written again.
 
     Args:
         plan: the plan of the model.
@@ -44,10 +47,21 @@ def restamp(plan: RowPlan, pks: list[Any], keys: list[str], stamp: Stamp, ttl: A
         The keys of the rows that exist and can be read.
     """
     resolved = plan.resolved()
-    unchanged = resolved.codec.pack_changes(plan.adopt([plan.row_of(pks[0])], True), False) * len(keys)
-    unreadable = Unreadable(plan, "raise")  # it keeps their errors, and nobody asks for them
-    found = yield from read_patched(resolved, pks, keys, unchanged, True, unreadable, stamp)
-    swaps = dict(zip(found.keys, zip(found.payloads, found.tokens, strict=True), strict=True))
-    if swaps:
-        yield Call(resolved.backend, "compare_and_set_many", (swaps, ttl))
-    return {*swaps}
+    (unchanged,) = resolved.codec.pack_changes(plan.adopt([plan.row_of(pks[0])], True), False)
+    pk_of = dict(zip(keys, pks, strict=True))
+    there: set[str] = set()
+    left = keys
+    for _ in range(_TRIES):
+        unreadable = Unreadable(plan, "raise")  # it keeps their errors, and nobody asks for them
+        of_left = [pk_of[key] for key in left]
+        found = yield from read_patched(resolved, of_left, left, [unchanged] * len(left), True, unreadable, stamp)
+        swaps = dict(zip(found.keys, zip(found.payloads, found.tokens, strict=True), strict=True))
+        there = there.difference(left) | {*swaps}
+        if not swaps:
+            break
+        outcome = yield Call(resolved.backend, "compare_and_set_many", (swaps, ttl))
+        refused = getattr(outcome, "reasons", ())
+        left = [key for key in swaps if not outcome.get(key) and key not in refused]
+        if not left:
+            break
+    return there
