@@ -19,21 +19,30 @@ from .compare_and_set import collect
 from .rows import slices
 from .single_flight import SharedLoad
 
-__all__ = ["Untaken", "give_up", "remove", "take"]
+__all__ = ["Untaken", "give_up", "is_mark", "remove", "take"]
 
 _SUFFIX = ":@load"
-# Of a key, in characters.
+# Of a key, in bytes.
 _LONGEST = 250
 
 
 def _mark_of(key: str) -> str:
-    """Return the key of the mark of a row; the value of a key cannot end so, since a colon in it is escaped."""
-    if len(key) + len(_SUFFIX) <= _LONGEST:
+    """Return the key of the mark of a row; a key ends so only if an ``index_formatter`` makes it."""
+    if len(key) + len(_SUFFIX) <= _LONGEST and key.isascii():
+        return key + _SUFFIX
+    encoded = key.encode("utf-8", "surrogatepass")
+    if len(encoded) + len(_SUFFIX) <= _LONGEST:
         return key + _SUFFIX
     import hashlib  # here, because few keys are so long
 
-    digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-    return f"{key[: _LONGEST - len(_SUFFIX) - len(digest)]}{digest}{_SUFFIX}"
+    digest = hashlib.blake2b(encoded, digest_size=16).hexdigest()
+    begin = encoded[: _LONGEST - len(_SUFFIX) - len(digest)].decode("utf-8", "ignore")
+    return f"{begin}{digest}{_SUFFIX}"
+
+
+def is_mark(key: str) -> bool:
+    """Return whether a key is that of a mark."""
+    return key.endswith(_SUFFIX)
 
 
 class Untaken(NamedTuple):

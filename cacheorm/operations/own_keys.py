@@ -20,6 +20,7 @@ from uuid import UUID
 from .._speedups import keys as key_makers
 from ..errors import InvalidKeyError
 from ..metadata import RowPlan
+from .marks import is_mark
 
 __all__ = ["OwnKeys"]
 
@@ -168,6 +169,8 @@ class OwnKeys:
 
     def _find(self, keys: Sequence[str]) -> tuple[list[tuple[str, ...]], list[str]]:
         """Return the keys of the model, each once, with the texts of their values; and those that end in a digest."""
+        if self._formatted and self._plan.aging is not None:
+            keys = [key for key in keys if not is_mark(key)]  # the patterns of other models do not find any
         unique = dict.fromkeys(keys)
         lines = "\n".join(unique)
         if lines.count("\n") >= len(unique):
