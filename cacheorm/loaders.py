@@ -77,6 +77,10 @@ class Loaders:
             _check_name(model, option, getattr(options, option))
         return cls(options.loader, options.aloader, model)
 
+    def behind(self) -> Loaders:
+        """Return what is called behind an answer: the plain function of one operation by a thread of an event loop."""
+        return self if self._model is not None else type(self)(self._called, None)
+
     def to_call(self) -> Callable[..., Any]:
         """Return the function for a called operation.
 
@@ -110,6 +114,8 @@ class Loaders:
     @property
     def in_loop(self) -> bool:
         """Whether it is for the event loop of an awaited operation to call them, which is not to be held up."""
+        if self._model is None:
+            return True  # of one operation: what a plain function gives may have to be awaited, too
         return self.only_awaited or (self._awaited is not None and self._awaited is not self._called)
 
     def _function(self, given: Callable[..., Any] | str | None) -> Callable[..., Any] | None:

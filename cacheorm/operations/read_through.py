@@ -120,8 +120,8 @@ class ModelLoad(ModelQuery[R], Refreshing[R]):
         if len(kept) < len(gaps):
             return (yield from self._load_gaps(gaps, kept, began, refused))
 
-        def load(refused: list[Refused]) -> Steps[dict[str, Any]]:
-            return self._load_gaps(gaps, kept, began, refused)
+        def load(operation: ModelLoad[R], refused: list[Refused]) -> Steps[dict[str, Any]]:
+            return operation._load_gaps(gaps, kept, began, refused)
 
         return (yield from self._load_or_give(gaps, load, began, refused))
 

@@ -7,8 +7,10 @@ when a load is started until it has ended, and for some time after it has failed
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from copy import copy
+from typing import Any, Self
 
+from ..deadlines import remaining, until
 from ..options import LEASE_SECONDS
 from ..payload import ages_of
 from ..requests import Behind, Steps, WaitFor
@@ -30,8 +32,8 @@ __all__ = ["Refreshing"]
 # For how long a row that another process loads anew is left to it, before it is looked at again.
 _OTHERS_SECONDS = 1
 
-# Makes what loads rows, and adds those that are not stored to a list.
-_Loading = Callable[[list[Refused]], Steps[dict[str, Any]]]
+# Makes what loads rows by an operation, and adds those that are not stored to a list.
+_Loading = Callable[[Any, list[Refused]], Steps[dict[str, Any]]]
 
 
 class Refreshing(Loading[R]):
@@ -55,8 +57,15 @@ class Refreshing(Loading[R]):
         """Have rows loaded anew behind the answer."""
         plan = self._plan
         plan.paused.hold(due.keys, self._lease or LEASE_SECONDS)
-        if not (yield Behind(LoadJob(plan, self._loaders, self._refresh(due)))):
+        behind = self._behind()
+        if not (yield Behind(LoadJob(plan, behind._loaders, behind._refresh(due)))):
             plan.paused.release(due.keys)
+
+    def _behind(self) -> Self:
+        """Return this operation as it goes on behind the answer."""
+        behind = copy(self)
+        behind._loaders = self._loaders.behind()
+        return behind
 
     def _refresh(self, due_rows: DueRows) -> Steps[None]:
         """Load rows anew by one call, those that nobody else is loading; a row without ages gets some instead."""
@@ -105,11 +114,19 @@ class Refreshing(Loading[R]):
     # -- rows that are kept stale ----------------------------------------------------------------
 
     def _kept(self, gaps: Gaps) -> dict[str, bytes]:
-        """Return those payloads of gaps that are kept stale, by key."""
+        """Return those payloads of gaps that are kept stale and can be read, by key."""
         aging = self._plan.aging
         if aging is None or not aging.keeps:
             return {}
-        return {key: payload for key, (_, payload) in gaps.items() if payload is not None and aging.is_over(payload)}
+        over = {key: gap for key, gap in gaps.items() if gap[1] is not None and aging.is_over(gap[1])}
+        if not over:
+            return {}
+        # What cannot be read is nothing to give: without a row to load in its place, it is an error.
+        unreadable: list[Any] = []
+        pks, payloads = zip(*over.values(), strict=True)
+        codec = self._plan.resolved().codec
+        rows = codec.load_many([*payloads], [*pks], [*over], unreadable.append, None, 0)
+        return {key: payload for key, payload, row in zip(over, payloads, rows, strict=True) if row is not None}
 
     def _load_or_give(
         self, gaps: Gaps, loading: _Loading, began: Moment, refused: list[Refused]
@@ -118,7 +135,7 @@ class Refreshing(Loading[R]):
 
         Args:
             gaps: the rows.
-            loading: loads them, and adds those that are not stored to a list.
+            loading: loads them by an operation, and adds those that are not stored to a list.
             began: the moment at which reading them began.
             refused: the rows that are not stored are added.
         """
@@ -128,7 +145,7 @@ class Refreshing(Loading[R]):
             return self._rows_of(gaps)
         try:
             if timeout is None:
-                return (yield from loading(refused))
+                return (yield from loading(self, refused))
             rows = yield from self._load_in_time(gaps, loading, began, refused, timeout)
             return self._rows_of(gaps) if rows is None else rows
         except Exception as error:  # noqa: BLE001 - whatever it is, the rows are there
@@ -138,7 +155,11 @@ class Refreshing(Loading[R]):
     def _load_in_time(
         self, gaps: Gaps, loading: _Loading, began: Moment, refused: list[Refused], seconds: float
     ) -> Steps[dict[str, Any] | None]:
-        """Return loaded rows; ``None`` if that takes longer than some seconds. Then it goes on behind the answer."""
+        """Return loaded rows; ``None`` if that takes longer than some seconds, or than the deadline of the caller.
+
+        Then it goes on behind the answer.
+        """
+        seconds = min(seconds, remaining(until(None)))
         running = single_flight.load_of(self._plan.backend, {key: payload for key, (_, payload) in gaps.items()}, began)
         if running is not None:
             theirs: Loaded | None = yield WaitFor(running, seconds)
@@ -147,7 +168,8 @@ class Refreshing(Loading[R]):
             refused += theirs.refused.among(gaps)
             return self._rows_of({key: (pk, theirs.payloads[key]) for key, (pk, _) in gaps.items()})
         refused_behind: list[Refused] = []
-        job = LoadJob(self._plan, self._loaders, loading(refused_behind))
+        behind = self._behind()
+        job = LoadJob(self._plan, behind._loaders, loading(behind, refused_behind))
         rows = (yield WaitFor(job, seconds)) if (yield Behind(job)) else None
         if rows is not None:
             refused += refused_behind
