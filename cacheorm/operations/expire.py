@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..errors import FailedRow, WriteError
 from ..requests import Call, Steps
 from .base import WriteOperation
 from .lifetimes import restamp
@@ -20,6 +21,7 @@ class ModelExpire(WriteOperation[list[bool]]):
 
     Raises (on execute):
         ValidationError: a part of a primary key is missing or of the wrong type; nothing was changed.
+        WriteError: rows that are kept stale after their lifetime, and that the backend refused to write with another.
     """
 
     _verb = "expire"
@@ -50,4 +52,8 @@ class ModelExpire(WriteOperation[list[bool]]):
         aging, stamp = self._plan.aging, self._stamp()
         if aging is None or stamp is None or not aging.keeps or not keys:
             return set()
-        return (yield from restamp(self._plan, pks, keys, stamp, self._pick_ttl()))
+        renewed = yield from restamp(self._plan, pks, keys, stamp, self._pick_ttl())
+        if renewed.reasons:
+            name, unsure = self._plan.model.__name__, renewed.unsure
+            raise WriteError([FailedRow(name, key, text, key in unsure) for key, text in renewed.reasons.items()])
+        return {key for key in renewed if renewed[key]}

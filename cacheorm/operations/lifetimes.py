@@ -8,6 +8,8 @@ from ..aging import Stamp
 from ..metadata import RowPlan
 from ..payload import ages_of
 from ..requests import Call, Steps
+from ..types import Outcome
+from .compare_and_set import collect
 from .presence import are_rows
 from .read import read_patched
 from .unreadable import Unreadable
@@ -33,7 +35,7 @@ def seconds_left(plan: RowPlan, pk: Any, key: str) -> Steps[int | None]:
     return min(of_row, left) if left else of_row
 
 
-def restamp(plan: RowPlan, pks: list[Any], keys: list[str], stamp: Stamp, ttl: Any) -> Steps[set[str]]:
+def restamp(plan: RowPlan, pks: list[Any], keys: list[str], stamp: Stamp, ttl: Any) -> Steps[Outcome]:
     """Write other ages into the headers of rows. Those that others change meanwhile are read and written again.
 
     Args:
@@ -44,24 +46,22 @@ def restamp(plan: RowPlan, pks: list[Any], keys: list[str], stamp: Stamp, ttl: A
         ttl: the lifetime that the backend counts.
 
     Returns:
-        The keys of the rows that exist and can be read.
+        Whether each of the rows that exist and can be read was written.
     """
     resolved = plan.resolved()
     (unchanged,) = resolved.codec.pack_changes(plan.adopt([plan.row_of(pks[0])], True), False)
     pk_of = dict(zip(keys, pks, strict=True))
-    there: set[str] = set()
+    done = Outcome()
     left = keys
     for _ in range(_TRIES):
         unreadable = Unreadable(plan, "raise")  # it keeps their errors, and nobody asks for them
         of_left = [pk_of[key] for key in left]
         found = yield from read_patched(resolved, of_left, left, [unchanged] * len(left), True, unreadable, stamp)
         swaps = dict(zip(found.keys, zip(found.payloads, found.tokens, strict=True), strict=True))
-        there = there.difference(left) | {*swaps}
         if not swaps:
             break
-        outcome = yield Call(resolved.backend, "compare_and_set_many", (swaps, ttl))
-        refused = getattr(outcome, "reasons", ())
-        left = [key for key in swaps if not outcome.get(key) and key not in refused]
+        collect(done, (yield Call(resolved.backend, "compare_and_set_many", (swaps, ttl))))
+        left = [key for key in swaps if not done.get(key) and key not in done.reasons]
         if not left:
             break
-    return there
+    return done

@@ -252,6 +252,23 @@ def test_touch_renews_what_others_change_at_the_same_time(wall_clock: Clock) -> 
     assert not user.exists(id=0)
 
 
+class Refusing(co.SimpleBackend):
+    """Adds, but does not replace."""
+
+    def compare_and_set_many(self, mapping: Any, ttl: Any = None) -> Any:
+        return co.types.Outcome(dict.fromkeys(mapping, False), dict.fromkeys(mapping, "out of memory"))
+
+
+def test_touch_says_what_is_not_renewed(wall_clock: Clock) -> None:
+    user = user_model(Refusing(), names(1), keep_stale=2000, lease=None)
+    user.query_many([0, 1]).execute()
+    with pytest.raises(co.WriteError, match="out of memory"):
+        user(id=0).touch(5000)
+    with pytest.raises(co.WriteError, match="2 rows"):
+        user.expire_many([0, 1, 7], 5000)
+    assert user(id=0).ttl() == 1000
+
+
 # -- declarations ------------------------------------------------------------------------------------
 
 
