@@ -62,6 +62,22 @@ class CachedModel:
             if is_model(model):
                 yield model
 
+    def check_beside(self, others: Iterable[CachedModel]) -> None:
+        """Check that no other model of the same rows has the same keys, unless it has the same fields, as in a notebook.
+
+        Raises:
+            TypeError: one has.
+        """
+        for other in others if is_model(self.model) else ():
+            one, two = self.model._meta, getattr(other.model, "_meta", None)
+            if two is None or two.prefix != one.prefix or two.options.backend is not one.options.backend:
+                continue
+            if two.fields.keys() != one.fields.keys():
+                raise TypeError(
+                    f"{self.model.__name__} is cached already, with other columns and the same keys"
+                    f" ({one.prefix}:...): give one of the two another name=, as cached(..., name='...')"
+                )
+
 
 class Changes:
     """The rows that a transaction, or a savepoint of one, has changed.
@@ -141,9 +157,7 @@ class Changes:
     def _removal(self) -> Steps[None]:
         for cached, why in self._whole.items():
             for model in cached.models():
-                message = "%s: all rows are removed from the cache, since %s"
-                log(logging.WARNING, "all rows removed", message, model.__name__, why)
-                yield from _try(model, "rows", _remove_all(model))
+                yield from _try(model, "rows", _remove_all(model, why))
         for cached, pks in self._rows.items():
             for model in cached.models() if cached not in self._whole else ():
                 done = yield from _try(model, f"{len(pks)} rows", _remove(model, [*pks]))
@@ -187,14 +201,28 @@ def _remove(model: type[Model], pks: list[Any]) -> Steps[None]:
     """Remove rows, leases and remembered misses: no signals, and nothing is read."""
     plan = model._meta
     backend = plan.backend
-    for part in slices(plan.identity.identify_pks(pks)[1], backend.chunk_size):
+    try:
+        keys = plan.identity.identify_pks(pks)[1]
+    except (TypeError, ValueError):
+        yield from _remove_all(model, "a primary key among those that were changed is of another type")
+        return
+    for part in slices(keys, backend.chunk_size):
         yield Call(backend, "delete_many", tuple(part))
 
 
-def _remove_all(model: type[Model]) -> Steps[None]:
-    """Remove all rows, leases and remembered misses of a model."""
+def _remove_all(model: type[Model], why: str) -> Steps[None]:
+    """Remove all rows, leases and remembered misses of a model.
+
+    Raises:
+        CacheORMError: its keys cannot be enumerated.
+    """
     plan = model._meta
-    yield Call(plan.backend, "clear", (OwnKeys(plan).prefix,))
+    log(logging.WARNING, "all rows removed", "%s: all rows are removed from the cache, since %s", model.__name__, why)
+    try:
+        prefix = OwnKeys(plan).prefix
+    except ValueError as error:
+        raise CacheORMError(str(error)) from None  # for the log, as it has no values
+    yield Call(plan.backend, "clear", (prefix,))
 
 
 def _try(model: type[Model], what: str, steps: Steps[None]) -> Steps[bool]:

@@ -107,6 +107,34 @@ def test_of_savepoints_the_changes_that_last_are_added(memory: co.SimpleBackend,
         assert not Shelf.exists(id=2)
 
 
+def test_a_key_of_another_type_costs_all_rows_and_no_error(
+    memory: co.SimpleBackend, apply: Apply, caplog: pytest.LogCaptureFixture
+) -> None:
+    with co.bind([Shelf], backend=memory):
+        Shelf.query_many([1, 2]).execute()
+        changes = changed(1)
+        changes.add(CachedModel(Shelf), ["secret"])
+        apply(changes)
+        assert not Shelf.exists(id=1)
+        assert not Shelf.exists(id=2)
+    assert "Shelf: all rows are removed from the cache, since a primary key among those" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_keys_that_cannot_be_enumerated_are_said(apply: Apply, caplog: pytest.LogCaptureFixture) -> None:
+    class Formatted(co.Model):
+        id = co.IntegerField(primary_key=True, index_formatter=str)
+
+        class Meta:
+            backend = co.SimpleBackend()
+            loader = load
+
+    changes = Changes()
+    changes.add_all(CachedModel(Formatted), "of a test")
+    apply(changes)
+    assert "its index_formatter is a function: a %-format string may begin with fixed text" in caplog.text
+
+
 def test_models_that_inherit_a_cached_one_lose_the_row_too(memory: co.SimpleBackend, apply: Apply) -> None:
     class Tall(Shelf):
         pass
