@@ -6,11 +6,10 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ...declaration import ModelBase
 from ...errors import did_you_mean
 from ...fields import CompositeKey, Field
-from ...models import Model
 from .._commits import CachedModel
+from .._making import make_model
 from ._fields import field_for
 from ._registry import register
 from ._rows import Rows
@@ -29,7 +28,7 @@ def cached(
     using: str | None = None,
     on_commit: str = "delete",
     **meta: Any,
-) -> type[Any]:
+) -> Any:
     """Return a model whose rows are those of a Django model, kept in a cache.
 
     Rows that are not in the cache are read from the database. Rows that the ORM inserts, changes or deletes are removed
@@ -47,14 +46,14 @@ def cached(
             model with its app, ``shop.product``, if left out.
 
     Raises:
-        TypeError: it is no Django model with rows, an argument names no field of it, or a field has values of an
-            unknown type.
+        TypeError: it is no Django model with rows, an argument names no field of it, a field has values of an unknown
+            type, an option follows from the model, or another cached model with other fields has the same keys.
         ValueError: ``on_commit`` is neither, or an option has an impossible value.
     """
     table = Table(model)
     given = dict(fields or {})
     chosen = _chosen(table, only, exclude, given)
-    body: dict[str, Any] = {}
+    body: dict[str, Field[Any]] = {}
     columns: dict[str, str] = {}
     is_composite = len(table.key) > 1
     for column in chosen:
@@ -67,17 +66,11 @@ def cached(
         body[name] = field
         columns[name] = column.attname
     rows = Rows(table, columns, using)
-    options = {"name": model._meta.label_lower, "loader": rows.load, "aloader": rows.aload, **meta}
+    follows: dict[str, Any] = {"loader": rows.load, "aloader": rows.aload}
     if is_composite:
-        options.setdefault("primary_key", CompositeKey(*[column.name for column in table.key]))
-    caller = sys._getframe(1)
-    body |= {
-        "__module__": caller.f_globals.get("__name__", __name__),
-        "__qualname__": model.__name__,
-        "__doc__": f"Rows of {table.name}, kept in a cache.",
-        "Meta": type("Meta", (), options),
-    }
-    made: type[Any] = ModelBase(model.__name__, (Model,), body)
+        follows["primary_key"] = CompositeKey(*[column.name for column in table.key])
+    module = sys._getframe(1).f_globals.get("__name__", __name__)
+    made = make_model(model, table.name, module, body, {"name": model._meta.label_lower, **meta}, follows)
     rows.cached = CachedModel(made, on_commit)
     register(rows)
     watch()

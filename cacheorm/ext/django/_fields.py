@@ -28,7 +28,8 @@ from ...fields import (
     TimeField,
     UUIDField,
 )
-from ._relations import Related
+from .._references import LateReference
+from ._registry import cached_model_of
 
 __all__ = ["field_for"]
 
@@ -50,9 +51,20 @@ def field_for(field: Any, primary_key: bool = False) -> tuple[str, Field[Any]]:
             " module that is imported after all models, such as by AppConfig.ready()"
         )
     if field.target_field.primary_key:
-        return field.name, Related(field, partial(_of_target, field, {"primary_key": True}), **options)
+        return field.name, _reference(field, options)
     # It has the value of another field of the row that it refers to: see ForeignKey.to_field.
     return field.attname, _of_target(field, options)
+
+
+def _reference(field: Any, options: dict[str, Any]) -> LateReference:
+    """Return a foreign key to the cached model of the Django model that a foreign key of Django refers to."""
+    model, name = field.related_model, field.related_model._meta.label
+    refusal = (
+        f"{_name(field)} refers to {name}, which is not cached: call cached() for it too, or read the id,"
+        f" {field.attname}"
+    )
+    find, make_key = partial(cached_model_of, model), partial(_of_target, field, {"primary_key": True})
+    return LateReference(name, field.attname, find, make_key, lambda: refusal, **options)
 
 
 def _is_nullable(field: Any) -> bool:

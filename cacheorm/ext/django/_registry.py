@@ -21,8 +21,13 @@ _lock = threading.RLock()
 
 
 def register(rows: Rows) -> None:
-    """Note what rows a cached model has."""
+    """Note what rows a cached model has.
+
+    Raises:
+        TypeError: another model with other fields has the same keys on the same backend.
+    """
     with _lock:
+        rows.cached.check_beside(reading(rows.table.model))
         for model in rows.table.tables:
             name = model._meta.db_table
             _rows[name] = (*[known for known in _rows.get(name, ()) if known() is not None], weakref.ref(rows))

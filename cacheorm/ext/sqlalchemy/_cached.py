@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -12,21 +13,17 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_ses
 from sqlalchemy.orm import ColumnProperty, Mapper, Session, scoped_session
 from sqlalchemy.types import NullType
 
-from ...declaration import ModelBase
 from ...errors import did_you_mean
 from ...fields import CompositeKey, DateTimeTZField, Field
-from ...models import Model
 from .._commits import CachedModel
+from .._making import make_model
 from ._columns import as_utc, field_of, is_null
 from ._listening import listen
 from ._loading import RowSource
 from ._registry import register
-from ._relations import LateField, RelatedField, Relation, relations
+from ._relations import LateField, Relation, reference, relations
 
 __all__ = ["cached"]
-
-# Options of Meta that follow from the mapping.
-_NOT_OPTIONS = ("abstract", "aloader", "loader", "primary_key")
 
 
 def cached(
@@ -69,23 +66,14 @@ def cached(
         ValueError: ``on_commit`` is neither of the two.
     """
     mapper = _mapper_of(mapped)
-    for option in _NOT_OPTIONS:
-        if option in options:
-            raise TypeError(f"cached({mapped.__name__}): {option} follows from the mapping, and cannot be given")
     chosen = _Chosen(mapper, only, include, exclude, fields or {})
     source = RowSource(mapper, chosen.columns, chosen.keys, chosen.conversions, _new_sessions(session))
     is_awaited = isinstance(session, (async_sessionmaker, async_scoped_session))
-    options["aloader" if is_awaited else "loader"] = source.aload if is_awaited else source.load
+    follows: dict[str, Any] = {"aloader": source.aload} if is_awaited else {"loader": source.load}
     if len(chosen.keys) > 1:
-        options["primary_key"] = CompositeKey(*[chosen.field_names[name] for name in chosen.keys])
-    namespace: dict[str, Any] = {
-        **chosen.fields,
-        "Meta": type("Meta", (), options),
-        "__doc__": f"The rows of {mapped.__name__} in a cache.",
-        "__module__": mapped.__module__,
-        "__qualname__": mapped.__qualname__,
-    }
-    model: Any = ModelBase(mapped.__name__, (Model,), namespace)
+        follows["primary_key"] = CompositeKey(*[chosen.field_names[name] for name in chosen.keys])
+    module = sys._getframe(1).f_globals.get("__name__", __name__)
+    model = make_model(mapped, mapped.__name__, module, chosen.fields, options, follows)
     register(mapper, CachedModel(model, on_commit), chosen.key_columns)
     listen()
     return model
@@ -189,7 +177,7 @@ class _Chosen:
     def _field(self, name: str, key: str, column: sa.Column[Any], relation: Relation | None) -> Field[Any]:
         make_field = partial(field_of, name, key, column)
         if relation is not None:
-            return RelatedField(relation, make_field, is_null(column))
+            return reference(relation, make_field, is_null(column))
         if isinstance(column.type, NullType) and column.foreign_keys:
             return LateField(make_field, is_null(column))
         return make_field()

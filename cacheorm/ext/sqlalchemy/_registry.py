@@ -40,7 +40,7 @@ def cached_tables(table: Any) -> list[CachedTable]:
 
 
 def register(mapper: Mapper[Any], cached: CachedModel, keys: Mapping[sa.Table, tuple[sa.Column[Any], ...]]) -> None:
-    """Add a cached model of a mapped class; it replaces one that was made by the same call, as in a notebook.
+    """Add a cached model of a mapped class.
 
     Args:
         mapper: that of the class.
@@ -50,23 +50,11 @@ def register(mapper: Mapper[Any], cached: CachedModel, keys: Mapping[sa.Table, t
     Raises:
         TypeError: another model with other columns has the same keys on the same backend.
     """
-    plan = cached.model._meta
-    earlier = [each for each in cached_models(mapper) if _same_keys(each.model._meta, plan)]
-    for each in earlier:
-        if each.model._meta.fields.keys() != plan.fields.keys():
-            raise TypeError(
-                f"{mapper.class_.__name__} is cached already, with other columns and the same keys"
-                f" ({plan.prefix}:...): give one of the two another name=, as cached(..., name='...')"
-            )
-    _add(mapper.class_manager.info, cached, [each for each in cached_models(mapper) if each not in earlier])
+    cached.check_beside(cached_models(mapper))
+    _add(mapper.class_manager.info, cached)
     for table, columns in keys.items():
-        others = [each for each in cached_tables(table) if each.cached not in earlier]
-        _add(table.info, CachedTable(cached, columns), others)
+        _add(table.info, CachedTable(cached, columns))
 
 
-def _add(info: dict[Any, Any], new: Any, others: list[Any]) -> None:
-    info[_NAME] = [*others, new]  # a new list: another thread may go through the old one
-
-
-def _same_keys(one: Any, other: Any) -> bool:
-    return bool(one.prefix == other.prefix and one.options.backend is other.options.backend)
+def _add(info: dict[Any, Any], new: Any) -> None:
+    info[_NAME] = [*info.get(_NAME, ()), new]  # a new list: another thread may go through the old one

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import partial
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.orm import MANYTOONE, Mapper, RelationshipProperty
 
-from ...declaration import ModelBase
-from ...errors import CacheORMError
-from ...fields import Field, ForeignKeyField
+from ...fields import Field
 from ...fields.references import Reference
 from ...models import Model
+from .._references import LateReference, StandIn
 from ._registry import cached_models
 
-__all__ = ["LateField", "RelatedField", "Relation", "relations"]
+__all__ = ["LateField", "Relation", "reference", "relations"]
 
 
 class Relation(NamedTuple):
@@ -78,88 +77,53 @@ def _can_be_configured(mapper: Mapper[Any]) -> bool:
     return True
 
 
-class _Late:
-    """A field for a column whose type may be known later, as it is that of the column it refers to.
-
-    Its values are converted as the primary keys of a model that has no rows: the *stand-in*.
-    """
-
-    _make_field: Callable[[], Field[Any]]
-    _refusal: Callable[[], str]
-
-    @cached_property
-    def _stand_in(self) -> type[Model]:
-        def load(pks: list[Any]) -> Any:
-            raise CacheORMError(self._refusal())
-
-        key = self._make_field()
-        key.primary_key, key.null = True, False
-        options = {"name": "stand-in", "backend": "memory://", "loader": load, "lease": None}
-        namespace = {"id": key, "Meta": type("Meta", (), options), "__qualname__": "<locals>.StandIn"}
-        return ModelBase("StandIn", (Model,), namespace)  # type: ignore[return-value]
-
-
-class LateField(_Late, Field[Any]):
+class LateField(StandIn, Field[Any]):
     """A field for a column that refers to one of a table that is not declared yet.
 
     Args:
-        make_field: makes the field for the values of the column, once that is known.
+        make_key: makes the field for the values of the column, once that is known.
         null: whether ``None`` is a value.
     """
 
-    def __init__(self, make_field: Callable[[], Field[Any]], null: bool) -> None:
-        self._make_field = make_field
+    def __init__(self, make_key: Callable[[], Field[Any]], null: bool) -> None:
+        self.make_key = make_key
         super().__init__(null)
 
     @property
     def rel_model(self) -> type[Model]:
         """What :class:`~cacheorm.fields.references.Reference` converts by."""
-        return self._stand_in
+        return self.stand_in
 
     def make_converter(self) -> Any:
         return Reference(self)  # type: ignore[arg-type]
 
 
-class RelatedField(_Late, ForeignKeyField[Any]):
-    """A foreign key to the cached model of a mapped class, which may be made later, or never.
+def reference(relation: Relation, make_key: Callable[[], Field[Any]], null: bool) -> LateReference:
+    """Return a foreign key to the cached model of a mapped class, which may be made later, or never.
 
     Args:
         relation: the relation.
-        make_field: makes the field for the values of its column.
+        make_key: makes the field for the values of its column.
         null: whether there may be no related row.
     """
+    refuse, find = partial(_refusal, relation), partial(_find, relation.of)
+    return LateReference(relation.name, relation.column, find, make_key, refuse, null=null)
 
-    def __init__(self, relation: Relation, make_field: Callable[[], Field[Any]], null: bool) -> None:
-        self._relation = relation
-        self._make_field = make_field
-        super().__init__(relation.name, relation.column, null=null)
-        self.find = self._find
 
-    def _refusal(self) -> str:
-        of, column = self._relation.of, self._relation.column
-        name = of.mapper.class_.__name__
-        return (
-            f"{of.parent.class_.__name__}.{self._relation.name} refers to {name}, which is not cached: call"
-            f" cached({name}, ...), too, or read {column}, which is its primary key"
-        )
+def _refusal(relation: Relation) -> str:
+    of, column = relation.of, relation.column
+    name = of.mapper.class_.__name__
+    return (
+        f"{of.parent.class_.__name__}.{relation.name} refers to {name}, which is not cached: call"
+        f" cached({name}, ...), too, or read {column}, which is its primary key"
+    )
 
-    def _find(self) -> type[Model] | None:
-        of = self._relation.of
-        if not of.parent.configured and not _can_be_configured(of.parent):
-            return None
-        for mapper in of.mapper.iterate_to_root():
-            for cached in cached_models(mapper):
-                return cached.model
+
+def _find(of: RelationshipProperty[Any]) -> type[Model] | None:
+    if not of.parent.configured and not _can_be_configured(of.parent):
         return None
-
-    @property
-    def rel_model(self) -> type[Model]:
-        known = self._known
-        if known is None:
-            return self._stand_in
-        self.target = known
-        return known
-
-    @property
-    def slot_converter(self) -> Any:
-        return self.rel_model._meta.key_fields[0].slot_converter
+    for mapper in of.mapper.iterate_to_root():
+        for cached in reversed(cached_models(mapper)):
+            for model in cached.models():  # an abstract one is there for a class that inherits it
+                return model
+    return None

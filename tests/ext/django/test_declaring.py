@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from functools import partial
 from typing import Any
@@ -16,7 +17,6 @@ import cacheorm as co
 from cacheorm.ext.django import cached
 
 Pickled = cached(Page, name="pickled-page")
-Pickled.__qualname__ = "Pickled"
 
 
 class PageBase(cached(Page, abstract=True)):
@@ -44,16 +44,14 @@ def test_options_are_those_of_meta() -> None:
     assert rows.key(id=7) == "de:m:marque:id:7"
     with pytest.raises(TypeError, match=r"Brand.Meta has no option 'tll'; did you mean 'ttl'"):
         cached(Brand, tll=3)
+    with pytest.raises(TypeError, match=r"cached\(Brand\): loader follows from the class"):
+        cached(Brand, loader=print)
 
 
 def test_fields_are_chosen() -> None:
-    assert [*cached(Product, only=["name", "brand_id"])._meta.fields] == ["id", "name", "brand"]
-    assert [*cached(Product, exclude=["price", "stock", "active", "owner"])._meta.fields] == [
-        "id",
-        "sku",
-        "name",
-        "brand",
-    ]
+    assert [*cached(Product, only=["name", "brand_id"], name="short-product")._meta.fields] == ["id", "name", "brand"]
+    rows = cached(Product, exclude=["price", "stock", "active", "owner"], name="shown-product")
+    assert [*rows._meta.fields] == ["id", "sku", "name", "brand"]
 
 
 def test_a_field_can_be_given(database: str, memory: co.SimpleBackend) -> None:
@@ -101,11 +99,21 @@ def test_only_django_models_are_taken(given: Any) -> None:
         cached(given)
 
 
-def test_instances_pickle_under_the_name_of_the_model(database: str) -> None:
+def test_rows_pickle_and_copy(database: str) -> None:
     with co.bind([Pickled], backend=co.SimpleBackend()):
         Page.objects.create(slug="a", title="A")
         row = Pickled.get(slug="a")
-        assert pickle.loads(pickle.dumps(row)).title == "A"
+        for again in (pickle.loads(pickle.dumps(row)), copy.copy(row), copy.deepcopy(row)):
+            assert (type(again), again.title) == (Pickled, "A")
+
+
+def test_two_models_of_one_need_two_names(memory: co.SimpleBackend) -> None:
+    first = cached(Product, backend=memory, only=["name"])
+    again = cached(Product, backend=memory, only=["name"])  # the same cell of a notebook
+    short = cached(Product, backend=memory, only=["sku"], name="short")
+    with pytest.raises(TypeError, match=r"Product is cached already, with other columns .* name='...'"):
+        cached(Product, backend=memory)
+    assert [[*each._meta.fields] for each in (first, again, short)] == [["id", "name"], ["id", "name"], ["id", "sku"]]
 
 
 def test_an_application_adds_methods_to_an_abstract_one(database: str, memory: co.SimpleBackend) -> None:
@@ -283,8 +291,9 @@ class Strange(models.Model):
 def test_values_of_unknown_types_are_refused_with_the_ways_out(name: str, what: str) -> None:
     with pytest.raises(TypeError, match=rf"declaring.Strange.{name} {what}, .*exclude=\['{name}'\].*fields={{'{name}'"):
         cached(Strange, only=[name])
-    cached(Strange, exclude=["odd", "coded", "data"])
-    assert isinstance(cached(Strange, only=[name], fields={name: co.JSONField()})._meta.fields[name], co.JSONField)
+    cached(Strange, exclude=["odd", "coded", "data"], name="familiar")
+    rows = cached(Strange, only=[name], fields={name: co.JSONField()}, name=f"strange-{name}")
+    assert isinstance(rows._meta.fields[name], co.JSONField)
 
 
 def test_datetimes_are_aware_or_naive_as_the_settings_say() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import enum
 import json
+import pickle
 import uuid
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -331,6 +334,60 @@ def test_a_model_may_inherit_a_cached_one(sqlite: sa.Engine) -> None:
     assert Named.get(id=1).greet() == "Hello b"
 
 
+def test_models_that_inherit_one_of_several_of_a_class(sqlite: sa.Engine) -> None:
+    base: Any = declarative_base()
+
+    class Row(base):
+        __tablename__ = "rows"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str]
+
+    base.metadata.create_all(sqlite)
+    session = sessionmaker(sqlite)
+
+    class One(cached(Row, session)):  # type: ignore[misc]
+        pass
+
+    class Two(cached(Row, session, abstract=True)):  # type: ignore[misc]
+        pass
+
+    with session.begin() as made:
+        made.add(Row(id=1, name="a"))
+    assert [model.get(id=1).name for model in (One, Two)] == ["a", "a"]
+    with session.begin() as made:
+        made.get(Row, 1).name = "b"
+    assert [model.get(id=1).name for model in (One, Two)] == ["b", "b"]
+
+
+class PickledBase(DeclarativeBase):
+    pass
+
+
+class PickledRow(PickledBase):
+    __tablename__ = "pickled"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+
+
+def test_rows_pickle_and_copy(tmp_path: Path, memory: co.SimpleBackend) -> None:
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/test.db")
+    PickledBase.metadata.create_all(engine)
+    session = sessionmaker(engine)
+    model = cached(PickledRow, session, backend=memory, name="pickled")
+    short = cached(PickledRow, session, backend=memory, name="short", only=[])
+    with session.begin() as made:
+        made.add(PickledRow(id=1, name="a"))
+    row = model.get(id=1)
+    for again in (*[pickle.loads(pickle.dumps(row, each)) for each in range(6)], copy.copy(row), copy.deepcopy(row)):
+        assert type(again) is model
+        assert (again, again.name) == (row, "a")
+    stored = pickle.dumps([row, short.get(id=1)])
+    assert [type(each) for each in pickle.loads(stored)] == [model, short]
+    with pytest.raises(co.CacheORMError, match=r"PickledRow cannot be unpickled, as .* has not called cached\(\)"):
+        pickle.loads(stored.replace(b"m:short", b"m:other"))
+    engine.dispose()
+
+
 def test_options_are_those_of_meta(sqlite: sa.Engine, memory: co.SimpleBackend) -> None:
     base: Any = declarative_base()
 
@@ -344,7 +401,7 @@ def test_options_are_those_of_meta(sqlite: sa.Engine, memory: co.SimpleBackend) 
     assert model._meta.options.negative_ttl == 3
     with pytest.raises(TypeError, match="no option 'tll'"):
         cached(Row, session, tll=5)
-    with pytest.raises(TypeError, match=r"cached\(Row\): loader follows from the mapping"):
+    with pytest.raises(TypeError, match=r"cached\(Row\): loader follows from the class"):
         cached(Row, session, loader=print)
     with pytest.raises(ValueError, match="on_commit is 'delete' or 'write'"):
         cached(Row, session, on_commit="update")
