@@ -90,6 +90,10 @@ class _Transaction:
         """Remove from the cache what the transaction has changed, of savepoints what was kept."""
         self.changes.apply()
 
+    def fail(self) -> None:
+        """Remove from the cache what the transaction has changed, without loading it: it is still open."""
+        self.changes.remove()
+
 
 class _Savepoint:
     """What was changed within savepoints of a transaction."""
@@ -101,6 +105,10 @@ class _Savepoint:
     def keep(self) -> None:
         """Add what the savepoints have changed to the transaction, which is committed with them."""
         self._transaction.changes.update(self.changes)
+
+    def fail(self) -> None:
+        """Remove from the cache what the savepoints have changed."""
+        self.changes.remove()
 
 
 @contextmanager
@@ -131,8 +139,7 @@ def _open_changes(connection: Any) -> Changes:
         # In an atomic block without autocommit, the commit is not that of the block.
         transaction = _Transaction(by_hand=not (connection.in_atomic_block and connection.commit_on_exit))
         callbacks[:0] = [(set(), transaction.find, True), (set(), transaction.apply, True)]
-        if transaction.by_hand:
-            _apply_at_commits(connection)
+        _apply_at_commits(connection)
     savepoints = set(connection.savepoint_ids)
     if not savepoints:
         return transaction.changes
@@ -154,15 +161,24 @@ def _ours(connection: Any) -> list[tuple[Any, ...]]:
 
 
 def _apply_at_commits(connection: Any) -> None:
-    """Apply changes at each ``commit()`` of a connection without autocommit: Django runs no callbacks there."""
+    """Apply changes where Django runs no callbacks.
+
+    That is at a ``commit()`` without autocommit, and at one that fails: the database may have committed, and only the
+    answer was lost.
+    """
     if "commit" in vars(connection):
         return
     commit = connection.commit
 
     @wraps(commit)
     def commit_and_apply() -> None:
-        commit()
         ours = _ours(connection)
+        try:
+            commit()
+        except BaseException:
+            for owner in dict.fromkeys(map(_owner, ours)):
+                owner.fail()
+            raise
         if ours and getattr(_owner(ours[0]), "by_hand", False):
             connection.run_on_commit = [entry for entry in connection.run_on_commit if entry not in ours]
             for _, callback, _ in ours:

@@ -1,4 +1,4 @@
-"""Cached models in front of classes that SQLAlchemy maps: :func:`cached`.
+"""Cached models in front of classes that SQLAlchemy maps: :func:`cached`, and :func:`invalidate`.
 
 It needs SQLAlchemy 2.0 or later: ``pip install "cacheorm[sqlalchemy]"``.
 """
@@ -16,5 +16,6 @@ if sqlalchemy.__version__.startswith(("0.", "1.")):
     )
 
 from ._cached import cached
+from ._invalidating import invalidate
 
-__all__ = ["cached"]
+__all__ = ["cached", "invalidate"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -18,7 +18,7 @@ except ImportError:  # its name in 2.0
 from .._commits import Changes
 from ._statements import Change, change_of
 
-__all__ = ["is_listened_to", "listen"]
+__all__ = ["changes_of", "is_listened_to", "listen"]
 
 
 class _Unit:
@@ -28,6 +28,8 @@ class _Unit:
         changes: by transaction or savepoint.
         executing: statements that connections are executing.
         committed: the changes of a transaction that was committed, until it has ended.
+        may_last: whether changes may be in the database although the session has not committed them: a connection was
+            told to commit, and fails then, or another one does; or it commits each statement by itself.
     """
 
     def __init__(self) -> None:
@@ -35,10 +37,13 @@ class _Unit:
         self.connections: list[sa.Connection] = []
         self.executing: dict[sa.Connection, Change] = {}
         self.committed: Changes | None = None
+        self.may_last = False
 
 
-_units: WeakKeyDictionary[Session, _Unit] = WeakKeyDictionary()
-_sessions: WeakKeyDictionary[sa.Connection, Session] = WeakKeyDictionary()
+_NAME = "cacheorm"
+"""That of the unit of a session in its ``info``, so that it goes with the session, which it refers to."""
+
+_sessions: WeakKeyDictionary[sa.Connection, ref[Session]] = WeakKeyDictionary()
 
 
 def listen() -> None:
@@ -62,15 +67,26 @@ def _after_begin(session: Session, transaction: SessionTransaction, connection: 
     if not event.contains(engine, "before_execute", _before_execute):
         event.listen(engine, "before_execute", _before_execute, retval=True)
         event.listen(engine, "after_execute", _after_execute)
-    if _sessions.get(connection) is not session:
-        _sessions[connection] = session
+        event.listen(engine, "commit", _before_commit)
+        event.listen(engine, "commit_twophase", _before_commit)
+    if _session_of(connection) is not session:
+        _sessions[connection] = ref(session)
         _unit_of(session).connections.append(connection)
 
 
+def changes_of(session: Session) -> Changes | None:
+    """Return what is removed after the commit of the innermost transaction of a session; ``None`` without one."""
+    transaction = session.get_nested_transaction() or session.get_transaction()
+    return None if transaction is None else _unit_of(session).changes.setdefault(transaction, Changes())
+
+
+def _session_of(connection: sa.Connection) -> Session | None:
+    known = _sessions.get(connection)
+    return None if known is None else known()
+
+
 def _unit_of(session: Session) -> _Unit:
-    unit = _units.get(session)
-    if unit is None:
-        unit = _units[session] = _Unit()
+    unit: _Unit = session.info.setdefault(_NAME, _Unit())
     return unit
 
 
@@ -89,7 +105,7 @@ def _do_orm_execute(state: ORMExecuteState) -> None:
 def _before_execute(
     connection: sa.Connection, statement: Any, multiparams: Any, params: Any, execution_options: Any
 ) -> tuple[Any, Any, Any]:
-    session = _sessions.get(connection)
+    session = _session_of(connection)
     if session is not None:
         change = change_of(statement, connection, multiparams or ([params] if params else []))
         if change is not None:
@@ -101,14 +117,14 @@ def _before_execute(
 def _after_execute(
     connection: sa.Connection, statement: Any, multiparams: Any, params: Any, execution_options: Any, result: Any
 ) -> None:
-    session = _sessions.get(connection)
+    session = _session_of(connection)
     change = None if session is None else _unit_of(session).executing.pop(connection, None)
     if session is None or change is None or change.statement is not statement:
         return
-    transaction = session.get_nested_transaction() or session.get_transaction()
-    if transaction is None:
+    changes = changes_of(session)
+    if changes is None:
         return
-    changes = _unit_of(session).changes.setdefault(transaction, Changes())
+    _unit_of(session).may_last |= connection._is_autocommit_isolation()
     rows = change.rows(result)
     for cached, keys in change.cached:
         if rows is not None:
@@ -119,8 +135,14 @@ def _after_execute(
             changes.add_all(cached, f"nothing tells which rows this {kind} of {keys[0].table} has changed")
 
 
+def _before_commit(connection: sa.Connection, *_: Any) -> None:
+    session = _session_of(connection)
+    if session is not None:
+        _unit_of(session).may_last = True
+
+
 def _after_commit(session: Session) -> None:
-    unit = _units.get(session)
+    unit: _Unit | None = session.info.get(_NAME)
     if unit is None:
         return
     savepoint = session.get_nested_transaction()
@@ -146,15 +168,18 @@ def _around(savepoint: SessionTransaction) -> SessionTransaction:
 
 
 def _after_transaction_end(session: Session, transaction: SessionTransaction) -> None:
-    unit = _units.get(session)
+    unit: _Unit | None = session.info.get(_NAME)
     if unit is None:
         return
-    unit.changes.pop(transaction, None)
+    changes = unit.changes.pop(transaction, None)
     if transaction.parent is None:
-        committed = unit.committed
         for connection in unit.connections:
             _sessions.pop(connection, None)
-        del _units[session]
+        del session.info[_NAME]
+        committed = unit.committed
+        if committed is None and changes is not None and unit.may_last:
+            committed = changes
+            _do(unit, changes.remove, changes.aremove)
         if committed is not None:
             # By now the session has given its connection back, which the loader may have to wait for.
             _do(unit, committed.load, committed.aload)

@@ -153,9 +153,9 @@ class _Narrowed(Change):
         key, binds = self._table.primary_key.columns, dict[str, BindParameter[Any]]()
         for clause in _parts(self._given.whereclause):
             if isinstance(clause, BinaryExpression) and clause.operator in (operators.eq, operators.in_op):
-                value = clause.right
-                if isinstance(value, BindParameter) and key.contains_column(clause.left):
-                    binds.setdefault(str(clause.left.key), value)
+                column, value = clause.left, clause.right
+                if isinstance(value, BindParameter) and key.contains_column(column) and _is_key(value, column):
+                    binds.setdefault(str(column.key), value)
         if binds.keys() != {column.key for column in self._pks}:
             return None
         ordered = [binds[column.key] for column in self._pks]
@@ -223,6 +223,22 @@ def _parts(clause: Any) -> Iterator[Any]:
             yield from _parts(part)
     elif clause is not None:
         yield clause
+
+
+def _is_key(bind: BindParameter[Any], column: Any) -> bool:
+    """Return whether a row that a comparison finds has this value, and not one that only the database finds equal."""
+    kind = column.type
+    if bind.required:
+        return True  # by the unit of work, whose values are those of rows
+    if getattr(kind, "collation", None) is not None or kind.__visit_name__ == "CITEXT":
+        return False
+    try:
+        python_type = kind.python_type
+    except NotImplementedError:
+        return True
+    given: Any = bind.effective_value
+    values = given if bind.expanding else [given]
+    return all(isinstance(value, python_type) for value in values)
 
 
 def _names(conflict: Any) -> set[str]:

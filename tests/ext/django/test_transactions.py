@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, connections, transaction
+from django.db import IntegrityError, OperationalError, connections, transaction
 from django.test import TestCase, TransactionTestCase
 from market.models import Brand, Owner
 
@@ -200,6 +200,34 @@ def test_awaited_writes(rows: type[Any], ids: list[int], run: Callable[..., Any]
         assert (await rows.aget(id=made.pk)).name == "made"
 
     run(main())
+
+
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_a_commit_whose_answer_is_lost(
+    rows: type[Any], ids: list[int], database: str, autocommit: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = connections[database]
+    made = connection._commit
+
+    def lose() -> None:
+        made()
+        raise OperationalError("the connection is gone")
+
+    monkeypatch.setattr(connection, "_commit", lose)
+    if autocommit:
+        with pytest.raises(OperationalError), transaction.atomic(using=database):
+            rename(ids[0])
+            with transaction.atomic(using=database):
+                rename(ids[1])
+    else:
+        transaction.set_autocommit(False, using=database)
+        rename(*ids[:2])
+        with pytest.raises(OperationalError):
+            transaction.commit(using=database)
+        transaction.rollback(using=database)
+    monkeypatch.undo()
+    transaction.set_autocommit(True, using=database)
+    assert there(rows, ids[:3]) == [False, False, True]
 
 
 # -- what Django does not know ---------------------------------------------------------------------------

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,10 +17,10 @@ from servers import RedisServer
 from shops import engine_of, make_shop
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects import sqlite as sqlite_dialect
-from sqlalchemy.orm import Session, aliased, scoped_session
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_column, scoped_session, sessionmaker
 
 import cacheorm as co
-from cacheorm.ext.sqlalchemy import cached
+from cacheorm.ext.sqlalchemy import cached, invalidate
 
 PRODUCTS = range(1, 6)
 
@@ -598,15 +601,145 @@ def test_a_listener_of_the_user_sees_the_cache_without_the_rows(shop: SimpleName
     assert seen == ["new"]
 
 
-def test_sessions_that_nothing_refers_to_leave_nothing(shop: SimpleNamespace) -> None:
-    from cacheorm.ext.sqlalchemy import _listening
+def test_sessions_that_nothing_refers_to_leave_nothing(url: str, memory: co.SimpleBackend) -> None:
+    with engine_of(url, pool_size=1, max_overflow=0, pool_timeout=1) as engine:
+        shop = make_shop(engine, memory)
+        for _ in range(3):
+            session: Any = shop.Session()
+            session.get(shop.Product, 1).name = "new"
+            session.flush()
+            left = weakref.ref(session)
+            del session
+            gc.collect()
+            assert left() is None
+        assert shop.products.get(id=1).name == "product 1"  # by the only connection
 
-    session: Any = shop.Session()
-    session.get(shop.Product, 1).name = "new"
-    session.flush()
-    session.close()
-    assert session not in _listening._units
-    assert not _listening._sessions
+
+# -- what lasts although the session has not committed it ------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["close", "rollback", "commit"])
+def test_a_connection_that_commits_each_statement(url: str, memory: co.SimpleBackend, end: str) -> None:
+    with engine_of(url) as engine:
+        shop = make_shop(engine, memory)
+        warm(shop)
+        committing = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+        with Session(committing) as session:
+            session.execute(sa.update(shop.Product).where(shop.Product.id == 1).values(name="new"))
+            getattr(session, end)()
+        committing.dispose()
+        assert shop.products.get(id=1).name == "new"
+
+
+def test_a_commit_whose_answer_is_lost(shop: SimpleNamespace, engine: sa.Engine) -> None:
+    warm(shop)
+
+    def lose(connection: Any) -> None:
+        connection.commit()
+        raise OSError("the connection is gone")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine.dialect, "do_commit", lose)
+        with pytest.raises(OSError, match="gone"), shop.Session.begin() as session:
+            session.get(shop.Product, 1).name = "new"
+    assert shop.products.get(id=1).name == "new"
+    assert gone(shop) == []
+
+
+@pytest.mark.filterwarnings("ignore:transaction already deassociated")
+def test_one_database_of_two_commits(tmp_path: Path, memory: co.SimpleBackend) -> None:
+    with engine_of(f"sqlite:///{tmp_path}/one.db") as one, engine_of(f"sqlite:///{tmp_path}/two.db") as two:
+        shops = [make_shop(each, memory, namespace=str(each.url.database)) for each in (one, two)]
+        first, second = shops
+        for each in shops:
+            warm(each)
+        binds = {first.Product: one, first.Brand: one, second.Product: two, second.Brand: two}
+        left = []
+
+        def fail(connection: Any) -> None:
+            if left:
+                raise OSError("the connection is gone")
+            left.append(1)
+            connection.commit()
+
+        with pytest.MonkeyPatch.context() as patch:
+            for engine in (one, two):
+                patch.setattr(engine.dialect, "do_commit", fail)
+            with pytest.raises(OSError, match="gone"), Session(binds=binds) as session, session.begin():
+                session.get(first.Product, 1).name = "new"
+                session.get(second.Product, 1).name = "new"
+        for each in shops:
+            with each.Session() as session:
+                assert each.products.get(id=1).name == session.get(each.Product, 1).name
+
+
+# -- said by hand ----------------------------------------------------------------------------------
+
+
+def test_an_application_says_what_it_has_changed_by_hand(shop: SimpleNamespace) -> None:
+    warm(shop)
+
+    def execute(session: Any, pk: int) -> None:
+        session.execute(sa.text("UPDATE products SET name = 'raw' WHERE id = :pk"), {"pk": pk})
+        invalidate(shop.Product, iter([pk]), session=session)
+
+    with shop.Session.begin() as session:
+        execute(session, 1)
+        with suppress(ZeroDivisionError), session.begin_nested():
+            execute(session, 2)
+            raise ZeroDivisionError
+        assert gone(shop) == []
+    assert gone(shop) == [1]
+    with scoped_session(shop.Session)() as session:
+        execute(session, 3)
+    assert gone(shop) == [1]
+    check(shop)
+    with pytest.raises(TypeError, match=r"invalidate\(\) takes a mapped class that cached\(\) was called for, got int"):
+        invalidate(int, [1], session=shop.Session())
+    with pytest.raises(co.CacheORMError, match=r"invalidate\(ProductRow\): the session is in no transaction"):
+        invalidate(shop.Product, [1], session=shop.Session())
+
+
+@pytest.mark.usefixtures("may_log")
+def test_an_application_says_by_hand_that_any_row_may_have_changed(
+    shop: SimpleNamespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    warm(shop)
+    with shop.Session.begin() as session:
+        session.execute(sa.text("UPDATE products SET name = 'raw'"))
+        invalidate(shop.Product, session=session)
+    assert gone(shop) == [*PRODUCTS]
+    assert "all rows are removed from the cache, since invalidate() was called for all of them" in caplog.text
+
+
+# -- values that only the database finds equal -----------------------------------------------------
+
+
+def test_a_key_of_another_type_or_case(sqlite: sa.Engine, memory: co.SimpleBackend) -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    class Word(Base):
+        __tablename__ = "words"
+        text: Mapped[str] = mapped_column(sa.String(collation="NOCASE"), primary_key=True)
+        used: Mapped[int]
+
+    class Number(Base):
+        __tablename__ = "numbers"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        used: Mapped[int]
+
+    Base.metadata.create_all(sqlite)
+    session = sessionmaker(sqlite)
+    words, numbers = cached(Word, session, backend=memory), cached(Number, session, backend=memory)
+    with session.begin() as made:
+        made.add_all([Word(text="acme", used=0), *[Number(id=pk, used=0) for pk in range(1, 4)]])
+    assert words.get(text="acme").used + numbers.get(id=1).used + numbers.get(id=2).used == 0
+    with session.begin() as made:
+        made.execute(sa.update(Word).where(Word.text == "ACME").values(used=1))
+        made.execute(sa.update(Number).where(Number.id == "1").values(used=1))  # type: ignore[comparison-overlap]
+        made.execute(sa.update(Number).where(Number.id.in_(["2", 3.0])).values(used=1))
+    assert words.get(text="acme").used + numbers.get(id=1).used + numbers.get(id=2).used == 3
 
 
 def test_the_extra_is_named_where_sqlalchemy_is_missing(tmp_path: Path) -> None:
