@@ -63,16 +63,17 @@ class CachedModel:
                 yield model
 
     def check_beside(self, others: Iterable[CachedModel]) -> None:
-        """Check that no other model of the same rows has the same keys, unless it has the same fields, as in a notebook.
+        """Check that no other model of the same rows has the same keys and other fields.
 
         Raises:
             TypeError: one has.
         """
-        for other in others if is_model(self.model) else ():
-            one, two = self.model._meta, getattr(other.model, "_meta", None)
-            if two is None or two.prefix != one.prefix or two.options.backend is not one.options.backend:
+        for other in others:
+            if not is_model(self.model) or not is_model(other.model):
                 continue
-            if two.fields.keys() != one.fields.keys():
+            one, two = self.model._meta, other.model._meta
+            is_same = two.prefix == one.prefix and two.options.backend is one.options.backend
+            if is_same and two.fields.keys() != one.fields.keys():
                 raise TypeError(
                     f"{self.model.__name__} is cached already, with other columns and the same keys"
                     f" ({one.prefix}:...): give one of the two another name=, as cached(..., name='...')"

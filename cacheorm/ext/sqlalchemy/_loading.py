@@ -8,6 +8,7 @@ from itertools import repeat
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper, Session
 
 from ._listening import is_listened_to
@@ -46,9 +47,19 @@ class RowSource:
         self._made: dict[bool, tuple[Any, dict[str, Any]]] = {}
 
     def load(self, pks: list[Any]) -> Iterator[dict[str, Any]]:
-        """Yield the rows that exist of those with some primary keys."""
+        """Yield the rows that exist of those with some primary keys.
+
+        Raises:
+            TypeError: the function for sessions returns some that are to be awaited.
+        """
+        made = self._make_session()
+        if isinstance(made, AsyncSession):
+            raise TypeError(
+                f"cached({self._mapper.class_.__name__}): its function for sessions returns an AsyncSession: give an"
+                " async_sessionmaker instead, by which awaited reads are told"
+            )
         session: Session
-        with self._make_session() as session:
+        with made as session:
             statement, options = self._statement(session)
             for part in self._parts(pks):
                 yield from self._rows(session.execute(statement, {"pks": part}, **options))

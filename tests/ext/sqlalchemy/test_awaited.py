@@ -128,6 +128,15 @@ def test_a_called_read_says_that_it_has_to_be_awaited(run: Run, memory: co.Simpl
     run(main, memory)
 
 
+def test_a_function_that_returns_awaited_sessions_is_refused_with_a_hint(run: Run, memory: co.SimpleBackend) -> None:
+    async def main(shop: SimpleNamespace) -> None:
+        products = cached(shop.Product, lambda: AsyncSession(shop.engine), backend=memory, name="function")
+        with pytest.raises(TypeError, match=r"cached\(ProductRow\): .*give an async_sessionmaker"):
+            await products.aget(id=1)
+
+    run(main, memory)
+
+
 class Slow(co.SimpleBackend):
     """Waits in each removal until it is told to go on."""
 
