@@ -64,7 +64,9 @@ def make_model(
 
 
 def _place(model: type[Model]) -> tuple[str, str, str]:
-    return model.__module__, model.__qualname__, model._meta.prefix
+    # The main module has another name in the processes that multiprocessing starts.
+    module = "__main__" if model.__module__ == "__mp_main__" else model.__module__
+    return module, model.__qualname__, model._meta.prefix
 
 
 def _reduce(instance: Model, protocol: Any) -> tuple[Any, ...]:

@@ -7,6 +7,8 @@ import datetime as dt
 import enum
 import json
 import pickle
+import subprocess
+import sys
 import uuid
 from decimal import Decimal
 from pathlib import Path
@@ -386,6 +388,43 @@ def test_rows_pickle_and_copy(tmp_path: Path, memory: co.SimpleBackend) -> None:
     with pytest.raises(co.CacheORMError, match=r"PickledRow cannot be unpickled, as .* has not called cached\(\)"):
         pickle.loads(stored.replace(b"m:short", b"m:other"))
     engine.dispose()
+
+
+PROGRAM = """
+import multiprocessing
+import sys
+
+import sqlalchemy as sa
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
+from cacheorm.ext.sqlalchemy import cached
+
+class Base(DeclarativeBase):
+    pass
+
+class Row(Base):
+    __tablename__ = "rows"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+engine = sa.create_engine("sqlite:///" + sys.argv[1])
+CachedRow = cached(Row, sessionmaker(engine))
+
+def same(row):
+    return row
+
+if __name__ == "__main__":
+    Base.metadata.create_all(engine)
+    with sessionmaker(engine).begin() as session:
+        session.add(Row(id=1))
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        print(type(pool.map(same, [CachedRow.get(id=1)])[0]) is CachedRow)
+"""
+
+
+def test_rows_go_to_other_processes_and_back(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    program = [sys.executable, str(tmp_path / "program.py"), str(tmp_path / "test.db")]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("True\n", "")
 
 
 def test_options_are_those_of_meta(sqlite: sa.Engine, memory: co.SimpleBackend) -> None:
