@@ -1,4 +1,4 @@
-"""Making the classes of cached models, whose rows pickle by the class that they were made of.
+"""Making the classes of cached models, whose rows and errors pickle by the class that they were made of.
 
 Such a class has the name of another one, mostly in the same module, so that pickle would not find it by its name.
 """
@@ -11,15 +11,17 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from ..declaration import ModelBase
-from ..errors import CacheORMError
+from ..errors import CacheORMError, DoesNotExist
 from ..fields import Field
 from ..models import Model
 from ..types import is_model
 
 __all__ = ["make_model"]
 
-# By the module that calls cached(), the name of the class that it is called for, and what keys begin with.
-_made: WeakValueDictionary[tuple[str, str, str], type[Model]] = WeakValueDictionary()
+Place = tuple[str, str, str]
+"""The module that calls ``cached()``, the name of the class that it is called for, and what keys begin with."""
+
+_made: WeakValueDictionary[Place, type[Model]] = WeakValueDictionary()
 
 # Options of Meta that follow from the class.
 _NOT_OPTIONS = ("aloader", "loader", "primary_key")
@@ -60,36 +62,64 @@ def make_model(
     model: Any = ModelBase(origin.__name__, (Model,), body)
     if is_model(model):
         _made[_place(model)] = model
+        _pickle_errors(model)
     return model
 
 
-def _place(model: type[Model]) -> tuple[str, str, str]:
+def _place(model: type[Model]) -> Place:
     # The main module has another name in the processes that multiprocessing starts.
     module = "__main__" if model.__module__ == "__mp_main__" else model.__module__
     return module, model.__qualname__, model._meta.prefix
 
 
-def _reduce(instance: Model, protocol: Any) -> tuple[Any, ...]:
-    reduced: Any = object.__reduce_ex__(instance, max(protocol, 2))
-    model = type(instance)
-    # A model that inherits it is found by its own name.
-    if _made.get(_place(model)) is not model:
-        return reduced  # type: ignore[no-any-return]
-    return _blank, _place(model), reduced[2]
+def _known_place(model: type[Model]) -> Place | None:
+    """Return where a model is found; ``None`` for one that inherits it, which is found by its own name."""
+    place = _place(model)
+    return place if _made.get(place) is model else None
 
 
-def _blank(module: str, name: str, prefix: str) -> Model:
-    """Return an instance as pickle makes it: its values follow.
+def _model_at(place: Place) -> type[Model]:
+    """Return a model that was made by :func:`make_model`.
 
     Raises:
-        CacheORMError: there is no such model, also after its module was imported.
+        CacheORMError: there is none, also after its module was imported.
     """
-    if (module, name, prefix) not in _made:
+    module, name, prefix = place
+    if place not in _made:
         import_module(module)
-    model = _made.get((module, name, prefix))
+    model = _made.get(place)
     if model is None:
         raise CacheORMError(
-            f"a row of the cached model of {name} cannot be unpickled, as {module} has not called cached() for it with"
-            f" the same name and namespace ({prefix}:...)"
+            f"what belongs to the cached model of {name} cannot be unpickled, as {module} has not called cached() for"
+            f" it with the same name and namespace ({prefix}:...)"
         )
+    return model
+
+
+def _reduce(instance: Model, protocol: Any) -> tuple[Any, ...]:
+    reduced: Any = object.__reduce_ex__(instance, max(protocol, 2))
+    place = _known_place(type(instance))
+    return reduced if place is None else (_blank, (place,), reduced[2])
+
+
+def _blank(place: Place) -> Model:
+    """Return an instance as pickle makes it: its values follow."""
+    model = _model_at(place)
     return model.__new__(model)
+
+
+def _pickle_errors(model: Any) -> None:
+    """Have the errors of a model pickle as its rows do."""
+    kinds = {model.DoesNotExist: False, model.DoesNotExist.Related: True}
+
+    def reduce(error: DoesNotExist) -> tuple[Any, ...]:
+        reduced = CacheORMError.__reduce__(error)
+        place = _known_place(model) if type(error) in kinds else None
+        return reduced if place is None else (_error, (place, kinds[type(error)], error.args), reduced[2])
+
+    model.DoesNotExist.__reduce__ = reduce
+
+
+def _error(place: Place, is_related: bool, args: tuple[Any, ...]) -> DoesNotExist:
+    kind = _model_at(place).DoesNotExist
+    return (kind.Related if is_related else kind)(*args)

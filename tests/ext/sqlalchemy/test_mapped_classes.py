@@ -383,6 +383,9 @@ def test_rows_pickle_and_copy(tmp_path: Path, memory: co.SimpleBackend) -> None:
     for again in (*[pickle.loads(pickle.dumps(row, each)) for each in range(6)], copy.copy(row), copy.deepcopy(row)):
         assert type(again) is model
         assert (again, again.name) == (row, "a")
+    for kind in (model.DoesNotExist, model.DoesNotExist.Related):
+        error = pickle.loads(pickle.dumps(kind("a text")))
+        assert (type(error), str(error)) == (kind, "a text")
     stored = pickle.dumps([row, short.get(id=1)])
     assert [type(each) for each in pickle.loads(stored)] == [model, short]
     with pytest.raises(co.CacheORMError, match=r"PickledRow cannot be unpickled, as .* has not called cached\(\)"):
@@ -393,6 +396,7 @@ def test_rows_pickle_and_copy(tmp_path: Path, memory: co.SimpleBackend) -> None:
 PROGRAM = """
 import multiprocessing
 import sys
+from concurrent.futures import ProcessPoolExecutor
 
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
@@ -415,15 +419,15 @@ if __name__ == "__main__":
     Base.metadata.create_all(engine)
     with sessionmaker(engine).begin() as session:
         session.add(Row(id=1))
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        print(type(pool.map(same, [CachedRow.get(id=1)])[0]) is CachedRow)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        print(type(pool.submit(same, CachedRow.get(id=1)).result()) is CachedRow)
 """
 
 
 def test_rows_go_to_other_processes_and_back(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
     program = [sys.executable, str(tmp_path / "program.py"), str(tmp_path / "test.db")]
-    done = subprocess.run(program, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("True\n", "")
 
 
