@@ -29,7 +29,7 @@ from ..requests import Call, Steps
 from ..sync_driver import run
 from ..types import is_model
 
-__all__ = ["CachedModel", "Changes"]
+__all__ = ["CachedModel", "Changes", "listed"]
 
 # Refers to the tasks that an event loop runs, which itself does not.
 _tasks: set[Any] = set()
@@ -118,6 +118,14 @@ class Changes:
         """
         self._whole.setdefault(cached, why)
 
+    def add_by_hand(self, models: Iterable[CachedModel], pks: list[Any] | None) -> None:
+        """Add what ``invalidate()`` was called for: rows, or all of them if ``pks`` is ``None``."""
+        for cached in models:
+            if pks is None:
+                self.add_all(cached, "invalidate() was called for all of them")
+            else:
+                self.add(cached, pks)
+
     def update(self, other: Changes) -> None:
         """Add the changes of a savepoint that has been released."""
         for cached, pks in other._rows.items():
@@ -173,6 +181,18 @@ class Changes:
             except Exception as error:  # noqa: BLE001 - whatever a loader may raise
                 message = "%s: rows that a transaction has changed are loaded when they are read, and not at once: %s"
                 log(logging.WARNING, "not loaded after a commit", message, model.__name__, _text(error))
+
+
+def listed(pks: Iterable[Any] | None) -> list[Any] | None:
+    """Return the primary keys that ``invalidate()`` was called for; ``None`` for those of all rows.
+
+    Raises:
+        TypeError: one primary key in place of several.
+    """
+    given: Any = pks
+    if given is not None and (isinstance(given, (str, bytes)) or not isinstance(given, Iterable)):
+        raise TypeError(f"invalidate() takes a list of primary keys, got one {type(given).__name__}: write [pk]")
+    return None if pks is None else [*pks]
 
 
 def _unbounded(steps: Steps[None]) -> None:

@@ -58,6 +58,7 @@ def make_model(
         "__module__": module,
         "__qualname__": origin.__qualname__,
         "__reduce_ex__": _reduce,
+        "_made_of": origin,
     }
     model: Any = ModelBase(origin.__name__, (Model,), body)
     if is_model(model):

@@ -15,7 +15,7 @@ from django.db import connections, router
 from django.db.models.base import ModelBase
 
 from ...models import Model
-from .._commits import CachedModel, Changes
+from .._commits import CachedModel, Changes, listed
 from ._registry import every_rows, reading
 
 __all__ = ["add_all", "add_rows", "invalidate", "sees_uncommitted_rows"]
@@ -32,16 +32,12 @@ def invalidate(model: Any, pks: Iterable[Any] | None = None, *, using: str | Non
         using: the database that they were changed in, the one that the Django model is written to if left out.
 
     Raises:
-        TypeError: it is neither, or not cached.
+        TypeError: it is neither, or not cached, or one primary key is given in place of a list.
     """
     found, django_model = _cached_models(model)
-    rows = None if pks is None else [*pks]
+    rows = listed(pks)
     with _changes(connections[using or router.db_for_write(django_model)]) as changes:
-        for cached in found:
-            if rows is None:
-                changes.add_all(cached, "invalidate() was called for all of them")
-            else:
-                changes.add(cached, rows)
+        changes.add_by_hand(found, rows)
 
 
 def _cached_models(model: Any) -> tuple[list[CachedModel], Any]:

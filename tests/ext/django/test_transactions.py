@@ -153,11 +153,12 @@ def test_a_cache_that_fails_ends_neither_the_transaction_nor_other_callbacks(
             raise RuntimeError("a secret")
 
     called = []
-    cached(Brand, backend=Failing(), name="failing")
+    failing = cached(Brand, backend=Failing(), name="failing")
     with caplog.at_level(logging.WARNING), transaction.atomic(using=database):
         rename(ids[0])
         transaction.on_commit(lambda: called.append(1), using=database)
     assert called == [1]
+    assert failing.get(id=ids[0]).name == "new"
     assert Brand.objects.get(pk=ids[0]).name == "new"
     assert there(rows, ids[:2]) == [False, True]
     assert "could not be removed from the cache" in caplog.text
@@ -256,6 +257,12 @@ def test_an_application_says_what_it_has_changed_by_hand(rows: type[Any], ids: l
 def test_only_cached_models_can_be_named_by_hand(given: Any) -> None:
     with pytest.raises(TypeError, match=r"invalidate\(\) takes a model that cached\(\) was called for"):
         invalidate(given, [1])
+
+
+@pytest.mark.parametrize("given", [7, "secret"])
+def test_primary_keys_are_a_list(rows: type[Any], given: Any) -> None:
+    with pytest.raises(TypeError, match=rf"a list of primary keys, got one {type(given).__name__}: write \[pk\]"):
+        invalidate(rows, given)
 
 
 def test_without_autocommit_rows_are_removed_at_the_commit(rows: type[Any], ids: list[int], database: str) -> None:

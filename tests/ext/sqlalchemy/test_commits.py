@@ -694,8 +694,21 @@ def test_an_application_says_what_it_has_changed_by_hand(shop: SimpleNamespace) 
         execute(session, 3)
     assert gone(shop) == [1]
     check(shop)
-    with pytest.raises(TypeError, match=r"invalidate\(\) takes a mapped class that cached\(\) was called for, got int"):
+    other = cached(shop.Product, shop.Session, backend=co.SimpleBackend())
+    other.query_many([4, 5]).execute()
+    with shop.Session.begin() as session:
+        invalidate(shop.Product, [4], session=session)
+        invalidate(other, [5], session=session)
+    assert gone(shop) == [1, 4]
+    assert not other.exists(id=4)
+    assert not other.exists(id=5)
+    with pytest.raises(TypeError, match=r"invalidate\(\) takes a class that cached\(\) was called for, or has .*int"):
         invalidate(int, [1], session=shop.Session())
+    with (
+        shop.Session.begin() as session,
+        pytest.raises(TypeError, match=r"a list of primary keys, got one str: write \[pk"),
+    ):
+        invalidate(shop.Product, "secret", session=session)
     with pytest.raises(co.CacheORMError, match=r"invalidate\(ProductRow\): the session is in no transaction"):
         invalidate(shop.Product, [1], session=shop.Session())
 
