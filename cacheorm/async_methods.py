@@ -8,10 +8,9 @@ from functools import partial
 from operator import methodcaller
 from typing import Any, Self, TypeVar, overload
 
-from .all_rows import AllRows
 from .async_driver import arun
 from .fields import Field
-from .instances import refreshed
+from .instances import Instance, refreshed
 from .loaders import Loader
 from .operations import ModelQuery, shortcuts
 from .types import OF_MODEL, TTL, OfModel, is_coroutine_function
@@ -22,7 +21,7 @@ N = TypeVar("N", bound=int | float | Decimal)
 """The numbers of a field that can be added to."""
 
 
-class AsyncMethods(AllRows):
+class AsyncMethods(Instance):
     """All methods of a model and its instances that do I/O, as coroutine functions.
 
     Each takes the same arguments, returns the same and raises the same errors as the method without the ``a``.

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self, overload
 
 from . import errors
 from ._speedups import slots
+from .all_rows import AllRows
 from .async_methods import AsyncMethods, N, saver
 from .declaration import Declared, ModelBase
 from .fields import Field
@@ -22,7 +23,7 @@ from .types import OF_MODEL, TTL, OfModel
 __all__ = ["CacheBuilder", "Model"]
 
 
-class Model(AsyncMethods, metaclass=ModelBase):
+class Model(AsyncMethods, AllRows, metaclass=ModelBase):
     """A row of typed fields, stored under its primary key.
 
     Declare fields as class attributes and options in an inner ``class Meta``::

@@ -96,7 +96,7 @@ cdef class Columns:
     cdef Py_ssize_t tracker_offset
     cdef uint64_t key_bits
     cdef int last_place
-    cdef Py_ssize_t unmeasured  # see Budget
+    cdef Py_ssize_t unmeasured  # see Budget; here with the prefix
     cdef bint has_lists
     cdef bint has_unread
     cdef bint nests        # whether a value may be, or hold, a list or dict of any depth
@@ -124,7 +124,7 @@ cdef class Columns:
         self.key_bits = sum([field.bit for field in self.key_fields]) & 0xFFFFFFFFFFFFFFFF
         self.sealed = self.model._sealed
         self.own_code = self.sealed and all([(<ValueCodec> codec).own_code for codec in self.codecs])
-        self.unmeasured = general.budget.unmeasured
+        self.unmeasured = general.budget.unmeasured + PyBytes_GET_SIZE(self.prefix)
         # Their values are weighed once they are unpacked: JSON, and lists of what no codec reads.
         self.has_unread = any([
             isinstance(converter, Json) or (isinstance(converter, ListOf) and type(codec) is ValueCodec)

@@ -96,7 +96,7 @@ cdef class MsgpackRows(SlotRows):
         ) != 0:
             return False
         reader.at += size
-        reader.large = PyBytes_GET_SIZE(payload) - PyBytes_GET_SIZE(self.prefix) > self.unmeasured
+        reader.large = PyBytes_GET_SIZE(payload) > self.unmeasured
         if reader.large and (self.has_unread or not self.is_cheap(payload)):
             return False
         try:
@@ -237,7 +237,7 @@ cdef class DictRows(SlotRows):
         cdef Py_ssize_t before = PyBytes_GET_SIZE(self.prefix)
         if before and not self.has_prefix(payload):
             return False
-        if PyBytes_GET_SIZE(payload) - before > self.unmeasured and (
+        if PyBytes_GET_SIZE(payload) > self.unmeasured and (
             self.has_lists or self.has_unread or not self.is_cheap(payload)
         ):
             return False

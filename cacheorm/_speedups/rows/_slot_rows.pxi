@@ -273,12 +273,13 @@ cdef class SlotRows(Columns):
         cdef Py_ssize_t i
         cdef int64_t at = 0
         cdef int state = FRESH
+        cdef bint has_ages = self.has_ages
         cdef Py_ssize_t count = len(payloads)
         cdef list rows = []
         if len(pks) != count or len(keys) != count:
             raise ValueError("payloads, primary keys and keys must be of one length")
         self.check_made()
-        if self.has_ages:
+        if has_ages:
             at = self.general.aging.now() if now is None else now
         # Everything made here lives on, so that a collection in between would only walk it in vain. Whether it is on is
         # the application's choice as soon as code of the application runs.
@@ -290,7 +291,7 @@ cdef class SlotRows(Columns):
                     rows.append(None)
                     continue
                 row = self.load_quickly(payload, pks[i])
-                if self.has_ages:
+                if has_ages:
                     # A row that was read has the prefix.
                     state = self.state_of(payload, at) if row is None else self.state_in(<bytes> payload, at)
                     if state == OVER:
