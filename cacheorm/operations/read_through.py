@@ -117,13 +117,8 @@ class ModelLoad(ModelQuery[R], Refreshing[R]):
     def _fill(self, gaps: Gaps, began: Moment, refused: list[Refused]) -> Steps[dict[str, Any]]:
         """Return the rows of ``gaps``, also those that are kept stale where these are to be given."""
         kept = self._kept(gaps)
-        if len(kept) < len(gaps):
-            return (yield from self._load_gaps(gaps, kept, began, refused))
-
-        def load(operation: ModelLoad[R], refused: list[Refused]) -> Steps[dict[str, Any]]:
-            return operation._load_gaps(gaps, kept, began, refused)
-
-        return (yield from self._load_or_give(gaps, load, began, refused))
+        load = self._load_gaps if len(kept) < len(gaps) else self._load_or_give
+        return (yield from load(gaps, kept, began, refused))
 
     def _load_gaps(
         self, gaps: Gaps, kept: dict[str, bytes], began: Moment, refused: list[Refused]

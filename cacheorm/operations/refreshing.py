@@ -6,7 +6,6 @@ when a load is started until it has ended, and for some time after it has failed
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from copy import copy
 from typing import Any, Self
 
@@ -31,9 +30,6 @@ __all__ = ["Refreshing"]
 
 # For how long a row that another process loads anew is left to it, before it is looked at again.
 _OTHERS_SECONDS = 1
-
-# Makes what loads rows by an operation, and adds those that are not stored to a list.
-_Loading = Callable[[Any, list[Refused]], Steps[dict[str, Any]]]
 
 
 class Refreshing(Loading[R]):
@@ -128,32 +124,38 @@ class Refreshing(Loading[R]):
         rows = codec.load_many([*payloads], [*pks], [*over], unreadable.append, None, 0)
         return {key: payload for key, payload, row in zip(over, payloads, rows, strict=True) if row is not None}
 
-    def _load_or_give(
-        self, gaps: Gaps, loading: _Loading, began: Moment, refused: list[Refused]
+    def _load_gaps(
+        self, gaps: Gaps, kept: dict[str, bytes], began: Moment, refused: list[Refused]
     ) -> Steps[dict[str, Any]]:
-        """Return rows, all of which are kept stale: loaded anew, or as they are where that fails or takes too long.
+        """Load rows, and return them.
 
         Args:
             gaps: the rows.
-            loading: loads them by an operation, and adds those that are not stored to a list.
+            kept: those that are kept stale, with their payloads.
             began: the moment at which reading them began.
             refused: the rows that are not stored are added.
         """
+        raise NotImplementedError
+
+    def _load_or_give(
+        self, gaps: Gaps, kept: dict[str, bytes], began: Moment, refused: list[Refused]
+    ) -> Steps[dict[str, Any]]:
+        """Return rows, all of which are kept stale: loaded anew, or as they are where that fails or takes too long."""
         plan = self._plan
         limit, timeout = plan.load_limit, plan.aging.loader_timeout
         if (limit is not None and limit.is_full) or all(map(plan.paused.has_failed, gaps)):
             return self._rows_of(gaps)
         try:
             if timeout is None:
-                return (yield from loading(self, refused))
-            rows = yield from self._load_in_time(gaps, loading, began, refused, timeout)
+                return (yield from self._load_gaps(gaps, kept, began, refused))
+            rows = yield from self._load_in_time(gaps, kept, began, refused, timeout)
             return self._rows_of(gaps) if rows is None else rows
         except Exception as error:  # noqa: BLE001 - whatever it is, the rows are there
             note_failure(plan, error)
             return self._rows_of(gaps)
 
     def _load_in_time(
-        self, gaps: Gaps, loading: _Loading, began: Moment, refused: list[Refused], seconds: float
+        self, gaps: Gaps, kept: dict[str, bytes], began: Moment, refused: list[Refused], seconds: float
     ) -> Steps[dict[str, Any] | None]:
         """Return loaded rows; ``None`` if that takes longer than some seconds, or than the deadline of the caller.
 
@@ -169,7 +171,7 @@ class Refreshing(Loading[R]):
             return self._rows_of({key: (pk, theirs.payloads[key]) for key, (pk, _) in gaps.items()})
         refused_behind: list[Refused] = []
         behind = self._behind()
-        job = LoadJob(self._plan, behind._loaders, loading(behind, refused_behind))
+        job = LoadJob(self._plan, behind._loaders, behind._load_gaps(gaps, kept, began, refused_behind))
         rows = (yield WaitFor(job, seconds)) if (yield Behind(job)) else None
         if rows is not None:
             refused += refused_behind
