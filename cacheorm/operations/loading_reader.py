@@ -38,22 +38,21 @@ class LoadingReader:
             return self._read_aged(row, pk, key, payload, began)
         found = None if payload is None else resolved.codec.load(payload, pk, key)
         if found is None and payload != ABSENT:
-            load: ModelLoad[Any] = ModelLoad(plan, [row], False, self._loaders)
-            return run(load.filling({key: (pk, payload)}, began))
+            return run(self._load_of_row(row).filling({key: (pk, payload)}, began))
         return found
 
-    def _read_aged(self, row: Any, pk: Any, key: str, payload: bytes | None, began: Moment) -> Any:
+    def _read_aged(self, row: Any, pk: Any, key: str, payload: Any, began: Moment) -> Any:
         """Read a payload with ages, or load the row; if it is due, have it loaded anew behind the answer."""
-        plan = self._plan
         due: list[int] = []
-        (found,) = plan.resolved().codec.load_many([payload], [pk], [key], None, due)
-        if due or (found is None and payload != ABSENT):
-            load: ModelLoad[Any] = ModelLoad(plan, [row], False, self._loaders)
-            gap = {key: (pk, payload)}
-            if found is None:
-                return run(load.filling(gap, began))
-            run(load.refreshing(gap))
+        (found,) = self._plan.resolved().codec.load_many([payload], [pk], [key], None, due)
+        if found is None and payload != ABSENT:
+            return run(self._load_of_row(row).filling({key: (pk, payload)}, began))
+        if due:
+            run(self._load_of_row(row).refreshing(pk, key, payload))
         return found
+
+    def _load_of_row(self, row: Any) -> ModelLoad[Any]:
+        return ModelLoad(self._plan, [row], False, self._loaders)
 
     def load_of(self, query: ModelQuery[R]) -> ModelLoad[R]:
         """Return the operation that does what a query asks, and loads what is missing."""

@@ -87,7 +87,7 @@ class ModelLoad(ModelQuery[R], Refreshing[R]):
             rows = yield from self._fill({key: (pk, payload)}, began, refused)
             found = rows[key]
         elif found is not None:
-            yield from self.refreshing({key: (pk, payload)})
+            yield from self.refreshing(pk, key, payload)
         return found
 
     def _read_rows(self, refused: list[Refused]) -> Steps[list[Any]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from copy import copy
 from typing import Any, Self
 
+from ..aging import DUE
 from ..deadlines import remaining, until
 from ..options import LEASE_SECONDS
 from ..payload import ages_of
@@ -37,16 +38,14 @@ class Refreshing(Loading[R]):
 
     # -- rows that are due -----------------------------------------------------------------------
 
-    def refreshing(self, found: Gaps) -> Steps[None]:
-        """Have those of some rows that are due loaded anew behind the answer."""
+    def refreshing(self, pk: Any, key: str, payload: bytes) -> Steps[None]:
+        """Have a row loaded anew behind the answer if it is due."""
         plan = self._plan
-        if plan.aging is None:
+        if plan.aging is None or plan.aging.state(payload, plan.aging.now()) != DUE:
             return
-        now, due = plan.aging.now(), DueRows()
-        for key, (pk, payload) in found.items():
-            if payload is not None and plan.aging.state(payload, now) > 0 and plan.paused.others([key], [0]):
-                due.add([0], [pk], [key], [payload])
-        if due.keys:
+        if plan.paused.others([key], [0]):
+            due = DueRows()
+            due.add([0], [pk], [key], [payload])
             yield from self._refresh_behind(due)
 
     def _refresh_behind(self, due: DueRows) -> Steps[None]:
