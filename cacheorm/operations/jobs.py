@@ -80,8 +80,7 @@ class LoadJob(Awaited):
 
 def note_failure(plan: RowPlan, error: BaseException) -> None:
     """Count a load that failed while its callers have older rows, and log it; its text may quote what is secret."""
-    if plan.aging is not None:
-        plan.aging.count_failure()
+    plan.aging.count_failure()
     if not is_ending():
         message = "%s: rows could not be loaded anew, and are given as they are: %s"
         log(logging.WARNING, "loading anew", message, plan.model.__name__, type(error).__name__)
