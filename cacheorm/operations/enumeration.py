@@ -124,9 +124,11 @@ class Counting(RowEnumeration[int]):
     """Gives the number of rows in each batch."""
 
     def steps(self, keys: list[str]) -> Steps[list[int]]:
-        own = self._keys.of_model(keys)
+        return [(yield from self._count(self._keys.of_model(keys)))]
+
+    def _count(self, own: list[str]) -> Steps[int]:
         there = yield from self._read(those_there(self._plan, self._keys.unknown_pks(own), own))
-        return [len(there)]
+        return len(there)
 
 
 class Purging(Counting):
@@ -137,6 +139,6 @@ class Purging(Counting):
 
     def steps(self, keys: list[str]) -> Steps[list[int]]:
         own = self._keys.of_model(keys)
-        there = yield from self._read(those_there(self._plan, self._keys.unknown_pks(own), own))
+        count = yield from self._count(own)
         yield Call(self._resolved.backend, "delete_many", tuple(own))
-        return [len(there)]
+        return [count]
