@@ -94,7 +94,8 @@ class Envelope:
         bare = serializer.bare_format and version is None and not aged
         header = Header(_names(serializer)[0], version, SIGNED if own.signer else 0, Ages(0) if aged else None)
         self.prefix = b"" if bare else header.pack()
-        self._compressed_prefix = header._replace(flags=header.flags | COMPRESSED).pack()
+        compressed = header._replace(flags=header.flags | COMPRESSED).pack()
+        self._compressed_prefix = compressed[: len(compressed) - self._ages_size]
 
     def wrap(self, codec: Any, identity: Any) -> Any:
         """Return a codec that also compresses and signs, or the given one if the model does neither.
@@ -123,14 +124,13 @@ class Envelope:
     def _compressed(self, payloads: list[bytes], options: Zstd) -> list[bytes]:
         start = len(self.prefix)
         ages_at = start - self._ages_size
-        prefix = self._compressed_prefix[: len(self._compressed_prefix) - self._ages_size]
         result = []
         compress = None
         for payload in payloads:
             smaller = payload
             if options.threshold <= len(payload) - start <= options.limit:
                 compress = compress or options.compressor()
-                smaller = prefix + payload[ages_at:start] + compress(payload[start:])
+                smaller = self._compressed_prefix + payload[ages_at:start] + compress(payload[start:])
             result.append(smaller if len(smaller) < len(payload) else payload)
         return result
 
