@@ -1,4 +1,4 @@
-"""Leases on rows that are there while they are loaded anew: neighbours of their keys, which leave the rows alone.
+"""Leases for rows that stay there while they are loaded anew: entries of their own, under the keys with a suffix.
 
 A mark is added before the loader is called, for the seconds of a lease: of all processes, the one that has added it
 loads the row. If the loader fails, the mark stays, as one that is given up, for the seconds of ``retry_after``: until
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from typing import NamedTuple
 
+from .._speedups import keys as key_makers
 from ..errors import BackendError
 from ..payload import LEASE
 from ..requests import Call, Steps
@@ -22,21 +23,17 @@ from .single_flight import SharedLoad
 __all__ = ["Untaken", "give_up", "is_mark", "remove", "take"]
 
 _SUFFIX = ":@load"
-# Of a key, in bytes.
-_LONGEST = 250
 
 
 def _mark_of(key: str) -> str:
     """Return the key of the mark of a row; a key ends so only if an ``index_formatter`` makes it."""
-    if len(key) + len(_SUFFIX) <= _LONGEST and key.isascii():
-        return key + _SUFFIX
     encoded = key.encode("utf-8", "surrogatepass")
-    if len(encoded) + len(_SUFFIX) <= _LONGEST:
+    if len(encoded) + len(_SUFFIX) <= key_makers.MAX_KEY_BYTES:
         return key + _SUFFIX
     import hashlib  # here, because few keys are so long
 
     digest = hashlib.blake2b(encoded, digest_size=16).hexdigest()
-    begin = encoded[: _LONGEST - len(_SUFFIX) - len(digest)].decode("utf-8", "ignore")
+    begin = encoded[: key_makers.MAX_KEY_BYTES - len(_SUFFIX) - len(digest)].decode("utf-8", "ignore")
     return f"{begin}{digest}{_SUFFIX}"
 
 
