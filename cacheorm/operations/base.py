@@ -145,6 +145,11 @@ class WriteOperation(Operation[R]):
         aging = self._plan.aging
         return None if aging is None else aging.stamp(self._ttl)
 
+    def _failed_rows(self, reasons: Mapping[str, str], unsure: Collection[str]) -> list[FailedRow]:
+        """Return the rows that the backend refused, with its reasons; those of ``unsure`` keys may be stored."""
+        name = self._plan.model.__name__
+        return [FailedRow(name, key, reason, key in unsure) for key, reason in reasons.items()]
+
     def _batch_size(self, rows: int) -> int:
         """Return how many rows of a batch are passed to the backend at a time."""
         size = self._chunk or self._plan.resolved().backend.chunk_size
@@ -199,7 +204,7 @@ class WriteOperation(Operation[R]):
             reasons: Mapping[str, str] = getattr(outcome, "reasons", {})
             unsure: Collection[str] = getattr(outcome, "unsure", ())
             if reasons:
-                failed += [FailedRow(name, key, reason, key in unsure) for key, reason in reasons.items()]
+                failed += self._failed_rows(reasons, unsure)
             if method != "set_many":
                 stored.update(outcome)
             elif not (len(outcome) == len(batch) and all(outcome.values())):

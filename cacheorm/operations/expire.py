@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import FailedRow, WriteError
+from ..errors import WriteError
 from ..requests import Call, Steps
 from .base import WriteOperation
 from .lifetimes import restamp
@@ -49,11 +49,10 @@ class ModelExpire(WriteOperation[list[bool]]):
 
     def _renew(self, pks: list[Any], keys: list[str]) -> Steps[set[str]]:
         """Set the lifetime in the headers of rows that are kept stale; return the keys of those that have one."""
-        aging, stamp = self._plan.aging, self._stamp()
-        if aging is None or stamp is None or not aging.keeps or not keys:
+        aging = self._plan.aging
+        if aging is None or not aging.keeps or not keys:
             return set()
-        renewed = yield from restamp(self._plan, pks, keys, stamp, self._pick_ttl())
+        renewed = yield from restamp(self._plan, pks, keys, aging.stamp(self._ttl), self._pick_ttl())
         if renewed.reasons:
-            name, unsure = self._plan.model.__name__, renewed.unsure
-            raise WriteError([FailedRow(name, key, text, key in unsure) for key, text in renewed.reasons.items()])
+            raise WriteError(self._failed_rows(renewed.reasons, renewed.unsure))
         return {key for key in renewed if renewed[key]}

@@ -193,10 +193,7 @@ class ModelInsert(WriteOperation[R]):
 
         outcome = yield from swap(backend, payloads, self._pick_ttl(), self._chunk or backend.chunk_size, are_none)
         if outcome.reasons:
-            name = self._plan.model.__name__
-            raise WriteError(
-                [FailedRow(name, key, text, key in outcome.unsure) for key, text in outcome.reasons.items()]
-            )
+            raise WriteError(self._failed_rows(outcome.reasons, outcome.unsure))
         return outcome
 
 
