@@ -156,6 +156,7 @@ class MappingRows(PackingRows):
         if self.aging is None:
             return self._load_all(payloads, pks, keys, unreadable)
         at = self.aging.now() if now is None else now
+        # Below 0: past its lifetime; above 0: to be loaded anew.
         states = [0 if payload is None else self.aging.state(payload, at) for payload in payloads]
         found = [None if state < 0 else payload for payload, state in zip(payloads, states, strict=True)]
         rows = self._load_all(found, pks, keys, unreadable)
@@ -168,15 +169,15 @@ class MappingRows(PackingRows):
     ) -> list[Any]:
         """Read payloads as :meth:`load_many` does, whatever their ages are."""
         return [
-            None if payload is None else self.load(payload, pk, key, unreadable, 0)
+            None if payload is None else self.load(payload, pk, key, unreadable, True)
             for payload, pk, key in zip(payloads, pks, keys, strict=True)
         ]
 
     def load(
-        self, payload: bytes, pk: Any, key: str, unreadable: Unreadable | None = None, now: int | None = None
+        self, payload: bytes, pk: Any, key: str, unreadable: Unreadable | None = None, any_age: bool = False
     ) -> Any:
-        """Read one payload as an instance; see :meth:`load_many`."""
-        if now is None and self.aging is not None and self.aging.is_over(payload):
+        """Read one payload as an instance, with ``any_age`` also one past its lifetime; see :meth:`load_many`."""
+        if not any_age and self.aging is not None and self.aging.is_over(payload):
             return None
         try:
             return self._load(payload, pk, key)

@@ -301,7 +301,7 @@ cdef class SlotRows(Columns):
                     if paused:
                         resume_collection()
                         paused = False
-                    row = self.general.load(payload, pks[i], keys[i], unreadable, 0)
+                    row = self.general.load(payload, pks[i], keys[i], unreadable, True)
                     paused = self.own_code and pause_collection()
                 rows.append(row)
                 if state == DUE and due is not None and row is not None:
@@ -317,7 +317,7 @@ cdef class SlotRows(Columns):
         if self.keeps and self.state_of(payload, self.general.aging.now()) == OVER:
             return None
         row = self.load_quickly(payload, pk)
-        return self.general.load(payload, pk, key, unreadable, 0) if row is None else row
+        return self.general.load(payload, pk, key, unreadable, True) if row is None else row
 
     cdef object load_quickly(self, payload, pk):
         """Read one payload; ``None`` if the general path has to."""
