@@ -1,7 +1,7 @@
 """How old the rows of a model may become: when they are loaded anew, and for how long they are kept after that.
 
-Times are milliseconds of the wall clock, which processes share. A row that seems to be written in the future, since a
-clock was set back, is loaded anew as soon as it seems as far away as a row that is due is old. No row outlives the
+Times are milliseconds of the wall clock, which processes share. After a clock was set back, rows seem to be written in
+the future: if they are as far ahead as a row that is due is old, they are loaded anew as well. No row outlives the
 lifetime that its backend counts.
 """
 

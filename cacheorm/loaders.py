@@ -78,7 +78,7 @@ class Loaders:
         return cls(options.loader, options.aloader, model)
 
     def behind(self) -> Loaders:
-        """Return what is called behind an answer: the plain function of one operation by a thread of an event loop."""
+        """Return the loaders for behind an answer, where a plain function of one operation is called in a thread."""
         return self if self._model is not None else type(self)(self._called, None)
 
     def to_call(self) -> Callable[..., Any]:
@@ -113,7 +113,7 @@ class Loaders:
 
     @property
     def in_loop(self) -> bool:
-        """Whether it is for the event loop of an awaited operation to call them, which is not to be held up."""
+        """Whether the event loop of an awaited operation calls them behind an answer, and not a thread."""
         if self._model is None:
             return True  # of one operation: what a plain function gives may have to be awaited, too
         return self.only_awaited or (self._awaited is not None and self._awaited is not self._called)

@@ -47,11 +47,11 @@ class Model(AsyncMethods, AllRows, metaclass=ModelBase):
     key), ``loader`` and ``aloader`` (functions that load the rows that a read does not find in the cache, or names of
     class methods), ``negative_ttl``, ``lease`` and ``max_loads`` (for how many seconds misses are remembered and others
     wait for a load, and how many loader calls run at a time in the process), ``refresh_after`` (after how many seconds
-    a row is loaded anew behind the answer), ``keep_stale``, ``retry_after`` and ``loader_timeout`` (for how many
-    seconds past its ttl a row is kept for when the loader fails, for how many the loader is left alone then, and after
-    how many it counts as late), ``compress`` (``"zstd"``, or a :class:`Zstd` with options), ``memory_limit`` (bytes of
-    memory that a row may take as it is read), ``abstract``. All but ``name``, ``primary_key`` and ``abstract`` are
-    inherited.
+    a row is loaded anew behind the answer), ``keep_stale`` (for how many seconds past its ttl a row is kept, to be
+    given if the loader fails), ``retry_after`` and ``loader_timeout`` (for how many seconds no loader is called for a
+    row after it has failed, and after how many it counts as late), ``compress`` (``"zstd"``, or a :class:`Zstd` with
+    options), ``memory_limit`` (bytes of memory that a row may take as it is read), ``abstract``. All but ``name``,
+    ``primary_key`` and ``abstract`` are inherited.
 
     Without a primary key of its own a model gets ``id = UUIDField(primary_key=True, default=uuid.uuid4)``.
 

@@ -172,7 +172,7 @@ class Loading(ReadingOperation[R], WriteOperation[R]):
                 outcome.pop(key, None)
             yield from self._write(load, "add_many", expired, outcome)
         # A lease for a row that does not exist becomes a remembered miss, or a released lease that expires in a second.
-        # So does the row that was there.
+        # So does a row that was there, and for which the loader returned none.
         miss, ttl = (ABSENT, self._negative_ttl) if self._negative_ttl else (LEASE, 1)
         misses = [key for key in present if key not in packed]
         for part in slices([key for key in misses if key in tokens], self._size):

@@ -85,7 +85,7 @@ class _GapDecoder(_RowDecoder):
 
 
 class DueRows:
-    """Rows that are to be loaded anew. As the answer waits, each part of them is kept as it was read."""
+    """Rows that are to be loaded anew. Parts are kept as they were read: the rest has time until after the answer."""
 
     def __init__(self) -> None:
         self.keys: list[str] = []

@@ -1,4 +1,4 @@
-"""Rows that are old: those that are due are given, and loaded anew behind the answer; those kept stale are given late.
+"""Old rows: those that are due are given, and loaded anew behind the answer; those kept stale are given if that fails.
 
 Of all processes, one loads a row that is due: it marks the row (:mod:`.marks`). In this process, keys are paused from
 when a load is started until it has ended, and for some time after it has failed, so that reads in between do nothing.

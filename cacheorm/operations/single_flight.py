@@ -71,7 +71,7 @@ class SharedLoad(Awaited):
         lease: as given.
         keys: the keys that it loads, as a set in the order given.
         leased: the keys whose leases it has taken.
-        marked: the keys that it has marked, instead, as their rows stay there; see :mod:`.marks`.
+        marked: the keys that it has marked in place of leases, as their rows stay there; see :mod:`.marks`.
         beside: the keys of rows that stay there while they are loaded anew, with their payloads.
         lease_payload: what it stores as its leases; ``None`` without leases.
         reads_again: whether another load has ended since the keys were read, and may have stored them.

@@ -218,7 +218,7 @@ cdef class DictRows(SlotRows):
     cdef object finish(self, dict row):
         packed = self.pack(row)
         if self.has_ages:
-            # They are put into these bytes, so that it must not be the prefix itself, as a sum with nothing is.
+            # The ages are written into these bytes, which must be new: a sum of the prefix and nothing is the prefix.
             return b"".join((self.prefix, packed))
         return self.prefix + packed if PyBytes_GET_SIZE(self.prefix) else packed
 
